@@ -1,0 +1,132 @@
+// The recipe as plain structs: what a run does, and nothing else configures a run. Each field is a row of the field table
+// (fields.cpp), which gives parser, checks, defaults, JSON Schema, `explain` and docs.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace fourmi {
+
+/// A value that may change during a run: steps over tokens, [[tokens, value], ...]; one entry at 0 if constant.
+struct Stepped {
+  std::vector<std::pair<double, double>> steps;  ///< ascending tokens
+  double at(double tokens) const;
+};
+
+enum class Reproducibility { none, run, layout };
+enum class DeviceChoice { automatic, cpu, cuda };
+
+struct RunSection {
+  std::string name;
+  std::uint64_t seed = 1;
+  std::string directory;  ///< default runs/<name>
+  DeviceChoice device = DeviceChoice::automatic;
+  Reproducibility reproducibility = Reproducibility::run;
+  int threads = 0;  ///< per rank; 0: cores of the node / ranks on the node, at least 1
+  std::optional<std::int64_t> steps;
+  std::optional<double> tokens, epochs;  ///< exactly one of steps, tokens, epochs
+  std::optional<double> time_seconds;    ///< run.time: stop (exit 6) after this much wall time in this launch
+};
+
+/// Hugging Face's config.json keys, by their names.
+struct YarnScaling {
+  double factor = 1, beta_fast = 32, beta_slow = 1, mscale = 1, mscale_all_dim = 0;
+  std::int64_t original_max_position_embeddings = 4096;
+};
+struct ModelSection {
+  std::string model_type;  ///< deepseek_v2 deepseek_v3 kimi_k2 qwen3_moe
+  std::int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0, num_nextn_predict_layers = 0;
+  std::int64_t first_k_dense_replace = 0, moe_layer_freq = 1;
+  std::int64_t intermediate_size = 0, moe_intermediate_size = 0;
+  std::int64_t n_routed_experts = 0, n_shared_experts = 0, num_experts_per_tok = 0;
+  std::int64_t n_group = 1, topk_group = 1;
+  std::string scoring_func = "sigmoid", topk_method = "noaux_tc";
+  bool norm_topk_prob = true;
+  double routed_scaling_factor = 1.0;
+  std::int64_t num_attention_heads = 0, num_key_value_heads = 0, head_dim = 0;
+  std::int64_t q_lora_rank = 0, kv_lora_rank = 0, qk_nope_head_dim = 0, qk_rope_head_dim = 0, v_head_dim = 0;
+  std::int64_t max_position_embeddings = 0;
+  double rms_norm_eps = 1e-6, rope_theta = 10000.0, initializer_range = 0.02;
+  std::optional<YarnScaling> rope_scaling;
+  bool tie_word_embeddings = false;
+  std::string config;  ///< path of a config.json that the keys above were taken from; empty: none
+};
+
+struct LossSection {
+  Stepped mtp_weight, balance_weight, router_bias_rate;
+};
+
+struct DataSource {
+  std::string name, path, format = "text", license, source;
+  double weight = 1;
+};
+struct DataSection {
+  std::string tokenizer = "bytes";
+  std::int64_t sequence_length = 0;
+  std::int64_t global_batch_size = 0;
+  std::int64_t micro_batch_size = 1;
+  bool cross_document_attention = false;
+  std::vector<DataSource> train;
+  std::vector<DataSource> validation;  ///< either these,
+  double holdout = 0;                  ///< or this share of train
+};
+
+enum class Compute { fp64, fp32, bf16 };  ///< fp64 exists for tests; recipes are refused it
+enum class Moments { fp32, bf16 };
+struct PrecisionSection {
+  Compute compute = Compute::bf16;
+  Moments moments = Moments::fp32;
+};
+
+struct ParallelSection {
+  std::int64_t tensor = 1, pipeline = 1, context = 1, expert = 1, expert_tensor = 1;
+  std::int64_t zero = 1;
+  std::optional<std::int64_t> data;  ///< an assertion: refused if the rest does not leave this
+};
+
+struct OptimizerSection {
+  std::string name = "adamw";
+  double learning_rate = 3e-4, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1, clip_grad_norm = 1.0;
+};
+struct ScheduleSection {
+  std::string name = "constant";  ///< constant cosine linear warmup-stable-decay
+  double warmup_steps = 0, decay_start_step = 0, decay_end_step = 0;
+  bool in_tokens = false;  ///< the three above count tokens (keys warmup_tokens, decay_start_tokens, decay_end_tokens)
+  double final_ratio = 0;
+};
+
+struct EvaluationSection {
+  std::int64_t every = 0;      ///< steps; 0: never
+  std::int64_t sequences = 0;  ///< per evaluation; 0: all
+  bool at_end = true;
+};
+struct CheckpointSection {
+  std::int64_t every_steps = 0;  ///< 0: only at the end
+  double every_seconds = 0;      ///< when given as a duration
+  std::int64_t keep_last = 3, keep_every_steps = 0;
+  std::string resume = "auto";  ///< auto, never, or a path
+  bool stop_on_failure = false;
+};
+struct LoggingSection {
+  std::int64_t every = 10;
+};
+
+struct Recipe {
+  RunSection run;
+  ModelSection model;
+  LossSection loss;
+  DataSection data;
+  PrecisionSection precision;
+  ParallelSection parallel;
+  OptimizerSection optimizer;
+  ScheduleSection schedule;
+  EvaluationSection evaluation;
+  CheckpointSection checkpoint;
+  LoggingSection logging;
+};
+
+}  // namespace fourmi

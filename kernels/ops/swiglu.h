@@ -1,0 +1,15 @@
+// SwiGLU (Shazeer 2020): h = silu(gate) * up, silu(x) = x / (1 + exp(-x)). gate_up rows hold gate then up.
+// Dtypes f64 f32 bf16; arithmetic in the accumulator dtype, one rounding. `rows` limits the call to the first rows
+// (grouped expert buffers are larger than what was received); rows beyond are neither read nor written.
+#pragma once
+
+#include "kernels/runtime/stream.h"
+#include "kernels/runtime/tensor.h"
+
+namespace fourmi {
+
+void swiglu_forward(const Stream&, const Tensor& gate_up_R2F, const Tensor& h_RF, std::int64_t rows);
+void swiglu_backward(const Stream&, const Tensor& dh_RF, const Tensor& gate_up_R2F, const Tensor& dgate_up_R2F,
+                     std::int64_t rows);
+
+}  // namespace fourmi

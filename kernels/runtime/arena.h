@@ -1,0 +1,56 @@
+// Named arenas: all memory of a run comes from one of them, and each can say what it holds.
+//
+// measure: no storage, allocation only adds up; this is how a run's exact memory is known before it starts.
+// poison:  fresh memory is filled with NaN bytes, so that rows nobody wrote are found by tests.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "kernels/runtime/tensor.h"
+
+namespace fourmi {
+
+class Arena {
+ public:
+  enum class Mode { allocate, measure };
+  struct Options {
+    std::string name;
+    Mode mode = Mode::allocate;
+    bool poison = false;
+  };
+  static constexpr std::int64_t alignment = 64;  ///< bytes; a cache line and an AVX-512 vector
+
+  /// A measuring arena ignores `capacity`.
+  Arena(Options options, std::int64_t capacity_bytes);
+  Arena(const Arena&) = delete;
+  Arena& operator=(const Arena&) = delete;
+  ~Arena();
+
+  /// A contiguous tensor; `what` names it in the table. Throws Error(environment) with the table when full.
+  /// In measure mode the tensor has a shape and no data.
+  Tensor allocate(Shape shape, DType dtype, std::string_view what);
+
+  /// Stack discipline for memory that lives for a phase: everything allocated after mark() is given back by release().
+  std::int64_t mark() const { return used_; }
+  void release(std::int64_t mark);
+
+  const std::string& name() const { return options_.name; }
+  bool measuring() const { return options_.mode == Mode::measure; }
+  std::int64_t used() const { return used_; }
+  std::int64_t peak() const { return peak_; }
+  std::int64_t capacity() const { return capacity_; }
+  /// What was allocated, bytes by name, for the message that a full arena prints.
+  std::string table() const;
+
+ private:
+  Options options_;
+  std::int64_t capacity_ = 0, used_ = 0, peak_ = 0;
+  std::byte* storage_ = nullptr;
+  std::map<std::string, std::int64_t, std::less<>> by_name_;
+};
+
+}  // namespace fourmi
