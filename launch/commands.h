@@ -1,0 +1,19 @@
+// The commands of the program, one file each in commands/. A command adds its subcommand; its callback sets `status`, or throws
+// fourmi::Error, which main() prints once and turns into the exit status.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "kernels/runtime/error.h"
+
+namespace fourmi {
+
+void add_validate(CLI::App& app, ExitStatus& status);
+void add_schema(CLI::App& app, ExitStatus& status);
+void add_explain(CLI::App& app, ExitStatus& status);
+void add_train(CLI::App& app, ExitStatus& status);
+void add_generate(CLI::App& app, ExitStatus& status);
+void add_eval(CLI::App& app, ExitStatus& status);
+void add_checkpoint(CLI::App& app, ExitStatus& status);
+
+}  // namespace fourmi
