@@ -1,0 +1,77 @@
+// One transformer block: h = x + attention(norm(x));  y = h + feed_forward(norm(h)), the feed-forward dense or a mixture of experts.
+// Three verbs; backward_input needs what forward saved, backward_weight needs what both left.
+#pragma once
+
+#include <optional>
+
+#include "framework/model/mla.h"
+#include "framework/model/moe.h"
+
+namespace fourmi {
+
+class Block {
+ public:
+  Block(const ModelSection& model, const ParameterStore& store, std::int64_t layer);
+
+  struct Sizes {
+    BatchSizes batch;
+    ModelTypes types;
+    std::int64_t D;
+    Mla::Sizes attention;
+    std::optional<Mlp::Sizes> dense;
+    std::optional<Moe::Sizes> moe;
+  };
+  Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
+
+  struct Saved {
+    Mla::Saved attention;
+    Tensor h_MD, hn_MD, h_rstd_M;
+    Mlp::Saved dense;
+    Moe::Saved moe;
+    template <class Visit>
+    void fields(const Sizes& s, Visit&& visit) {
+      attention.fields(s.attention, visit);
+      visit(h_MD, "h", Shape{s.batch.rows, s.D}, s.types.activation, Keep::needed);
+      visit(hn_MD, "hn", Shape{s.batch.rows, s.D}, s.types.activation, Keep::recomputable);
+      visit(h_rstd_M, "h_rstd", Shape{s.batch.rows}, s.types.accumulate, Keep::recomputable);
+      if (s.dense) dense.fields(*s.dense, visit);
+      if (s.moe) moe.fields(*s.moe, visit);
+    }
+  };
+  struct Gradients {
+    Mla::Gradients attention;
+    Tensor dhn_MD, dh_MD;
+    Mlp::Gradients dense;
+    Moe::Gradients moe;
+    template <class Visit>
+    void fields(const Sizes& s, Visit&& visit) {
+      attention.fields(s.attention, visit);
+      visit(dhn_MD, "dhn", Shape{s.batch.rows, s.D}, s.types.activation, Keep::needed);
+      visit(dh_MD, "dh", Shape{s.batch.rows, s.D}, s.types.activation, Keep::needed);
+      if (s.dense) dense.fields(*s.dense, visit);
+      if (s.moe) moe.fields(*s.moe, visit);
+    }
+  };
+
+  void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD, const Tensor& counts_E) const;
+  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&, const Tensor& dx_MD) const;
+  void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
+
+  /// The half after attention, alone, for decoding with a cache: y = h + feed_forward(norm(h)).
+  void feed_forward(const Context&, const Tensor& h_MD, Saved&, const Tensor& y_MD, const Tensor& counts_E) const;
+
+  const Mla& attention() const { return attention_; }
+  bool is_moe() const { return moe_.has_value(); }
+  Moe* moe() { return moe_ ? &*moe_ : nullptr; }
+  const Moe* moe() const { return moe_ ? &*moe_ : nullptr; }
+
+ private:
+  Mla attention_;
+  RmsNorm norm_;
+  Slot norm_weight_;
+  std::optional<Mlp> dense_;
+  std::optional<Moe> moe_;
+  std::int64_t D_;
+};
+
+}  // namespace fourmi

@@ -1,0 +1,36 @@
+// What every layer needs to know of the micro-batch and of the run. Letters used in framework/model:
+//   M rows of the micro-batch = S sequences x T tokens   D hidden_size   H attention heads   Q = nope + rope   V v_head_dim
+//   A down-projection columns   F intermediate columns   E routed experts   K experts a token   R = M x K expert rows
+#pragma once
+
+#include "framework/model/store.h"
+#include "kernels/ops/attention.h"
+#include "kernels/ops/linear.h"
+#include "kernels/runtime/stream.h"
+
+namespace fourmi {
+
+/// The sizes that a micro-batch's memory depends on.
+struct BatchSizes {
+  std::int64_t rows = 0;                 ///< M
+  std::int64_t tokens_per_sequence = 0;  ///< T
+  std::int64_t num_sequences() const { return rows / tokens_per_sequence; }
+};
+
+struct Context {
+  const Stream* stream = nullptr;
+  const ParameterStore* parameters = nullptr;
+  BatchSizes sizes;
+  Tensor positions, key_begin, key_end;  ///< [M] i32
+  Tensor rotary_table;                   ///< [P, rope/2, 2]
+  std::int64_t attention_block = 64;     ///< T/16 in mode layout (docs/numerics.md L5)
+  Cuts weight_cuts;                      ///< matrices: T/16 tokens a partial in mode layout (L3)
+  Cuts token_cuts;                       ///< norms, router, embedding rows: one token a partial in mode layout
+  double balance_weight = 0;             ///< 0: no balance loss
+
+  const ModelTypes& types() const { return parameters->types(); }
+  Tensor weight(const Slot& s) const { return parameters->weight(s); }
+  Tensor gradient(const Slot& s) const { return parameters->gradient(s); }
+};
+
+}  // namespace fourmi

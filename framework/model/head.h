@@ -1,0 +1,56 @@
+// Final norm, output head and cross-entropy, in chunks of rows: logits exist for one chunk at a time. Loss, the gradient of its
+// input and of its weights are formed in one pass, since a second one would compute every logit twice.
+#pragma once
+
+#include "framework/model/context.h"
+#include "framework/model/fields.h"
+#include "kernels/ops/rms_norm.h"
+
+namespace fourmi {
+
+class Head {
+ public:
+  /// `norm` is the name of the norm before the head ("model.norm.weight", or the MTP layer's shared_head.norm.weight).
+  Head(const ModelSection& model, const ParameterStore& store, const std::string& norm);
+
+  struct Sizes {
+    BatchSizes batch;
+    ModelTypes types;
+    std::int64_t D, vocab, chunk;
+  };
+  Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
+
+  struct Saved {
+    Tensor xn_MD, rstd_M, dxn_MD, logits_CV, dlogits_CV, max_C, sum_C, target_logit_C;
+    template <class Visit>
+    void fields(const Sizes& s, Visit&& visit) {
+      const DType act = s.types.activation, acc = s.types.accumulate;
+      visit(xn_MD, "xn", Shape{s.batch.rows, s.D}, act, Keep::needed);
+      visit(rstd_M, "rstd", Shape{s.batch.rows}, acc, Keep::needed);
+      visit(dxn_MD, "dxn", Shape{s.batch.rows, s.D}, act, Keep::needed);
+      visit(logits_CV, "logits", Shape{s.chunk, s.vocab}, acc, Keep::needed);
+      visit(dlogits_CV, "dlogits", Shape{s.chunk, s.vocab}, act, Keep::needed);
+      visit(max_C, "max", Shape{s.chunk}, acc, Keep::needed);
+      visit(sum_C, "sum", Shape{s.chunk}, acc, Keep::needed);
+      visit(target_logit_C, "target_logit", Shape{s.chunk}, acc, Keep::needed);
+    }
+  };
+
+  /// loss_M: each row's cross-entropy in nats, 0 where the target is -1.
+  void forward(const Context&, const Tensor& x_MD, const Tensor& targets_M, Saved&, const Tensor& loss_M) const;
+  /// The same, and the gradients of weight * sum(loss): of lm_head at once, of the normalised input into the saved struct.
+  void forward_backward(const Context&, const Tensor& x_MD, const Tensor& targets_M, double weight, Saved&, const Tensor& loss_M) const;
+  /// After forward_backward: dx through the norm, and the norm's weight.
+  void backward(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dx_MD) const;
+  /// logits_CV (accumulator dtype) of a few rows, for generation.
+  void logits(const Context&, const Tensor& x_MD, Saved&, const Tensor& logits_CV) const;
+
+ private:
+  void chunks(const Context&, const Tensor& targets_M, double weight, bool backward, Saved&, const Tensor& loss_M) const;
+
+  std::int64_t D_, vocab_;
+  RmsNorm norm_;
+  Slot norm_weight_, head_;
+};
+
+}  // namespace fourmi

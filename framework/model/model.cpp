@@ -1,0 +1,143 @@
+#include "framework/model/model.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "kernels/ops/embedding.h"
+
+namespace fourmi {
+
+Model::Model(const ModelSection& section, const ParameterStore& store, std::int64_t num_positions, Arena& tables)
+    : section_(section), store_(&store), embedding_(store.slot("model.embed_tokens.weight")), head_(section, store, "model.norm.weight") {
+  for (std::int64_t l = 0; l < section.num_hidden_layers; ++l) blocks_.emplace_back(section, store, l);
+  if (section.num_nextn_predict_layers > 0) mtp_ = std::make_unique<Mtp>(section, store);
+  for (const Block& b : blocks_) num_moe_layers_ += b.is_moe();
+  if (mtp_) num_moe_layers_ += mtp_->block().is_moe();
+  rotary_ = tables.allocate({num_positions, section.qk_rope_head_dim / 2, 2}, store.types().accumulate, "rotary table");
+  counts_LE_ = tables.allocate({num_moe_layers_, std::max<std::int64_t>(1, section.n_routed_experts)}, DType::i64, "expert counts");
+  if (!tables.measuring()) {
+    fill_rotary_table(section, rotary_);
+    std::fill_n(counts_LE_.as<std::int64_t>(), counts_LE_.num_elements(), 0);
+  }
+}
+
+void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena) {
+  use_ = use;
+  sizes_ = sizes;
+  const ModelTypes& types = store_->types();
+  const Shape rows{sizes.rows, section_.hidden_size};
+  const bool training = use == Use::training;
+  x_.assign(training ? blocks_.size() + 1 : 2, {});
+  for (Tensor& x : x_) x = arena.allocate(rows, types.activation, "block borders");
+  if (training) {
+    saved_.assign(blocks_.size(), {});
+    for (std::size_t l = 0; l < blocks_.size(); ++l) allocate_fields(saved_[l], blocks_[l].sizes(sizes, types), arena, "block.");
+  } else {  // one struct for dense blocks and one for MoE blocks serve all layers in turn
+    saved_.assign(2, {});
+    for (int moe = 0; moe < 2; ++moe) {
+      auto b = std::find_if(blocks_.begin(), blocks_.end(), [&](const Block& block) { return block.is_moe() == (moe == 1); });
+      if (b != blocks_.end()) allocate_fields(saved_[static_cast<std::size_t>(moe)], b->sizes(sizes, types), arena, "block.");
+    }
+  }
+  allocate_fields(head_saved_, head_.sizes(sizes, types), arena, "head.");
+  losses_.loss_M = arena.allocate({sizes.rows}, types.accumulate, "loss");
+  if (mtp_) {
+    allocate_fields(mtp_saved_, mtp_->sizes(sizes, types), arena, "mtp.");
+    losses_.loss_mtp_M = arena.allocate({sizes.rows}, types.accumulate, "loss_mtp");
+  }
+  losses_.balance_S.clear();
+  if (!training) return;
+  // Gradients between backward_input and backward_weight: dense and MoE blocks share what they have in common.
+  Block::Sizes widest = blocks_.front().sizes(sizes, types);
+  for (const Block& b : blocks_) {
+    const Block::Sizes s = b.sizes(sizes, types);
+    if (s.moe) widest.moe = s.moe;
+    if (s.dense) widest.dense = s.dense;
+  }
+  if (mtp_ && mtp_->block().is_moe()) widest.moe = mtp_->block().sizes(sizes, types).moe;
+  allocate_fields(block_gradients_, widest, arena, "block gradients.");
+  if (mtp_) allocate_fields(mtp_gradients_, mtp_->sizes(sizes, types), arena, "mtp gradients.");
+  da_MD_ = arena.allocate(rows, types.activation, "border gradients");
+  db_MD_ = arena.allocate(rows, types.activation, "border gradients");
+  for (Block::Saved& s : saved_)
+    if (s.moe.balance_S) losses_.balance_S.push_back(s.moe.balance_S);
+  if (mtp_ && mtp_saved_.block.moe.balance_S) losses_.balance_S.push_back(mtp_saved_.block.moe.balance_S);
+}
+
+Context Model::context(const Stream& stream, const BatchTensors& b, const Context& options) const {
+  Context c = options;
+  c.stream = &stream;
+  c.parameters = store_;
+  c.sizes = sizes_;
+  c.positions = b.positions_M;
+  c.key_begin = b.key_begin_M;
+  c.key_end = b.key_end_M;
+  c.rotary_table = rotary_;
+  return c;
+}
+
+Tensor Model::counts_row(std::int64_t i) const { return counts_LE_.rows(i, i + 1).view({section_.n_routed_experts}); }
+
+Tensor Model::hidden() const { return use_ == Use::training ? x_.back() : x_[blocks_.size() % 2]; }
+
+void Model::forward_blocks(const Context& c, const BatchTensors& b) {
+  embedding_forward(*c.stream, b.tokens_M, c.weight(embedding_), x_[0]);
+  std::int64_t moe = 0;
+  for (std::size_t l = 0; l < blocks_.size(); ++l) {
+    const bool training = use_ == Use::training;
+    const Tensor counts = training && blocks_[l].is_moe() ? counts_row(moe++) : Tensor{};
+    const std::size_t from = training ? l : l % 2, to = training ? l + 1 : (l + 1) % 2;
+    blocks_[l].forward(c, x_[from], saved(l), x_[to], counts);
+  }
+}
+
+BatchLosses Model::forward(const Stream& stream, const BatchTensors& b, const Context& options) {
+  const Context c = context(stream, b, options);
+  forward_blocks(c, b);
+  head_.forward(c, hidden(), b.targets_M, head_saved_, losses_.loss_M);
+  if (mtp_) {
+    mtp_->forward(c, hidden(), b.mtp_tokens_M, mtp_saved_, {});
+    mtp_->head().forward(c, mtp_saved_.y_MD, b.mtp_targets_M, mtp_saved_.head, losses_.loss_mtp_M);
+  }
+  return losses_;
+}
+
+BatchLosses Model::forward_backward(const Stream& stream, const BatchTensors& b, const LossWeights& weights, const Context& options) {
+  FOURMI_CHECK(use_ == Use::training, "backward of a model allocated for evaluation");
+  Context c = context(stream, b, options);
+  c.balance_weight = weights.balance;
+  forward_blocks(c, b);
+  head_.forward_backward(c, hidden(), b.targets_M, 1.0, head_saved_, losses_.loss_M);
+  if (mtp_) {
+    const bool moe = mtp_->block().is_moe();
+    mtp_->forward(c, hidden(), b.mtp_tokens_M, mtp_saved_, moe ? counts_row(num_moe_layers_ - 1) : Tensor{});
+    mtp_->head().forward_backward(c, mtp_saved_.y_MD, b.mtp_targets_M, weights.mtp, mtp_saved_.head, losses_.loss_mtp_M);
+  }
+
+  Tensor dy = da_MD_, dx = db_MD_;
+  head_.backward(c, hidden(), head_saved_, dy);
+  if (mtp_) mtp_->backward(c, hidden(), b.mtp_tokens_M, mtp_saved_, mtp_gradients_, block_gradients_, dy);
+  for (std::size_t l = blocks_.size(); l-- > 0;) {
+    blocks_[l].backward_input(c, x_[l], saved_[l], dy, block_gradients_, dx);
+    blocks_[l].backward_weight(c, x_[l], saved_[l], dy, block_gradients_);
+    std::swap(dy, dx);
+  }
+  embedding_backward(stream, b.tokens_M, dy, c.gradient(embedding_), c.token_cuts);
+  return losses_;
+}
+
+std::vector<Slot> Model::router_biases() const {
+  std::vector<Slot> slots;
+  for (const Block& b : blocks_)
+    if (b.is_moe() && b.moe()->bias()) slots.push_back(*b.moe()->bias());
+  if (mtp_ && mtp_->block().is_moe() && mtp_->block().moe()->bias()) slots.push_back(*mtp_->block().moe()->bias());
+  return slots;
+}
+
+void Model::set_zero_routed(bool zero) {
+  for (Block& b : blocks_)
+    if (b.moe()) b.moe()->set_zero_routed(zero);
+  if (mtp_ && mtp_->block().moe()) mtp_->block().moe()->set_zero_routed(zero);
+}
+
+}  // namespace fourmi

@@ -1,0 +1,87 @@
+#include "framework/model/moe.h"
+
+#include "kernels/ops/permute.h"
+#include "kernels/ops/reduce.h"
+#include "kernels/ops/swiglu.h"
+
+namespace fourmi {
+
+Moe::Moe(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
+    : D_(m.hidden_size), F_(m.moe_intermediate_size), E_(m.n_routed_experts), K_(m.num_experts_per_tok) {
+  const std::string p = layer_prefix(layer) + "mlp.";
+  routing_ = {.scoring = m.scoring_func == "softmax" ? Scoring::softmax : Scoring::sigmoid,
+              .group_score = m.topk_method == "noaux_tc" ? GroupScore::top2_sum : GroupScore::max,
+              // "greedy" knows no groups (DeepSeek-V2-Lite); the other methods limit a token to topk_group of them.
+              .num_groups = m.topk_method == "greedy" ? 1 : m.n_group,
+              .topk_group = m.topk_method == "greedy" ? 1 : m.topk_group,
+              .normalise = m.norm_topk_prob,
+              .scaling_factor = m.routed_scaling_factor};
+  router_ = store.slot(p + "gate.weight");
+  if (m.topk_method == "noaux_tc") bias_ = store.slot(p + "gate.e_score_correction_bias");
+  auto expert = [&](std::int64_t e, const char* what) { return fmt::format("{}experts.{}.{}.weight", p, e, what); };
+  gate_up_ = store.slot(expert(0, "gate_proj"), expert(E_ - 1, "up_proj"), {E_, 2 * F_, D_});
+  down_ = store.slot(expert(0, "down_proj"), expert(E_ - 1, "down_proj"), {E_, D_, F_});
+  if (m.n_shared_experts > 0) shared_.emplace(store, p + "shared_experts.", D_, m.n_shared_experts * F_);
+}
+
+Moe::Sizes Moe::sizes(const BatchSizes& batch, const ModelTypes& types) const {
+  Sizes s{batch, types, D_, F_, E_, K_, std::nullopt};
+  if (shared_) s.shared = shared_->sizes(batch, types);
+  return s;
+}
+
+void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& counts_E) const {
+  const Stream& stream = *c.stream;
+  Tensor x32 = x_MD;
+  if (s.x32_MD) {  // the router works in the accumulator dtype; widening bf16 is exact
+    convert(stream, x_MD, s.x32_MD);
+    x32 = s.x32_MD;
+  }
+  linear_forward(stream, x32, c.weight(router_), s.logits_ME);
+  routing_forward(stream, routing_, s.logits_ME, bias_ ? c.weight(*bias_) : Tensor{}, s.scores_ME, s.experts_MK, s.weights_MK);
+  if (c.balance_weight != 0) balance_loss(stream, c.balance_weight, c.sizes.tokens_per_sequence, K_, s.scores_ME, s.balance_S, s.dscores_ME);
+  if (counts_E) count_choices(stream, s.experts_MK, counts_E);
+}
+
+void Moe::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD, const Tensor& residual_MD,
+                  const Tensor& counts_E) const {
+  const Stream& stream = *c.stream;
+  route(c, x_MD, s, counts_E);
+  permute_plan(stream, s.experts_MK, s.offsets, s.row_token_R, s.row_of_MK);  // dispatch
+  permute_forward(stream, x_MD, s.row_token_R, s.rows_RD);
+  grouped_linear_forward(stream, s.rows_RD, c.weight(gate_up_), s.offsets, s.gate_up_R2F);  // experts
+  swiglu_forward(stream, s.gate_up_R2F, s.h_RF, s.h_RF.dim(0));
+  grouped_linear_forward(stream, s.h_RF, c.weight(down_), s.offsets, s.out_RD);
+  if (zero_routed_) fill_zero(stream, s.out_RD);
+  Tensor base = residual_MD;  // combine
+  if (shared_) {
+    shared_->forward(c, x_MD, s.shared, s.base_MD, residual_MD);
+    base = s.base_MD;
+  }
+  combine_forward(stream, s.out_RD, s.weights_MK, s.row_of_MK, y_MD, base);
+}
+
+void Moe::backward_input(const Context& c, const Saved& s, const Tensor& dy_MD, Gradients& g, const Tensor& dx_MD) const {
+  const Stream& stream = *c.stream;
+  combine_backward(stream, dy_MD, s.out_RD, s.weights_MK, s.row_of_MK, g.dout_RD, g.dweights_MK);
+  grouped_linear_backward_input(stream, g.dout_RD, c.weight(down_), s.offsets, g.dh_RF);
+  swiglu_backward(stream, g.dh_RF, s.gate_up_R2F, g.dgate_up_R2F, g.dh_RF.dim(0));
+  grouped_linear_backward_input(stream, g.dgate_up_R2F, c.weight(gate_up_), s.offsets, g.drows_RD);
+  if (shared_) shared_->backward_input(c, s.shared, dy_MD, g.shared, g.dshared_MD);
+  routing_backward(stream, routing_, g.dweights_MK, s.scores_ME, s.experts_MK, c.balance_weight != 0 ? s.dscores_ME : Tensor{},
+                   g.dlogits_ME);
+  linear_backward_input(stream, g.dlogits_ME, c.weight(router_), g.dx32_MD);
+  permute_backward(stream, g.drows_RD, s.row_of_MK, dx_MD, g.dshared_MD, g.dx32_MD);
+}
+
+void Moe::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, const Gradients& g) const {
+  const Stream& stream = *c.stream;
+  Cuts cuts = c.weight_cuts;
+  cuts.row_token = s.row_token_R.as<std::int32_t>();
+  grouped_linear_backward_weight(stream, g.dout_RD, s.h_RF, s.offsets, c.gradient(down_), cuts);
+  grouped_linear_backward_weight(stream, g.dgate_up_R2F, s.rows_RD, s.offsets, c.gradient(gate_up_), cuts);
+  if (shared_) shared_->backward_weight(c, x_MD, s.shared, dy_MD, g.shared);
+  linear_backward_weight(stream, g.dlogits_ME, s.x32_MD ? s.x32_MD : x_MD, c.gradient(router_), c.token_cuts);
+}
+
+}  // namespace fourmi

@@ -1,0 +1,98 @@
+// DeepSeekMoE (DeepSeek-V3 report 2.1.2): y = residual + sum of chosen experts' outputs by their weights + shared expert.
+// Written as the phases route, dispatch, experts, combine, so that one micro-batch's computation can hide another's dispatch.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "framework/model/mlp.h"
+#include "kernels/ops/routing.h"
+
+namespace fourmi {
+
+class Moe {
+ public:
+  Moe(const ModelSection& model, const ParameterStore& store, std::int64_t layer);
+
+  struct Sizes {
+    BatchSizes batch;
+    ModelTypes types;
+    std::int64_t D, F, E, K;
+    std::optional<Mlp::Sizes> shared;
+    std::int64_t R() const { return batch.rows * K; }
+  };
+  Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
+
+  struct Saved {
+    Tensor x32_MD, logits_ME, scores_ME, experts_MK, weights_MK, balance_S, dscores_ME;
+    Tensor row_token_R, row_of_MK, rows_RD, gate_up_R2F, h_RF, out_RD, base_MD;
+    Mlp::Saved shared;
+    std::vector<std::int32_t> offsets;  ///< E + 1
+    template <class Visit>
+    void fields(const Sizes& s, Visit&& visit) {
+      const std::int64_t M = s.batch.rows;
+      const DType act = s.types.activation, acc = s.types.accumulate;
+      if (act != acc) visit(x32_MD, "x32", Shape{M, s.D}, acc, Keep::recomputable);
+      visit(logits_ME, "logits", Shape{M, s.E}, acc, Keep::recomputable);
+      visit(scores_ME, "scores", Shape{M, s.E}, acc, Keep::needed);
+      visit(experts_MK, "experts", Shape{M, s.K}, DType::i32, Keep::needed);
+      visit(weights_MK, "weights", Shape{M, s.K}, acc, Keep::needed);
+      visit(balance_S, "balance", Shape{s.batch.num_sequences()}, acc, Keep::needed);
+      visit(dscores_ME, "dscores", Shape{M, s.E}, acc, Keep::needed);
+      visit(row_token_R, "row_token", Shape{s.R()}, DType::i32, Keep::needed);
+      visit(row_of_MK, "row_of", Shape{M, s.K}, DType::i32, Keep::needed);
+      visit(rows_RD, "rows", Shape{s.R(), s.D}, act, Keep::recomputable);
+      visit(gate_up_R2F, "gate_up", Shape{s.R(), 2 * s.F}, act, Keep::needed);
+      visit(h_RF, "h", Shape{s.R(), s.F}, act, Keep::recomputable);
+      visit(out_RD, "out", Shape{s.R(), s.D}, act, Keep::recomputable);
+      if (s.shared) {
+        visit(base_MD, "base", Shape{M, s.D}, act, Keep::recomputable);
+        shared.fields(*s.shared, visit);
+      }
+      offsets.resize(static_cast<std::size_t>(s.E + 1));
+    }
+  };
+  struct Gradients {
+    Tensor dweights_MK, dout_RD, dh_RF, dgate_up_R2F, drows_RD, dlogits_ME, dx32_MD, dshared_MD;
+    Mlp::Gradients shared;
+    template <class Visit>
+    void fields(const Sizes& s, Visit&& visit) {
+      const std::int64_t M = s.batch.rows;
+      const DType act = s.types.activation, acc = s.types.accumulate;
+      visit(dweights_MK, "dweights", Shape{M, s.K}, acc, Keep::needed);
+      visit(dout_RD, "dout", Shape{s.R(), s.D}, act, Keep::needed);
+      visit(dh_RF, "dh", Shape{s.R(), s.F}, act, Keep::needed);
+      visit(dgate_up_R2F, "dgate_up", Shape{s.R(), 2 * s.F}, act, Keep::needed);
+      visit(drows_RD, "drows", Shape{s.R(), s.D}, act, Keep::needed);
+      visit(dlogits_ME, "dlogits", Shape{M, s.E}, acc, Keep::needed);
+      visit(dx32_MD, "dx32", Shape{M, s.D}, acc, Keep::needed);
+      if (s.shared) {
+        visit(dshared_MD, "dshared", Shape{M, s.D}, act, Keep::needed);
+        shared.fields(*s.shared, visit);
+      }
+    }
+  };
+
+  /// x is the normalised input. `counts_E` (i64), where given, is increased by the choices of each expert.
+  void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD, const Tensor& residual_MD, const Tensor& counts_E) const;
+  void backward_input(const Context&, const Saved&, const Tensor& dy_MD, Gradients&, const Tensor& dx_MD) const;
+  void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
+
+  /// Ablation for evaluation: the chosen experts' outputs count as zero, the shared expert stays.
+  void set_zero_routed(bool zero) { zero_routed_ = zero; }
+  /// The router's correction bias, absent where the family has none.
+  const std::optional<Slot>& bias() const { return bias_; }
+
+ private:
+  void route(const Context&, const Tensor& x_MD, Saved&, const Tensor& counts_E) const;
+
+  std::int64_t D_, F_, E_, K_;
+  Routing routing_;
+  Slot router_, gate_up_, down_;
+  std::optional<Slot> bias_;
+  std::optional<Mlp> shared_;
+  bool zero_routed_ = false;
+};
+
+}  // namespace fourmi

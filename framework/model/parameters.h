@@ -1,0 +1,66 @@
+// The parameter table: every tensor that a model learns, once, by Hugging Face's name. Sharding, ZeRO, norm counting, checkpoint
+// owners, initialisation and the parameter counts all read this table; none of them has a list of its own.
+//
+// Storage may fuse, names do not: parameters that one matrix product reads together (gate_proj and up_proj; q_a_proj and
+// kv_a_proj_with_mqa; all experts of a layer) lie next to each other in the table, and so in the flat buffers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "framework/recipe/recipe.h"
+#include "kernels/runtime/tensor.h"
+
+namespace fourmi {
+
+/// Where a parameter lives. Matrices are kept in the compute dtype, vectors and the router in the accumulator dtype
+/// (docs/numerics.md), the router's correction bias is state without a gradient.
+enum class ParameterSet : std::uint8_t { matrices, full_precision, router_bias };
+
+enum class Initialisation : std::uint8_t { normal, ones, zeros };
+
+struct Parameter {
+  std::string name;  ///< Hugging Face's
+  Shape shape;       ///< global, unfused
+  ParameterSet set = ParameterSet::matrices;
+  Initialisation initialisation = Initialisation::normal;
+  bool weight_decay = true;
+  bool routed_expert = false;  ///< counted as active in the ratio of chosen to all experts
+  bool mtp = false;            ///< of the multi-token-prediction layer: not in the published totals
+  std::int64_t offset = 0;     ///< first element in its set's flat buffer
+};
+
+class ParameterTable {
+ public:
+  explicit ParameterTable(const ModelSection& model);
+
+  const std::vector<Parameter>& all() const { return parameters_; }
+  const Parameter& find(std::string_view name) const;
+  /// Elements of a set's flat buffer.
+  std::int64_t num_elements(ParameterSet set) const { return elements_[static_cast<std::size_t>(set)]; }
+  /// The parameters of one set in storage order.
+  std::vector<const Parameter*> of(ParameterSet set) const;
+
+ private:
+  void add(std::string name, Shape shape, ParameterSet set, Initialisation init, bool decay, bool expert = false);
+  void add_matrix(std::string name, std::int64_t rows, std::int64_t columns, bool expert = false);
+  void add_norm(std::string name, std::int64_t size);
+  void add_layer(const ModelSection& model, std::int64_t layer, bool moe);
+  void add_mla(const ModelSection& model, const std::string& prefix);
+  void add_gqa(const ModelSection& model, const std::string& prefix);
+  void add_mlp(const std::string& prefix, std::int64_t hidden, std::int64_t intermediate);
+  void add_moe(const ModelSection& model, const std::string& prefix);
+
+  std::vector<Parameter> parameters_;
+  std::vector<std::pair<std::string, std::size_t>> by_name_;  // sorted
+  std::int64_t elements_[3] = {0, 0, 0};
+  bool in_mtp_ = false;
+};
+
+/// Is layer `layer` (0-based; num_hidden_layers and beyond: the MTP layers) a mixture of experts?
+bool is_moe_layer(const ModelSection& model, std::int64_t layer);
+/// "model.layers.<layer>."
+std::string layer_prefix(std::int64_t layer);
+
+}  // namespace fourmi
