@@ -1,0 +1,84 @@
+#include "framework/data/windows.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "kernels/runtime/error.h"
+
+namespace fourmi {
+namespace {
+
+/// The target two further is left out where it would be guessed across a document's end: the token between is the
+/// end-of-document that closes this row's document.
+bool has_mtp_target(const WindowShape& shape, std::int32_t next, std::int32_t after) {
+  return after >= 0 && (shape.cross_document_attention || next != shape.end_of_document);
+}
+
+std::vector<std::int32_t> read_window(const TokenSource& source, const WindowShape& shape, std::int64_t window) {
+  FOURMI_CHECK(window >= 0 && window < num_windows(source, shape.sequence_length), "window {} of {}", window,
+               num_windows(source, shape.sequence_length));
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(shape.sequence_length + 2));
+  source.read(window * shape.sequence_length, tokens);
+  return tokens;
+}
+
+}  // namespace
+
+std::int64_t num_windows(const TokenSource& source, std::int64_t sequence_length) {
+  return (source.num_tokens() + sequence_length - 1) / sequence_length;
+}
+
+std::int64_t num_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window) {
+  return std::min(shape.sequence_length, source.num_tokens() - window * shape.sequence_length);
+}
+
+std::int64_t num_mtp_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window) {
+  const std::int64_t first = window * shape.sequence_length;
+  // The source's last row has nothing two further; every other row has, unless a document opens right behind it.
+  const std::int64_t end = std::min(first + shape.sequence_length, source.num_tokens() - 1);
+  return end - first - (shape.cross_document_attention ? 0 : source.num_openings(first + 1, end + 1));
+}
+
+Batch empty_batch(const WindowShape& shape, std::int64_t num_sequences) {
+  const auto rows = static_cast<std::size_t>(num_sequences * shape.sequence_length);
+  Batch batch;
+  batch.num_sequences = num_sequences;
+  batch.sequence_length = shape.sequence_length;
+  batch.tokens.assign(rows, shape.end_of_document);
+  batch.targets.assign(rows, -1);
+  batch.mtp_tokens.assign(rows, -1);
+  batch.mtp_targets.assign(rows, -1);
+  batch.positions.resize(rows);
+  batch.key_begin.resize(rows);
+  for (std::size_t row = 0; row < rows; ++row) {
+    const std::int64_t position = static_cast<std::int64_t>(row) % shape.sequence_length;
+    batch.positions[row] = static_cast<std::int32_t>(position);
+    batch.key_begin[row] = static_cast<std::int32_t>(static_cast<std::int64_t>(row) - position);
+  }
+  return batch;
+}
+
+void write_window(const TokenSource& source, const WindowShape& shape, std::int64_t window, std::int64_t sequence,
+                  Batch& batch) {
+  const std::vector<std::int32_t> tokens = read_window(source, shape, window);
+  const std::int64_t real = num_targets(source, shape, window), first_row = sequence * shape.sequence_length;
+  std::int64_t begin = 0;  // of this row's document, in the sequence
+  for (std::int64_t i = 0; i < shape.sequence_length; ++i) {
+    const auto row = static_cast<std::size_t>(first_row + i), at = static_cast<std::size_t>(i);
+    const bool padding = i >= real;
+    // Padding is a document of its own, so that no real row's keys depend on it.
+    const bool opens = padding ? i == real : tokens[at] == shape.end_of_document;
+    if (opens && !shape.cross_document_attention) begin = i;
+    batch.positions[row] = static_cast<std::int32_t>(i - begin);
+    batch.key_begin[row] = static_cast<std::int32_t>(first_row + begin);
+    if (padding) continue;
+    batch.tokens[row] = tokens[at];
+    batch.targets[row] = tokens[at + 1];
+    if (has_mtp_target(shape, tokens[at + 1], tokens[at + 2])) {
+      batch.mtp_tokens[row] = tokens[at + 1];
+      batch.mtp_targets[row] = tokens[at + 2];
+    }
+  }
+}
+
+}  // namespace fourmi

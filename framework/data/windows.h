@@ -1,0 +1,31 @@
+// A source's tokens in windows of sequence_length: window w's inputs are tokens [w*T, (w+1)*T), its targets one further
+// and its targets of multi-token prediction two further, whatever window or document these lie in.
+#pragma once
+
+#include <cstdint>
+
+#include "framework/data/batch.h"
+#include "framework/data/token_source.h"
+
+namespace fourmi {
+
+/// What a batch's rows look like, apart from the tokens.
+struct WindowShape {
+  std::int64_t sequence_length = 0;
+  bool cross_document_attention = false;
+  std::int32_t end_of_document = 0;
+};
+
+std::int64_t num_windows(const TokenSource& source, std::int64_t sequence_length);
+/// Rows with a target: sequence_length but for a source's last window.
+std::int64_t num_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window);
+/// Rows with a target of multi-token prediction.
+std::int64_t num_mtp_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window);
+
+/// All rows padding: token end-of-document, no targets.
+Batch empty_batch(const WindowShape& shape, std::int64_t num_sequences);
+/// Writes `window` into sequence `sequence` of the batch. Rows beyond the source's end stay as empty_batch made them.
+void write_window(const TokenSource& source, const WindowShape& shape, std::int64_t window, std::int64_t sequence,
+                  Batch& batch);
+
+}  // namespace fourmi
