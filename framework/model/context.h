@@ -3,6 +3,8 @@
 //   A down-projection columns   F intermediate columns   E routed experts   K experts a token   R = M x K expert rows
 #pragma once
 
+#include <functional>
+
 #include "framework/model/store.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/linear.h"
@@ -27,6 +29,7 @@ struct Context {
   Cuts weight_cuts;                      ///< matrices: T/16 tokens a partial in mode layout (L3)
   Cuts token_cuts;                       ///< norms, router, embedding rows: one token a partial in mode layout
   double balance_weight = 0;             ///< 0: no balance loss
+  const std::function<void()>* before_backward = nullptr;  ///< called between forward and backward, where given
 
   const ModelTypes& types() const { return parameters->types(); }
   Tensor weight(const Slot& s) const { return parameters->weight(s); }

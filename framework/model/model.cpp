@@ -114,6 +114,7 @@ BatchLosses Model::forward_backward(const Stream& stream, const BatchTensors& b,
     mtp_->head().forward_backward(c, mtp_saved_.y_MD, b.mtp_targets_M, weights.mtp, mtp_saved_.head, losses_.loss_mtp_M);
   }
 
+  if (options.before_backward) (*options.before_backward)();
   Tensor dy = da_MD_, dx = db_MD_;
   head_.backward(c, hidden(), head_saved_, dy);
   if (mtp_) mtp_->backward(c, hidden(), b.mtp_tokens_M, mtp_saved_, mtp_gradients_, block_gradients_, dy);

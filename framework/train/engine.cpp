@@ -1,0 +1,194 @@
+#include "framework/train/engine.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "framework/train/batch_tensors.h"
+#include "framework/train/schedule.h"
+#include "kernels/ops/reduce.h"
+
+namespace fourmi {
+
+namespace {
+
+ModelTypes types_of(const Recipe& r) { return model_types(r.precision.compute, r.run.reproducibility); }
+
+DType moment_dtype(const Recipe& r) {
+  return r.precision.moments == Moments::bf16 ? DType::bf16 : types_of(r).accumulate;
+}
+
+BatchSizes batch_sizes(const Recipe& r) { return {r.data.micro_batch_size * r.data.sequence_length, r.data.sequence_length}; }
+
+/// Mode layout cuts every sum over tokens by 1/16 of a sequence (docs/numerics.md L3, L5); mode run has as few cuts as the work allows.
+Context cuts_of(const Recipe& r, std::int32_t* refused) {
+  const std::int64_t T = r.data.sequence_length;
+  Context c;
+  c.attention_block = T <= 64 ? T : std::gcd<std::int64_t, std::int64_t>(T, 64);
+  if (r.run.reproducibility == Reproducibility::layout) {
+    c.attention_block = T / 16;
+    c.weight_cuts = {.rows = T / 16, .row_token = nullptr, .refused = refused};
+    c.token_cuts = {.rows = 1, .row_token = nullptr, .refused = refused};
+  }
+  return c;
+}
+
+}  // namespace
+
+struct Engine::Parts {
+  Parts(const Recipe& r, const ParameterTable& table, int rank, int num_ranks, Arenas& arenas)
+      : store(table, types_of(r), arenas.weights, &arenas.gradients),
+        model(r.model, store, r.data.sequence_length, arenas.weights),
+        optimizer(store, moment_dtype(r), rank, num_ranks, arenas) {
+    model.allocate(batch_sizes(r), Model::Use::training, arenas.activations);
+  }
+  ParameterStore store;
+  Model model;
+  Optimizer optimizer;
+  std::int32_t refused = 0;
+};
+
+/// Sums over the micro-batches of all ranks: exact, so their order does not matter.
+struct Engine::Sums {
+  int128 loss = 0, loss_mtp = 0, balance = 0;
+};
+
+Engine::Memory Engine::measure(const Recipe& recipe, const ParameterTable& table, int num_ranks) {
+  Arenas measured;
+  Parts(recipe, table, 0, num_ranks, measured);  // rank 0's shard is never smaller than another's
+  return measured.sizes();
+}
+
+Engine::Engine(const Recipe& recipe, Group& data_group, const Stream& stream)
+    : recipe_(&recipe), group_(&data_group), stream_(&stream), table_(std::make_unique<ParameterTable>(recipe.model)) {
+  Arenas measured;
+  Parts(recipe, *table_, group_->rank(), group_->size(), measured);
+  arenas_ = std::make_unique<Arenas>(measured);
+  parts_ = std::make_unique<Parts>(recipe, *table_, group_->rank(), group_->size(), *arenas_);
+}
+
+Engine::~Engine() = default;
+
+const ParameterStore& Engine::store() const { return parts_->store; }
+Model& Engine::model() { return parts_->model; }
+Optimizer& Engine::optimizer() { return parts_->optimizer; }
+
+void Engine::initialise() {
+  parts_->optimizer.initialise(*stream_, recipe_->run.seed, recipe_->model.initializer_range);
+  fill_zero(*stream_, parts_->store.weights(ParameterSet::router_bias));
+  parts_->optimizer.gather_weights(*stream_, *group_);
+}
+
+void Engine::state_loaded() {
+  const Tensor& bias = parts_->store.weights(ParameterSet::router_bias);  // only rank 0's file holds it
+  group_->broadcast({static_cast<std::byte*>(bias.data), static_cast<std::size_t>(bias.bytes())}, 0);
+  parts_->optimizer.masters_changed(*stream_);
+  parts_->optimizer.gather_weights(*stream_, *group_);
+}
+
+Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
+                                       const PhaseObserver& observer) {
+  Parts& p = *parts_;
+  Sums sums;
+  const LossWeights weights{recipe_->model.num_nextn_predict_layers ? recipe_->loss.mtp_weight.at(tokens_before) : 0.0,
+                            recipe_->loss.balance_weight.at(tokens_before)};
+  Context context = cuts_of(*recipe_, &p.refused);
+  const std::function<void()> before_backward = [&] { observer(Phase::backward, step); };
+  context.before_backward = &before_backward;
+  const std::int64_t B = recipe_->data.micro_batch_size;
+  const std::int64_t count = recipe_->data.global_batch_size / group_->size() / B;
+  for (std::int64_t i = 0; i < count; ++i) {
+    observer(Phase::forward, step);
+    BatchRows rows(loader.micro_batch(plan, group_->rank(), group_->size(), i, B));
+    const BatchLosses losses = p.model.forward_backward(*stream_, rows.tensors(), weights, context);
+    sums.loss += sum_fixed(*stream_, losses.loss_M);
+    if (losses.loss_mtp_M) sums.loss_mtp += sum_fixed(*stream_, losses.loss_mtp_M);
+    if (weights.balance != 0)
+      for (const Tensor& b : losses.balance_S) sums.balance += sum_fixed(*stream_, b);
+  }
+  return sums;
+}
+
+StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer) {
+  Parts& p = *parts_;
+  for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) fill_zero(*stream_, p.store.gradients(set));
+  std::fill_n(p.model.expert_counts().as<std::int64_t>(), p.model.expert_counts().num_elements(), 0);
+  p.refused = 0;
+
+  Sums sums = run_micro_batches(loader, plan, step, tokens_before, observer);
+
+  observer(Phase::optimizer, step);
+  std::int64_t refused = p.refused;
+  group_->all_max(std::span(&refused, 1));
+  if (refused)
+    throw Error(ExitStatus::guard, fmt::format("step {}", step), "a partial sum of a gradient is not finite or has 2^40 or more, expected finite sums",
+                "Lower optimizer.learning_rate, or go on from an earlier checkpoint with checkpoint.resume");
+  int128 exact[3] = {sums.loss, sums.loss_mtp, sums.balance};
+  group_->all_sum(std::span(exact));
+
+  StepResult result;
+  result.targets = plan.num_targets;
+  const double targets = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets));
+  result.loss = from_fixed(exact[0]) / targets;
+  result.loss_mtp = from_fixed(exact[1]) / static_cast<double>(std::max<std::int64_t>(1, plan.num_mtp_targets));
+  result.loss_balance = from_fixed(exact[2]) / targets;
+
+  p.optimizer.reduce(*stream_, *group_);
+  result.grad_norm = p.optimizer.gradient_norm(*stream_, *group_, 1.0 / targets);
+  if (!std::isfinite(result.grad_norm) || !std::isfinite(result.loss))
+    throw Error(ExitStatus::guard, fmt::format("step {}", step),
+                fmt::format("loss {} and gradient norm {}, expected finite numbers", result.loss, result.grad_norm),
+                "Lower optimizer.learning_rate, or go on from an earlier checkpoint with checkpoint.resume");
+  const OptimizerSection& o = recipe_->optimizer;
+  const double tokens_after = tokens_before + static_cast<double>(plan.num_targets);
+  result.learning_rate = learning_rate(o, recipe_->schedule, step, tokens_after);
+  const double clip = o.clip_grad_norm > 0 && result.grad_norm > o.clip_grad_norm ? o.clip_grad_norm / result.grad_norm : 1.0;
+  p.optimizer.update(*stream_, {.learning_rate = result.learning_rate,
+                                .beta1 = o.beta1,
+                                .beta2 = o.beta2,
+                                .epsilon = o.epsilon,
+                                .weight_decay = o.weight_decay,
+                                .step = step,
+                                .grad_scale = clip / targets});
+  p.optimizer.gather_weights(*stream_, *group_);
+  result.expert_load_max_over_mean = update_router_bias(recipe_->loss.router_bias_rate.at(tokens_before));
+  return result;
+}
+
+/// b[e] += rate * sign(mean(c) - c[e]) over the counts of the whole global batch (DeepSeek-V3 report 2.1.2). Returns the load figure.
+double Engine::update_router_bias(double rate) {
+  Parts& p = *parts_;
+  const Tensor& counts = p.model.expert_counts();
+  if (counts.num_elements() == 0 || recipe_->model.n_routed_experts == 0) return 1;
+  auto* c = counts.as<std::int64_t>();
+  group_->all_sum(std::span(c, static_cast<std::size_t>(counts.num_elements())));
+  const std::int64_t layers = counts.dim(0), E = counts.dim(1);
+  const std::vector<Slot> biases = p.model.router_biases();
+  double worst = 1;
+  for (std::int64_t l = 0; l < layers; ++l) {
+    const std::int64_t* row = c + l * E;
+    const std::int64_t total = std::accumulate(row, row + E, std::int64_t{0});
+    if (total > 0) worst = std::max(worst, static_cast<double>(*std::max_element(row, row + E)) * static_cast<double>(E) / static_cast<double>(total));
+    if (biases.empty() || rate == 0) continue;
+    const Tensor bias = p.store.weight(biases[static_cast<std::size_t>(l)]);
+    for (std::int64_t e = 0; e < E; ++e) {
+      // total / E is compared without dividing: integers, so an exactly average expert stays as it is.
+      const double change = rate * static_cast<double>((total > row[e] * E) - (total < row[e] * E));
+      if (bias.dtype == DType::f64)
+        bias.as<double>()[e] += change;
+      else
+        bias.as<float>()[e] += static_cast<float>(change);
+    }
+  }
+  return worst;
+}
+
+std::vector<Box> Engine::boxes() const {
+  std::vector<Box> boxes = parts_->optimizer.boxes();
+  if (group_->rank() == 0)
+    for (const Parameter* p : table_->of(ParameterSet::router_bias))
+      boxes.push_back({"/model/" + p->name, "", p->shape, 0, parts_->store.weight(parts_->store.slot(p->name))});
+  return boxes;
+}
+
+}  // namespace fourmi

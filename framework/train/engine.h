@@ -1,0 +1,67 @@
+// One rank's part of a training run, without files or clocks: model, optimizer, and the step. The trainer gives it batches' positions and
+// writes down what it returns; tests run several of it in one process.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "framework/data/loader.h"
+#include "framework/model/model.h"
+#include "framework/train/optimizer.h"
+#include "framework/train/phase.h"
+
+namespace fourmi {
+
+/// What one step gave; losses are means in nats, equal on every rank to the bit.
+struct StepResult {
+  std::int64_t targets = 0;  ///< unmasked targets of the global batch
+  double loss = 0, loss_mtp = 0, loss_balance = 0;
+  double grad_norm = 0;  ///< before clipping
+  double learning_rate = 0;
+  double expert_load_max_over_mean = 1;  ///< of the worst layer
+};
+
+class Engine {
+ public:
+  using Memory = decltype(std::declval<Arenas>().sizes());
+  /// Bytes by arena that training takes on the rank that needs most of `num_ranks`; nothing is allocated.
+  static Memory measure(const Recipe& recipe, const ParameterTable& table, int num_ranks);
+
+  /// `data_group`: the ranks among which the global batch is shared.
+  Engine(const Recipe& recipe, Group& data_group, const Stream& stream);
+  ~Engine();
+
+  /// A new run's state, from run.seed.
+  void initialise();
+  /// After masters, moments and router bias were loaded through boxes(): weights of all ranks follow.
+  void state_loaded();
+
+  /// One optimizer step (numbered from 1) on the samples after `position`; `tokens_before` are the input positions of all earlier
+  /// steps. Throws Error(guard) if the gradient is not finite; the state is then what it was before the step.
+  StepResult step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer);
+
+  /// Everything that a checkpoint must hold of tensors: this rank's masters and moments, and on rank 0 the router bias.
+  std::vector<Box> boxes() const;
+
+  const ParameterTable& table() const { return *table_; }
+  const ParameterStore& store() const;
+  Model& model();
+  Optimizer& optimizer();
+  const Arenas& arenas() const { return *arenas_; }
+  const Stream& stream() const { return *stream_; }
+
+ private:
+  struct Parts;
+  struct Sums;
+  Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer);
+  double update_router_bias(double rate);
+
+  const Recipe* recipe_;
+  Group* group_;
+  const Stream* stream_;
+  std::unique_ptr<ParameterTable> table_;
+  std::unique_ptr<Arenas> arenas_;
+  std::unique_ptr<Parts> parts_;
+};
+
+}  // namespace fourmi

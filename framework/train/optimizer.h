@@ -1,0 +1,58 @@
+// The optimizer under ZeRO-1: a rank owns panels of each parameter's rows; it sums their gradients over ranks, updates its masters and
+// moments, and all ranks gather the new weights. Order of sums: docs/numerics.md "Sums across ranks", "Norms, clipping, loss".
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "framework/checkpoint/boxes.h"
+#include "framework/model/store.h"
+#include "framework/train/arenas.h"
+#include "kernels/ops/adamw.h"
+#include "kernels/runtime/stream.h"
+#include "parallel/group.h"
+#include "parallel/zero.h"
+
+namespace fourmi {
+
+class Optimizer {
+ public:
+  /// Rank `rank` of `num_ranks`; memory from `arenas`, which may be measuring.
+  Optimizer(const ParameterStore& store, DType moment_dtype, int rank, int num_ranks, Arenas& arenas);
+
+  /// Masters from the seed, moments zero; weights of all ranks follow by gather_weights().
+  void initialise(const Stream&, std::uint64_t seed, double initializer_range);
+
+  /// Sums the store's gradients over the group into this rank's shards.
+  void reduce(const Stream&, Group&);
+  /// Euclidean norm of the summed gradients times `scale`, each parameter counted once; the same bits on every rank.
+  double gradient_norm(const Stream&, Group&, double scale) const;
+  /// One AdamW step on the shards (weight_decay only where the parameter table says so).
+  void update(const Stream&, const AdamW&);
+  /// Every rank's new weights to every rank.
+  void gather_weights(const Stream&, Group&);
+
+  /// The reduced gradient of this rank's rows of each parameter, for tests: called as visit(parameter, first_row, gradient rows).
+  void visit_gradients(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const;
+  /// Masters and moments as boxes of the global index space; loading writes through the same boxes, then call masters_changed().
+  std::vector<Box> boxes() const;
+  /// Weights of this rank's shard from its masters (rounded once), before gather_weights().
+  void masters_changed(const Stream&);
+
+ private:
+  struct Shard {
+    ParameterSet set;
+    std::vector<const Parameter*> parameters;
+    ShardPlan plan;
+    Tensor gradient, master, exp_avg, exp_avg_sq, weight;  // packed, my elements
+    Tensor send, receive;                                  // communication scratch
+  };
+  /// Calls visit(parameter, first_row, element offset in the shard, number of elements) for each piece that this rank owns.
+  template <class Visit> void pieces(const Shard& shard, Visit&& visit) const;
+
+  const ParameterStore* store_;
+  int rank_;
+  std::vector<Shard> shards_;
+};
+
+}  // namespace fourmi

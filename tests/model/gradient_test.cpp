@@ -1,0 +1,46 @@
+// Every element's gradient of a whole model against central finite differences in fp64.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "tests/model/small_model.h"
+
+namespace fourmi {
+namespace {
+
+void check_every_gradient(const ModelSection& section) {
+  const BatchSizes sizes{16, 8};
+  const LossWeights weights{section.num_nextn_predict_layers ? 0.3 : 0.0, 0.05};
+  SmallModel m(section, Compute::fp64, Reproducibility::run, sizes);
+  SmallBatch batch(sizes, section.vocab_size);
+  m.model.forward_backward(m.stream, batch.tensors(), weights, m.options);
+
+  for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) {
+    const Tensor analytic = m.store.gradients(set);
+    std::vector<double> gradient(analytic.as<double>(), analytic.as<double>() + analytic.num_elements());
+    double* w = m.store.weights(set).as<double>();
+    auto loss_at = [&] { return total_loss<double>(m.model.forward_backward(m.stream, batch.tensors(), weights, m.options), weights); };
+    for (const Parameter* p : m.table.of(set)) {
+      double error = 0, norm = 0;
+      for (std::int64_t i = p->offset; i < p->offset + p->shape.num_elements(); ++i) {
+        const double keep = w[i], h = 1e-5;
+        w[i] = keep + h;
+        const double up = loss_at();
+        w[i] = keep - h;
+        const double down = loss_at();
+        w[i] = keep;
+        const double numeric = (up - down) / (2 * h), exact = gradient[static_cast<std::size_t>(i)];
+        error = std::max(error, std::abs(numeric - exact));
+        norm += exact * exact;
+      }
+      EXPECT_LT(error, 2e-7 * (1 + std::sqrt(norm))) << p->name;
+      EXPECT_GT(norm, 0) << p->name << " gets no gradient at all";
+    }
+  }
+}
+
+TEST(Gradient, EveryElementDeepSeekV3WithMtp) { check_every_gradient(small_section()); }
+TEST(Gradient, EveryElementDeepSeekV2WithoutQueryLatent) { check_every_gradient(small_section(false)); }
+
+}  // namespace
+}  // namespace fourmi
