@@ -1,0 +1,42 @@
+// What this machine could do: the limit that `mfu` and `speed_of_light` are measured against.
+//
+// The limit is measured, not looked up: a loop of independent fused multiply-adds that never leaves the registers (24
+// vectors of AVX-512, 12 of AVX2; for bf16 the instruction vdpbf16ps, two products a lane), in slices of a fraction of
+// a millisecond, of which the fastest counts. So ranks that share a core, or a busy neighbour, do not lower it.
+//
+// mfu            = needed work (fourmi train --dry-run: flops_per_token, + flops_per_token_mtp) * tokens/s / peak of
+// the compute dtype speed_of_light = ideal_seconds of the needed work, each part at the peak of the dtype that it is
+// done in, / measured seconds Both are against all cores that the job may use, whatever number of threads it uses.
+#pragma once
+
+#include <chrono>
+
+#include "kernels/runtime/stream.h"
+
+namespace fourmi {
+
+struct CorePeak {
+  double fp32 = 0, bf16 = 0;  ///< floating-point operations a second of one core; a multiply-add counts two
+};
+
+/// Measures for about `budget`. Without AVX-512 BF16 in `isa` bf16 is computed in fp32, and the peaks are equal.
+CorePeak measure_core(Isa isa, std::chrono::milliseconds budget = std::chrono::milliseconds(50));
+
+/// Cores that this process may use: of its affinity mask, siblings of one core counted once, at most the container's
+/// CPU quota (rounded up). At least 1.
+int usable_cores();
+
+/// The machines of a job together.
+struct MachinePeak {
+  double fp32 = 0, bf16 = 0;  ///< floating-point operations a second
+  /// Shortest time for the work.
+  double ideal_seconds(double flops_fp32, double flops_bf16) const { return flops_fp32 / fp32 + flops_bf16 / bf16; }
+};
+
+/// One host's share: its cores (the greatest usable_cores() of its ranks, or their sum where a launcher binds ranks to
+/// cores of their own) times one core's peak.
+inline MachinePeak host_peak(const CorePeak& core, int cores) {
+  return {core.fp32 * cores, core.bf16 * cores};
+}
+
+}  // namespace fourmi
