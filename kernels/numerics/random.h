@@ -17,7 +17,7 @@ RandomKey random_key(std::uint64_t seed, std::string_view purpose, std::string_v
 
 /// 64 uniform bits for the element `index`.
 std::uint64_t random_bits(RandomKey key, std::uint64_t index);
-/// Uniform in (0, 1), 53 bits.
+/// Uniform in (0, 1): an odd multiple of 2^-53, so that x and 1 - x are equally likely and neither 0 nor 1 occurs.
 double random_uniform(RandomKey key, std::uint64_t index);
 /// Standard normal by the inverse distribution function (Wichura AS241), our own arithmetic throughout.
 double random_normal(RandomKey key, std::uint64_t index);
