@@ -1,0 +1,94 @@
+#include "kernels/numerics/digest.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/numerics/mix.h"
+
+namespace fourmi {
+namespace {
+
+// Seeds of the two halves and the odd steps of the index in them: any constants would do, they only have to stay.
+constexpr std::uint64_t low_seed = 0x6a09e667f3bcc908u, high_seed = 0xbb67ae8584caa73bu;
+constexpr std::uint64_t low_step = golden_ratio_64, high_step = 0xd1342543de82ef95u;
+
+struct Key {
+  std::uint64_t low, high;
+};
+
+/// Another bijection than mix64, for the upper half.
+constexpr std::uint64_t mix64_other(std::uint64_t x) {
+  x = (x ^ (x >> 33)) * 0xff51afd7ed558ccdu;
+  x = (x ^ (x >> 29)) * 0xc4ceb9fe1a85ec53u;
+  return x ^ (x >> 32);
+}
+
+/// The sum over n words with global indices first, first + 1, ... The lower half is summed in two parts, whose carries
+/// fit into 64 bits for up to 2^32 words; that keeps 128-bit arithmetic out of the loop.
+template <class Word>
+uint128 digest_words(Key key, const std::byte* data, std::uint64_t n, std::uint64_t first) {
+  uint128 total = 0;
+  constexpr std::uint64_t block = std::uint64_t{1} << 30;
+  for (std::uint64_t begin = 0; begin < n; begin += block) {
+    const std::uint64_t end = std::min(n, begin + block);
+    std::uint64_t low_part = 0, middle_part = 0, high_part = 0;
+    for (std::uint64_t i = begin; i < end; ++i) {
+      Word word;
+      std::memcpy(&word, data + i * sizeof(Word), sizeof(Word));
+      const std::uint64_t low = mix64((key.low + (first + i) * low_step) ^ word);
+      high_part += mix64_other(key.high + (first + i) * high_step + word);
+      low_part += low & 0xffffffffu;
+      middle_part += low >> 32;
+    }
+    total += (static_cast<uint128>(high_part) << 64) + (static_cast<uint128>(middle_part) << 32) + low_part;
+  }
+  return total;
+}
+
+}  // namespace
+
+uint128 digest(std::string_view tensor_name, const Tensor& x, std::uint64_t first_element) {
+  FOURMI_CHECK(x, "digest of an absent tensor {}", tensor_name);
+  const Key key{mix_text(low_seed, tensor_name), mix_text(high_seed, tensor_name)};
+  const auto* data = static_cast<const std::byte*>(x.data);
+  const auto n = static_cast<std::uint64_t>(x.num_elements());
+  switch (size_of(x.dtype)) {
+    case 1:
+      return digest_words<std::uint8_t>(key, data, n, first_element);
+    case 2:
+      return digest_words<std::uint16_t>(key, data, n, first_element);
+    case 4:
+      return digest_words<std::uint32_t>(key, data, n, first_element);
+    case 8:
+      return digest_words<std::uint64_t>(key, data, n, first_element);
+    case 16:
+      return digest_words<std::uint64_t>(key, data, 2 * n, 2 * first_element);  // two words an element
+  }
+  FOURMI_CHECK(false, "digest of {}", name_of(x.dtype));
+  return 0;
+}
+
+std::string digest_text(uint128 digest) {
+  return fmt::format("{:016x}{:016x}", static_cast<std::uint64_t>(digest >> 64), static_cast<std::uint64_t>(digest));
+}
+
+std::optional<uint128> parse_digest(std::string_view text) {
+  if (text.size() != 32) return std::nullopt;
+  uint128 value = 0;
+  for (char c : text) {
+    int digit = 0;
+    if (c >= '0' && c <= '9') {
+      digit = c - '0';
+    } else if (c >= 'a' && c <= 'f') {
+      digit = c - 'a' + 10;
+    } else if (c >= 'A' && c <= 'F') {
+      digit = c - 'A' + 10;
+    } else {
+      return std::nullopt;
+    }
+    value = value << 4 | static_cast<unsigned>(digit);
+  }
+  return value;
+}
+
+}  // namespace fourmi

@@ -1,0 +1,25 @@
+// Digests of tensors that need no order and no cut (docs/numerics.md "Digests"): each part of a tensor gives a 128-bit
+// number, and the numbers of all parts add up, modulo 2^128, to that of the whole. They find damage; they are no
+// signature.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "kernels/runtime/tensor.h"
+
+namespace fourmi {
+
+/// The sum modulo 2^128 over the elements of x of mix(name, global index, bits); `first_element` is the global index of
+/// x's first element in the whole tensor of that name. Host memory; every dtype. A change of one element always changes
+/// it.
+uint128 digest(std::string_view tensor_name, const Tensor& x, std::uint64_t first_element);
+
+/// 32 lower-case hexadecimal digits, most significant first.
+std::string digest_text(uint128 digest);
+/// The inverse; nothing if the text is not exactly 32 hexadecimal digits (either case).
+std::optional<uint128> parse_digest(std::string_view text);
+
+}  // namespace fourmi
