@@ -1,13 +1,17 @@
-// A group: the peers along one axis of the mesh. It moves bytes, takes maxima and adds integers; sums of floats across ranks are
-// ours (ordered_sum.h), so that their order is fixed. A group of one is a no-op, so callers never ask for its size first.
+// A group: the peers along one axis of the mesh. It moves bytes, takes maxima and adds integers; sums of floats across
+// ranks are ours (ordered_sum.h), so that their order is fixed. A group of one is a no-op, so callers never ask for its
+// size first.
 //
-// Collective calls are made by every member in the same order. Memory is the host's. A call returns when this rank's part is
-// complete; the start_* forms return a Request at once and the buffers belong to the group until it is waited for.
-// Any wait throws Error(rank_lost) once the group was poisoned (cancel), so nothing waits for ever on a dead peer.
+// Collective calls are made by every member in the same order. Memory is the host's. A call returns when this rank's
+// part is complete; the start_* forms return a Request at once and the buffers belong to the group until it is waited
+// for. A send may be held until its receive is posted. Any wait throws Error(rank_lost) once the group was poisoned
+// (cancel), so nothing waits for ever on a dead peer. One thread a rank uses a group; only cancel() may be called from
+// another.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <span>
@@ -19,18 +23,26 @@
 
 namespace fourmi {
 
-/// A started operation. wait() finishes it; destroying an unfinished request waits (or throws nothing if cancelled).
+/// A started operation. wait() finishes it; destroying an unfinished request waits (and throws nothing). Destroyed
+/// while an exception passes, it poisons its group first: the peers may never do their part, and this rank is ending
+/// anyway.
 class Request {
  public:
   Request() = default;
-  explicit Request(std::function<void()> finish) : finish_(std::move(finish)) {}
-  Request(Request&& o) noexcept : finish_(std::exchange(o.finish_, nullptr)) {}
+  explicit Request(std::function<void()> finish, std::function<void()> abandon = nullptr)
+      : finish_(std::move(finish)), abandon_(std::move(abandon)) {}
+  Request(Request&& o) noexcept
+      : finish_(std::exchange(o.finish_, nullptr)),
+        abandon_(std::exchange(o.abandon_, nullptr)),
+        exceptions_(o.exceptions_) {}
   Request& operator=(Request&& o) noexcept;
   ~Request();
   void wait();
 
  private:
-  std::function<void()> finish_;
+  void end() noexcept;
+  std::function<void()> finish_, abandon_;
+  int exceptions_ = std::uncaught_exceptions();
 };
 
 class Group {
@@ -43,33 +55,44 @@ class Group {
   int size() const { return size_; }
   const std::string& name() const { return name_; }
 
+  /// A group of some members of this one: called by exactly those, in the same order of calls. ranks are this group's,
+  /// ascending or not; the position in `ranks` is the rank in the new group. Poisoning a group poisons its subgroups.
+  virtual std::unique_ptr<Group> subgroup(std::string name, std::span<const int> ranks) = 0;
+
   /// recv holds size() * send.size() bytes, in rank order. send may be its own place inside recv.
   void all_gather(std::span<const std::byte> send, std::span<std::byte> recv) { start_all_gather(send, recv).wait(); }
   /// Unequal counts: rank r contributes counts[r] bytes; recv holds their sum, in rank order.
-  void all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv, std::span<const std::size_t> counts);
-  /// send holds send_counts[r] bytes for each rank r in order; recv receives recv_counts[r] bytes from each. Counts exceed 2^31.
+  void all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv, std::span<const std::size_t> counts) {
+    start_all_gather_v(send, recv, counts).wait();
+  }
+  /// send holds send_counts[r] bytes for each rank r in order; recv receives recv_counts[r] bytes from each. Counts may
+  /// exceed 2^31.
   void all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_counts, std::span<std::byte> recv,
                   std::span<const std::size_t> recv_counts) {
     start_all_to_all(send, send_counts, recv, recv_counts).wait();
   }
   virtual Request start_all_gather(std::span<const std::byte> send, std::span<std::byte> recv) = 0;
+  virtual Request start_all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
+                                     std::span<const std::size_t> counts) = 0;
   virtual Request start_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_counts,
                                    std::span<std::byte> recv, std::span<const std::size_t> recv_counts) = 0;
   virtual void broadcast(std::span<std::byte> data, int root) = 0;
   virtual void barrier() = 0;
+  /// Messages between two ranks with one tag (0 <= tag < 2^30) arrive in the order in which they were sent. Sizes
+  /// agree.
   virtual Request start_send(std::span<const std::byte> data, int to, int tag) = 0;
   virtual Request start_receive(std::span<std::byte> data, int from, int tag) = 0;
 
-  /// In place, element-wise, exact and order-free.
-  virtual void all_max(std::span<double> values) = 0;   ///< NaN wins over everything
-  virtual void all_max(std::span<std::int64_t> values) = 0;
-  virtual void all_sum(std::span<std::int64_t> values) = 0;
-  virtual void all_sum(std::span<int128> values) = 0;
+  /// In place, element-wise, exact and order-free (all_reduce.cpp, on top of the moves above).
+  virtual void all_max(std::span<double> values);  ///< NaN wins over everything; +0 over -0
+  virtual void all_max(std::span<std::int64_t> values);
+  virtual void all_sum(std::span<std::int64_t> values);  ///< modulo 2^64
+  virtual void all_sum(std::span<int128> values);        ///< modulo 2^128
 
-  /// Poisons the group: every present and future wait of any member throws Error(rank_lost, reason).
+  /// Poisons the group: every present and future wait of any member throws Error(rank_lost, reason). Any thread.
   virtual void cancel(const std::string& reason) = 0;
 
-  /// Bytes that this rank has sent and received so far (the traffic meter).
+  /// Bytes that this rank has sent to and received from other ranks so far (the traffic meter).
   std::int64_t bytes_moved() const { return bytes_moved_; }
 
  protected:
@@ -77,6 +100,11 @@ class Group {
   std::string name_;
   int rank_, size_;
   std::int64_t bytes_moved_ = 0;
+
+ private:
+  template <class T, class Fold>
+  void reduce(std::span<T> values, Fold fold);
+  std::vector<std::byte> scratch_;
 };
 
 /// The group of one.
@@ -86,6 +114,8 @@ std::unique_ptr<Group> make_self_group(std::string name);
 std::vector<std::unique_ptr<Group>> make_thread_groups(std::string name, int size);
 
 template <class T>
-std::span<const std::byte> bytes_of(std::span<const T> s) { return std::as_bytes(s); }
+std::span<const std::byte> bytes_of(std::span<const T> s) {
+  return std::as_bytes(s);
+}
 
 }  // namespace fourmi

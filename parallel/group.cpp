@@ -1,0 +1,35 @@
+#include "parallel/group.h"
+
+namespace fourmi {
+
+Request& Request::operator=(Request&& o) noexcept {
+  if (this != &o) {
+    end();
+    finish_ = std::exchange(o.finish_, nullptr);
+    abandon_ = std::exchange(o.abandon_, nullptr);
+    exceptions_ = o.exceptions_;
+  }
+  return *this;
+}
+
+Request::~Request() {
+  end();
+}
+
+void Request::wait() {
+  auto finish = std::exchange(finish_, nullptr);
+  abandon_ = nullptr;
+  if (finish) finish();
+}
+
+void Request::end() noexcept {
+  if (!finish_) return;
+  try {
+    if (std::uncaught_exceptions() > exceptions_ && abandon_) abandon_();
+    wait();
+  } catch (const std::exception&) {
+    // Who cancelled has the reason, and every later wait of the group throws it again.
+  }
+}
+
+}  // namespace fourmi

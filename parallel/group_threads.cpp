@@ -1,0 +1,163 @@
+// Ranks that are threads of this process. A message is one copy from the sender's buffer to the receiver's, made by the
+// rank that comes second, outside the lock.
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <tuple>
+
+#include "kernels/runtime/error.h"
+#include "parallel/moving_group.h"
+#include "parallel/poison.h"
+
+namespace fourmi {
+namespace {
+
+struct Op {
+  enum class State { open, copying, done, mismatch } state = State::open;
+  Move move;
+  int owner = 0;
+};
+using OpPtr = std::shared_ptr<Op>;
+
+// What the members share.
+struct Hub {
+  Hub(int num_members, std::shared_ptr<Poison> parent)
+      : poison(std::make_shared<Poison>(std::move(parent))), changed(static_cast<std::size_t>(num_members)) {}
+
+  using Key = std::tuple<int, int, int>;  // from, to, tag
+  struct Queues {
+    std::deque<OpPtr> sends, receives;
+  };
+  struct Child {
+    std::shared_ptr<Hub> hub;
+    int arrived = 0;
+  };
+
+  std::shared_ptr<Poison> poison;
+  std::mutex mutex;
+  std::vector<std::condition_variable> changed;  // one a member
+  std::map<Key, Queues> queues;
+  std::map<std::string, Child> forming;  // subgroups that some members have not reached yet
+  std::vector<std::weak_ptr<Hub>> children;
+
+  std::condition_variable& of(int rank) { return changed[static_cast<std::size_t>(rank)]; }
+
+  void start(const OpPtr& op) {
+    const bool sends = op->move.kind == Move::Kind::send;
+    const Key key = sends ? Key{op->owner, op->move.peer, op->move.tag} : Key{op->move.peer, op->owner, op->move.tag};
+    OpPtr other;
+    {
+      std::lock_guard lock(mutex);
+      Queues& q = queues[key];
+      auto &waiting = sends ? q.receives : q.sends, &mine = sends ? q.sends : q.receives;
+      if (waiting.empty()) {
+        mine.push_back(op);
+        return;
+      }
+      other = waiting.front();
+      waiting.pop_front();
+      other->state = op->state = Op::State::copying;
+    }
+    const Move &from = sends ? op->move : other->move, &to = sends ? other->move : op->move;
+    const bool fits = from.size == to.size;
+    if (fits && from.size > 0) std::memcpy(to.data, from.data, from.size);
+    std::lock_guard lock(mutex);
+    other->state = op->state = fits ? Op::State::done : Op::State::mismatch;
+    of(other->owner).notify_all();
+  }
+
+  // A copy in progress is waited for even when poisoned: the buffers may go when this returns or throws.
+  void finish(const std::vector<OpPtr>& ops, int rank, const std::string& group) {
+    std::unique_lock lock(mutex);
+    for (const OpPtr& op : ops) {
+      of(rank).wait(lock,
+                    [&] { return op->state >= Op::State::done || (op->state == Op::State::open && poison->is_set()); });
+      if (op->state == Op::State::open) forget(op);
+    }
+    poison->check(group);
+    for (const OpPtr& op : ops)
+      FOURMI_CHECK(op->state == Op::State::done, "{}: a message of another size than the receive of {} bytes", group,
+                   op->move.size);
+  }
+
+  void forget(const OpPtr& op) {
+    for (auto& [key, q] : queues) {
+      std::erase(q.sends, op);
+      std::erase(q.receives, op);
+    }
+  }
+
+  void cancel(const std::string& reason) {
+    poison->set(reason);
+    wake();
+  }
+
+  void wake() {
+    std::vector<std::shared_ptr<Hub>> below;
+    {
+      std::lock_guard lock(mutex);
+      for (auto& c : changed) c.notify_all();
+      for (auto& c : children)
+        if (auto hub = c.lock()) below.push_back(std::move(hub));
+    }
+    for (auto& hub : below) hub->wake();
+  }
+};
+
+class ThreadGroup final : public MovingGroup {
+ public:
+  ThreadGroup(std::string name, int rank, int size, std::shared_ptr<Hub> hub)
+      : MovingGroup(std::move(name), rank, size), hub_(std::move(hub)) {}
+
+  std::unique_ptr<Group> subgroup(std::string name, std::span<const int> ranks) override {
+    std::string key = name;
+    int my_rank = -1;
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      key += fmt::format(",{}", ranks[i]);
+      if (ranks[i] == rank_) my_rank = static_cast<int>(i);
+    }
+    FOURMI_CHECK(my_rank >= 0, "{}: rank {} is no member", name, rank_);
+    key += fmt::format("#{}", made_[key]++);  // the same members may make such a group again
+    std::lock_guard lock(hub_->mutex);
+    Hub::Child& child = hub_->forming[key];
+    if (!child.hub) {
+      child.hub = std::make_shared<Hub>(static_cast<int>(ranks.size()), hub_->poison);
+      hub_->children.push_back(child.hub);
+    }
+    auto hub = child.hub;
+    if (++child.arrived == static_cast<int>(ranks.size())) hub_->forming.erase(key);
+    return std::make_unique<ThreadGroup>(std::move(name), my_rank, static_cast<int>(ranks.size()), std::move(hub));
+  }
+
+  void cancel(const std::string& reason) override { hub_->cancel(reason); }
+
+ protected:
+  Request start_moves(std::span<const Move> moves) override {
+    std::vector<OpPtr> ops;
+    ops.reserve(moves.size());
+    for (const Move& m : moves) {
+      ops.push_back(std::make_shared<Op>(Op{Op::State::open, m, rank_}));
+      hub_->start(ops.back());
+    }
+    return Request([hub = hub_, ops = std::move(ops), rank = rank_, group = name_] { hub->finish(ops, rank, group); },
+                   [hub = hub_] { hub->cancel("a rank stopped in the midst of a transfer"); });
+  }
+
+ private:
+  std::shared_ptr<Hub> hub_;
+  std::map<std::string, int> made_;
+};
+
+}  // namespace
+
+std::vector<std::unique_ptr<Group>> make_thread_groups(std::string name, int size) {
+  FOURMI_CHECK(size >= 1, "{}: a group of {}", name, size);
+  auto hub = std::make_shared<Hub>(size, nullptr);
+  std::vector<std::unique_ptr<Group>> groups;
+  for (int r = 0; r < size; ++r) groups.push_back(std::make_unique<ThreadGroup>(name, r, size, hub));
+  return groups;
+}
+
+}  // namespace fourmi

@@ -1,0 +1,122 @@
+#include "parallel/moving_group.h"
+
+#include <cstring>
+#include <numeric>
+
+#include "kernels/runtime/error.h"
+
+namespace fourmi {
+namespace {
+
+constexpr int collective_tag = 0;
+
+std::byte* writable(const std::byte* p) {
+  return const_cast<std::byte*>(p);
+}  // a send only reads
+
+void copy_bytes(std::byte* to, const std::byte* from, std::size_t size) {
+  if (size > 0 && to != from) std::memmove(to, from, size);
+}
+
+std::size_t sum(std::span<const std::size_t> counts) {
+  return std::accumulate(counts.begin(), counts.end(), std::size_t{0});
+}
+
+}  // namespace
+
+Request MovingGroup::start(std::span<const Move> moves) {
+  for (const Move& m : moves)
+    if (m.peer != rank_) bytes_moved_ += static_cast<std::int64_t>(m.size);
+  return start_moves(moves);
+}
+
+Request MovingGroup::start_all_gather(std::span<const std::byte> send, std::span<std::byte> recv) {
+  FOURMI_CHECK(recv.size() == send.size() * static_cast<std::size_t>(size_), "{}: {} bytes gathered into {}", name_,
+               send.size(), recv.size());
+  const std::vector<std::size_t> counts(static_cast<std::size_t>(size_), send.size());
+  return start_all_gather_v(send, recv, counts);
+}
+
+Request MovingGroup::start_all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
+                                        std::span<const std::size_t> counts) {
+  FOURMI_CHECK(counts.size() == static_cast<std::size_t>(size_) && sum(counts) == recv.size() &&
+                   counts[static_cast<std::size_t>(rank_)] == send.size(),
+               "{}: counts of an all_gather_v", name_);
+  const auto place = [&](int r) { return recv.data() + sum(counts.first(static_cast<std::size_t>(r))); };
+  copy_bytes(place(rank_), send.data(), send.size());
+  moves_.clear();
+  for (int i = 1; i < size_; ++i) {
+    const int to = (rank_ + i) % size_, from = (rank_ + size_ - i) % size_;
+    if (const std::size_t n = counts[static_cast<std::size_t>(from)]; n > 0)
+      moves_.push_back({Move::Kind::receive, place(from), n, from, collective_tag});
+    if (!send.empty()) moves_.push_back({Move::Kind::send, writable(send.data()), send.size(), to, collective_tag});
+  }
+  return start(moves_);
+}
+
+Request MovingGroup::start_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_counts,
+                                      std::span<std::byte> recv, std::span<const std::size_t> recv_counts) {
+  const auto me = static_cast<std::size_t>(rank_);
+  FOURMI_CHECK(send_counts.size() == static_cast<std::size_t>(size_) && recv_counts.size() == send_counts.size() &&
+                   sum(send_counts) == send.size() && sum(recv_counts) == recv.size() &&
+                   send_counts[me] == recv_counts[me],
+               "{}: counts of an all_to_all", name_);
+  const auto to_place = [&](std::size_t r) { return writable(send.data()) + sum(send_counts.first(r)); };
+  const auto from_place = [&](std::size_t r) { return recv.data() + sum(recv_counts.first(r)); };
+  copy_bytes(from_place(me), to_place(me), send_counts[me]);
+  moves_.clear();
+  for (int i = 1; i < size_; ++i) {
+    const int to = (rank_ + i) % size_, from = (rank_ + size_ - i) % size_;
+    const auto t = static_cast<std::size_t>(to), f = static_cast<std::size_t>(from);
+    if (recv_counts[f] > 0)
+      moves_.push_back({Move::Kind::receive, from_place(f), recv_counts[f], from, collective_tag});
+    if (send_counts[t] > 0) moves_.push_back({Move::Kind::send, to_place(t), send_counts[t], to, collective_tag});
+  }
+  return start(moves_);
+}
+
+// Binomial tree: in the round of `bit`, ranks below it (counted from the root) pass the data on to those bit further.
+void MovingGroup::broadcast(std::span<std::byte> data, int root) {
+  FOURMI_CHECK(0 <= root && root < size_, "{}: broadcast from rank {} of {}", name_, root, size_);
+  if (data.empty()) return;
+  const int relative = (rank_ - root + size_) % size_;
+  for (int bit = 1; bit < size_; bit <<= 1) {
+    const auto absolute = [&](int r) { return (r + root) % size_; };
+    if (relative < bit && relative + bit < size_) {
+      const Move m{Move::Kind::send, data.data(), data.size(), absolute(relative + bit), collective_tag};
+      start({&m, 1}).wait();
+    } else if (bit <= relative && relative < 2 * bit) {
+      const Move m{Move::Kind::receive, data.data(), data.size(), absolute(relative - bit), collective_tag};
+      start({&m, 1}).wait();
+    }
+  }
+}
+
+// Dissemination (Hensgen, Finkel, Manber 1988): after round k each rank has heard, indirectly, of 2^(k+1) - 1 others.
+void MovingGroup::barrier() {
+  for (int distance = 1; distance < size_; distance <<= 1) {
+    std::byte mine{1}, theirs{0};
+    const Move moves[] = {
+        {Move::Kind::receive, &theirs, 1, (rank_ + size_ - distance) % size_, collective_tag},
+        {Move::Kind::send, &mine, 1, (rank_ + distance) % size_, collective_tag},
+    };
+    start(moves).wait();
+  }
+  if (size_ == 1) start({}).wait();  // a poisoned group of one throws too
+}
+
+Request MovingGroup::start_send(std::span<const std::byte> data, int to, int tag) {
+  FOURMI_CHECK(0 <= to && to < size_ && 0 <= tag && tag < (1 << 30), "{}: send to {} of {}, tag {}", name_, to, size_,
+               tag);
+  const Move m{Move::Kind::send, writable(data.data()), data.size(), to, tag + 1};
+  return start({&m, 1});
+}
+
+Request MovingGroup::start_receive(std::span<std::byte> data, int from, int tag) {
+  FOURMI_CHECK(0 <= from && from < size_ && 0 <= tag && tag < (1 << 30), "{}: receive from {} of {}, tag {}", name_,
+               from, size_, tag);
+  const Move m{Move::Kind::receive, data.data(), data.size(), from, tag + 1};
+  return start({&m, 1});
+}
+
+}  // namespace fourmi
