@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstring>
+#include <limits>
 #include <mutex>
 
 #include "kernels/runtime/error.h"
@@ -26,6 +27,8 @@ void check_mpi(int code, const char* what) {
 }
 
 constexpr int control_tag = 0;  // poison; a move's tag t is t + 1
+// Open MPI 4.1 forms communicators by ordinary messages with this tag, so it must not meet any of ours.
+constexpr int forming_tag = std::numeric_limits<int>::max();
 constexpr std::size_t control_bytes = 512;
 
 // A communicator and what is needed to poison it. Outlives its group while requests or subgroups are alive.
@@ -153,7 +156,7 @@ class MpiGroup final : public MovingGroup {
     MPI_Comm comm = MPI_COMM_NULL;
     check_mpi(MPI_Comm_group(core_->comm, &all), "MPI_Comm_group");
     check_mpi(MPI_Group_incl(all, static_cast<int>(ranks.size()), ranks.data(), &some), "MPI_Group_incl");
-    check_mpi(MPI_Comm_create_group(core_->comm, some, control_tag, &comm), "MPI_Comm_create_group");
+    check_mpi(MPI_Comm_create_group(core_->comm, some, forming_tag, &comm), "MPI_Comm_create_group");
     MPI_Group_free(&some);
     MPI_Group_free(&all);
     FOURMI_CHECK(comm != MPI_COMM_NULL, "{}: rank {} is no member", name, rank_);

@@ -163,7 +163,7 @@ struct Body {
       const auto j = static_cast<std::int64_t>(i);
       d[i] = std::sin(static_cast<double>(i * n) + rank);
       m[i] = (rank % 2 ? -1 : 1) * (j * 7 + rank);
-      s[i] = j - 1000000007 * rank;
+      s[i] = j - 1000000007 * static_cast<std::int64_t>(rank);
       w[i] = big * (rank + 1) - static_cast<int128>(j);
     }
     if (count > 3) {
