@@ -27,6 +27,7 @@ ModelCounts count_model(const ModelSection& m, const ParameterTable& table, std:
   const double attention = static_cast<double>(sequence_length) * static_cast<double>(m.num_attention_heads * (query_key + value));
   c.flops_per_token = 3 * (2 * main_products + static_cast<double>(m.num_hidden_layers) * attention);
   c.flops_per_token_mtp = 3 * (2 * mtp_products + static_cast<double>(m.num_nextn_predict_layers) * attention);
+  c.flops_attention = 3 * static_cast<double>(m.num_hidden_layers + m.num_nextn_predict_layers) * attention;
   return c;
 }
 

@@ -70,6 +70,7 @@ Engine::Engine(const Recipe& recipe, Group& data_group, const Stream& stream)
 Engine::~Engine() = default;
 
 const ParameterStore& Engine::store() const { return parts_->store; }
+std::int64_t Engine::attention_block() const { return cuts_of(*recipe_, nullptr).attention_block; }
 Model& Engine::model() { return parts_->model; }
 Optimizer& Engine::optimizer() { return parts_->optimizer; }
 

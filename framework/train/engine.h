@@ -49,6 +49,7 @@ class Engine {
   Optimizer& optimizer();
   const Arenas& arenas() const { return *arenas_; }
   const Stream& stream() const { return *stream_; }
+  std::int64_t attention_block() const;  ///< rows per block of attention in this run
 
  private:
   struct Parts;

@@ -1,0 +1,89 @@
+#include "framework/train/beginning.h"
+
+#include <cmath>
+
+#include "framework/checkpoint/agree.h"
+#include "framework/checkpoint/folder.h"
+#include "framework/recipe/compare.h"
+#include "framework/recipe/read.h"
+
+namespace fourmi {
+
+namespace {
+
+std::vector<KeyChange> changes_against(const Recipe& recipe, const std::filesystem::path& recorded) {
+  std::vector<KeyChange> changes;
+  for (const ChangedKey& c : compare(load_recipe(recorded), recipe)) {
+    const auto key_class = c.key_class == recipe::KeyClass::free    ? KeyChange::Class::free
+                           : c.key_class == recipe::KeyClass::asked ? KeyChange::Class::asked
+                                                                    : KeyChange::Class::fixed;
+    changes.push_back({c.key, c.before, c.after, key_class});
+  }
+  return changes;
+}
+
+}  // namespace
+
+StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease, std::int64_t& launch) {
+  StartDecision decision;
+  agreed(group, [&] {
+    if (group.rank() != 0) return;
+    // First what is refused without touching anything, then the lease, then once more under it.
+    const StartWish wish{recipe.run.directory, recipe.checkpoint.resume, accept_changes};
+    const auto compare_with = [&](const std::filesystem::path& recorded) { return changes_against(recipe, recorded); };
+    lease = Lease::acquire(recipe.run.directory);
+    decision = decide_start(wish, compare_with);
+    launch = next_launch(recipe.run.directory);
+    clean_leftovers(real_disk(), std::filesystem::path(recipe.run.directory) / "checkpoints");
+  });
+  std::int64_t facts[2] = {static_cast<std::int64_t>(decision.kind), launch};
+  group.broadcast(std::as_writable_bytes(std::span(facts)), 0);
+  decision.kind = static_cast<StartDecision::Kind>(facts[0]);
+  launch = facts[1];
+  std::string from = decision.branch_from.string();
+  broadcast_text(group, from, 0);
+  decision.branch_from = from;
+  return decision;
+}
+
+std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, const StartDecision& decision,
+                                            std::vector<std::string>& messages) {
+  if (decision.kind == StartDecision::Kind::go_on) {
+    Choice own = choose_newest(group, std::filesystem::path(recipe.run.directory) / "checkpoints", group.rank() == 0);
+    messages = own.messages;
+    if (own.checkpoint || decision.branch_from.empty()) return own.checkpoint;
+  }
+  if (decision.branch_from.empty()) return std::nullopt;
+  Choice other = open_model(group, decision.branch_from);
+  messages.insert(messages.end(), other.messages.begin(), other.messages.end());
+  return other.checkpoint;
+}
+
+void load_state(Engine& engine, Group& group, const std::optional<Checkpoint>& checkpoint, const Loader& loader, bool accept_changes,
+                Beginning& b) {
+  if (!checkpoint) {
+    engine.initialise();
+    b.position = loader.start();
+    return;
+  }
+  const std::vector<Box> boxes = engine.boxes();
+  load_boxes(group, *checkpoint, boxes);
+  prove_live_state(group, *checkpoint, boxes);
+  engine.state_loaded();
+  const CheckpointState& state = checkpoint->manifest.state;
+  b.step = state.step;
+  b.tokens = state.tokens;
+  b.checkpoint = checkpoint->folder;
+  agreed(group, [&] { b.position = loader.resume(position_from_json(state.training, checkpoint->folder / "manifest.json"), accept_changes); });
+}
+
+std::string training_state(const Position& position) { return to_json(position); }
+
+std::int64_t target_steps(const Recipe& r, const Loader& loader) {
+  if (r.run.steps) return *r.run.steps;
+  const double batch = static_cast<double>(r.data.global_batch_size);
+  if (r.run.tokens) return static_cast<std::int64_t>(std::ceil(*r.run.tokens / (batch * static_cast<double>(r.data.sequence_length))));
+  return static_cast<std::int64_t>(std::ceil(r.run.epochs.value_or(1) * static_cast<double>(loader.samples_per_epoch()) / batch));
+}
+
+}  // namespace fourmi

@@ -1,0 +1,44 @@
+// How a run begins on its directory, agreed on by all ranks: fresh, going on, or branching; and the state that it begins with.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/checkpoint/load.h"
+#include "framework/run/lease.h"
+#include "framework/run/start.h"
+#include "framework/train/engine.h"
+
+namespace fourmi {
+
+struct Beginning {
+  StartDecision decision;
+  std::int64_t launch = 1;
+  std::int64_t step = 0;    ///< steps that are complete
+  std::int64_t tokens = 0;  ///< input positions of those
+  Position position;
+  std::filesystem::path checkpoint;    ///< what the state came from; empty: a new run's
+  std::vector<std::string> messages;   ///< to be said loudly: damaged checkpoints, changed keys
+};
+
+/// Collective. Takes the lease (rank 0) and decides; throws the contract's errors on all ranks alike.
+StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease, std::int64_t& launch);
+
+/// Collective. The checkpoint that the decision leads to, proven; nothing for a new run.
+std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, const StartDecision& decision,
+                                            std::vector<std::string>& messages);
+
+/// Collective. Loads the engine's state and proves it against the checkpoint; or initialises it.
+void load_state(Engine& engine, Group& group, const std::optional<Checkpoint>& checkpoint, const Loader& loader, bool accept_changes,
+                Beginning& beginning);
+
+/// The training state of a checkpoint, beside its tensors, as JSON: the data position.
+std::string training_state(const Position& position);
+
+/// How many steps the run has: run.steps, or what run.tokens or run.epochs come to.
+std::int64_t target_steps(const Recipe& recipe, const Loader& loader);
+
+}  // namespace fourmi

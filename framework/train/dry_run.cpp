@@ -1,0 +1,124 @@
+#include "framework/train/dry_run.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "framework/data/validation.h"
+#include "framework/recipe/dump.h"
+#include "framework/recipe/read.h"
+#include "framework/run/console.h"
+#include "framework/train/beginning.h"
+#include "framework/train/engine.h"
+#include "parallel/mesh.h"
+
+namespace fourmi {
+
+namespace {
+
+void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
+  const ModelTypes types = model_types(r.precision.compute, r.run.reproducibility);
+  std::int64_t moments = r.precision.moments == Moments::bf16 ? 2 : size_of(types.accumulate);
+  for (const Parameter& p : table.all())
+    run.checkpoint_bytes += p.shape.num_elements() *
+                            (size_of(types.accumulate) + (p.set == ParameterSet::router_bias ? 0 : 2 * moments));
+  run.checkpoints_kept = r.checkpoint.keep_last;
+  if (r.model.model_type == "qwen3_moe") {
+    run.warnings.push_back("model.model_type: qwen3_moe is counted here, but cannot be trained yet; memory is not known");
+    return;
+  }
+  for (const auto& [name, bytes] : Engine::measure(r, table, run.ranks)) {
+    run.memory_bytes_per_rank.emplace_back(name, bytes);
+    run.memory_total += bytes;
+  }
+  const double here = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
+  if (static_cast<double>(run.memory_total) > here)
+    run.warnings.push_back(fmt::format("a rank needs {}B of memory, this machine has {}B in all", short_count(static_cast<double>(run.memory_total)), short_count(here)));
+}
+
+void open_inputs(DryRun& run, const Recipe& r) {
+  try {
+    const std::vector<LoadedSource> sources = load_sources(r.data.train, "data.train");
+    const Loader loader(r.data, sources, r.run.seed, r.model.vocab_size);
+    const Validation validation(r.data, sources, r.run.seed, r.model.vocab_size);
+    run.steps = target_steps(r, loader);
+  } catch (const Error& e) {
+    if (e.status() != ExitStatus::input) throw;
+    run.warnings.push_back(e.what());
+    if (r.run.steps) run.steps = *r.run.steps;
+  }
+}
+
+void check_disk(DryRun& run, const Recipe& r) {
+  std::filesystem::path folder = std::filesystem::absolute(r.run.directory);
+  while (!folder.empty() && !std::filesystem::exists(folder)) folder = folder.parent_path();
+  std::error_code none;
+  const auto space = std::filesystem::space(folder, none);
+  const double needed = static_cast<double>(run.checkpoint_bytes) * static_cast<double>(run.checkpoints_kept + 1);
+  if (!none && static_cast<double>(space.available) < needed)
+    run.warnings.push_back(fmt::format("checkpoints need {}B under {}, {}B are free", short_count(needed), folder.string(), short_count(static_cast<double>(space.available))));
+}
+
+}  // namespace
+
+DryRun dry_run(const Recipe& r, int ranks) {
+  DryRun run;
+  run.ranks_chosen = ranks == 0;
+  run.ranks = ranks > 0 ? ranks : static_cast<int>(r.parallel.data.value_or(1));
+  check_ranks(r, run.ranks);
+  const ParameterTable table(r.model);
+  run.counts = count_model(r.model, table, r.data.sequence_length);
+  run.tokens_per_step = r.data.global_batch_size * r.data.sequence_length;
+  add_memory(run, r, table);
+  open_inputs(run, r);
+  check_disk(run, r);
+  if (run.steps) {
+    const MachinePeak peak = host_peak(measure_core(best_isa()), usable_cores());
+    const double flops = (run.counts.flops_per_token + run.counts.flops_per_token_mtp) * static_cast<double>(run.tokens_per_step) * static_cast<double>(*run.steps);
+    run.least_seconds = flops / (r.precision.compute == Compute::bf16 ? peak.bf16 : peak.fp32);
+  }
+  return run;
+}
+
+std::string to_text(const DryRun& d, const Recipe& r) {
+  std::string s = "# the resolved recipe\n" + to_yaml(r) + "\n";
+  s += fmt::format("ranks          {}{}\n", d.ranks, d.ranks_chosen ? " (nobody said: the least that the sizes allow)" : "");
+  s += Mesh(MeshSizes{.data = d.ranks}, 0).table();
+  s += fmt::format("schedule       each rank, each step: {} micro-batches of {} sequences x {} tokens, forward and backward in turn; then\n"
+                   "               sum of gradients over {} ranks by panels, AdamW on own panels, weights to all\n",
+                   r.data.global_batch_size / d.ranks / r.data.micro_batch_size, r.data.micro_batch_size, r.data.sequence_length, d.ranks);
+  s += fmt::format("parameters     {} ({} active; {} more in multi-token prediction)\n", d.counts.parameters_total, d.counts.parameters_active, d.counts.parameters_mtp);
+  s += fmt::format("work           {:.4g} GFLOP a token, forward and backward ({:.4g} more in multi-token prediction)\n", d.counts.flops_per_token / 1e9, d.counts.flops_per_token_mtp / 1e9);
+  s += "memory a rank\n";
+  for (const auto& [name, bytes] : d.memory_bytes_per_rank) s += fmt::format("  {:<13}{:>16} bytes\n", name, bytes);
+  s += fmt::format("  {:<13}{:>16} bytes\n", "together", d.memory_total);
+  s += fmt::format("checkpoint     {} bytes each, {} kept\n", d.checkpoint_bytes, d.checkpoints_kept);
+  if (d.steps) {
+    s += fmt::format("steps          {} of {} tokens: {:.4g} tokens\n", *d.steps, d.tokens_per_step, static_cast<double>(*d.steps * d.tokens_per_step));
+    s += fmt::format("time           at least {} on this machine (its measured peak; no price is known, so no cost)\n", short_time(d.least_seconds));
+  }
+  return s;
+}
+
+std::string to_json(const DryRun& d) {
+  nlohmann::ordered_json j;
+  j["parameters_total"] = d.counts.parameters_total;
+  j["parameters_active"] = d.counts.parameters_active;
+  j["parameters_mtp"] = d.counts.parameters_mtp;
+  j["flops_per_token"] = d.counts.flops_per_token;
+  j["flops_per_token_mtp"] = d.counts.flops_per_token_mtp;
+  j["ranks"] = d.ranks;
+  j["memory_bytes_per_rank"] = nlohmann::ordered_json::object();
+  for (const auto& [name, bytes] : d.memory_bytes_per_rank) j["memory_bytes_per_rank"][name] = bytes;
+  j["checkpoint_bytes"] = d.checkpoint_bytes;
+  if (d.steps) j["steps"] = *d.steps;
+  j["tokens_per_step"] = d.tokens_per_step;
+  j["least_seconds"] = d.least_seconds;
+  j["warnings"] = d.warnings;
+  return j.dump(2);
+}
+
+}  // namespace fourmi

@@ -1,0 +1,35 @@
+// What a recipe would do, without doing it: every input opened, every size counted by the code that training uses.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/model/counts.h"
+#include "framework/recipe/recipe.h"
+#include "framework/run/machine.h"
+
+namespace fourmi {
+
+struct DryRun {
+  int ranks = 1;
+  bool ranks_chosen = false;  ///< nobody said how many: the least that the sizes allow
+  ModelCounts counts;
+  std::vector<std::pair<std::string, std::int64_t>> memory_bytes_per_rank;  ///< by arena; of the rank that needs most
+  std::int64_t memory_total = 0;
+  std::int64_t checkpoint_bytes = 0;   ///< one, of all ranks
+  std::int64_t checkpoints_kept = 0;
+  std::optional<std::int64_t> steps;   ///< unknown where it depends on data that is absent
+  std::int64_t tokens_per_step = 0;
+  double least_seconds = 0;            ///< all steps' work at this machine's peak: no run is faster here
+  std::vector<std::string> warnings;   ///< absent inputs, too little memory or disk
+};
+
+/// `ranks` 0: the least number that the sizes allow. Throws Error(usage) for a number that does not fit.
+DryRun dry_run(const Recipe& recipe, int ranks);
+
+/// For people, and as one JSON object.
+std::string to_text(const DryRun& run, const Recipe& recipe);
+std::string to_json(const DryRun& run);
+
+}  // namespace fourmi

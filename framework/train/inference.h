@@ -1,0 +1,46 @@
+// A trained model opened for evaluation and generation: weights of the newest proven checkpoint of a MODEL path, and the recipe it was
+// trained with. No optimizer, no gradients.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "framework/model/model.h"
+#include "framework/train/evaluate.h"
+#include "kernels/runtime/stream.h"
+#include "parallel/group.h"
+
+namespace fourmi {
+
+class InferenceModel {
+ public:
+  /// Collective. MODEL is a run directory or a checkpoint. Throws Error(input) naming what is absent or damaged.
+  InferenceModel(Group& group, const std::filesystem::path& model, const Stream& stream);
+  ~InferenceModel();
+
+  const Recipe& recipe() const { return recipe_; }
+  const std::filesystem::path& checkpoint() const { return checkpoint_; }
+  std::int64_t step() const { return step_; }
+  const std::vector<std::string>& messages() const { return messages_; }
+  const ParameterStore& store() const { return *store_; }
+  Model& model() { return *model_; }
+
+  /// Allocates for batches of `sequences` and evaluates on `validation` (all of it).
+  EvaluationResult evaluate_on(const Validation& validation, Group& group, const Stream& stream, std::int64_t sequences);
+
+ private:
+  void load_weights(Group& group, const struct Checkpoint& checkpoint, const Stream& stream);
+
+  Recipe recipe_;
+  std::filesystem::path checkpoint_;
+  std::int64_t step_ = 0;
+  std::vector<std::string> messages_;
+  std::unique_ptr<ParameterTable> table_;
+  std::unique_ptr<Arena> weights_, activations_;
+  std::unique_ptr<ParameterStore> store_;
+  std::unique_ptr<Model> model_;
+};
+
+}  // namespace fourmi

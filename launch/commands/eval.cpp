@@ -1,0 +1,80 @@
+// fourmi eval MODEL [--data FILE]: loss, perplexity and bits per byte on a text, or on what the model's recipe held out. Also under
+// mpirun.
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "framework/train/inference.h"
+#include "launch/commands.h"
+#include "parallel/world.h"
+
+namespace fourmi {
+
+namespace {
+
+struct Arguments {
+  std::string model, data;
+  bool json = false, zero_routed = false;
+};
+
+std::string as_json(const Arguments& a, const InferenceModel& inference, const EvaluationResult& e) {
+  nlohmann::ordered_json j;
+  j["loss"] = e.loss;
+  j["perplexity"] = e.perplexity();
+  j["tokens"] = e.tokens;
+  if (e.bits_per_byte > 0) j["bits_per_byte"] = e.bits_per_byte;
+  if (inference.recipe().model.num_nextn_predict_layers > 0) j["loss_mtp"] = e.loss_mtp;
+  j["zero_routed_experts"] = a.zero_routed;
+  j["checkpoint"] = inference.checkpoint().string();
+  j["step"] = inference.step();
+  return j.dump(2);
+}
+
+void evaluate_model(const Arguments& a) {
+  World world;
+  Group& group = world.group();
+  ThreadPool pool(1);
+  const Stream stream(pool);
+  InferenceModel inference(group, a.model, stream);
+  if (world.rank() == 0)
+    for (const std::string& m : inference.messages()) std::cerr << "fourmi: warning: " << m << "\n";
+  const Recipe& r = inference.recipe();
+  DataSection data = r.data;
+  std::vector<LoadedSource> sources;
+  if (!a.data.empty()) {
+    DataSource file;
+    file.name = "data";
+    file.path = a.data;
+    data.validation = {file};
+    data.holdout = 0;
+  } else {
+    sources = load_sources(data.train, "data.train");
+  }
+  const Validation validation(data, sources, r.run.seed, r.model.vocab_size);
+  inference.model().set_zero_routed(a.zero_routed);
+  const EvaluationResult e = inference.evaluate_on(validation, group, stream, 8);
+  if (world.rank() != 0) return;
+  if (a.json) {
+    std::cout << as_json(a, inference, e) << "\n";
+    return;
+  }
+  std::cout << fmt::format("{} (step {}){}\n", inference.checkpoint().string(), inference.step(), a.zero_routed ? ", routed experts zeroed" : "")
+            << fmt::format("loss {:.4f}  perplexity {:.3f}  {} tokens", e.loss, e.perplexity(), e.tokens)
+            << (e.bits_per_byte > 0 ? fmt::format("  {:.4f} bits/byte", e.bits_per_byte) : "") << "\n";
+}
+
+}  // namespace
+
+void add_eval(CLI::App& app, ExitStatus& status) {
+  auto a = std::make_shared<Arguments>();
+  CLI::App* c = app.add_subcommand("eval", "loss of a trained model on held-out text or on a file");
+  c->add_option("MODEL", a->model, "a run directory (its newest proven checkpoint) or a checkpoint")->required();
+  c->add_option("--data", a->data, "a text file (plain or gzip); without it, what the model's recipe held out");
+  c->add_flag("--zero-routed-experts", a->zero_routed, "count the chosen experts' outputs as zero: what do they contribute?");
+  c->add_flag("--json", a->json, "one JSON object");
+  c->callback([a, &status] {
+    evaluate_model(*a);
+    status = ExitStatus::ok;
+  });
+}
+
+}  // namespace fourmi
