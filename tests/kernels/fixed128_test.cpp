@@ -1,11 +1,12 @@
 // Fixed-point sums: conversion against a long double formula, ties, limits, and order independence.
+#include "kernels/numerics/fixed128.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <limits>
 #include <random>
 
-#include "kernels/numerics/fixed128.h"
 #include "kernels/numerics/flush_denormals.h"
 
 namespace fourmi {

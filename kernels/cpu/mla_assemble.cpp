@@ -1,0 +1,158 @@
+#include "kernels/cpu/rotary_pairs.h"
+#include "kernels/cpu/run_rows.h"
+#include "kernels/runtime/visit.h"
+
+namespace fourmi {
+namespace {
+
+template <class X>
+FOURMI_INLINE void copy(const X* src, X* dst, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) dst[i] = src[i];
+}
+
+/// Shapes, and the pointers of the operation's operands; `q` and `a` point at their first used column.
+template <class X>
+struct Operands {
+  Angles<Accumulator<X>> angles;
+  RotaryLayout layout;
+  std::int64_t num_heads, nope, rope, v;
+  X *q, *kv, *a;  // projections
+  std::int64_t q_stride, a_stride;
+  X *q_MHQ, *k_MHQ, *v_MHV;  // attention's operands
+};
+
+template <class X>
+struct Forward {
+  Operands<X> o;
+
+  FOURMI_INLINE void operator()(std::int64_t begin, std::int64_t end) const {
+    const std::int64_t width = o.nope + o.rope, half = o.rope / 2;
+    for (std::int64_t r = begin; r < end; ++r) {
+      const auto* angle = o.angles.row(r);
+      const X* q_in = o.q + r * o.q_stride;
+      const X* kv_in = o.kv + r * o.num_heads * (o.nope + o.v);
+      X* q_out = o.q_MHQ + r * o.num_heads * width;
+      X* k_out = o.k_MHQ + r * o.num_heads * width;
+      X* v_out = o.v_MHV + r * o.num_heads * o.v;
+      X* shared = k_out + o.nope;  // the first head's copy of the rotated key is the source of the others
+      rotate_head<false>(o.layout, angle, half, o.a + r * o.a_stride, shared);
+      for (std::int64_t h = 0; h < o.num_heads; ++h) {
+        copy(q_in, q_out, o.nope);
+        rotate_head<false>(o.layout, angle, half, q_in + o.nope, q_out + o.nope);
+        copy(kv_in, k_out, o.nope);
+        if (h > 0) copy(shared, k_out + o.nope, o.rope);
+        copy(kv_in + o.nope, v_out, o.v);
+        q_in += width, q_out += width, k_out += width, kv_in += o.nope + o.v, v_out += o.v;
+      }
+    }
+  }
+};
+
+inline constexpr int max_leaves = 8;
+
+/// The largest power of two up to 8 that divides the number of heads (docs/numerics.md, "Rotary embedding").
+std::int64_t leaves_of(std::int64_t num_heads) {
+  std::int64_t leaves = max_leaves;
+  while (num_heads % leaves != 0) leaves /= 2;
+  return leaves;
+}
+
+template <class X>
+struct Backward {
+  Operands<X> o;
+  using T = Accumulator<X>;
+  std::int64_t leaves;
+
+  /// Sum over heads of one column of dk: ascending inside a leaf, leaves by a perfect binary tree.
+  FOURMI_INLINE void sum_heads(const X* dk, std::int64_t width, T* leaf) const {
+    const std::int64_t heads_per_leaf = o.num_heads / leaves, rope = o.rope;
+    for (std::int64_t c = 0; c < leaves; ++c) {
+      T* sum = leaf + c * rope;
+      for (std::int64_t h = 0; h < heads_per_leaf; ++h, dk += width)
+        for (std::int64_t i = 0; i < rope; ++i) sum[i] = h == 0 ? widen<T>(dk[i]) : sum[i] + widen<T>(dk[i]);
+    }
+    for (std::int64_t apart = 1; apart < leaves; apart *= 2)
+      for (std::int64_t c = 0; c < leaves; c += 2 * apart)
+        for (std::int64_t i = 0; i < rope; ++i) leaf[c * rope + i] += leaf[(c + apart) * rope + i];
+  }
+
+  FOURMI_INLINE void operator()(std::int64_t begin, std::int64_t end) const {
+    const std::int64_t width = o.nope + o.rope, half = o.rope / 2;
+    thread_local std::vector<T> leaf;
+    if (leaf.size() < static_cast<std::size_t>(leaves * o.rope)) leaf.resize(static_cast<std::size_t>(leaves * o.rope));
+    for (std::int64_t r = begin; r < end; ++r) {
+      const auto* angle = o.angles.row(r);
+      X* q_out = o.q + r * o.q_stride;
+      X* kv_out = o.kv + r * o.num_heads * (o.nope + o.v);
+      const X* dq = o.q_MHQ + r * o.num_heads * width;
+      const X* dk = o.k_MHQ + r * o.num_heads * width;
+      const X* dv = o.v_MHV + r * o.num_heads * o.v;
+      sum_heads(dk + o.nope, width, leaf.data());
+      rotate_head<true>(o.layout, angle, half, leaf.data(), o.a + r * o.a_stride);
+      for (std::int64_t h = 0; h < o.num_heads; ++h) {
+        copy(dq, q_out, o.nope);
+        rotate_head<true>(o.layout, angle, half, dq + o.nope, q_out + o.nope);
+        copy(dk, kv_out, o.nope);
+        copy(dv, kv_out + o.nope, o.v);
+        q_out += width, dq += width, dk += width, kv_out += o.nope + o.v, dv += o.v;
+      }
+    }
+  }
+};
+
+template <class X>
+Operands<X> operands(const MlaAssemble& mla, const Tensor& table, const Tensor& positions, const Tensor& q,
+                     const Tensor& kv, const Tensor& a, const Tensor& q_MHQ, const Tensor& k_MHQ, const Tensor& v_MHV) {
+  const std::int64_t rows = q_MHQ.dim(0), heads = mla.num_heads, width = mla.nope + mla.rope;
+  const std::int64_t q_stride = q.num_elements() / rows, a_stride = a.num_elements() / rows;
+  FOURMI_CHECK(q.dim(0) == rows && mla.q_column + heads * width <= q_stride, "q {}, {} heads of {} from column {}",
+               to_string(q.shape), heads, width, mla.q_column);
+  FOURMI_CHECK(a.dim(0) == rows && mla.k_column + mla.rope <= a_stride, "a {}, {} columns from {}", to_string(a.shape),
+               mla.rope, mla.k_column);
+  FOURMI_CHECK(kv.num_elements() == rows * heads * (mla.nope + mla.v) && q_MHQ.num_elements() == rows * heads * width &&
+                   k_MHQ.num_elements() == rows * heads * width && v_MHV.num_elements() == rows * heads * mla.v,
+               "kv {}, q {}, k {}, v {}", to_string(kv.shape), to_string(q_MHQ.shape), to_string(k_MHQ.shape),
+               to_string(v_MHV.shape));
+  FOURMI_CHECK(table.dim(1) * 2 == mla.rope, "a table of {} pairs, {} columns to rotate", table.dim(1), mla.rope);
+  return {angles_of<Accumulator<X>>(table, positions, rows),
+          mla.layout,
+          heads,
+          mla.nope,
+          mla.rope,
+          mla.v,
+          q.as<X>() + mla.q_column,
+          kv.as<X>(),
+          a.as<X>() + mla.k_column,
+          q_stride,
+          a_stride,
+          q_MHQ.as<X>(),
+          k_MHQ.as<X>(),
+          v_MHV.as<X>()};
+}
+
+}  // namespace
+
+void mla_assemble_forward(const Stream& stream, const MlaAssemble& mla, const Tensor& table_PH2,
+                          const Tensor& positions_M, const Tensor& q_MB, const Tensor& kv_MHC, const Tensor& a_MA,
+                          const Tensor& q_MHQ, const Tensor& k_MHQ, const Tensor& v_MHV) {
+  const std::int64_t rows = q_MHQ.dim(0);
+  if (rows == 0) return;
+  visit_float(q_MHQ.dtype, "mla_assemble", [&]<class X>(std::type_identity<X>) {
+    const Forward<X> body{operands<X>(mla, table_PH2, positions_M, q_MB, kv_MHC, a_MA, q_MHQ, k_MHQ, v_MHV)};
+    run_rows(stream, rows, grain_of(2 * q_MHQ.num_elements() / rows), body);
+  });
+}
+
+void mla_assemble_backward(const Stream& stream, const MlaAssemble& mla, const Tensor& table_PH2,
+                           const Tensor& positions_M, const Tensor& dq_MHQ, const Tensor& dk_MHQ, const Tensor& dv_MHV,
+                           const Tensor& dq_MB, const Tensor& dkv_MHC, const Tensor& da_MA) {
+  const std::int64_t rows = dq_MHQ.dim(0);
+  if (rows == 0) return;
+  visit_float(dq_MHQ.dtype, "mla_assemble", [&]<class X>(std::type_identity<X>) {
+    const Backward<X> body{operands<X>(mla, table_PH2, positions_M, dq_MB, dkv_MHC, da_MA, dq_MHQ, dk_MHQ, dv_MHV),
+                           leaves_of(mla.num_heads)};
+    run_rows(stream, rows, grain_of(2 * dq_MHQ.num_elements() / rows), body);
+  });
+}
+
+}  // namespace fourmi

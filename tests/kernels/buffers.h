@@ -1,0 +1,108 @@
+// Owning tensors for tests: filled with NaN bytes until written, set from and read as doubles.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#include "kernels/numerics/rounding.h"
+#include "kernels/runtime/stream.h"
+#include "kernels/runtime/tensor.h"
+#include "kernels/runtime/visit.h"
+
+namespace fourmi::test {
+
+/// A tensor with its storage. Fresh storage is poison: every byte 0xff, a NaN in every float dtype.
+class Buffer {
+ public:
+  Buffer(DType dtype, Shape shape)
+      : storage_(static_cast<std::size_t>(shape.num_elements() * size_of(dtype)) + 64, 0xff) {
+    const auto address = reinterpret_cast<std::uintptr_t>(storage_.data());
+    tensor_ = Tensor(storage_.data() + (64 - address % 64) % 64, dtype, shape);
+  }
+  Buffer(const Buffer& other) : Buffer(other.tensor_.dtype, other.tensor_.shape) {
+    std::memcpy(tensor_.data, other.tensor_.data, static_cast<std::size_t>(other.tensor_.bytes()));
+  }
+  Buffer(Buffer&&) = default;
+
+  operator const Tensor&() const { return tensor_; }
+  const Tensor* operator->() const { return &tensor_; }
+  const Tensor& tensor() const { return tensor_; }
+  std::int64_t size() const { return tensor_.num_elements(); }
+
+  double get(std::int64_t i) const {
+    switch (tensor_.dtype) {
+      case DType::f64:
+        return tensor_.as<double>()[i];
+      case DType::f32:
+        return tensor_.as<float>()[i];
+      case DType::bf16:
+        return static_cast<double>(tensor_.as<bfloat16>()[i]);
+      case DType::i32:
+        return tensor_.as<std::int32_t>()[i];
+      default:
+        ADD_FAILURE() << "get of " << name_of(tensor_.dtype);
+        return 0;
+    }
+  }
+  void set(std::int64_t i, double x) const {
+    if (tensor_.dtype == DType::i32)
+      tensor_.as<std::int32_t>()[i] = static_cast<std::int32_t>(x);
+    else
+      visit_float(tensor_.dtype, "set", [&]<class X>(std::type_identity<X>) { tensor_.as<X>()[i] = round_to<X>(x); });
+  }
+  void fill(const std::function<double(std::int64_t)>& f) const {
+    for (std::int64_t i = 0; i < size(); ++i) set(i, f(i));
+  }
+  std::vector<double> values() const {
+    std::vector<double> v(static_cast<std::size_t>(size()));
+    for (std::int64_t i = 0; i < size(); ++i) v[static_cast<std::size_t>(i)] = get(i);
+    return v;
+  }
+
+ private:
+  std::vector<unsigned char> storage_;
+  Tensor tensor_;
+};
+
+/// Deterministic numbers in about (-1, 1), no two alike in a row.
+inline double noise(std::int64_t i, std::uint64_t seed) {
+  std::uint64_t x = static_cast<std::uint64_t>(i) * 0x9e3779b97f4a7c15u + seed * 0xd1342543de82ef95u + 1;
+  x ^= x >> 32, x *= 0xbf58476d1ce4e5b9u, x ^= x >> 29, x *= 0x94d049bb133111ebu, x ^= x >> 32;
+  return static_cast<double>(x >> 11) * 0x1p-52 - 1.0;
+}
+inline Buffer noisy(DType dtype, Shape shape, std::uint64_t seed, double scale = 1.0) {
+  Buffer b(dtype, shape);
+  b.fill([&](std::int64_t i) { return scale * noise(i, seed); });
+  return b;
+}
+
+inline bool same_bytes(const Tensor& a, const Tensor& b) {
+  return a.bytes() == b.bytes() && std::memcmp(a.data, b.data, static_cast<std::size_t>(a.bytes())) == 0;
+}
+inline bool is_poison(const Tensor& t, std::int64_t element) {
+  const auto* p = static_cast<const unsigned char*>(t.data) + element * size_of(t.dtype);
+  for (std::int64_t i = 0; i < size_of(t.dtype); ++i)
+    if (p[i] != 0xff) return false;
+  return true;
+}
+
+/// Relative rounding error of one stored result: the tolerance against formulas in double, a few of these.
+inline double unit_of(DType dtype) {
+  return dtype == DType::f64 ? 0x1p-53 : dtype == DType::f32 ? 0x1p-24 : 0x1p-9;
+}
+
+inline std::vector<Isa> machine_isas() {
+  std::vector<Isa> isas;
+  for (Isa isa : {Isa::portable, Isa::avx2, Isa::avx512})
+    if (has_isa(isa)) isas.push_back(isa);
+  return isas;
+}
+inline const std::vector<DType>& float_dtypes() {
+  static const std::vector<DType> all = {DType::f64, DType::f32, DType::bf16};
+  return all;
+}
+
+}  // namespace fourmi::test
