@@ -1,5 +1,5 @@
-// The recipe as plain structs: what a run does, and nothing else configures a run. Each field is a row of the field table
-// (fields.cpp), which gives parser, checks, defaults, JSON Schema, `explain` and docs.
+// The recipe as plain structs: what a run does, and nothing else configures a run. Each field is a row of the field
+// table (fields.cpp), which gives parser, checks, defaults, JSON Schema, `explain` and docs.
 #pragma once
 
 #include <cstdint>
@@ -13,9 +13,14 @@ namespace fourmi {
 
 /// A value that may change during a run: steps over tokens, [[tokens, value], ...]; one entry at 0 if constant.
 struct Stepped {
-  std::vector<std::pair<double, double>> steps;  ///< ascending tokens
+  std::vector<std::pair<double, double>> steps;  ///< ascending tokens, the first at 0; empty: 0 always
   double at(double tokens) const;
+  bool operator==(const Stepped&) const = default;
 };
+
+/// What a changed key means for a run that goes on: it may differ between launches, needs --accept-changes, or never
+/// changes.
+enum class KeyClass { free, asked, fixed };
 
 enum class Reproducibility { none, run, layout };
 enum class DeviceChoice { automatic, cpu, cuda };
@@ -30,12 +35,14 @@ struct RunSection {
   std::optional<std::int64_t> steps;
   std::optional<double> tokens, epochs;  ///< exactly one of steps, tokens, epochs
   std::optional<double> time_seconds;    ///< run.time: stop (exit 6) after this much wall time in this launch
+  bool operator==(const RunSection&) const = default;
 };
 
 /// Hugging Face's config.json keys, by their names.
 struct YarnScaling {
   double factor = 1, beta_fast = 32, beta_slow = 1, mscale = 1, mscale_all_dim = 0;
   std::int64_t original_max_position_embeddings = 4096;
+  bool operator==(const YarnScaling&) const = default;
 };
 struct ModelSection {
   std::string model_type;  ///< deepseek_v2 deepseek_v3 kimi_k2 qwen3_moe
@@ -54,15 +61,19 @@ struct ModelSection {
   std::optional<YarnScaling> rope_scaling;
   bool tie_word_embeddings = false;
   std::string config;  ///< path of a config.json that the keys above were taken from; empty: none
+  bool operator==(const ModelSection&) const = default;
 };
 
 struct LossSection {
-  Stepped mtp_weight, balance_weight, router_bias_rate;
+  Stepped mtp_weight{{{0, 0.3}}}, balance_weight{{{0, 1e-4}}};
+  Stepped router_bias_rate{{{0, 1e-3}}};  ///< 0 after reading where the router has no correction bias
+  bool operator==(const LossSection&) const = default;
 };
 
 struct DataSource {
   std::string name, path, format = "text", license, source;
   double weight = 1;
+  bool operator==(const DataSource&) const = default;
 };
 struct DataSection {
   std::string tokenizer = "bytes";
@@ -73,6 +84,7 @@ struct DataSection {
   std::vector<DataSource> train;
   std::vector<DataSource> validation;  ///< either these,
   double holdout = 0;                  ///< or this share of train
+  bool operator==(const DataSection&) const = default;
 };
 
 enum class Compute { fp64, fp32, bf16 };  ///< fp64 exists for tests; recipes are refused it
@@ -80,29 +92,34 @@ enum class Moments { fp32, bf16 };
 struct PrecisionSection {
   Compute compute = Compute::bf16;
   Moments moments = Moments::fp32;
+  bool operator==(const PrecisionSection&) const = default;
 };
 
 struct ParallelSection {
   std::int64_t tensor = 1, pipeline = 1, context = 1, expert = 1, expert_tensor = 1;
   std::int64_t zero = 1;
   std::optional<std::int64_t> data;  ///< an assertion: refused if the rest does not leave this
+  bool operator==(const ParallelSection&) const = default;
 };
 
 struct OptimizerSection {
   std::string name = "adamw";
   double learning_rate = 3e-4, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1, clip_grad_norm = 1.0;
+  bool operator==(const OptimizerSection&) const = default;
 };
 struct ScheduleSection {
   std::string name = "constant";  ///< constant cosine linear warmup-stable-decay
   double warmup_steps = 0, decay_start_step = 0, decay_end_step = 0;
   bool in_tokens = false;  ///< the three above count tokens (keys warmup_tokens, decay_start_tokens, decay_end_tokens)
   double final_ratio = 0;
+  bool operator==(const ScheduleSection&) const = default;
 };
 
 struct EvaluationSection {
   std::int64_t every = 0;      ///< steps; 0: never
   std::int64_t sequences = 0;  ///< per evaluation; 0: all
   bool at_end = true;
+  bool operator==(const EvaluationSection&) const = default;
 };
 struct CheckpointSection {
   std::int64_t every_steps = 0;  ///< 0: only at the end
@@ -110,9 +127,11 @@ struct CheckpointSection {
   std::int64_t keep_last = 3, keep_every_steps = 0;
   std::string resume = "auto";  ///< auto, never, or a path
   bool stop_on_failure = false;
+  bool operator==(const CheckpointSection&) const = default;
 };
 struct LoggingSection {
   std::int64_t every = 10;
+  bool operator==(const LoggingSection&) const = default;
 };
 
 struct Recipe {
@@ -127,6 +146,7 @@ struct Recipe {
   EvaluationSection evaluation;
   CheckpointSection checkpoint;
   LoggingSection logging;
+  bool operator==(const Recipe&) const = default;
 };
 
 }  // namespace fourmi

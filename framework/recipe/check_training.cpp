@@ -1,0 +1,230 @@
+// What must hold between the keys of the other sections, and what depends on the number of ranks.
+#include <algorithm>
+
+#include "framework/recipe/read.h"
+#include "framework/recipe/reading.h"
+#include "framework/recipe/scalar.h"
+
+namespace fourmi {
+
+std::int64_t data_ranks(const ParallelSection& parallel, std::int64_t ranks) {
+  const std::int64_t others = parallel.tensor * parallel.pipeline * parallel.context;
+  return others > 0 && ranks % others == 0 ? ranks / others : 0;
+}
+
+double Stepped::at(double tokens) const {
+  double value = 0;
+  for (const auto& [from, next] : steps) {
+    if (from <= tokens) value = next;
+  }
+  return value;
+}
+
+namespace recipe {
+namespace {
+
+class TrainingChecks {
+ public:
+  TrainingChecks(const Reading& reading, Issues& issues) : reading_(reading), r_(reading.recipe), issues_(issues) {}
+
+  void run() {
+    length();
+    name();
+    batch();
+    sources("data.train", r_.data.train);
+    sources("data.validation", r_.data.validation);
+    evaluation();
+    router();
+    schedule();
+  }
+
+ private:
+  bool good(const std::string& key) const { return reading_.good(key); }
+  void refuse(const std::string& key, std::string found, std::string expected, std::string remedy = {}) {
+    issues_.add(reading_.place(key), std::move(found), std::move(expected), std::move(remedy));
+  }
+
+  void length() {
+    std::vector<std::string> given;
+    for (const char* key : {"run.steps", "run.tokens", "run.epochs"}) {
+      if (!good(key)) return;
+      if (reading_.given(key)) given.emplace_back(key);
+    }
+    const std::string expected = "expected exactly one of `run.steps`, `run.tokens`, `run.epochs`";
+    if (given.empty() && reading_.given("run")) refuse("run", "found no length of the run", expected);
+    if (given.size() > 1) refuse(given[1], fmt::format("found `{}` beside `{}`", given[1], given[0]), expected);
+    const auto synthetic = [](const DataSource& source) { return source.format == "synthetic"; };
+    if (given.size() == 1 && given[0] == "run.epochs" &&
+        std::any_of(r_.data.train.begin(), r_.data.train.end(), synthetic)) {
+      refuse("run.epochs", "found `run.epochs` with a synthetic source, which has no end",
+             "expected `run.steps` or `run.tokens`");
+    }
+  }
+
+  void name() {
+    if (!good("run.name") || !reading_.given("run.name")) return;
+    const std::string& name = r_.run.name;
+    const bool plain = name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
+                       std::string::npos;
+    if (!plain || name.front() == '.' || name.size() > 200) {
+      refuse("run.name", fmt::format("found the name \"{}\"", shown(name)),
+             "expected letters, digits, `.`, `_` and `-`, not beginning with `.`, at most 200");
+    }
+  }
+
+  void batch() {
+    const DataSection& data = r_.data;
+    if (good("data.global_batch_size") && good("data.micro_batch_size") &&
+        data.global_batch_size % data.micro_batch_size != 0) {
+      refuse("data.global_batch_size", fmt::format("found {} as `global_batch_size`", data.global_batch_size),
+             fmt::format("expected a multiple of `micro_batch_size`, which is {}", data.micro_batch_size));
+    }
+    if (good("data.sequence_length") && good("run.reproducibility") && data.sequence_length % 16 != 0 &&
+        r_.run.reproducibility == Reproducibility::layout) {
+      refuse("data.sequence_length", fmt::format("found {} as `sequence_length`", data.sequence_length),
+             "expected a multiple of 16 with `run.reproducibility` layout, which sums over 16 blocks of a sequence");
+    }
+  }
+
+  void sources(const std::string& list, const std::vector<DataSource>& all) {
+    std::unordered_map<std::string, std::size_t> seen;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const DataSource& source = all[i];
+      const std::string element = fmt::format("{}[{}]", list, i);
+      if (reading_.given(element + ".name") && good(element + ".name") && !seen.emplace(source.name, i).second) {
+        refuse(element + ".name", fmt::format("found a second source `{}` in `{}`", shown(source.name), list),
+               "expected each name once");
+      }
+      if (!good(element + ".format") || !good(element + ".path") || !good(element + ".name")) continue;
+      const bool has_path = reading_.given(element + ".path"), synthetic = source.format == "synthetic";
+      if (synthetic && has_path) {
+        refuse(element + ".path", fmt::format("found a path for the synthetic source `{}`", shown(source.name)),
+               "expected none");
+      } else if (!synthetic && !has_path) {
+        refuse(element, fmt::format("found no `path` for the source `{}`", shown(source.name)), "expected a file");
+      }
+    }
+  }
+
+  void evaluation() {
+    if (reading_.given("data.validation")) return;
+    const std::string expected = "expected `data.validation` beside it: a list of sources, or {holdout: share}";
+    if (good("evaluation.every") && r_.evaluation.every > 0) {
+      refuse("evaluation.every", "found evaluations without held-out data", expected);
+    }
+    if (good("evaluation.at_end") && reading_.given("evaluation.at_end") && r_.evaluation.at_end) {
+      refuse("evaluation.at_end", "found an evaluation without held-out data", expected);
+    }
+  }
+
+  void router() {
+    if (!good("loss.router_bias_rate") || !good("model.topk_method") || reading_.family == 0) return;
+    bool moves = false;
+    for (const auto& step : r_.loss.router_bias_rate.steps) moves = moves || step.second != 0;
+    if (moves && r_.model.topk_method != "noaux_tc") {
+      refuse("loss.router_bias_rate", "found a rate for a router that has no correction bias",
+             "expected 0, or a model with topk_method noaux_tc");
+    }
+  }
+
+  void schedule() {
+    const ScheduleSection& s = r_.schedule;
+    if (!good("schedule.name")) return;
+    const std::string in_steps[] = {"schedule.warmup_steps", "schedule.decay_start_step", "schedule.decay_end_step"};
+    const std::string in_tokens[] = {"schedule.warmup_tokens", "schedule.decay_start_tokens",
+                                     "schedule.decay_end_tokens"};
+    const std::string* steps_key = nullptr;
+    const std::string* tokens_key = nullptr;
+    for (int i = 0; i < 3; ++i) {
+      if (!good(in_steps[i]) || !good(in_tokens[i])) return;
+      if (reading_.given(in_steps[i])) steps_key = &in_steps[i];
+      if (reading_.given(in_tokens[i])) tokens_key = &in_tokens[i];
+    }
+    if (steps_key && tokens_key) {
+      return refuse(*tokens_key, fmt::format("found `{}` beside `{}`", *tokens_key, *steps_key),
+                    "expected a schedule that counts either steps or tokens");
+    }
+    const std::string* keys = tokens_key ? in_tokens : in_steps;
+    if (s.name == "constant") {
+      for (int i = 1; i < 3; ++i) {
+        if (reading_.given(keys[i])) {
+          refuse(keys[i], fmt::format("found `{}` with the schedule `constant`", keys[i]), "expected none",
+                 fmt::format("Take it out, or write `{}=null` as an override", keys[i]));
+        }
+      }
+      return;
+    }
+    const int first_needed = s.name == "warmup-stable-decay" ? 1 : 2;
+    bool complete = true;
+    for (int i = first_needed; i < 3; ++i) {
+      if (reading_.given(keys[i])) continue;
+      complete = false;
+      refuse(keys[i], fmt::format("found no `{}` with the schedule `{}`", keys[i], s.name),
+             "expected where the decay " + std::string(i == 1 ? "begins" : "ends"));
+    }
+    if (!complete) return;
+    if (s.decay_start_step < s.warmup_steps) {
+      refuse(keys[1], fmt::format("found a decay from {:.0f}", s.decay_start_step),
+             fmt::format("expected it to begin after the warm-up, which ends at {:.0f}", s.warmup_steps));
+    }
+    if (s.decay_end_step <= s.decay_start_step) {
+      refuse(keys[2], fmt::format("found a decay from {:.0f} to {:.0f}", s.decay_start_step, s.decay_end_step),
+             "expected its end after its start");
+    }
+  }
+
+  const Reading& reading_;
+  const Recipe& r_;
+  Issues& issues_;
+};
+
+/// One error each: key, found, expected.
+using Refuse = std::function<void(const std::string&, std::string, std::string)>;
+
+void rank_issues(const Recipe& r, int ranks, const Refuse& refuse) {
+  const ParallelSection& p = r.parallel;
+  const std::int64_t data = data_ranks(p, ranks);
+  if (data == 0) {
+    return refuse(
+        "parallel", fmt::format("found {} ranks", ranks),
+        fmt::format("expected a multiple of tensor x pipeline x context = {}", p.tensor * p.pipeline * p.context));
+  }
+  if (p.data && *p.data != data) {
+    refuse("parallel.data", fmt::format("found {} as `parallel.data`", *p.data),
+           fmt::format("expected {}, which is what {} ranks leave", data, ranks));
+  }
+  if (r.data.global_batch_size % r.data.micro_batch_size != 0) return;  // said without ranks
+  const std::int64_t portion = r.data.micro_batch_size * data;
+  if (r.data.global_batch_size % portion != 0) {
+    refuse("data.global_batch_size", fmt::format("found {} as `global_batch_size`", r.data.global_batch_size),
+           fmt::format("expected a multiple of {} (micro_batch_size {} x {} data ranks)", portion,
+                       r.data.micro_batch_size, data));
+  }
+}
+
+}  // namespace
+
+void check_training(const Reading& reading, Issues& issues) {
+  TrainingChecks(reading, issues).run();
+}
+
+void check_ranks(const Reading& reading, int ranks, Issues& issues) {
+  for (const std::string& key : reading.bad) {
+    if (key.starts_with("parallel.") || key.starts_with("data.")) return;  // nothing sure can be said
+  }
+  rank_issues(reading.recipe, ranks, [&](const std::string& key, std::string found, std::string expected) {
+    issues.add(reading.place(key), std::move(found), std::move(expected));
+  });
+}
+
+}  // namespace recipe
+
+void check_ranks(const Recipe& recipe, int ranks) {
+  std::vector<RecipeIssue> issues;
+  recipe::rank_issues(recipe, ranks, [&](const std::string& key, std::string found, std::string expected) {
+    issues.push_back({key, std::move(found), std::move(expected), ""});
+  });
+  if (!issues.empty()) throw RecipeErrors(recipe.run.name, std::move(issues));
+}
+
+}  // namespace fourmi

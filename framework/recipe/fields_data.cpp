@@ -1,0 +1,135 @@
+// The keys of data, its sources included.
+#include "framework/recipe/access.h"
+
+namespace fourmi::recipe {
+namespace {
+
+template <class Member>
+void add_source(std::vector<Field>& table, const std::string& list, KeyClass key_class, Member source, bool weighted) {
+  const auto at = [source](auto member) {
+    return [ source, member ](Recipe & r, std::size_t index) -> auto& {
+      return source(r, index).*member;
+    };
+  };
+  table.push_back(bind({.path = list + "[].name",
+                        .type = Type::text,
+                        .meaning = "Names the source in metrics and overrides; each once.",
+                        .key_class = key_class,
+                        .required = kAll},
+                       at(&DataSource::name)));
+  table.push_back(bind({.path = list + "[].path",
+                        .type = Type::text,
+                        .meaning = "The file; names that end in .gz or .dz are decompressed. Not for synthetic.",
+                        .key_class = key_class,
+                        .default_text = "required unless synthetic",
+                        .foreign = {"data_path", "dataset_path", "train_data_path"}},
+                       at(&DataSource::path)));
+  table.push_back(bind({.path = list + "[].format",
+                        .type = Type::text,
+                        .meaning = "text: documents as they are; synthetic: made up, for benchmarks.",
+                        .key_class = key_class,
+                        .choices = {"text", "synthetic"}},
+                       at(&DataSource::format)));
+  if (weighted) {
+    table.push_back(bind({.path = list + "[].weight",
+                          .type = Type::number,
+                          .meaning = "Share of the tokens, relative to the other sources' weights.",
+                          .key_class = key_class,
+                          .least = 0,
+                          .most = 1e12,
+                          .above_least = true},
+                         at(&DataSource::weight)));
+  }
+  table.push_back(bind({.path = list + "[].license",
+                        .type = Type::text,
+                        .meaning = "The terms of the data, as an SPDX identifier where there is one.",
+                        .key_class = key_class,
+                        .default_text = "none"},
+                       at(&DataSource::license)));
+  table.push_back(bind({.path = list + "[].source",
+                        .type = Type::text,
+                        .meaning = "Where the data come from, in words.",
+                        .key_class = key_class,
+                        .default_text = "none"},
+                       at(&DataSource::source)));
+}
+
+}  // namespace
+
+void add_data_fields(std::vector<Field>& table) {
+  table.push_back({.path = "data", .type = Type::section, .meaning = "What is read, and in which portions."});
+  table.push_back({.path = "data.train",
+                   .type = Type::list,
+                   .meaning = "The sources to train on.",
+                   .required = kAll,
+                   .foreign = {"train_data", "datasets", "dataset", "train_dataset", "data_blend"}});
+  add_source(
+      table, "data.train", KeyClass::asked, [](Recipe& r, std::size_t i) -> DataSource& { return r.data.train.at(i); },
+      true);
+  table.push_back({.path = "data.validation",
+                   .type = Type::list,
+                   .meaning = "The sources to evaluate on, or `{holdout: share}` of the training data.",
+                   .key_class = KeyClass::fixed,
+                   .default_text = "none: nothing is evaluated",
+                   .foreign = {"valid_data", "eval_dataset", "validation_data", "val_data"}});
+  add_source(
+      table, "data.validation", KeyClass::fixed,
+      [](Recipe& r, std::size_t i) -> DataSource& { return r.data.validation.at(i); }, false);
+  table.push_back(bind({.path = "data.validation.holdout",
+                        .type = Type::number,
+                        .meaning = "This share of the training data is never trained on and is evaluated on.",
+                        .unit = "share",
+                        .key_class = KeyClass::fixed,
+                        .least = 0,
+                        .most = 0.5,
+                        .above_least = true,
+                        .default_text = "none",
+                        .foreign = {"val_set_size", "validation_split", "split", "test_size"}},
+                       FOURMI_AT(data.holdout)));
+  table.push_back(bind({.path = "data.tokenizer",
+                        .type = Type::text,
+                        .meaning = "bytes: ids 0 to 255 are bytes, 256 ends a document.",
+                        .key_class = KeyClass::fixed,
+                        .choices = {"bytes"},
+                        .foreign = {"tokenizer_path", "tokenizer_model", "tokenizer_type"}},
+                       FOURMI_AT(data.tokenizer)));
+  table.push_back(bind({.path = "data.sequence_length",
+                        .type = Type::whole,
+                        .meaning = "Input tokens of one sequence.",
+                        .unit = "tokens",
+                        .key_class = KeyClass::fixed,
+                        .required = kAll,
+                        .least = 1,
+                        .most = 16777216,
+                        .foreign = {"seq_length", "seq_len", "max_seq_length", "max_seq_len", "sequence_len",
+                                    "block_size", "cutoff_len", "model_max_length", "max_sequence_length"}},
+                       FOURMI_AT(data.sequence_length)));
+  table.push_back(
+      bind({.path = "data.global_batch_size",
+            .type = Type::whole,
+            .meaning = "Sequences of one step, over all ranks.",
+            .unit = "sequences",
+            .required = kAll,
+            .least = 1,
+            .most = 1048576,
+            .foreign = {"train_batch_size", "batch_size", "gradient_accumulation_steps", "global_train_batch_size"}},
+           FOURMI_AT(data.global_batch_size)));
+  table.push_back(bind({.path = "data.micro_batch_size",
+                        .type = Type::whole,
+                        .meaning = "Sequences that a rank computes at once; the rest of its share follows.",
+                        .unit = "sequences",
+                        .key_class = KeyClass::free,
+                        .least = 1,
+                        .most = 1048576,
+                        .foreign = {"per_device_train_batch_size", "per_device_batch_size", "local_batch_size",
+                                    "train_micro_batch_size_per_gpu", "device_train_microbatch_size"}},
+                       FOURMI_AT(data.micro_batch_size)));
+  table.push_back(
+      bind({.path = "data.cross_document_attention",
+            .type = Type::boolean,
+            .meaning = "Whether tokens see the documents before theirs in the same sequence.",
+            .foreign = {"reset_attention_mask", "reset_position_ids", "sample_packing", "document_masking"}},
+           FOURMI_AT(data.cross_document_attention)));
+}
+
+}  // namespace fourmi::recipe
