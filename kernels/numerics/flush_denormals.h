@@ -7,10 +7,14 @@
 
 namespace fourmi {
 
-/// While it lives, this thread's SSE and AVX arithmetic takes denormals as zero and flushes denormal results to zero.
+/// While it lives (and is active), this thread's SSE and AVX arithmetic takes denormals as zero and flushes results
+/// that are tiny after rounding to zero. Compilers may move arithmetic across the change of the register: keep the
+/// guarded arithmetic in a function that is not inlined and returns through memory.
 class FlushDenormals {
  public:
-  FlushDenormals() : before_(_mm_getcsr()) { _mm_setcsr(before_ | flush_to_zero | denormals_are_zero); }
+  explicit FlushDenormals(bool active = true) : before_(_mm_getcsr()) {
+    if (active) _mm_setcsr(before_ | flush_to_zero | denormals_are_zero);
+  }
   ~FlushDenormals() { _mm_setcsr(before_); }
   FlushDenormals(const FlushDenormals&) = delete;
   FlushDenormals& operator=(const FlushDenormals&) = delete;

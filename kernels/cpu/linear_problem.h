@@ -1,0 +1,106 @@
+// What the three linear maps have in common once the door has checked them: per group (expert) a product of two strided
+// matrices, a rule that cuts its sum into parts, and an output that finishes each part.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/ops/linear.h"
+
+namespace fourmi::linear {
+
+/// Where finished chains go (docs/numerics.md "Linear", 4 and 5). fx128: added exactly; else stored, after adding
+/// residual.
+struct Output {
+  std::byte* data = nullptr;
+  const std::byte* residual = nullptr;  ///< same dtype and stride; dw itself when accumulating; null: nothing is added
+  DType dtype = DType::f32;
+  std::int64_t row_stride = 0;  ///< elements
+  std::int32_t* refused = nullptr;
+};
+
+/// out(i, j) = sum over s of a(i, s) b(j, s), for one group. Strides in elements; one stride of each operand is 1.
+template <class T>
+struct Product {
+  const T* a = nullptr;
+  const T* b = nullptr;
+  std::int64_t a_row = 0, a_sum = 0, b_col = 0, b_sum = 0;
+  std::int64_t rows = 0, cols = 0, sum = 0;
+  Output out;
+  std::int64_t cut_rows = 0;                ///< 0: the sum has one part, even when empty
+  const std::int32_t* row_token = nullptr;  ///< token of summed index 0; null: first_token + s
+  std::int64_t first_token = 0;
+
+  /// End of the part of the sum that begins at `begin`.
+  std::int64_t part_end(std::int64_t begin) const {
+    if (cut_rows == 0) return sum;
+    if (row_token == nullptr) {
+      const std::int64_t end = ((first_token + begin) / cut_rows + 1) * cut_rows - first_token;
+      return end < sum ? end : sum;
+    }
+    const std::int64_t part = row_token[begin] / cut_rows;
+    std::int64_t end = begin + 1;
+    while (end < sum && row_token[end] / cut_rows == part) ++end;
+    return end;
+  }
+};
+
+enum class Kind : std::uint8_t { forward, backward_input, backward_weight };
+
+/// A whole call. `rows` is x or dy (its rows sorted by group), `other` is w, or x for backward_weight.
+struct Problem {
+  Kind kind = Kind::forward;
+  const void* rows = nullptr;
+  const void* other = nullptr;
+  std::int64_t num_in = 0, num_out = 0;   ///< K, N
+  std::span<const std::int32_t> offsets;  ///< of groups; empty: one group of num_rows rows
+  std::int64_t num_rows = 0;
+  Output out;  ///< of group 0
+  Cuts cuts;
+
+  std::int64_t num_groups() const { return offsets.empty() ? 1 : static_cast<std::int64_t>(offsets.size()) - 1; }
+  std::int64_t group_begin(std::int64_t g) const { return offsets.empty() ? 0 : offsets[static_cast<std::size_t>(g)]; }
+  std::int64_t group_end(std::int64_t g) const {
+    return offsets.empty() ? num_rows : offsets[static_cast<std::size_t>(g) + 1];
+  }
+
+  template <class T>
+  Product<T> product(std::int64_t g) const {
+    const std::int64_t begin = group_begin(g), count = group_end(g) - begin;
+    const T* first = static_cast<const T*>(rows);
+    const T* second = static_cast<const T*>(other);
+    const std::int64_t weights = g * num_in * num_out;
+    Product<T> p;
+    p.out = out;
+    switch (kind) {
+      case Kind::forward:
+        p = {first + begin * num_in, second + weights, num_in, 1, num_in, 1, count, num_out, num_in, out};
+        break;
+      case Kind::backward_input:
+        p = {first + begin * num_out, second + weights, num_out, 1, 1, num_in, count, num_in, num_out, out};
+        break;
+      case Kind::backward_weight:
+        p = {first + begin * num_out, second + begin * num_in, 1, num_out, 1, num_in, num_out, num_in, count, out};
+        p.cut_rows = cuts.rows;
+        p.row_token = cuts.row_token ? cuts.row_token + begin : nullptr;
+        p.first_token = begin;
+        if (count == 0) p.rows = 0;  // no rows, no partial: dw keeps its bits
+        break;
+    }
+    const std::int64_t skipped = kind == Kind::backward_weight ? weights : begin * p.cols;
+    p.out.row_stride = p.cols;
+    p.out.data += skipped * size_of(out.dtype);
+    if (p.out.residual) p.out.residual += skipped * size_of(out.dtype);
+    return p;
+  }
+};
+
+/// One product a group by the definition: the oracle. T: double, float, bfloat16.
+template <class T>
+void run_portable(const Stream&, const Problem&);
+/// The same bits by blocked microkernels.
+template <class T>
+void run_avx2(const Stream&, const Problem&);
+template <class T>
+void run_avx512(const Stream&, const Problem&);  // float, bfloat16
+
+}  // namespace fourmi::linear
