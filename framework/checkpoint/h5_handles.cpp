@@ -1,0 +1,47 @@
+#include "framework/checkpoint/h5_handles.h"
+
+#include "framework/checkpoint/manifest.h"
+
+namespace fourmi::h5 {
+
+Session::Session() {
+  static std::mutex one_user;
+  lock_ = std::unique_lock(one_user);
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  H5PLset_loading_state(0);
+}
+
+Handle file_type(DType dtype) {
+  const auto copy = [](hid_t type) { return Handle(H5Tcopy(type), H5Tclose); };
+  switch (dtype) {
+    case DType::f64:
+      return copy(H5T_IEEE_F64LE);
+    case DType::f32:
+      return copy(H5T_IEEE_F32LE);
+    case DType::i64:
+      return copy(H5T_STD_I64LE);
+    case DType::i32:
+      return copy(H5T_STD_I32LE);
+    case DType::u8:
+      return copy(H5T_STD_U8LE);
+    case DType::bf16: {
+      Handle type = copy(H5T_IEEE_F32LE);
+      FOURMI_CHECK(H5Tset_fields(type, 15, 7, 8, 0, 7) >= 0 && H5Tset_precision(type, 16) >= 0 &&
+                   H5Tset_size(type, 2) >= 0 && H5Tset_ebias(type, 127) >= 0);
+      return type;
+    }
+    case DType::fx128:
+      break;
+  }
+  FOURMI_CHECK(false, "a dataset of {}", name_of(dtype));
+  return Handle(-1, H5Tclose);
+}
+
+Handle access_list() {
+  Handle list(H5Pcreate(H5P_FILE_ACCESS), H5Pclose);
+  FOURMI_CHECK(list && H5Pset_libver_bounds(list, H5F_LIBVER_V18, H5F_LIBVER_V110) >= 0 &&
+               H5Pset_file_locking(list, false, true) >= 0 && H5Pset_fclose_degree(list, H5F_CLOSE_STRONG) >= 0);
+  return list;
+}
+
+}  // namespace fourmi::h5

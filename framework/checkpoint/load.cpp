@@ -1,0 +1,164 @@
+#include "framework/checkpoint/load.h"
+
+#include <algorithm>
+#include <array>
+
+#include "framework/checkpoint/agree.h"
+#include "framework/checkpoint/folder.h"
+#include "framework/checkpoint/prove.h"
+#include "framework/checkpoint/rank_file.h"
+#include "kernels/numerics/digest.h"
+
+namespace fourmi {
+
+namespace fs = std::filesystem;
+
+Checkpoint prove_checkpoint(Group& group, const fs::path& folder, Disk& disk) {
+  Checkpoint c{folder, {}};
+  std::string text;
+  agreed(group, [&] {
+    if (group.rank() != 0) return;
+    text = read_manifest_text(disk, folder);
+    c.manifest = parse_manifest(text, (folder / "manifest.json").string());
+    prove_sizes(disk, folder, c.manifest);
+  });
+  // All ranks parse the bytes that rank 0 proved, so none can see another checkpoint.
+  broadcast_text(group, text, 0);
+  agreed(group, [&] {
+    if (group.rank() != 0) c.manifest = parse_manifest(text, (folder / "manifest.json").string());
+    for (std::size_t f = static_cast<std::size_t>(group.rank()); f < c.manifest.files.size();
+         f += static_cast<std::size_t>(group.size()))
+      prove_file(disk, folder, c.manifest, f);
+  });
+  return c;
+}
+
+Choice choose_newest(Group& group, const fs::path& checkpoints, bool owner, Disk& disk) {
+  std::string steps_text;  // rank 0's list, so that all ranks try the same ones
+  std::vector<std::int64_t> steps;
+  agreed(group, [&] {
+    if (group.rank() != 0) return;
+    if (owner) clean_leftovers(disk, checkpoints);
+    steps = list_steps(checkpoints);
+    steps_text.assign(reinterpret_cast<const char*>(steps.data()), steps.size() * sizeof(std::int64_t));
+  });
+  broadcast_text(group, steps_text, 0);
+  steps.resize(steps_text.size() / sizeof(std::int64_t));
+  std::copy_n(steps_text.data(), steps_text.size(), reinterpret_cast<char*>(steps.data()));
+
+  Choice choice;
+  std::vector<fs::path> damaged;
+  for (std::int64_t step : steps) {
+    const fs::path folder = checkpoints / step_name(step);
+    try {
+      choice.checkpoint = prove_checkpoint(group, folder, disk);
+      break;
+    } catch (const DamageError& e) {
+      damaged.push_back(folder);
+      choice.messages.push_back(fmt::format("{} is damaged: {}", folder.string(), e.what()));
+    }
+  }
+  if (!choice.checkpoint && !damaged.empty())
+    throw Error(ExitStatus::input, checkpoints.string(),
+                fmt::format("none of {} checkpoints is whole ({}), expected one", damaged.size(), choice.messages[0]),
+                "Restore one from a copy, or start in another run.directory");
+  if (owner)
+    agreed(group, [&] {
+      if (group.rank() == 0)
+        for (const fs::path& folder : damaged) set_aside(disk, folder);
+    });
+  return choice;
+}
+
+Choice open_model(Group& group, const fs::path& model, Disk& disk) {
+  std::int64_t kind = 0;  // 1: a checkpoint, 2: a run directory, 3: a folder of checkpoints
+  if (group.rank() == 0) {
+    std::error_code ignored;
+    const fs::path real = fs::weakly_canonical(model, ignored);
+    if (fs::exists(model / "manifest.json", ignored) || parse_step_name(real.filename().string()))
+      kind = 1;
+    else if (fs::is_directory(model / "checkpoints", ignored))
+      kind = 2;
+    else if (!list_steps(model).empty())
+      kind = 3;
+  }
+  group.broadcast(std::as_writable_bytes(std::span(&kind, 1)), 0);
+  Choice choice;
+  if (kind == 1) choice.checkpoint = prove_checkpoint(group, model, disk);
+  if (kind >= 2) choice = choose_newest(group, kind == 2 ? model / "checkpoints" : model, false, disk);
+  if (!choice.checkpoint)
+    throw Error(ExitStatus::input, model.string(), "found no checkpoint, expected a run directory or a checkpoint");
+  return choice;
+}
+
+namespace {
+
+const TensorEntry& matching_entry(const Checkpoint& c, const Box& box) {
+  const TensorEntry* t = c.manifest.find(box.name);
+  const std::string place = (c.folder / "manifest.json").string();
+  const char* remedy = "The checkpoint is of another model or of another precision.moments";
+  if (t == nullptr || t->name != box.name)
+    throw Error(ExitStatus::input, place, fmt::format("tensor {} is missing, expected it", box.name), remedy);
+  if (t->shape != box.global || t->dtype != box.data.dtype)
+    throw Error(ExitStatus::input, place,
+                fmt::format("tensor {} is {} {}, expected {} {}", box.name, name_of(t->dtype), to_string(t->shape),
+                            name_of(box.data.dtype), to_string(box.global)),
+                remedy);
+  return *t;
+}
+
+}  // namespace
+
+void load_boxes(Group& group, const Checkpoint& checkpoint, std::span<const Box> wanted, Disk& disk) {
+  agreed(group, [&] {
+    check_boxes(wanted);
+    for (const Box& b : wanted)  // all names first: of another model is said before minutes of reading
+      matching_entry(checkpoint, b);
+    for (const Box& b : wanted)
+      read_rows(disk, checkpoint.folder, checkpoint.manifest, matching_entry(checkpoint, b), b.first_row, b.data.dim(0),
+                static_cast<std::byte*>(b.data.data));
+  });
+}
+
+void prove_live_state(Group& group, const Checkpoint& checkpoint, std::span<const Box> boxes) {
+  // Per tensor: four 32-bit limbs of the digest (their sums over ranks fit into 64 bits), rows, and whether it is held.
+  constexpr std::size_t width = 6;
+  const std::vector<TensorEntry>& tensors = checkpoint.manifest.tensors;
+  std::vector<std::int64_t> sums(tensors.size() * width, 0);
+  agreed(group, [&] {
+    check_boxes(boxes);
+    for (const Box& b : boxes) {
+      const TensorEntry& t = matching_entry(checkpoint, b);
+      std::int64_t* s = sums.data() + static_cast<std::size_t>(&t - tensors.data()) * width;
+      const auto first = static_cast<std::uint64_t>(b.first_row * (t.row_bytes() / size_of(t.dtype)));
+      const uint128 d = b.data.num_elements() > 0 ? digest(b.name, b.data, first) : 0;
+      for (int limb = 0; limb < 4; ++limb) s[limb] = static_cast<std::int64_t>(d >> (32 * limb) & 0xffffffffu);
+      s[4] = b.data.dim(0);
+      s[5] = 1;
+    }
+  });
+  group.all_sum(std::span(sums));
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    const std::int64_t* s = sums.data() + i * width;
+    uint128 d = 0;
+    for (int limb = 0; limb < 4; ++limb) d += static_cast<uint128>(s[limb]) << (32 * limb);
+    const std::string place = checkpoint.folder.string();
+    if (s[5] == 0)
+      throw Error(
+          ExitStatus::input, place,
+          fmt::format("the checkpoint holds tensor {}, expected none of that name in this run", tensors[i].name),
+          "It is of another model or another recipe");
+    if (s[4] != tensors[i].shape[0])
+      throw Error(
+          ExitStatus::bug, place,
+          fmt::format("tensor {}: ranks hold {} rows, expected {}", tensors[i].name, s[4], tensors[i].shape[0]));
+    if (d != tensors[i].digest)
+      throw Error(ExitStatus::input, place,
+                  fmt::format("tensor {} in memory has the digest {}, expected {} as saved", tensors[i].name,
+                              digest_text(d), digest_text(tensors[i].digest)),
+                  "Memory, disk or network changed it, or a rank loaded other rows; start again, and replace the "
+                  "machine if it stays");
+  }
+}
+
+}  // namespace fourmi

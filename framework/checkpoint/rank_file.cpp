@@ -1,0 +1,159 @@
+#include "framework/checkpoint/rank_file.h"
+
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "framework/checkpoint/h5_file.h"
+#include "framework/checkpoint/sha256.h"
+#include "kernels/numerics/digest.h"
+
+namespace fourmi {
+namespace {
+
+constexpr std::int64_t chunk_bytes = std::int64_t{4} << 20;
+
+/// A run of the file's bytes: a box in memory, or metadata of the skeleton (data == nullptr).
+struct Extent {
+  std::int64_t offset, bytes;
+  const std::byte* data;
+};
+
+/// All of the file in ascending order: the boxes, and what lies between them.
+std::vector<Extent> extents_of(const H5Skeleton& skeleton, std::span<const Box> boxes) {
+  std::vector<Extent> data, all;
+  for (std::size_t i = 0; i < boxes.size(); ++i)
+    data.push_back({skeleton.offsets()[i], boxes[i].data.bytes(), static_cast<const std::byte*>(boxes[i].data.data)});
+  std::sort(data.begin(), data.end(), [](const Extent& a, const Extent& b) { return a.offset < b.offset; });
+  std::int64_t next = 0;
+  for (const Extent& e : data) {
+    FOURMI_CHECK(e.offset >= next, "datasets overlap in the file");
+    if (e.offset > next) all.push_back({next, e.offset - next, nullptr});
+    all.push_back(e);
+    next = e.offset + e.bytes;
+  }
+  FOURMI_CHECK(next <= skeleton.size(), "the last dataset ends at {} of {}", next, skeleton.size());
+  if (skeleton.size() > next) all.push_back({next, skeleton.size() - next, nullptr});
+  return all;
+}
+
+/// Calls visit(offset, bytes) over the whole file in chunks.
+template <class Visit>
+void for_each_chunk(const H5Skeleton& skeleton, const std::vector<Extent>& extents, const std::atomic<bool>& abandon,
+                    Visit visit) {
+  std::vector<std::byte> metadata;
+  for (const Extent& e : extents)
+    for (std::int64_t done = 0; done < e.bytes; done += chunk_bytes) {
+      if (abandon.load(std::memory_order_relaxed))
+        throw Error(ExitStatus::stopped, "checkpoint", "the save was abandoned, expected it to be waited for");
+      const auto n = static_cast<std::size_t>(std::min(chunk_bytes, e.bytes - done));
+      std::span<const std::byte> bytes(e.data + done, n);
+      if (e.data == nullptr) {
+        metadata.resize(n);
+        skeleton.read(metadata, e.offset + done);
+        bytes = metadata;
+      }
+      visit(e.offset + done, bytes);
+    }
+}
+
+}  // namespace
+
+void check_boxes(std::span<const Box> boxes) {
+  std::set<std::string> names;
+  for (const Box& b : boxes) {
+    FOURMI_CHECK(is_dataset_name(b.name) && names.insert(b.name).second, "box {}", b.name);
+    FOURMI_CHECK(b.alias.empty() || (is_dataset_name(b.alias) && names.insert(b.alias).second), "alias {} of box {}",
+                 b.alias, b.name);
+    FOURMI_CHECK(can_hold(b.data.dtype) && b.data.device == Device::cpu, "box {}", b.name);
+    FOURMI_CHECK(b.global.rank >= 1 && checked_bytes(b.global, b.data.dtype), "box {}", b.name);
+    Shape rows = b.global;
+    rows.dims[0] = b.data.dim(0);
+    FOURMI_CHECK(b.data.shape == rows && b.first_row >= 0 && b.data.dim(0) <= b.global[0] - b.first_row,
+                 "box {}: {} from row {} of {}", b.name, to_string(b.data.shape), b.first_row, to_string(b.global));
+  }
+}
+
+RankFile write_rank_file(Disk& disk, const std::filesystem::path& path, std::span<const Box> all_boxes,
+                         const std::atomic<bool>& abandon) {
+  RankFile result;
+  std::vector<Box> boxes;
+  std::vector<H5Dataset> datasets;
+  for (const Box& b : all_boxes) {
+    if (b.data.num_elements() == 0) continue;
+    boxes.push_back(b);
+    datasets.push_back({b.name, b.alias, b.data.dtype, b.global, b.first_row, b.data.dim(0)});
+  }
+  std::int64_t most_bytes = 0;
+  for (const H5Dataset& d : datasets) most_bytes += d.bytes() + 4096;  // more than the metadata of a dataset
+  check_file_size_limit(path, most_bytes);
+  const H5Skeleton skeleton(datasets);
+  const std::vector<Extent> extents = extents_of(skeleton, boxes);
+
+  Sha256 hash;
+  FileWriter writer(disk, path);
+  for_each_chunk(skeleton, extents, abandon, [&](std::int64_t offset, std::span<const std::byte> bytes) {
+    writer.write(bytes, offset);
+    hash.add(bytes);
+  });
+  writer.finish();
+
+  const FileReader reader(disk, path);
+  std::vector<std::byte> back;
+  for_each_chunk(skeleton, extents, abandon, [&](std::int64_t offset, std::span<const std::byte> bytes) {
+    back.resize(bytes.size());
+    reader.read(back, offset);
+    if (std::memcmp(back.data(), bytes.data(), bytes.size()) != 0)
+      throw Error(
+          ExitStatus::environment, path.string(),
+          fmt::format("other bytes than written came back in the {} from {}, expected the same", bytes.size(), offset),
+          "The disk, its driver or the memory is failing");
+  });
+
+  result.file = {path.filename().string(), skeleton.size(), hash.finish()};
+  std::size_t i = 0;
+  for (const Box& b : all_boxes) {
+    TensorEntry t{b.name, b.alias, b.data.dtype, b.global, 0, {}};
+    if (b.data.num_elements() > 0) {
+      const auto first = static_cast<std::uint64_t>(b.first_row * (t.row_bytes() / size_of(t.dtype)));
+      t.boxes.push_back({0, skeleton.offsets()[i++], b.first_row, b.data.dim(0), digest(b.name, b.data, first)});
+    }
+    result.tensors.push_back(t);
+  }
+  return result;
+}
+
+std::string to_text(const RankFile& f) {
+  using nlohmann::json;
+  json tensors = json::array();
+  for (const TensorEntry& t : f.tensors) {
+    json shape = json::array(), boxes = json::array();
+    for (int i = 0; i < t.shape.rank; ++i) shape.push_back(t.shape[i]);
+    for (const BoxEntry& b : t.boxes)
+      boxes.push_back(json::array({b.offset, b.first_row, b.num_rows, digest_text(b.digest)}));
+    tensors.push_back(json::array({t.name, t.alias, name_of(t.dtype), shape, boxes}));
+  }
+  return json::array({f.file.name, f.file.bytes, f.file.sha256, tensors}).dump();
+}
+
+RankFile parse_rank_file(const std::string& text) {
+  const auto j = nlohmann::json::parse(text);
+  RankFile f;
+  f.file = {j[0].get<std::string>(), j[1].get<std::int64_t>(), j[2].get<std::string>()};
+  for (const auto& e : j[3]) {
+    TensorEntry t;
+    t.name = e[0].get<std::string>();
+    t.alias = e[1].get<std::string>();
+    t.dtype = parse_dtype(e[2].get<std::string>()).value();
+    for (const auto& d : e[3]) t.shape.dims[static_cast<std::size_t>(t.shape.rank++)] = d.get<std::int64_t>();
+    for (const auto& b : e[4])
+      t.boxes.push_back({0, b[0].get<std::int64_t>(), b[1].get<std::int64_t>(), b[2].get<std::int64_t>(),
+                         parse_digest(b[3].get<std::string>()).value()});
+    f.tensors.push_back(t);
+  }
+  return f;
+}
+
+}  // namespace fourmi
