@@ -11,6 +11,7 @@
 #include <variant>
 #include <vector>
 
+#include "framework/recipe/key_class.h"
 #include "framework/recipe/recipe.h"
 
 namespace fourmi::recipe {

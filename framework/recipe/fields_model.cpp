@@ -130,7 +130,6 @@ void add_common(std::vector<Field>& table) {
                         .type = Type::boolean,
                         .meaning = "Whether embedding and output head are one tensor.",
                         .key_class = KeyClass::fixed,
-                        .choices = {"false"},
                         .foreign = {"untie_embeddings_and_output_weights", "tie_embeddings"}},
                        FOURMI_AT(model.tie_word_embeddings)));
   table.push_back(only("hidden_act", Type::text, "Activation of the gated feed-forward networks.", all, "silu"));

@@ -18,10 +18,6 @@ struct Stepped {
   bool operator==(const Stepped&) const = default;
 };
 
-/// What a changed key means for a run that goes on: it may differ between launches, needs --accept-changes, or never
-/// changes.
-enum class KeyClass { free, asked, fixed };
-
 enum class Reproducibility { none, run, layout };
 enum class DeviceChoice { automatic, cpu, cuda };
 

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "framework/recipe/compare.h"
 #include "framework/recipe/write.h"
 
 namespace fourmi {

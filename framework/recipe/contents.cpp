@@ -1,0 +1,30 @@
+#include "framework/recipe/contents.h"
+
+namespace fourmi::recipe {
+
+std::string text_of(const Field& field, const Recipe& r, std::size_t index) {
+  if (!field.get || field.path == "model.config") return {};
+  const Value value = field.get(r, index);
+  if (std::holds_alternative<std::monostate>(value)) return {};
+  const std::string* text = std::get_if<std::string>(&value);
+  return text && text->empty() ? std::string() : value_text(value);
+}
+
+std::vector<const Field*> rows(std::string_view section, const Recipe& r) {
+  const Families family = family_of(r.model.model_type);
+  std::vector<const Field*> valid;
+  for (const Field* field : children(section)) {
+    if (family == 0 || (field->families & family)) valid.push_back(field);
+  }
+  return valid;
+}
+
+const std::vector<DataSource>& sources(const Field& field, const Recipe& r) {
+  return field.path == "data.train" ? r.data.train : r.data.validation;
+}
+
+bool is_absent_section(const Field& field, const Recipe& r) {
+  return field.type == Type::section && field.get && std::holds_alternative<std::monostate>(field.get(r, 0));
+}
+
+}  // namespace fourmi::recipe
