@@ -1,0 +1,225 @@
+#include "parallel/ordered_sum.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "kernels/numerics/fixed128.h"
+#include "kernels/runtime/error.h"
+
+namespace fourmi {
+namespace {
+
+constexpr std::int64_t wanted_bytes =
+    4 << 20;                         // in flight per direction: measured, larger is slower (it leaves the cache)
+constexpr std::int64_t block = 512;  // elements summed at a time, so that the running sum stays in L1
+
+std::size_t index(int r) {
+  return static_cast<std::size_t>(r);
+}
+
+// Calls visit(flat, packed, count) for each piece's part inside packed [begin, end).
+template <class Visit>
+void for_range(std::span<const Piece> pieces, std::int64_t begin, std::int64_t end, Visit visit) {
+  auto it =
+      std::partition_point(pieces.begin(), pieces.end(), [&](const Piece& p) { return p.packed + p.count <= begin; });
+  for (; it != pieces.end() && it->packed < end; ++it) {
+    const std::int64_t from = std::max(begin, it->packed), to = std::min(end, it->packed + it->count);
+    if (from < to) visit(it->flat + (from - it->packed), from, to - from);
+  }
+}
+
+// The rounds of one transfer: round i covers packed elements [i * chunk, (i + 1) * chunk) of every rank.
+struct Rounds {
+  Rounds(const Group& group, const Ownership& owners_, const Tensor& flat_, const Tensor& mine, const Tensor& scratch)
+      : owners(owners_), element(size_of(flat_.dtype)), others(group.size() - 1) {
+    FOURMI_CHECK(owners.num_ranks() == group.size(), "pieces of {} ranks for a group of {}", owners.num_ranks(),
+                 group.size());
+    FOURMI_CHECK(mine.num_elements() >= owners.num_elements(group.rank()),
+                 "a packed buffer of {} elements, expected {}", mine.num_elements(), owners.num_elements(group.rank()));
+    if (others == 0) return;
+    chunk = std::min(scratch.bytes() / (2 * others * element), owners.most_elements());
+    FOURMI_CHECK(chunk > 0 || owners.most_elements() == 0, "{} bytes of scratch for {} ranks", scratch.bytes(),
+                 group.size());
+    buffer = static_cast<std::byte*>(scratch.data);
+    send_counts.resize(index(group.size()));
+    recv_counts.resize(index(group.size()));
+  }
+  std::int64_t in_round(int rank, std::int64_t begin) const {
+    return std::clamp<std::int64_t>(owners.num_elements(rank) - begin, 0, chunk);
+  }
+  std::byte* receive_buffer() const { return buffer + others * chunk * element; }
+
+  const Ownership& owners;
+  std::int64_t element, others, chunk = 0;
+  std::byte* buffer = nullptr;
+  std::vector<std::size_t> send_counts, recv_counts;
+};
+
+const std::byte* at(const Tensor& t, std::int64_t i) {
+  return static_cast<const std::byte*>(t.data) + i * size_of(t.dtype);
+}
+std::byte* at_mutable(const Tensor& t, std::int64_t i) {
+  return static_cast<std::byte*>(t.data) + i * size_of(t.dtype);
+}
+
+void copy_bytes(std::byte* to, const std::byte* from, std::int64_t bytes) {
+  if (to != from && bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
+}
+
+template <class T>
+T add(T a, T b) {
+  if constexpr (sizeof(T) == 16) {
+    return static_cast<T>(static_cast<uint128>(a) + static_cast<uint128>(b));
+  } else {
+    return a + b;
+  }
+}
+
+template <class In, class Out>
+Out convert_sum(In x) {
+  if constexpr (std::is_same_v<In, Out>) {
+    return x;
+  } else {
+    return from_fixed128<Out>(x);
+  }
+}
+
+// out[i] = rows[0][i] + rows[1][i] + ... in this order.
+template <class In, class Out>
+void sum_rows(std::span<const In* const> rows, std::int64_t n, Out* out) {
+  In sum[block];
+  for (std::int64_t i0 = 0; i0 < n; i0 += block) {
+    const std::int64_t m = std::min(block, n - i0);
+    std::copy_n(rows[0] + i0, m, sum);
+    for (std::size_t r = 1; r < rows.size(); ++r)
+      for (std::int64_t i = 0; i < m; ++i) sum[i] = add(sum[i], rows[r][i0 + i]);
+    for (std::int64_t i = 0; i < m; ++i) out[i0 + i] = convert_sum<In, Out>(sum[i]);
+  }
+}
+
+template <class In, class Out>
+void reduce_typed(Group& group, Rounds& rounds, const Tensor& flat, const Tensor& mine) {
+  const int me = group.rank();
+  const auto* flat_data = static_cast<const In*>(flat.data);
+  auto* out = static_cast<Out*>(mine.data);
+  std::vector<const In*> rows(index(group.size()));
+  if (group.size() == 1) {
+    if (mine.data == flat.data && mine.dtype == flat.dtype && rounds.owners.is_identity()) return;
+    for (const Piece& p : rounds.owners.pieces(0)) {
+      rows[0] = flat_data + p.flat;
+      sum_rows<In, Out>(rows, p.count, out + p.packed);
+    }
+    return;
+  }
+  for (std::int64_t begin = 0; begin < rounds.owners.most_elements(); begin += rounds.chunk) {
+    const std::int64_t my_count = rounds.in_round(me, begin);
+    std::int64_t sent = 0;
+    for (int r = 0; r < group.size(); ++r) {
+      rounds.send_counts[index(r)] = rounds.recv_counts[index(r)] = 0;
+      if (r == me) continue;
+      for_range(rounds.owners.pieces(r), begin, begin + rounds.chunk,
+                [&](std::int64_t from, std::int64_t, std::int64_t n) {
+                  copy_bytes(rounds.buffer + sent * rounds.element, at(flat, from), n * rounds.element);
+                  sent += n;
+                });
+      rounds.send_counts[index(r)] = static_cast<std::size_t>(rounds.in_round(r, begin) * rounds.element);
+      rounds.recv_counts[index(r)] = static_cast<std::size_t>(my_count * rounds.element);
+    }
+    auto* received = reinterpret_cast<const In*>(rounds.receive_buffer());
+    group.all_to_all({rounds.buffer, static_cast<std::size_t>(sent * rounds.element)}, rounds.send_counts,
+                     {rounds.receive_buffer(), static_cast<std::size_t>(my_count * rounds.others * rounds.element)},
+                     rounds.recv_counts);
+    for_range(rounds.owners.pieces(me), begin, begin + rounds.chunk,
+              [&](std::int64_t from, std::int64_t packed, std::int64_t n) {
+                for (int r = 0, slot = 0; r < group.size(); ++r)
+                  rows[index(r)] = r == me ? flat_data + from : received + slot++ * my_count + (packed - begin);
+                sum_rows<In, Out>(rows, n, out + packed);
+              });
+  }
+}
+
+}  // namespace
+
+Ownership::Ownership(std::vector<std::vector<Piece>> pieces_by_rank) {
+  for (auto& list : pieces_by_rank) {
+    std::vector<Piece> joined;
+    std::int64_t packed = 0;
+    for (Piece p : list) {
+      FOURMI_CHECK(p.flat >= 0 && p.count >= 0, "a piece of {} elements at {}", p.count, p.flat);
+      if (p.count == 0) continue;
+      if (!joined.empty() && joined.back().flat + joined.back().count == p.flat) {
+        joined.back().count += p.count;
+      } else {
+        joined.push_back({p.flat, packed, p.count});
+      }
+      packed += p.count;
+    }
+    pieces_.push_back(std::move(joined));
+    elements_.push_back(packed);
+    most_ = std::max(most_, packed);
+  }
+}
+
+bool Ownership::is_identity() const {
+  return pieces_.size() == 1 && (pieces_[0].empty() || (pieces_[0].size() == 1 && pieces_[0][0].flat == 0));
+}
+
+std::int64_t scratch_bytes_for(const Ownership& owners, DType dtype) {
+  const std::int64_t others = owners.num_ranks() - 1, element = size_of(dtype);
+  if (others == 0) return 0;
+  const std::int64_t chunk =
+      std::min(owners.most_elements(), std::max<std::int64_t>(wanted_bytes / (others * element), 1024));
+  return 2 * others * chunk * element;
+}
+
+void reduce_scatter(Group& group, const Ownership& owners, const Tensor& flat, const Tensor& mine,
+                    const Tensor& scratch) {
+  Rounds rounds(group, owners, flat, mine, scratch);
+  const auto is = [&](DType in, DType out) { return flat.dtype == in && mine.dtype == out; };
+  if (is(DType::f32, DType::f32)) return reduce_typed<float, float>(group, rounds, flat, mine);
+  if (is(DType::f64, DType::f64)) return reduce_typed<double, double>(group, rounds, flat, mine);
+  if (is(DType::fx128, DType::fx128)) return reduce_typed<int128, int128>(group, rounds, flat, mine);
+  if (is(DType::fx128, DType::f32)) return reduce_typed<int128, float>(group, rounds, flat, mine);
+  if (is(DType::fx128, DType::f64)) return reduce_typed<int128, double>(group, rounds, flat, mine);
+  FOURMI_CHECK(false, "a sum of {} into {}", name_of(flat.dtype), name_of(mine.dtype));
+}
+
+void all_gather(Group& group, const Ownership& owners, const Tensor& mine, const Tensor& flat, const Tensor& scratch) {
+  FOURMI_CHECK(mine.dtype == flat.dtype, "{} gathered into {}", name_of(mine.dtype), name_of(flat.dtype));
+  Rounds rounds(group, owners, flat, mine, scratch);
+  const int me = group.rank();
+  for (const Piece& p : owners.pieces(me))
+    copy_bytes(at_mutable(flat, p.flat), at(mine, p.packed), p.count * rounds.element);
+  if (group.size() == 1) return;
+  for (std::int64_t begin = 0; begin < owners.most_elements(); begin += rounds.chunk) {
+    std::int64_t total = 0;
+    for (int r = 0; r < group.size(); ++r) {
+      rounds.recv_counts[index(r)] = static_cast<std::size_t>(rounds.in_round(r, begin) * rounds.element);
+      total += rounds.in_round(r, begin);
+    }
+    // My own part is already in place: it travels from my packed buffer, and its slot in the scratch is not used.
+    group.all_gather_v({at(mine, begin), rounds.recv_counts[index(me)]},
+                       {rounds.buffer, static_cast<std::size_t>(total * rounds.element)}, rounds.recv_counts);
+    std::int64_t place = 0;
+    for (int r = 0; r < group.size(); ++r) {
+      if (r != me)
+        for_range(owners.pieces(r), begin, begin + rounds.chunk,
+                  [&](std::int64_t to, std::int64_t packed, std::int64_t n) {
+                    copy_bytes(at_mutable(flat, to), rounds.buffer + (place + packed - begin) * rounds.element,
+                               n * rounds.element);
+                  });
+      place += rounds.in_round(r, begin);
+    }
+  }
+}
+
+void all_sum_ordered(Group& group, std::span<double> values) {
+  if (group.size() == 1 || values.empty()) return;
+  std::vector<double> all(values.size() * index(group.size()));
+  group.all_gather(std::as_bytes(values), std::as_writable_bytes(std::span(all)));
+  std::copy_n(all.begin(), values.size(), values.begin());
+  for (std::size_t r = 1; r < index(group.size()); ++r)
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] += all[r * values.size() + i];
+}
+
+}  // namespace fourmi
