@@ -7,8 +7,8 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <unordered_set>
 #include <utility>
-#include <vector>
 
 #include "kernels/runtime/error.h"
 
@@ -63,6 +63,27 @@ Split split(std::string_view content, StepLog::Steps steps, std::int64_t last_st
   return result;
 }
 
+/// Adds those of `lines` that `text` does not hold; was any added? A line names its launch and its times, so one that
+/// is there already was put there by a launch that was killed before it could take it out of the log.
+bool add_new_lines(std::string& text, std::string_view lines) {
+  const auto take = [](std::string_view& rest) {
+    const auto end = rest.find('\n');
+    const auto line = rest.substr(0, end == std::string_view::npos ? end : end + 1);
+    rest.remove_prefix(line.size());
+    return line;
+  };
+  if (!text.empty() && text.back() != '\n') text += '\n';
+  std::unordered_set<std::string_view> present;
+  for (std::string_view rest = text; !rest.empty();) present.insert(take(rest));
+  std::string added;
+  while (!lines.empty()) {
+    const auto line = take(lines);
+    if (!present.contains(line)) added += line;
+  }
+  text += added;
+  return !added.empty();
+}
+
 }  // namespace
 
 StepLog::StepLog(const fs::path& run_directory, const std::string& name, Steps steps, std::int64_t last_step, Warn warn)
@@ -73,12 +94,7 @@ StepLog::StepLog(const fs::path& run_directory, const std::string& name, Steps s
   if (!parts.moves.empty()) {
     const fs::path superseded_path = run_directory / (name + ".superseded.jsonl");
     std::string superseded = files::read(superseded_path).value_or(std::string());
-    // A line names its launch, so an equal end is these very lines, put there by a launch that was killed before the
-    // next step here.
-    if (!superseded.ends_with(parts.moves)) {
-      superseded += parts.moves;
-      files::replace(superseded_path, superseded);
-    }
+    if (add_new_lines(superseded, parts.moves)) files::replace(superseded_path, superseded);
     files::replace(path_, parts.stays);
   }
   if (opened_.first_missing > 0 && warn_) {

@@ -174,6 +174,7 @@ TEST(Status, AnUnwritableDirectoryIsSaidNotThrown) {
 TEST(Status, ManyThreadsAtOnceLeaveAWholeFile) {
   const TempFolder folder;
   StatusFile status(folder.path(), 1, milliseconds(0));
+  ASSERT_TRUE(status.tick());
   std::vector<std::thread> threads;
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {
@@ -182,7 +183,7 @@ TEST(Status, ManyThreadsAtOnceLeaveAWholeFile) {
         status.set_checkpoint(std::string(static_cast<std::size_t>(i), 'c'));
         if (t == 3 && i == 25) status.write_final(lost(3));
         status.tick();
-        EXPECT_TRUE(read_status(folder.path()).has_value() || i == 0);
+        EXPECT_TRUE(read_status(folder.path()).has_value());
       }
     });
   }
