@@ -176,6 +176,7 @@ std::unique_ptr<Lease> Lease::acquire(const fs::path& directory, LeaseOptions op
   const fs::path folder = directory / "lease";
   files::make_folder(folder);
   const double since = now_seconds();
+  const auto patient_until = std::chrono::steady_clock::now() + options.dying_patience;
   // The file is complete before it has its name; its own time is the file system's "now".
   static std::atomic<unsigned> counter{0};
   const fs::path aside = folder / fmt::format("claim.aside-{}-{}-{}-{}", options.process.host, options.process.pid,
@@ -196,9 +197,12 @@ std::unique_ptr<Lease> Lease::acquire(const fs::path& directory, LeaseOptions op
       const auto owner = read_owner(newest.path);
       if (!owner) continue;  // it went away while we looked: look again
       const double age = seconds_of(info.st_mtim) - owner->touched;
-      const bool alive = owner->process.same_process_table(options.process)
-                             ? is_alive(owner->process)
-                             : age < static_cast<double>(options.foreign_timeout.count());
+      const bool here = owner->process.same_process_table(options.process);
+      const bool alive = here ? is_alive(owner->process) : age < static_cast<double>(options.foreign_timeout.count());
+      if (alive && here && std::chrono::steady_clock::now() < patient_until) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        continue;
+      }
       if (alive) in_use(directory, *owner, age, options);
     }
 

@@ -23,13 +23,16 @@ struct LeaseOptions {
   std::chrono::milliseconds heartbeat{5000};
   std::chrono::seconds foreign_timeout{
       60};  ///< an owner on another machine is dead when its file was not touched for so long
+  /// An owner on this machine may be dying of a kill -9 just given (its memory takes time to go): so long it is looked
+  /// at again.
+  std::chrono::milliseconds dying_patience{1000};
   ProcessIdentity process = this_process();  ///< tests pretend to be another machine
 };
 
 class Lease {
  public:
-  /// Makes the directory if need be. Throws Error(environment) at once, naming host, process and since when, if a live
-  /// launch owns it.
+  /// Makes the directory if need be. Throws Error(environment) within about a second, naming host, process and since
+  /// when, if a live launch owns it.
   static std::unique_ptr<Lease> acquire(const std::filesystem::path& directory, LeaseOptions options = {});
   /// Releases.
   ~Lease();

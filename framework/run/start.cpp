@@ -30,17 +30,17 @@ std::vector<KeyChange> compare_with(const fs::path& recorded, const CompareWithR
 }
 
 /// Throws if any change is of this class.
-void refuse(const std::vector<KeyChange>& changes, KeyChange::Class key_class, const fs::path& recorded,
+void refuse(const std::vector<KeyChange>& changes, KeyClass key_class, const fs::path& recorded,
             const std::string& remedy) {
   std::vector<KeyChange> refused;
   std::copy_if(changes.begin(), changes.end(), std::back_inserter(refused),
                [&](const KeyChange& change) { return change.key_class == key_class; });
   if (refused.empty()) return;
-  const char* kind = key_class == KeyChange::Class::fixed ? "fixed" : "asked";
+  const char* kind = key_class == KeyClass::fixed ? "fixed" : "asked";
   if (refused.size() == 1) {
     throw Error(ExitStatus::usage, refused[0].key,
-                fmt::format("{} was found, {} as in {} was expected (a key of class {})", refused[0].after,
-                            refused[0].before, recorded.string(), kind),
+                fmt::format("{} was found, {} as in {} was expected (a key of class {})", refused[0].new_value,
+                            refused[0].old_value, recorded.string(), kind),
                 remedy);
   }
   constexpr std::size_t most = 8;
@@ -79,7 +79,7 @@ StartDecision branch(const StartWish& wish, const CompareWithRecorded& compare) 
   const fs::path run = run_of(decision.branch_from);
   if (run.empty()) return decision;
   decision.changes = compare_with(run / recipe_name, compare);
-  refuse(decision.changes, KeyChange::Class::fixed, run / recipe_name,
+  refuse(decision.changes, KeyClass::fixed, run / recipe_name,
          "What was learned means something else under another value: keep the old one, or start a run without "
          "checkpoint.resume");
   return decision;
@@ -102,10 +102,10 @@ StartDecision go_on(const StartWish& wish, const CompareWithRecorded& compare) {
   }
   const fs::path recorded = wish.directory / recipe_name;
   decision.changes = compare_with(recorded, compare);
-  refuse(decision.changes, KeyChange::Class::fixed, recorded,
+  refuse(decision.changes, KeyClass::fixed, recorded,
          "It can never change during a run: keep the old value, or use another run.directory");
   if (!wish.accept_changes) {
-    refuse(decision.changes, KeyChange::Class::asked, recorded,
+    refuse(decision.changes, KeyClass::asked, recorded,
            "Add --accept-changes to go on with the new value, or use another run.directory");
   }
   return decision;
@@ -114,7 +114,7 @@ StartDecision go_on(const StartWish& wish, const CompareWithRecorded& compare) {
 }  // namespace
 
 std::string to_string(const KeyChange& change) {
-  return fmt::format("{}: {} -> {}", change.key, change.before, change.after);
+  return fmt::format("{}: {} -> {}", change.key, change.old_value, change.new_value);
 }
 
 StartDecision decide_start(const StartWish& wish, const CompareWithRecorded& compare) {

@@ -18,15 +18,10 @@
 #include <string>
 #include <vector>
 
+#include "framework/recipe/write.h"
 #include "framework/run/launches.h"
 
 namespace fourmi {
-
-struct KeyChange {
-  enum class Class { free, asked, fixed };
-  std::string key, before, after;
-  Class key_class = Class::free;
-};
 
 /// "optimizer.learning_rate: 0.006 -> 0.003"
 std::string to_string(const KeyChange& change);

@@ -11,7 +11,7 @@ namespace fourmi {
 namespace {
 
 namespace fs = std::filesystem;
-using Class = KeyChange::Class;
+using Class = KeyClass;
 using Kind = StartDecision::Kind;
 
 const KeyChange free_change{"run.steps", "160", "320", Class::free};
