@@ -87,7 +87,8 @@ TEST(Digest, EqualsTheDefinition) {
 TEST(Digest, ValuesStay) {
   std::vector<float> x(5);
   std::iota(x.begin(), x.end(), 1.0f);
-  EXPECT_EQ(digest_text(digest("model.norm.weight", Tensor(x.data(), DType::f32, {5}), 0)), "c36003c998f9054dd197d8f6b4369ef8");
+  EXPECT_EQ(digest_text(digest("model.norm.weight", Tensor(x.data(), DType::f32, {5}), 0)),
+            "c36003c998f9054dd197d8f6b4369ef8");
   EXPECT_EQ(digest_text(digest("model.norm.weight", Tensor(nullptr, DType::f32, {0}), 0)), std::string(32, '0'));
 }
 

@@ -1,0 +1,148 @@
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/ops/routing.h"
+#include "tests/kernels/buffer.h"
+
+namespace fourmi {
+namespace {
+
+using testing::Buffer;
+using testing::on_every_stream;
+
+Buffer random_scores(std::int64_t M, std::int64_t E, DType dtype, std::uint64_t seed) {
+  Buffer scores({M, E}, dtype);
+  for (std::int64_t i = 0; i < M * E; ++i)
+    scores.set(i, random_uniform(random_key(seed, "test", "scores"), static_cast<std::uint64_t>(i)));
+  return scores;
+}
+
+struct Balanced {
+  Buffer loss, dscores;
+};
+Balanced balance(const Stream& s, double coefficient, std::int64_t T, std::int64_t K, Buffer scores) {
+  const std::int64_t M = scores.tensor().dim(0), E = scores.tensor().dim(1);
+  Balanced out{Buffer({M / T}, scores.dtype()), Buffer({M, E}, scores.dtype())};
+  balance_loss(s, coefficient, T, K, scores, out.loss, out.dscores);
+  return out;
+}
+Balanced balance(double coefficient, std::int64_t T, std::int64_t K, Buffer scores) {
+  ThreadPool pool(1);
+  return balance(Stream(pool), coefficient, T, K, scores);
+}
+
+/// DeepSeek-V3 report, eq. 17-20, of rows [first, first + T), times T; f of the K best unbiased scores.
+double formula(double coefficient, std::int64_t T, std::int64_t K, const Buffer& scores, std::int64_t E,
+               std::int64_t first) {
+  std::vector<double> f(static_cast<std::size_t>(E)), P(f.size());
+  for (std::int64_t t = first; t < first + T; ++t) {
+    std::vector<std::int64_t> order(f.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](auto a, auto b) { return scores.at(t * E + a) > scores.at(t * E + b); });
+    for (std::int64_t k = 0; k < K; ++k)
+      f[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])] += double(E) / double(K * T);
+    double sum = 0;
+    for (std::int64_t e = 0; e < E; ++e) sum += scores.at(t * E + e);
+    for (std::int64_t e = 0; e < E; ++e) P[static_cast<std::size_t>(e)] += scores.at(t * E + e) / sum / double(T);
+  }
+  return double(T) * coefficient * std::inner_product(f.begin(), f.end(), P.begin(), 0.0);
+}
+
+TEST(BalanceLoss, FollowsTheReport) {
+  for (DType dtype : {DType::f64, DType::f32})
+    for (std::int64_t T : {1, 16, 20, 64})
+      for (std::int64_t E : {4, 64, 70}) {
+        constexpr std::int64_t S = 3, K = 3;
+        Buffer scores = random_scores(S * T, E, dtype, 1);
+        const Balanced got = balance(0.01, T, K, scores);
+        for (std::int64_t i = 0; i < S; ++i) {
+          const double expected = formula(0.01, T, K, scores, E, i * T);
+          EXPECT_NEAR(got.loss.at(i), expected, 50 * testing::unit_of(dtype) * expected);
+          // A sequence's bits do not depend on its neighbours.
+          Buffer one({T, E}, dtype);
+          for (std::int64_t j = 0; j < T * E; ++j) one.set(j, scores.at(i * T * E + j));
+          const Balanced alone = balance(0.01, T, K, one);
+          EXPECT_EQ(alone.loss.at(0), got.loss.at(i));
+          for (std::int64_t j = 0; j < T * E; ++j) ASSERT_EQ(alone.dscores.at(j), got.dscores.at(i * T * E + j));
+        }
+        on_every_stream([&](const Stream& s) {
+          const Balanced again = balance(s, 0.01, T, K, scores);
+          EXPECT_TRUE(again.loss == got.loss && again.dscores == got.dscores);
+        });
+      }
+}
+
+TEST(BalanceLoss, GradientsByFiniteDifferences) {
+  for (std::int64_t T : {5, 16}) {
+    constexpr std::int64_t E = 6, K = 2;
+    Buffer scores = random_scores(2 * T, E, DType::f64, 2);
+    const Balanced got = balance(0.7, T, K, scores);
+    const auto loss = [&] {
+      const Balanced now = balance(0.7, T, K, scores);
+      return now.loss.at(0) + now.loss.at(1);
+    };
+    for (std::int64_t i = 0; i < scores.size(); ++i)
+      ASSERT_NEAR(got.dscores.at(i), testing::difference(scores, i, loss, 1e-6), 1e-8) << i;
+  }
+}
+
+TEST(BalanceLoss, HandWorked) {
+  // Perfect balance: every expert chosen equally often and equally likely gives 1, times T.
+  Buffer even({4, 4}, DType::f64, {4, 3, 2, 1, 3, 4, 1, 2, 2, 1, 4, 3, 1, 2, 3, 4});
+  EXPECT_NEAR(balance(1, 4, 2, even).loss.at(0), 4.0, 1e-14);
+  // All tokens on expert 2 with probability 0.7: f = (0, 0, 4, 0), P_2 = 0.7.
+  Buffer one({2, 4}, DType::f64, {0.1, 0.1, 0.7, 0.1, 1, 1, 7, 1});
+  EXPECT_NEAR(balance(1, 2, 1, one).loss.at(0), 2 * 4 * 0.7, 1e-14);
+  // Ties go to the lower id: f = (4, 0, 0, 0).
+  Buffer tie({1, 4}, DType::f64, {0.3, 0.3, 0.3, 0.1});
+  EXPECT_NEAR(balance(1, 1, 1, tie).loss.at(0), 4 * 0.3, 1e-14);
+}
+
+// The documented order: blocks of T / 16 tokens, ascending inside, neighbours first; one chain where 16 does not divide
+// T.
+TEST(BalanceLoss, SumOverTokensIsATreeOverSixteenBlocks) {
+  for (std::int64_t T : {48, 50}) {
+    constexpr std::int64_t E = 16, K = 1;  // one expert a lane: the lane sums stay plain
+    Buffer scores = random_scores(T, E, DType::f32, 3);
+    const bool cut = T % 16 == 0;
+    const std::int64_t block = cut ? T / 16 : T;
+    std::vector<std::vector<float>> blocks(cut ? 16 : 1, std::vector<float>(E, 0.0f));
+    std::vector<float> counts(E, 0.0f);
+    const auto fold = [](std::vector<float> lane) {
+      for (std::size_t half = 8; half > 0; half /= 2)
+        for (std::size_t j = 0; j < half; ++j) lane[j] += lane[j + half];
+      return lane[0];
+    };
+    for (std::int64_t t = 0; t < T; ++t) {
+      std::vector<float> row;
+      for (std::int64_t e = 0; e < E; ++e) row.push_back(scores.get<float>(t * E + e));
+      const float sum = fold(row) + 1e-20f;
+      for (std::size_t e = 0; e < E; ++e) blocks[static_cast<std::size_t>(t / block)][e] += row[e] / sum;
+      counts[static_cast<std::size_t>(std::max_element(row.begin(), row.end()) - row.begin())] += 1;
+    }
+    while (blocks.size() > 1) {
+      std::vector<std::vector<float>> next(blocks.size() / 2, std::vector<float>(E));
+      for (std::size_t b = 0; b < next.size(); ++b)
+        for (std::size_t e = 0; e < E; ++e) next[b][e] = blocks[2 * b][e] + blocks[2 * b + 1][e];
+      blocks = next;
+    }
+    std::vector<float> products;
+    for (std::size_t e = 0; e < E; ++e)
+      products.push_back(std::fma(counts[e] * static_cast<float>(double(E) / double(T)), blocks[0][e], 0.0f));
+    EXPECT_EQ(balance(0.5, T, K, scores).loss.get<float>(0), 0.5f * fold(products));
+  }
+}
+
+TEST(BalanceLoss, Edges) {
+  const Balanced vanished = balance(1, 2, 1, Buffer({2, 3}, DType::f32, {0, 0, 0, 1, 2, 3}));
+  EXPECT_TRUE(std::isfinite(vanished.loss.at(0)));
+  for (std::int64_t i = 0; i < 6; ++i) EXPECT_TRUE(std::isfinite(vanished.dscores.at(i)));
+  EXPECT_TRUE(std::isnan(balance(1, 1, 1, Buffer({1, 2}, DType::f32, {std::nan(""), 1})).loss.at(0)));
+  EXPECT_THROW(balance(1, 2, 4, Buffer({2, 3}, DType::f32)), Error);
+  EXPECT_THROW(balance(1, 2, 1, Buffer({3, 3}, DType::f32)), Error);
+}
+
+}  // namespace
+}  // namespace fourmi

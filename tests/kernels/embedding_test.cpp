@@ -1,0 +1,142 @@
+#include "kernels/ops/embedding.h"
+
+#include <cmath>
+#include <limits>
+
+#include "tests/kernels/buffer.h"
+
+namespace fourmi {
+namespace {
+
+using testing::Buffer;
+using testing::on_every_stream;
+
+constexpr DType floats[] = {DType::f64, DType::f32, DType::bf16};
+const std::vector<double> tokens = {3, 0, 3, 6, 3, 0, 2};  // a token three times, some never
+constexpr std::int64_t M = 7, V = 7;
+
+TEST(Embedding, ForwardTakesRows) {
+  for (std::int64_t D : {1, 16, 37})
+    for (DType from : floats)
+      for (DType to : floats) {
+        Buffer ids({M}, DType::i32, tokens), table = Buffer::random({V, D}, from, 1);
+        on_every_stream([&](const Stream& s) {
+          Buffer x({M, D}, to), expected({M, D}, to);
+          embedding_forward(s, ids, table, x);
+          for (std::int64_t i = 0; i < M * D; ++i) expected.set(i, table.at(ids.id(i / D) * D + i % D));
+          EXPECT_TRUE(x == expected);
+        });
+      }
+  ThreadPool pool(1);
+  Buffer none({0}, DType::i32), table = Buffer::random({V, 4}, DType::f32, 1), x({0, 4}, DType::f32);
+  embedding_forward(Stream(pool), none, table, x);
+}
+
+TEST(Embedding, TokenOutsideIsAnErrorThatNamesIt) {
+  ThreadPool pool(2);
+  const Stream stream(pool);
+  Buffer table = Buffer::random({V, 4}, DType::f32, 1), x({2, 4}, DType::f32);
+  for (double bad : {7.0, -1.0, 1e9}) {
+    try {
+      embedding_forward(stream, Buffer({2}, DType::i32, {1, bad}), table, x);
+      FAIL() << bad;
+    } catch (const Error& e) {
+      EXPECT_EQ(e.status(), ExitStatus::input);
+      EXPECT_NE(std::string(e.what()).find(fmt::format("token {} at position 1, a vocabulary of 7", bad)),
+                std::string::npos)
+          << e.what();
+    }
+  }
+  Buffer dtable = Buffer::random({V, 4}, DType::f32, 2), before = dtable;
+  EXPECT_THROW(embedding_backward(stream, Buffer({2}, DType::i32, {1, 7}), x, dtable), Error);
+  EXPECT_TRUE(dtable == before);
+}
+
+TEST(Embedding, BackwardAddsInOrder) {
+  for (std::int64_t D : {1, 16, 131})
+    for (DType dtype : floats) {
+      const DType sums = accumulate_dtype(dtype);
+      auto with_gaps = tokens;
+      with_gaps[4] = -1;
+      Buffer ids({M}, DType::i32, with_gaps), dx = Buffer::random({M, D}, dtype, 2),
+                                              start = Buffer::random({V, D}, sums, 3);
+      Buffer expected = start;
+      for (std::int64_t i = 0; i < M; ++i)
+        for (std::int64_t d = 0; d < D && ids.id(i) >= 0; ++d) {
+          const std::int64_t place = ids.id(i) * D + d;
+          expected.set(place, sums == DType::f64 ? expected.at(place) + dx.at(i * D + d)
+                                                 : double(float(expected.at(place)) + float(dx.at(i * D + d))));
+        }
+      on_every_stream([&](const Stream& s) {
+        Buffer dtable = start;
+        embedding_backward(s, ids, dx, dtable);
+        EXPECT_TRUE(dtable == expected);
+      });
+    }
+}
+
+// sum_d,i g[i,d] * table[tokens[i],d] has the table's gradient sum_i g[i,d].
+TEST(Embedding, BackwardIsTheAdjointOfForward) {
+  ThreadPool pool(1);
+  const Stream stream(pool);
+  constexpr std::int64_t D = 5;
+  Buffer ids({M}, DType::i32, tokens), table = Buffer::random({V, D}, DType::f64, 4),
+                                       g = Buffer::random({M, D}, DType::f64, 5), x({M, D}, DType::f64);
+  Buffer dtable({V, D}, DType::f64, std::vector<double>(V * D, 0.0));
+  embedding_backward(stream, ids, g, dtable);
+  const auto loss = [&] {
+    embedding_forward(stream, ids, table, x);
+    double sum = 0;
+    for (std::int64_t i = 0; i < M * D; ++i) sum += g.at(i) * x.at(i);
+    return sum;
+  };
+  for (std::int64_t i = 0; i < V * D; ++i) EXPECT_NEAR(dtable.at(i), testing::difference(table, i, loss), 1e-9);
+}
+
+TEST(Embedding, ExactSumsNeedNoOrder) {
+  constexpr std::int64_t D = 33;
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    Buffer ids({M}, DType::i32, tokens), dx = Buffer::random({M, D}, dtype, 6),
+                                         zero({V, D}, DType::fx128, std::vector<double>(V * D, 0));
+    Buffer reversed_ids = ids, reversed_dx = dx, expected = zero;
+    for (std::int64_t i = 0; i < M; ++i) {
+      reversed_ids.set(i, ids.id(M - 1 - i));
+      for (std::int64_t d = 0; d < D; ++d) {
+        reversed_dx.set(i * D + d, dx.at((M - 1 - i) * D + d));
+        const std::int64_t place = ids.id(i) * D + d;
+        expected.put(place, expected.get<int128>(place) + to_fixed128(dx.at(i * D + d)));
+      }
+    }
+    std::int32_t refused = 0;
+    on_every_stream([&](const Stream& s) {
+      Buffer a = zero, b = zero, c = zero;
+      embedding_backward(s, ids, dx, a, {.refused = &refused});
+      embedding_backward(s, reversed_ids, reversed_dx, b, {.refused = &refused});
+      for (std::int64_t i = 0; i < M; ++i)  // one position a call
+        embedding_backward(s, ids.tensor().rows(i, i + 1), dx.tensor().rows(i, i + 1), c, {.refused = &refused});
+      EXPECT_TRUE(a == expected);
+      EXPECT_TRUE(b == expected);
+      EXPECT_TRUE(c == expected);
+    });
+    EXPECT_EQ(refused, 0);
+  }
+}
+
+TEST(Embedding, ExactSumsRefuseWhatDoesNotFit) {
+  ThreadPool pool(2);
+  const Stream stream(pool);
+  for (double bad : {0x1p40, -0x1p41, std::nan(""), std::numeric_limits<double>::infinity()}) {
+    Buffer dtable({V, 2}, DType::fx128, std::vector<double>(V * 2, 1.0)), before = dtable;
+    std::int32_t refused = 0;
+    embedding_backward(stream, Buffer({2}, DType::i32, {2, 2}), Buffer({2, 2}, DType::f32, {bad, 0, 0, bad}), dtable,
+                       {.refused = &refused});
+    EXPECT_EQ(refused, 1) << bad;
+    EXPECT_TRUE(dtable == before) << bad;
+    embedding_backward(stream, Buffer({1}, DType::i32, {2}), Buffer({1, 2}, DType::f32, {1, 1}), dtable,
+                       {.refused = &refused});
+    EXPECT_EQ(refused, 1) << "the flag is never cleared";
+  }
+}
+
+}  // namespace
+}  // namespace fourmi

@@ -1,0 +1,246 @@
+#include "kernels/ops/permute.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "kernels/numerics/lanes.h"
+#include "tests/kernels/buffer.h"
+
+namespace fourmi {
+namespace {
+
+using testing::Buffer;
+using testing::on_every_stream;
+
+constexpr DType floats[] = {DType::f64, DType::f32, DType::bf16};
+
+struct Plan {
+  std::int64_t M, K, E;
+  Buffer experts, row_token, row_of;
+  std::vector<std::int32_t> offsets;
+
+  Plan(std::int64_t num_tokens, std::int64_t num_choices, std::int64_t num_experts, const std::vector<double>& choices)
+      : M(num_tokens),
+        K(num_choices),
+        E(num_experts),
+        experts({M, K}, DType::i32, choices),
+        row_token({M * K}, DType::i32),
+        row_of({M, K}, DType::i32),
+        offsets(static_cast<std::size_t>(E) + 1, -1) {
+    ThreadPool pool(1);
+    permute_plan(Stream(pool), experts, offsets, row_token, row_of);
+  }
+};
+
+/// K different ascending experts a token; expert 1 gets none, expert 2 only the first token.
+Plan uneven_plan(std::int64_t M = 37, std::int64_t K = 3, std::int64_t E = 8) {
+  std::vector<double> choices;
+  for (std::int64_t t = 0; t < M; ++t) {
+    std::vector<std::int64_t> ids(static_cast<std::size_t>(E));
+    std::iota(ids.begin(), ids.end(), 0);
+    ids.erase(ids.begin() + (t == 0 ? 1 : 2));
+    if (t > 0) ids.erase(ids.begin() + 1);
+    const RandomKey key = random_key(7, "test", "plan");
+    std::sort(ids.begin() + (t == 0 ? 2 : 0), ids.end(), [&](auto a, auto b) {
+      return random_bits(key, static_cast<std::uint64_t>(t * E + a)) <
+             random_bits(key, static_cast<std::uint64_t>(t * E + b));
+    });
+    ids.resize(static_cast<std::size_t>(K));
+    std::sort(ids.begin(), ids.end());
+    choices.insert(choices.end(), ids.begin(), ids.end());
+  }
+  return Plan(M, K, E, choices);
+}
+
+TEST(PermutePlan, SortsByExpertThenToken) {
+  Plan plan = uneven_plan();
+  std::vector<std::pair<std::int32_t, std::int32_t>> expected;  // (expert, token)
+  for (std::int64_t i = 0; i < plan.M * plan.K; ++i)
+    expected.emplace_back(plan.experts.id(i), static_cast<std::int32_t>(i / plan.K));
+  std::sort(expected.begin(), expected.end());
+  for (std::int64_t e = 0; e <= plan.E; ++e)
+    EXPECT_EQ(plan.offsets[static_cast<std::size_t>(e)],
+              std::count_if(expected.begin(), expected.end(), [&](auto& p) { return p.first < e; }));
+  EXPECT_EQ(plan.offsets[2] - plan.offsets[1], 0);  // no token
+  EXPECT_EQ(plan.offsets[3] - plan.offsets[2], 1);  // one token
+  for (std::int64_t r = 0; r < plan.M * plan.K; ++r)
+    EXPECT_EQ(plan.row_token.id(r), expected[static_cast<std::size_t>(r)].second);
+  for (std::int64_t i = 0; i < plan.M * plan.K; ++i) {
+    const auto& [expert, token] = expected[static_cast<std::size_t>(plan.row_of.id(i))];
+    EXPECT_EQ(expert, plan.experts.id(i));
+    EXPECT_EQ(token, i / plan.K);
+  }
+}
+
+TEST(PermutePlan, OneExpertTakesAllAndNoTokens) {
+  const Plan all(5, 1, 3, {1, 1, 1, 1, 1});
+  EXPECT_EQ(all.offsets, (std::vector<std::int32_t>{0, 0, 5, 5}));
+  for (std::int64_t r = 0; r < 5; ++r) EXPECT_EQ(all.row_token.id(r), r);
+  const Plan none(0, 2, 3, {});
+  EXPECT_EQ(none.offsets, (std::vector<std::int32_t>{0, 0, 0, 0}));
+  EXPECT_THROW(Plan(1, 1, 3, {3}), Error);
+  EXPECT_THROW(Plan(1, 1, 3, {-1}), Error);
+}
+
+TEST(Permute, ForwardCopiesRows) {
+  Plan plan = uneven_plan();
+  for (std::int64_t D : {1, 16, 129})
+    for (DType dtype : floats) {
+      Buffer x = Buffer::random({plan.M, D}, dtype, 1), expected({plan.M * plan.K, D}, dtype);
+      for (std::int64_t i = 0; i < plan.M * plan.K * D; ++i)
+        expected.set(i, x.at(plan.row_token.id(i / D) * D + i % D));
+      on_every_stream([&](const Stream& s) {
+        Buffer rows({plan.M * plan.K, D}, dtype);
+        permute_forward(s, x, plan.row_token, rows);
+        EXPECT_TRUE(rows == expected);
+      });
+    }
+}
+
+/// The documented sequence for one element: chain over k, then the addends, one rounding by set().
+template <class A>
+double chain(Plan& plan, const Buffer& rows, const Buffer* weights, std::int64_t t, std::int64_t d, std::int64_t D,
+             std::initializer_list<const Buffer*> addends) {
+  A sum = 0;
+  for (std::int64_t k = 0; k < plan.K; ++k) {
+    const A value(rows.at(plan.row_of.id(t * plan.K + k) * D + d));
+    sum = weights ? std::fma(A(weights->at(t * plan.K + k)), value, sum) : sum + value;
+  }
+  for (const Buffer* addend : addends)
+    if (addend) sum += A(addend->at(t * D + d));
+  return double(sum);
+}
+
+Buffer chains(Plan& plan, const Buffer& rows, const Buffer* weights, std::int64_t D,
+              std::initializer_list<const Buffer*> addends) {
+  Buffer y({plan.M, D}, rows.dtype());
+  for (std::int64_t i = 0; i < plan.M * D; ++i)
+    y.set(i, rows.dtype() == DType::f64 ? chain<double>(plan, rows, weights, i / D, i % D, D, addends)
+                                        : chain<float>(plan, rows, weights, i / D, i % D, D, addends));
+  return y;
+}
+
+TEST(Permute, BackwardSumsInOrderThenAddends) {
+  Plan plan = uneven_plan();
+  for (std::int64_t D : {1, 16, 1100})
+    for (DType dtype : floats) {
+      Buffer drows = Buffer::random({plan.M * plan.K, D}, dtype, 2), same = Buffer::random({plan.M, D}, dtype, 3);
+      Buffer wide = Buffer::random({plan.M, D}, accumulate_dtype(dtype), 4);
+      const Buffer none = chains(plan, drows, nullptr, D, {}), one = chains(plan, drows, nullptr, D, {&same});
+      const Buffer two = chains(plan, drows, nullptr, D, {&same, &wide}),
+                   swapped = chains(plan, drows, nullptr, D, {&wide, &same});
+      on_every_stream([&](const Stream& s) {
+        Buffer a({plan.M, D}, dtype), b = a, c = a, d = same, e = same;
+        permute_backward(s, drows, plan.row_of, a);
+        permute_backward(s, drows, plan.row_of, b, same);
+        permute_backward(s, drows, plan.row_of, c, same, wide);
+        permute_backward(s, drows, plan.row_of, d, d, wide);  // in place
+        permute_backward(s, drows, plan.row_of, e, wide, e);
+        EXPECT_TRUE(a == none);
+        EXPECT_TRUE(b == one);
+        EXPECT_TRUE(c == two);
+        EXPECT_TRUE(d == two);
+        EXPECT_TRUE(e == swapped);
+      });
+    }
+}
+
+TEST(Combine, ForwardIsOneChainAndTheResidualLast) {
+  Plan plan = uneven_plan();
+  for (std::int64_t D : {1, 16, 1100})
+    for (DType dtype : floats) {
+      Buffer rows = Buffer::random({plan.M * plan.K, D}, dtype, 2), residual = Buffer::random({plan.M, D}, dtype, 3);
+      Buffer weights = Buffer::random({plan.M, plan.K}, accumulate_dtype(dtype), 5);
+      const Buffer plain = chains(plan, rows, &weights, D, {}), added = chains(plan, rows, &weights, D, {&residual});
+      on_every_stream([&](const Stream& s) {
+        Buffer a({plan.M, D}, dtype), b = a, c = residual;
+        combine_forward(s, rows, weights, plan.row_of, a);
+        combine_forward(s, rows, weights, plan.row_of, b, residual);
+        combine_forward(s, rows, weights, plan.row_of, c, c);
+        EXPECT_TRUE(a == plain);
+        EXPECT_TRUE(b == added);
+        EXPECT_TRUE(c == added);
+      });
+    }
+}
+
+template <class A, class T>
+void expect_combine_backward(DType dtype, std::int64_t D) {
+  Plan plan = uneven_plan();
+  Buffer dy = Buffer::random({plan.M, D}, dtype, 6), rows = Buffer::random({plan.M * plan.K, D}, dtype, 7);
+  Buffer weights = Buffer::random({plan.M, plan.K}, dtype_of<A>, 8);
+  Buffer drows({plan.M * plan.K, D}, dtype), dweights({plan.M, plan.K}, dtype_of<A>);
+  for (std::int64_t i = 0; i < plan.M * plan.K; ++i) {
+    const std::int64_t t = i / plan.K, r = plan.row_of.id(i);
+    A lane[16] = {};
+    for (std::int64_t d = 0; d < D; ++d) {
+      drows.set(r * D + d, double(A(weights.at(i)) * A(dy.at(t * D + d))));
+      lane[d % 16] = std::fma(A(dy.at(t * D + d)), A(rows.at(r * D + d)), lane[d % 16]);
+    }
+    for (int half = 8; half > 0; half /= 2)
+      for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
+    dweights.set(i, double(lane[0]));
+  }
+  on_every_stream([&](const Stream& s) {
+    Buffer a({plan.M * plan.K, D}, dtype), b({plan.M, plan.K}, dtype_of<A>);
+    combine_backward(s, dy, rows, weights, plan.row_of, a, b);
+    EXPECT_TRUE(a == drows);
+    EXPECT_TRUE(b == dweights);
+    Buffer c = rows, d({plan.M, plan.K}, dtype_of<A>);
+    combine_backward(s, dy, c, weights, plan.row_of, c, d);  // the gradient replaces the rows
+    EXPECT_TRUE(c == drows);
+    EXPECT_TRUE(d == dweights);
+  });
+}
+
+TEST(Combine, BackwardBits) {
+  for (std::int64_t D : {1, 16, 45}) {
+    expect_combine_backward<double, double>(DType::f64, D);
+    expect_combine_backward<float, float>(DType::f32, D);
+    expect_combine_backward<float, bfloat16>(DType::bf16, D);
+  }
+}
+
+// loss = <g, combine(permute(x) * 1, w)>: gradients of x, of the weights and of the rows by central differences.
+TEST(Combine, GradientsByFiniteDifferences) {
+  ThreadPool pool(1);
+  const Stream stream(pool);
+  constexpr std::int64_t D = 5;
+  Plan plan = uneven_plan(6, 2, 4);
+  Buffer x = Buffer::random({6, D}, DType::f64, 1), g = Buffer::random({6, D}, DType::f64, 2);
+  Buffer weights = Buffer::random({6, 2}, DType::f64, 3), rows({12, D}, DType::f64), y({6, D}, DType::f64);
+  const auto combine_loss = [&] {
+    combine_forward(stream, rows, weights, plan.row_of, y, x);
+    double sum = 0;
+    for (std::int64_t i = 0; i < y.size(); ++i) sum += g.at(i) * y.at(i);
+    return sum;
+  };
+  const auto loss = [&] {
+    permute_forward(stream, x, plan.row_token, rows);
+    return combine_loss();
+  };
+  loss();
+  Buffer drows({12, D}, DType::f64), dweights({6, 2}, DType::f64), dx({6, D}, DType::f64);
+  combine_backward(stream, g, rows, weights, plan.row_of, drows, dweights);
+  permute_backward(stream, drows, plan.row_of, dx, g);  // g: through the residual
+  for (std::int64_t i = 0; i < rows.size(); ++i)
+    EXPECT_NEAR(drows.at(i), testing::difference(rows, i, combine_loss), 1e-9);
+  for (std::int64_t i = 0; i < weights.size(); ++i)
+    EXPECT_NEAR(dweights.at(i), testing::difference(weights, i, loss), 1e-9);
+  for (std::int64_t i = 0; i < x.size(); ++i) EXPECT_NEAR(dx.at(i), testing::difference(x, i, loss), 1e-9);
+}
+
+TEST(Permute, NoTokens) {
+  Plan plan(0, 2, 3, {});
+  ThreadPool pool(1);
+  const Stream s(pool);
+  Buffer x({0, 4}, DType::f32), rows({0, 4}, DType::f32), weights({0, 2}, DType::f32), dweights({0, 2}, DType::f32);
+  permute_forward(s, x, plan.row_token, rows);
+  permute_backward(s, rows, plan.row_of, x);
+  combine_forward(s, rows, weights, plan.row_of, x);
+  combine_backward(s, x, rows, weights, plan.row_of, rows, dweights);
+}
+
+}  // namespace
+}  // namespace fourmi
