@@ -4,25 +4,10 @@
 
 #include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/folder.h"
-#include "framework/recipe/compare.h"
 #include "framework/recipe/read.h"
+#include "framework/recipe/write.h"
 
 namespace fourmi {
-
-namespace {
-
-std::vector<KeyChange> changes_against(const Recipe& recipe, const std::filesystem::path& recorded) {
-  std::vector<KeyChange> changes;
-  for (const ChangedKey& c : compare(load_recipe(recorded), recipe)) {
-    const auto key_class = c.key_class == recipe::KeyClass::free    ? KeyChange::Class::free
-                           : c.key_class == recipe::KeyClass::asked ? KeyChange::Class::asked
-                                                                    : KeyChange::Class::fixed;
-    changes.push_back({c.key, c.before, c.after, key_class});
-  }
-  return changes;
-}
-
-}  // namespace
 
 StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease, std::int64_t& launch) {
   StartDecision decision;
@@ -30,7 +15,7 @@ StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_change
     if (group.rank() != 0) return;
     // First what is refused without touching anything, then the lease, then once more under it.
     const StartWish wish{recipe.run.directory, recipe.checkpoint.resume, accept_changes};
-    const auto compare_with = [&](const std::filesystem::path& recorded) { return changes_against(recipe, recorded); };
+    const auto compare_with = [&](const std::filesystem::path& recorded) { return compare(load_recipe(recorded), recipe); };
     lease = Lease::acquire(recipe.run.directory);
     decision = decide_start(wish, compare_with);
     launch = next_launch(recipe.run.directory);

@@ -8,7 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/data/validation.h"
-#include "framework/recipe/dump.h"
+#include "framework/recipe/write.h"
 #include "framework/recipe/read.h"
 #include "framework/run/console.h"
 #include "framework/train/beginning.h"

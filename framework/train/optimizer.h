@@ -44,15 +44,19 @@ class Optimizer {
     ParameterSet set;
     std::vector<const Parameter*> parameters;
     ShardPlan plan;
-    Tensor gradient, master, exp_avg, exp_avg_sq, weight;  // packed, my elements
-    Tensor send, receive;                                  // communication scratch
+    Tensor gradient, master, exp_avg, exp_avg_sq, weight;  // packed: my runs, one after another
   };
-  /// Calls visit(parameter, first_row, element offset in the shard, number of elements) for each piece that this rank owns.
-  template <class Visit> void pieces(const Shard& shard, Visit&& visit) const;
+  /// Calls visit(shard, parameter, run) for each run of rows that this rank owns.
+  template <class Visit>
+  void runs(Visit&& visit) const {
+    for (const Shard& shard : shards_)
+      for (const Run& run : shard.plan.runs(rank_)) visit(shard, *shard.parameters[run.tensor], run);
+  }
 
   const ParameterStore* store_;
   int rank_;
   std::vector<Shard> shards_;
+  Tensor scratch_;
 };
 
 }  // namespace fourmi

@@ -6,7 +6,7 @@
 #include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/save.h"
 #include "framework/data/tokenizer.h"
-#include "framework/recipe/dump.h"
+#include "framework/recipe/write.h"
 #include "framework/run/console.h"
 #include "framework/run/host.h"
 #include "framework/run/metrics.h"
