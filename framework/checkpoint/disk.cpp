@@ -113,6 +113,7 @@ FileReader::FileReader(Disk& disk, std::filesystem::path path) : disk_(disk), pa
       throw DamageError(path_.string(), "the file is missing, expected it as the checkpoint lists it");
     if (error == ELOOP || error == ENXIO)
       throw DamageError(path_.string(), "found a link or a special file, expected a regular file");
+    if (error == EIO) throw DamageError(path_.string(), "the file cannot be opened: Input/output error");
     fail(path_, "opening the file", error);
   }
   struct stat status {};
@@ -177,6 +178,10 @@ void rename_path(Disk& disk, const std::filesystem::path& from, const std::files
 
 void make_directory(Disk& disk, const std::filesystem::path& path) {
   if (disk.mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) fail(path, "creating the folder", errno);
+}
+
+void remove_link(Disk& disk, const std::filesystem::path& path) {
+  if (disk.unlink(path.c_str()) != 0 && errno != ENOENT) fail(path, "removing the link", errno);
 }
 
 void remove_folder(Disk& disk, const std::filesystem::path& path) {

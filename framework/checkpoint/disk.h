@@ -84,6 +84,7 @@ void write_text(Disk& disk, const std::filesystem::path& path, std::string_view 
 void sync_directory(Disk& disk, const std::filesystem::path& path);
 void rename_path(Disk& disk, const std::filesystem::path& from, const std::filesystem::path& to);
 void make_directory(Disk& disk, const std::filesystem::path& path);
+void remove_link(Disk& disk, const std::filesystem::path& path);
 /// Removes a folder of plain files (a checkpoint has no folders in it).
 void remove_folder(Disk& disk, const std::filesystem::path& path);
 

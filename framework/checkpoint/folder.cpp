@@ -17,17 +17,18 @@ std::optional<std::int64_t> parse_step_name(std::string_view name) {
   const std::string_view digits = name.substr(prefix.size());
   std::int64_t step = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
-  if (error != std::errc() || step < 0 || end != digits.data() + digits.size() || step_name(step) != name) return std::nullopt;
+  if (error != std::errc() || step < 0 || end != digits.data() + digits.size() || step_name(step) != name)
+    return std::nullopt;
   return step;
 }
 
 namespace {
 
-std::vector<std::string> names_in(const fs::path& folder) {
+std::vector<std::string> names_in(const fs::path& folder, fs::file_type type) {
   std::vector<std::string> names;
   std::error_code error;
   for (fs::directory_iterator it(folder, error); !error && it != fs::directory_iterator(); it.increment(error))
-    if (!it->is_symlink() && it->is_directory()) names.push_back(it->path().filename().string());
+    if (it->symlink_status().type() == type) names.push_back(it->path().filename().string());
   if (error && error != std::errc::no_such_file_or_directory)
     throw Error(ExitStatus::environment, folder.string(),
                 fmt::format("listing the folder failed: {}, expected to read it", error.message()));
@@ -39,14 +40,14 @@ std::vector<std::string> names_in(const fs::path& folder) {
 
 std::vector<std::int64_t> list_steps(const fs::path& checkpoints) {
   std::vector<std::int64_t> steps;
-  for (const std::string& name : names_in(checkpoints))
+  for (const std::string& name : names_in(checkpoints, fs::file_type::directory))
     if (const auto step = parse_step_name(name)) steps.push_back(*step);
   std::sort(steps.rbegin(), steps.rend());
   return steps;
 }
 
 void clean_leftovers(Disk& disk, const fs::path& checkpoints) {
-  for (const std::string& name : names_in(checkpoints)) {
+  for (const std::string& name : names_in(checkpoints, fs::file_type::directory)) {
     const std::size_t dot = name.find('.');
     if (dot == std::string::npos || !parse_step_name(name.substr(0, dot))) continue;
     const std::string_view kind = std::string_view(name).substr(dot);
@@ -56,6 +57,8 @@ void clean_leftovers(Disk& disk, const fs::path& checkpoints) {
     else if (kind.starts_with(".tmp-") || kind.starts_with(".deleted-") || kind.starts_with(".old-"))
       remove_folder(disk, checkpoints / name);
   }
+  for (const std::string& name : names_in(checkpoints, fs::file_type::symlink))
+    if (name.starts_with("latest.")) remove_link(disk, checkpoints / name);
 }
 
 std::vector<std::int64_t> steps_to_delete(std::span<const std::int64_t> steps, std::int64_t newest,

@@ -27,8 +27,13 @@ Checkpoint prove_checkpoint(Group& group, const fs::path& folder, Disk& disk) {
   agreed(group, [&] {
     if (group.rank() != 0) c.manifest = parse_manifest(text, (folder / "manifest.json").string());
     for (std::size_t f = static_cast<std::size_t>(group.rank()); f < c.manifest.files.size();
-         f += static_cast<std::size_t>(group.size()))
+         f += static_cast<std::size_t>(group.size())) {
+      std::error_code ignored;  // rank 0 has just seen the file, so its absence here is no damage
+      if (const fs::path path = folder / c.manifest.files[f].name; !fs::exists(path, ignored))
+        throw Error(ExitStatus::environment, path.string(), "the file is not visible here, expected it as on rank 0",
+                    "run.directory must lie on a file system that all ranks share");
       prove_file(disk, folder, c.manifest, f);
+    }
   });
   return c;
 }

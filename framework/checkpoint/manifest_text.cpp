@@ -171,20 +171,17 @@ void parse_into(Manifest& m, const json& j, const std::string& place) {
 }  // namespace
 
 std::string to_text(const Manifest& m) {
-  json files = json::array(), tensors = json::array();
+  json files = json::array();
   for (const FileEntry& f : m.files) files.push_back({{"name", f.name}, {"bytes", f.bytes}, {"sha256", f.sha256}});
-  for (const TensorEntry& t : m.tensors) tensors.push_back(to_json(t));
-  const json j = {{"format", "fourmi checkpoint"},
-                  {"version", format_version},
-                  {"root", m.root},
-                  {"step", m.state.step},
-                  {"tokens", m.state.tokens},
-                  {"training", json::parse(m.state.training)},
-                  {"recipe", m.state.recipe},
-                  {"info", json::parse(m.state.info)},
-                  {"files", files},
-                  {"tensors", tensors}};
-  const std::string body = j.dump(1).substr(2) + "\n";  // without the opening brace and its end of line
+  const json j = {
+      {"format", "fourmi checkpoint"}, {"version", format_version},         {"root", m.root},
+      {"step", m.state.step},          {"tokens", m.state.tokens},          {"training", json::parse(m.state.training)},
+      {"recipe", m.state.recipe},      {"info", json::parse(m.state.info)}, {"files", files}};
+  std::string body = j.dump(1);
+  body = body.substr(2, body.size() - 4);  // without "{\n" and "\n}"
+  body += ",\n \"tensors\": [";            // one a line: large models have many
+  for (const TensorEntry& t : m.tensors) body += (&t == m.tensors.data() ? "\n  " : ",\n  ") + to_json(t).dump();
+  body += "\n ]\n}\n";
   return std::string(head) + sha256(body) + std::string(head_end) + body;
 }
 

@@ -182,7 +182,9 @@ SaveOutcome CheckpointSaver::finish() {
           tidy_up(*options_.disk, checkpoints_, s.state.step, options_.keep_last, options_.keep_every_steps, s.nonce));
   } catch (const Error& e) {
     if (e.status() == ExitStatus::rank_lost) throw;
-    s.outcome.error = e;
+    // What looks like a damaged checkpoint when loading is the file system's doing when saving.
+    const ExitStatus status = e.status() == ExitStatus::input ? ExitStatus::environment : e.status();
+    s.outcome.error = Error(status, e.place(), e.cause(), e.remedy());
     if (group_.rank() == 0) report = report_text("", 0, remove_unfinished(*options_.disk, s.unfinished));
   }
   broadcast_text(group_, report, 0);

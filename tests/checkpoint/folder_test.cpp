@@ -50,6 +50,7 @@ TEST(Folder, LeftoversGoAndWhatIsNotOursStays) {
     write_file(run.path() / name / "a", "a");
   }
   std::filesystem::rename(run.path() / "step-00000010", run.path() / "step-00000011.old-2");
+  std::filesystem::create_symlink("step-00000010", run.path() / "latest.0123");
   clean_leftovers(real_disk(), run.path());
   std::vector<std::string> names;
   for (const auto& e : std::filesystem::directory_iterator(run.path())) names.push_back(e.path().filename().string());

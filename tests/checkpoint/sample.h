@@ -16,11 +16,11 @@
 
 namespace fourmi::testing {
 
-/// A folder that is removed at the end of a test.
+/// A folder in memory (thousands of saves with fsync would be slow on a disk) that is removed at the end of a test.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "checkpoint_test_XXXXXX").string();
+    std::string pattern = "/dev/shm/checkpoint_test_XXXXXX";
     path_ = mkdtemp(pattern.data());
   }
   ~TemporaryFolder() {
