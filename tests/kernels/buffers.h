@@ -26,6 +26,7 @@ class Buffer {
     std::memcpy(tensor_.data, other.tensor_.data, static_cast<std::size_t>(other.tensor_.bytes()));
   }
   Buffer(Buffer&&) = default;
+  Buffer& operator=(Buffer&&) = default;
 
   operator const Tensor&() const { return tensor_; }
   const Tensor* operator->() const { return &tensor_; }

@@ -1,0 +1,164 @@
+#include "kernels/cpu/attention_problem.h"
+#include "kernels/cpu/run_rows.h"
+#include "kernels/runtime/visit.h"
+
+namespace fourmi {
+namespace attention {
+namespace {
+
+constexpr std::int64_t tiles_per_item = 4;  // tiles that share a widened block of keys and values
+
+/// The running softmax of a tile: per lane the maximum, the denominator, and the unnormalised output [V][lane].
+template <class T>
+struct State {
+  T *q, *o, *max, *sum;  // q [Q][lane]
+};
+
+/// One block of keys. s [keys][lane] holds q k^T and becomes the probabilities; sets what o has to be multiplied by.
+/// `first` is the position of the first key in its absolute block.
+template <class T>
+FOURMI_INLINE bool online_softmax(const Split& keys, std::int64_t first, const MaskWord<T>* mask, T scale, T* s,
+                                  const State<T>& state, T* rescale) {
+  constexpr T minus_infinity = -std::numeric_limits<T>::infinity();
+  T max[4][lanes], part[lanes][lanes] = {};
+  for (int i = 0; i < 4; ++i)
+    for (int l = 0; l < lanes; ++l) max[i][l] = state.max[l];
+  const std::int64_t n = keys.end - keys.begin;
+  const auto scores = [&](std::int64_t begin, std::int64_t end, auto masked) __attribute__((always_inline)) {
+    for (std::int64_t j = begin - keys.begin; j < end - keys.begin; ++j) {
+      T* row = s + j * lanes;
+      T* most = max[j % 4];  // maxima are exact: four of them hide the latency
+      for (int l = 0; l < lanes; ++l) {
+        T x = row[l] * scale;
+        if constexpr (masked) x = mask[j * lanes + l] != 0 ? x : minus_infinity;
+        row[l] = x;
+        most[l] = x > most[l] ? x : most[l];
+      }
+    }
+  };
+  scores(keys.begin, keys.full_begin, std::true_type{});
+  scores(keys.full_begin, keys.full_end, std::false_type{});
+  scores(keys.full_end, keys.end, std::true_type{});
+  T shift[lanes];
+  bool changed = false;
+  for (int l = 0; l < lanes; ++l) {
+    const T a = max[0][l] > max[1][l] ? max[0][l] : max[1][l], b = max[2][l] > max[3][l] ? max[2][l] : max[3][l];
+    const T most = a > b ? a : b;
+    shift[l] = most == minus_infinity ? T{0} : most;
+    rescale[l] = exp(state.max[l] - shift[l]);
+    changed |= rescale[l] != T{1};
+    state.max[l] = most;
+  }
+  for (std::int64_t j = 0; j < n; ++j) {
+    T* row = s + j * lanes;
+    T* sum = part[(first + j) % lanes];
+    for (int l = 0; l < lanes; ++l) {
+      row[l] = exp(row[l] - shift[l]);
+      sum[l] += row[l];
+    }
+  }
+  // The lane sum over keys, for sixteen rows side by side.
+  for (int half = lanes / 2; half > 0; half /= 2)
+    for (int i = 0; i < half; ++i)
+      for (int l = 0; l < lanes; ++l) part[i][l] += part[i + half][l];
+  for (int l = 0; l < lanes; ++l) state.sum[l] = fma(state.sum[l], rescale[l], part[0][l]);
+  return changed;
+}
+
+/// Items are (head, group of tiles): all sums of a row are made by one item.
+template <class X>
+struct Forward {
+  using T = Accumulator<X>;
+  Problem<X> p;
+  X* o;
+  T* lse;
+
+  FOURMI_INLINE std::int64_t scratch_bytes() const {
+    return tiles_per_item *
+               (Scratch::bytes<T>(p.Q * lanes) + Scratch::bytes<T>(p.V * lanes) + 2 * Scratch::bytes<T>(lanes)) +
+           Scratch::bytes<T>(p.block * p.Q) + Scratch::bytes<T>(p.block * p.V) + Scratch::bytes<T>(p.block * lanes) +
+           Scratch::bytes<MaskWord<T>>(p.block * lanes);
+  }
+
+  FOURMI_INLINE void store(const Tile& tile, std::int64_t head, const State<T>& state) const {
+    T inverse[lanes], log_sum[lanes];
+    for (int l = 0; l < lanes; ++l) {
+      inverse[l] = state.sum[l] == T{0} ? T{0} : T{1} / state.sum[l];
+      log_sum[l] = state.max[l] + log(state.sum[l]);
+    }
+    for (std::int64_t v = 0; v < p.V; ++v)
+      for (int l = 0; l < lanes; ++l) state.o[v * lanes + l] *= inverse[l];
+    for (std::int64_t l = 0; l < tile.num_rows; ++l) {
+      X* out = o + ((tile.row + l) * p.H + head) * p.V;
+      for (std::int64_t v = 0; v < p.V; ++v) out[v] = narrow<X>(state.o[v * lanes + l]);
+      lse[(tile.row + l) * p.H + head] = log_sum[l];
+    }
+  }
+
+  FOURMI_INLINE void item(std::int64_t head, std::int64_t row, Scratch scratch) const {
+    Tile tiles[tiles_per_item];
+    State<T> states[tiles_per_item];
+    Keys any;
+    int num_tiles = 0;
+    for (; num_tiles < tiles_per_item && row < p.num_queries; ++num_tiles, row += lanes) {
+      Tile& tile = tiles[num_tiles] = tile_of(p, row, std::min(lanes, p.num_queries - row));
+      State<T>& state = states[num_tiles] = {scratch.take<T>(p.Q * lanes), scratch.take<T>(p.V * lanes),
+                                             scratch.take<T>(lanes), scratch.take<T>(lanes)};
+      transpose(p.q + (row * p.H + head) * p.Q, p.H * p.Q, tile.num_rows, p.Q, state.q);
+      std::fill_n(state.o, p.V * lanes, T{0});
+      std::fill_n(state.sum, lanes, T{0});
+      std::fill_n(state.max, lanes, -std::numeric_limits<T>::infinity());
+      any.join(tile.any.begin, tile.any.end);
+    }
+    T* k_storage = scratch.take<T>(p.block * p.Q);
+    T* v_storage = scratch.take<T>(p.block * p.V);
+    T* s = scratch.take<T>(p.block * lanes);
+    auto* mask = scratch.take<MaskWord<T>>(p.block * lanes);
+    const std::int64_t group = head / (p.H / p.G);
+    for (std::int64_t block = any.empty() ? 0 : any.begin / p.block * p.block; block < any.end; block += p.block) {
+      const Keys here = any.within(block, block + p.block);
+      const std::int64_t n = here.end - here.begin;
+      const Rows<T> k = rows_in(p.k + (here.begin * p.G + group) * p.Q, p.G * p.Q, n, p.Q, k_storage);
+      const Rows<T> v = rows_in(p.v + (here.begin * p.G + group) * p.V, p.G * p.V, n, p.V, v_storage);
+      for (int t = 0; t < num_tiles; ++t) {
+        const Split keys = split(tiles[t], block, block + p.block);
+        if (keys.begin == keys.end) continue;
+        const State<T>& state = states[t];
+        const T* k0 = k.data + (keys.begin - here.begin) * k.stride;
+        const T* v0 = v.data + (keys.begin - here.begin) * v.stride;
+        T rescale[lanes];
+        make_mask<T>(tiles[t], keys, mask);
+        p.chains.add({state.q, lanes, k0, 1, k.stride, p.Q, s, lanes, keys.end - keys.begin, true});
+        if (online_softmax(keys, keys.begin - block, mask, p.scale, s, state, rescale))
+          for (std::int64_t c = 0; c < p.V; ++c)
+            for (int l = 0; l < lanes; ++l) state.o[c * lanes + l] *= rescale[l];
+        add_over_keys<T>(p.chains, {s, lanes, v0, v.stride, 1, 0, state.o, lanes, p.V}, keys, mask);
+      }
+    }
+    for (int t = 0; t < num_tiles; ++t) store(tiles[t], head, states[t]);
+  }
+
+  FOURMI_INLINE void operator()(std::int64_t begin, std::int64_t end) const {
+    const Scratch scratch(scratch_bytes());
+    for (std::int64_t i = begin; i < end; ++i) item(i % p.H, i / p.H * tiles_per_item * lanes, scratch);
+  }
+};
+
+}  // namespace
+}  // namespace attention
+
+void attention_forward(const Stream& stream, const Attention& attention, const Tensor& q_MHQ, const Tensor& k_MGQ,
+                       const Tensor& v_MGV, const Tensor& key_begin_M, const Tensor& key_end_M, const Tensor& o_MHV,
+                       const Tensor& lse_MH) {
+  using namespace attention;
+  visit_float(q_MHQ.dtype, "attention", [&]<class X>(std::type_identity<X>) {
+    const Problem<X> p = problem_of<X>(stream, attention, q_MHQ, k_MGQ, v_MGV, key_begin_M, key_end_M);
+    FOURMI_CHECK(o_MHV.shape == Shape({p.num_queries, p.H, p.V}) && lse_MH.num_elements() == p.num_queries * p.H,
+                 "o {}, lse {}", to_string(o_MHV.shape), to_string(lse_MH.shape));
+    const std::int64_t rows_per_item = tiles_per_item * lanes;
+    run_rows(stream, (p.num_queries + rows_per_item - 1) / rows_per_item * p.H, 1,
+             Forward<X>{p, o_MHV.as<X>(), lse_MH.as<Accumulator<X>>()});
+  });
+}
+
+}  // namespace fourmi

@@ -1,0 +1,214 @@
+// Operands of attention for tests, and what the operation is, written out twice: once in plain double mathematics, once
+// scalar by scalar in the order that docs/numerics.md gives.
+#pragma once
+
+#include <cmath>
+
+#include "kernels/numerics/lanes.h"
+#include "kernels/ops/attention.h"
+#include "tests/kernels/buffers.h"
+
+namespace fourmi::test {
+
+/// Lengths of documents inside each sequence; a sequence attends to nothing outside, a document neither.
+using Sequences = std::vector<std::vector<std::int64_t>>;
+
+struct AttentionScene {
+  DType dtype;
+  std::int64_t M, H, G, Q, V;
+  Attention attention;
+  Buffer q, k, v, begin, end, d_o;
+
+  AttentionScene(DType dtype_, const Sequences& sequences, std::int64_t H_, std::int64_t G_, std::int64_t Q_,
+                 std::int64_t V_, std::int64_t block, double noise_scale = 1.0)
+      : dtype(dtype_),
+        M(length(sequences)),
+        H(H_),
+        G(G_),
+        Q(Q_),
+        V(V_),
+        attention{1.0 / std::sqrt(static_cast<double>(Q_)), block},
+        q(noisy(dtype, {M, H, Q}, 1, noise_scale)),
+        k(noisy(dtype, {M, G, Q}, 2, noise_scale)),
+        v(noisy(dtype, {M, G, V}, 3)),
+        begin(DType::i32, {M}),
+        end(DType::i32, {M}),
+        d_o(noisy(dtype, {M, H, V}, 4)) {
+    std::int64_t row = 0;
+    for (const auto& documents : sequences)
+      for (std::int64_t n : documents)
+        for (std::int64_t first = row; row < first + n; ++row) begin.set(row, first), end.set(row, row + 1);
+  }
+  static std::int64_t length(const Sequences& sequences) {
+    std::int64_t n = 0;
+    for (const auto& documents : sequences)
+      for (std::int64_t d : documents) n += d;
+    return n;
+  }
+  std::int64_t from(std::int64_t i) const { return begin->as<std::int32_t>()[i]; }
+  std::int64_t to(std::int64_t i) const { return end->as<std::int32_t>()[i]; }
+  std::int64_t group(std::int64_t h) const { return h / (H / G); }
+};
+
+struct AttentionResult {
+  Buffer o, lse, dq, dk, dv;
+  explicit AttentionResult(const AttentionScene& s)
+      : o(s.dtype, {s.q->dim(0), s.H, s.V}),
+        lse(accumulate_dtype(s.dtype), {s.q->dim(0), s.H}),
+        dq(s.dtype, s.q->shape),
+        dk(s.dtype, s.k->shape),
+        dv(s.dtype, s.v->shape) {}
+};
+
+inline void run_forward(const Stream& stream, const AttentionScene& s, AttentionResult& r) {
+  attention_forward(stream, s.attention, s.q, s.k, s.v, s.begin, s.end, r.o, r.lse);
+}
+inline AttentionResult run_attention(const Stream& stream, const AttentionScene& s) {
+  AttentionResult r(s);
+  run_forward(stream, s, r);
+  attention_backward(stream, s.attention, s.q, s.k, s.v, s.begin, s.end, r.o, r.lse, s.d_o, r.dq, r.dk, r.dv);
+  return r;
+}
+inline bool same_result(const AttentionResult& a, const AttentionResult& b) {
+  return same_bytes(a.o, b.o) && same_bytes(a.lse, b.lse) && same_bytes(a.dq, b.dq) && same_bytes(a.dk, b.dk) &&
+         same_bytes(a.dv, b.dv);
+}
+
+/// Softmax attention and its gradients in double, straight from the formulas; no blocks, no online softmax.
+struct PlainAttention {
+  std::vector<double> o, lse, dq, dk, dv;
+  explicit PlainAttention(const AttentionScene& s)
+      : o(s.M * s.H * s.V), lse(s.M * s.H, -HUGE_VAL), dq(s.M * s.H * s.Q), dk(s.M * s.G * s.Q), dv(s.M * s.G * s.V) {
+    const auto q = s.q.values(), k = s.k.values(), v = s.v.values(), d_o = s.d_o.values();
+    const double scale = s.attention.scale;
+    for (std::int64_t i = 0; i < s.M; ++i)
+      for (std::int64_t h = 0; h < s.H; ++h) {
+        const std::int64_t n = s.to(i) - s.from(i), g = s.group(h);
+        if (n == 0) continue;
+        const double *qi = &q[(i * s.H + h) * s.Q], *di = &d_o[(i * s.H + h) * s.V];
+        std::vector<double> p(n), dp(n);
+        double sum = 0, mean = 0;
+        for (std::int64_t j = 0; j < n; ++j) {
+          const std::int64_t key = (s.from(i) + j) * s.G + g;
+          double score = 0;
+          for (std::int64_t c = 0; c < s.Q; ++c) score += qi[c] * k[key * s.Q + c];
+          for (std::int64_t c = 0; c < s.V; ++c) dp[j] += di[c] * v[key * s.V + c];
+          sum += p[j] = std::exp(score * scale);
+        }
+        lse[i * s.H + h] = std::log(sum);
+        for (std::int64_t j = 0; j < n; ++j) mean += (p[j] /= sum) * dp[j];
+        for (std::int64_t j = 0; j < n; ++j) {
+          const std::int64_t key = (s.from(i) + j) * s.G + g;
+          const double ds = p[j] * (dp[j] - mean) * scale;
+          for (std::int64_t c = 0; c < s.V; ++c) {
+            o[(i * s.H + h) * s.V + c] += p[j] * v[key * s.V + c];
+            dv[key * s.V + c] += p[j] * di[c];
+          }
+          for (std::int64_t c = 0; c < s.Q; ++c) {
+            dq[(i * s.H + h) * s.Q + c] += ds * k[key * s.Q + c];
+            dk[key * s.Q + c] += ds * qi[c];
+          }
+        }
+      }
+  }
+};
+
+/// The definition of docs/numerics.md "Attention", one scalar operation after the other.
+template <class X>
+class DefinedAttention {
+  using T = Accumulator<X>;
+
+ public:
+  explicit DefinedAttention(const AttentionScene& scene) : s(scene), r(scene) {
+    for (std::int64_t i = 0; i < s.q->dim(0); ++i)
+      for (std::int64_t h = 0; h < s.H; ++h) forward(i, h);
+    for (std::int64_t i = 0; i < s.q->dim(0); ++i)
+      for (std::int64_t h = 0; h < s.H; ++h) query_gradient(i, h);
+    for (std::int64_t j = 0; j < s.k->dim(0); ++j)
+      for (std::int64_t g = 0; g < s.G; ++g) key_gradient(j, g);
+  }
+  const AttentionResult& result() const { return r; }
+
+ private:
+  T at(const Buffer& b, std::int64_t i) const { return static_cast<T>(b->as<X>()[i]); }
+  T q(std::int64_t i, std::int64_t h, std::int64_t c) const { return at(s.q, (i * s.H + h) * s.Q + c); }
+  T k(std::int64_t j, std::int64_t h, std::int64_t c) const { return at(s.k, (j * s.G + s.group(h)) * s.Q + c); }
+  T v(std::int64_t j, std::int64_t h, std::int64_t c) const { return at(s.v, (j * s.G + s.group(h)) * s.V + c); }
+  T d_o(std::int64_t i, std::int64_t h, std::int64_t c) const { return at(s.d_o, (i * s.H + h) * s.V + c); }
+
+  T score(std::int64_t i, std::int64_t h, std::int64_t j) const {
+    T sum = 0;
+    for (std::int64_t c = 0; c < s.Q; ++c) sum = std::fma(q(i, h, c), k(j, h, c), sum);
+    return sum * static_cast<T>(s.attention.scale);
+  }
+  T probability(std::int64_t i, std::int64_t h, std::int64_t j) const {
+    return fourmi::exp(score(i, h, j) - r.lse->as<T>()[i * s.H + h]);
+  }
+  T score_gradient(std::int64_t i, std::int64_t h, std::int64_t j) const {
+    T dp = 0;
+    for (std::int64_t c = 0; c < s.V; ++c) dp = std::fma(d_o(i, h, c), v(j, h, c), dp);
+    const std::int64_t row = (i * s.H + h) * s.V;
+    const T delta = lane_dot<T>(s.d_o->as<X>() + row, r.o->as<X>() + row, s.V);
+    return probability(i, h, j) * (dp - delta);
+  }
+
+  void forward(std::int64_t i, std::int64_t h) {
+    const std::int64_t block = s.attention.block;
+    T m = -std::numeric_limits<T>::infinity(), l = 0;
+    std::vector<T> o(static_cast<std::size_t>(s.V));
+    for (std::int64_t first = 0; first < s.to(i); first += block) {
+      const std::int64_t from = std::max(first, s.from(i)), to = std::min(first + block, s.to(i));
+      if (from >= to) continue;
+      T most = m;
+      for (std::int64_t j = from; j < to; ++j) most = std::max(most, score(i, h, j));
+      const T rescale = fourmi::exp(m - most);
+      T lane[16] = {};
+      for (T& x : o) x *= rescale;
+      for (std::int64_t j = from; j < to; ++j) {
+        const T p = fourmi::exp(score(i, h, j) - most);
+        lane[(j - first) % 16] += p;
+        for (std::int64_t c = 0; c < s.V; ++c) o[c] = std::fma(p, v(j, h, c), o[c]);
+      }
+      l = std::fma(l, rescale, fold_lanes(lane));
+      m = most;
+    }
+    const T inverse = l == 0 ? T{0} : T{1} / l;
+    for (std::int64_t c = 0; c < s.V; ++c) r.o->as<X>()[(i * s.H + h) * s.V + c] = static_cast<X>(o[c] * inverse);
+    r.lse->as<T>()[i * s.H + h] = m + fourmi::log(l);
+  }
+
+  void query_gradient(std::int64_t i, std::int64_t h) {
+    std::vector<T> sum(static_cast<std::size_t>(s.Q));
+    for (std::int64_t j = s.from(i); j < s.to(i); ++j) {
+      const T ds = score_gradient(i, h, j);
+      for (std::int64_t c = 0; c < s.Q; ++c) sum[c] = std::fma(ds, k(j, h, c), sum[c]);
+    }
+    for (std::int64_t c = 0; c < s.Q; ++c)
+      r.dq->as<X>()[(i * s.H + h) * s.Q + c] = static_cast<X>(sum[c] * static_cast<T>(s.attention.scale));
+  }
+
+  void key_gradient(std::int64_t j, std::int64_t g) {
+    const std::int64_t block = s.attention.block, rows = s.q->dim(0), heads = s.H / s.G;
+    std::vector<T> dk(static_cast<std::size_t>(s.Q)), dv(static_cast<std::size_t>(s.V));
+    for (std::int64_t first = 0; first < rows; first += block) {
+      std::vector<T> dk_part(dk.size()), dv_part(dv.size());
+      for (std::int64_t h = g * heads; h < (g + 1) * heads; ++h)
+        for (std::int64_t i = first; i < std::min(first + block, rows); ++i) {
+          if (j < s.from(i) || j >= s.to(i)) continue;
+          const T p = probability(i, h, j), ds = score_gradient(i, h, j);
+          for (std::int64_t c = 0; c < s.V; ++c) dv_part[c] = std::fma(p, d_o(i, h, c), dv_part[c]);
+          for (std::int64_t c = 0; c < s.Q; ++c) dk_part[c] = std::fma(ds, q(i, h, c), dk_part[c]);
+        }
+      for (std::size_t c = 0; c < dk.size(); ++c) dk[c] += dk_part[c];
+      for (std::size_t c = 0; c < dv.size(); ++c) dv[c] += dv_part[c];
+    }
+    for (std::int64_t c = 0; c < s.Q; ++c)
+      r.dk->as<X>()[(j * s.G + g) * s.Q + c] = static_cast<X>(dk[c] * static_cast<T>(s.attention.scale));
+    for (std::int64_t c = 0; c < s.V; ++c) r.dv->as<X>()[(j * s.G + g) * s.V + c] = static_cast<X>(dv[c]);
+  }
+
+  const AttentionScene& s;
+  AttentionResult r;
+};
+
+}  // namespace fourmi::test
