@@ -42,9 +42,15 @@ template <class T, class Step>
 FOURMI_INLINE T sum_by_lanes(std::int64_t n, const Step& step) {
   T lane[num_lanes] = {};
   std::int64_t i = 0;
-  for (; i + num_lanes <= n; i += num_lanes)
-    for (int j = 0; j < num_lanes; ++j) step(lane[j], i + j);
-  for (; i < n; ++i) step(lane[i % num_lanes], i);
+  for (; i + num_lanes <= n; i += num_lanes) {
+    if constexpr (sizeof(T) == 4) {  // unrolled first, float lanes would become sixteen scalars, not vectors
+#pragma GCC unroll 1
+      for (int j = 0; j < num_lanes; ++j) step(lane[j], i + j);
+    } else {
+      for (int j = 0; j < num_lanes; ++j) step(lane[j], i + j);
+    }
+  }
+  for (int j = 0; i + j < n; ++j) step(lane[j], i + j);
   return fold_lanes(lane);
 }
 
