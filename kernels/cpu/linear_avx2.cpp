@@ -116,6 +116,11 @@ struct Plain {
     tiles[static_cast<std::size_t>(rows - 1)][cols > lanes<T>](a, a_row, a_step, b, steps, chains, first);
   }
 
+  static void finish(const Output& out, std::int64_t row, std::int64_t col, std::int64_t rows, std::int64_t cols,
+                     const T* chains) {
+    linear::finish(out, row, col, rows, cols, chains, tile_cols);
+  }
+
   /// Eight vectors of one row (column of b) each become eight steps, tile_cols apart.
   static void transpose(const __m256 (&r)[8], float* dst) {
     __m256 t[8], u[8];
@@ -190,6 +195,7 @@ struct Widened {
     const FlushDenormals guard;
     Plain<float>::multiply(rows, cols, a, a_row, a_step, b, steps, chains, first);
   }
+  static constexpr auto finish = Plain<float>::finish;
 };
 
 }  // namespace

@@ -9,6 +9,7 @@
 //   pack_rows(src, stride, rows, n, dst)           contiguous in the sum -> [rows][steps]
 //   pack_transposed(src, stride, cols, n, dst)     contiguous in the sum -> [steps][tile_cols], absent columns zero
 //   pack_strided<width>(src, stride, cols, n, dst) contiguous across     -> [steps][width], absent columns zero
+//   finish(out, row, col, rows, cols, chains)      as linear::finish
 //   multiply(rows, cols, a, a_row, a_step, b, steps, chains, first)      strides of a in bytes, chains
 //   [rows][tile_cols]
 #pragma once
@@ -29,8 +30,9 @@ struct Grid {
   std::int64_t block_rows = 0, block_cols = 0, num_row_blocks = 0, num_col_blocks = 0;
 
   Grid(std::int64_t rows, std::int64_t cols, std::int64_t tile_rows, std::int64_t tile_cols, std::int64_t num_groups,
-       int num_threads) {
-    constexpr std::int64_t most_rows = 384, most_cols = 256;
+       int num_threads, DType out) {
+    // A block of fx128 totals is visited once per partial and should stay in the second cache.
+    const std::int64_t most_rows = out == DType::fx128 ? 120 : 384, most_cols = 256;
     num_row_blocks = divide_up(rows, most_rows);
     num_col_blocks = divide_up(cols, most_cols);
     const std::int64_t wanted = num_threads == 1 ? 1 : 3 * num_threads;
@@ -134,7 +136,7 @@ class BlockTask {
       for (std::int64_t i = 0; i < rows_; i += tile_rows, a += a_tile_) {
         const std::int64_t rows = std::min(tile_rows, rows_ - i);
         Kernel::multiply(rows, cols, a, a_row_, a_step_, panel, steps, chains, first);
-        if (last) finish(p_.out, row_ + i, col_ + j, rows, cols, chains, tile_cols);
+        if (last) Kernel::finish(p_.out, row_ + i, col_ + j, rows, cols, chains);
         if (keep) chains += tile_rows * tile_cols;
       }
     }
@@ -152,15 +154,21 @@ template <class Kernel>
 void run_blocked(const Stream& stream, const Problem& problem) {
   using T = typename Kernel::Input;
   const std::int64_t num_groups = problem.num_groups();
-  std::int64_t rows = 0, cols = 0;
+  std::int64_t rows = 0, cols = 0, work = 0;
   for (std::int64_t g = 0; g < num_groups; ++g) {
     const Product<T> p = problem.product<T>(g);
     rows = std::max(rows, p.rows);
     cols = p.cols;
+    work += p.rows * p.cols * p.sum;
   }
-  const Grid grid(rows, cols, Kernel::tile_rows, Kernel::tile_cols, num_groups, stream.pool().num_threads());
+  constexpr std::int64_t least_work = 1 << 20;  // of a thread: below it, waking one costs more than it saves
+  const Grid grid(rows, cols, Kernel::tile_rows, Kernel::tile_cols, num_groups, stream.pool().num_threads(),
+                  problem.out.dtype);
   const std::int64_t blocks = grid.num_row_blocks * grid.num_col_blocks;
-  stream.pool().parallel_for(num_groups * blocks, 1, [&](std::int64_t begin, std::int64_t end) {
+  const std::int64_t num_tasks = num_groups * blocks;
+  const std::int64_t grain =
+      std::clamp<std::int64_t>(num_tasks * least_work / std::max<std::int64_t>(work, 1), 1, num_tasks + 1);
+  stream.pool().parallel_for(num_tasks, grain, [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t task = begin; task < end; ++task) {
       const Product<T> p = problem.product<T>(task / blocks);
       const std::int64_t row = task % blocks % grid.num_row_blocks * grid.block_rows;

@@ -4,6 +4,7 @@
 #include <immintrin.h>
 
 #include <atomic>
+#include <cmath>
 #include <type_traits>
 
 #include "kernels/cpu/linear_problem.h"
@@ -34,9 +35,9 @@ inline void finish_exact(const Output& out, std::int64_t row, std::int64_t col, 
     int128* total = reinterpret_cast<int128*>(out.data) + (row + i) * out.row_stride + col;
     for (std::int64_t j = 0; j < cols; ++j) {
       const float partial = tile[i * tile_stride + j];
-      const float scaled = partial * 0x1p64F;
-      if (scaled > -0x1p63F && scaled < 0x1p63F)  // nearly always: one instruction rounds to an integer
-        total[j] += _mm_cvtss_si64(_mm_set_ss(scaled));
+      const float whole = std::rint(partial), low = (partial - whole) * 0x1p64F;  // both exact
+      if (std::abs(partial) < 0x1p40F && low != 0x1p63F)
+        total[j] += (static_cast<int128>(static_cast<std::int64_t>(whole)) << 64) + _mm_cvtss_si64(_mm_set_ss(low));
       else if (fits_fixed128(partial))
         total[j] += to_fixed128(partial);
       else

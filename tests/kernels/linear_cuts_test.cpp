@@ -68,6 +68,23 @@ TEST(LinearCuts, FixedPointIsTheSumOfRoundedPartials) {
     }
 }
 
+TEST(LinearCuts, FixedPointOfHalvesAndUnits) {
+  ThreadPool pool(1);
+  const float values[] = {0.5F,     -0.5F,     1.5F,      -1.5F,    2.5F,           -2.5F,           0.0F,
+                          0x1p-65F, 0x3p-65F,  -0x3p-65F, 0x1p-40F, 0x1.fffffep39F, -0x1.fffffep39F, 1048575.5F,
+                          -1.0F,    0x1p-149F, -0x1p-64F, 0.25F,    -0x1.8p-64F};
+  constexpr std::int64_t n = std::size(values);
+  for (const Isa isa : isas())
+    for (const int start : {0, 1, -1}) {  // totals on both sides of zero, so that carries and borrows cross the halves
+      Buffer dy({1, 1}, DType::f32), x({1, n}, DType::f32), dw({1, n}, DType::fx128);
+      dy.set(0, 1);
+      for (std::int64_t i = 0; i < n; ++i) x.data<float>()[i] = values[i], dw.data<int128>()[i] = start;
+      linear_backward_weight(Stream(pool, isa), dy.tensor(), x.tensor(), dw.tensor());
+      for (std::int64_t i = 0; i < n; ++i)
+        EXPECT_TRUE(dw.data<int128>()[i] == start + to_fixed128(values[i])) << name_of(isa) << " " << values[i];
+    }
+}
+
 TEST(LinearCuts, FixedPointDoesNotDependOnCallsOrOrder) {
   ThreadPool pool(2);
   Random random(3);

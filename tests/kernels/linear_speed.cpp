@@ -1,4 +1,5 @@
 // bench_linear: GFLOP/s of the linear maps on one thread (or as many as given), by instruction set. Not a test.
+// exact16: a weight gradient as mode layout forms it, partials of 16 rows added in fx128.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -38,17 +39,20 @@ double gflops(double flop, const std::function<void()>& body) {
 
 void measure(const Stream& stream, DType dtype, const Case& c) {
   const std::int64_t groups = c.experts ? c.experts : 1;
-  std::vector<float> x(static_cast<std::size_t>(c.rows * c.in), 0.5F),
-      y(static_cast<std::size_t>(c.rows * c.out), 0.5F), w(static_cast<std::size_t>(groups * c.in * c.out), 0.5F),
+  std::vector<float> x(static_cast<std::size_t>(c.rows * c.in), 0.7F),
+      y(static_cast<std::size_t>(c.rows * c.out), 0.7F), w(static_cast<std::size_t>(groups * c.in * c.out), 0.7F),
       dw(w.size());
   const Tensor x_MK{x.data(), dtype, {c.rows, c.in}}, y_MN{y.data(), dtype, {c.rows, c.out}};
   const double flop = 2.0 * static_cast<double>(c.rows * c.in * c.out);
-  double forward, input, weight;
+  double forward, input, weight, exact = 0;
+  std::vector<int128> fixed(w.size());
   if (c.experts == 0) {
     const Tensor w_NK{w.data(), dtype, {c.out, c.in}}, dw_NK{dw.data(), DType::f32, {c.out, c.in}};
     forward = gflops(flop, [&] { linear_forward(stream, x_MK, w_NK, y_MN); });
     input = gflops(flop, [&] { linear_backward_input(stream, y_MN, w_NK, x_MK); });
     weight = gflops(flop, [&] { linear_backward_weight(stream, y_MN, x_MK, dw_NK); });
+    const Tensor fixed_NK{fixed.data(), DType::fx128, {c.out, c.in}};
+    exact = gflops(flop, [&] { linear_backward_weight(stream, y_MN, x_MK, fixed_NK, {.rows = 16}); });
   } else {
     const Tensor w_ENK{w.data(), dtype, {groups, c.out, c.in}}, dw_ENK{dw.data(), DType::f32, {groups, c.out, c.in}};
     std::vector<std::int32_t> offsets;
@@ -57,8 +61,8 @@ void measure(const Stream& stream, DType dtype, const Case& c) {
     input = gflops(flop, [&] { grouped_linear_backward_input(stream, y_MN, w_ENK, offsets, x_MK); });
     weight = gflops(flop, [&] { grouped_linear_backward_weight(stream, y_MN, x_MK, offsets, dw_ENK); });
   }
-  std::printf("%-9s %-5s %-16s %8.0f %8.0f %8.0f\n", name_of(stream.isa()).data(), name_of(dtype).data(), c.name,
-              forward, input, weight);
+  std::printf("%-9s %-5s %-16s %8.0f %8.0f %8.0f %8.0f\n", name_of(stream.isa()).data(), name_of(dtype).data(), c.name,
+              forward, input, weight, exact);
 }
 
 }  // namespace
@@ -67,8 +71,8 @@ void measure(const Stream& stream, DType dtype, const Case& c) {
 int main(int argc, char** argv) {
   using namespace fourmi;
   ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 1);
-  std::printf("GFLOP/s, %d thread(s)\n%-9s %-5s %-16s %8s %8s %8s\n", pool.num_threads(), "isa", "dtype", "MxKxN",
-              "forward", "dx", "dw");
+  std::printf("GFLOP/s, %d thread(s)\n%-9s %-5s %-16s %8s %8s %8s %8s\n", pool.num_threads(), "isa", "dtype", "MxKxN",
+              "forward", "dx", "dw", "exact16");
   for (const Isa isa : {Isa::avx512, Isa::avx2})
     for (const DType dtype : {DType::bf16, DType::f32})
       if (has_isa(isa))

@@ -165,6 +165,25 @@ TEST(Linear, Bf16DenormalsAreZero) {
   }
 }
 
+TEST(Linear, NotANumberStaysInItsRow) {
+  ThreadPool pool(1);
+  Random random(4);
+  for (const Isa isa : isas())
+    for (const Triple t : triples) {
+      Buffer x({14, 20}, t.in), w({35, 20}, t.in), y({14, 35}, t.out), r({14, 35}, t.out);
+      x.fill(random), w.fill(random), r.fill_zero();
+      x.set(13 * 20 + 19, std::numeric_limits<double>::quiet_NaN());
+      x.set(2 * 20, std::numeric_limits<double>::infinity());
+      for (const Tensor& residual : {Tensor{}, r.tensor()}) {
+        linear_forward(Stream(pool, isa), x.tensor(), w.tensor(), y.tensor(), residual);
+        for (std::int64_t i = 0; i < y.size(); ++i) {
+          EXPECT_EQ(std::isnan(y.get(i)), i / 35 == 13) << name_of(isa) << " " << name_of(t.out) << " " << i;
+          EXPECT_EQ(std::isinf(y.get(i)), i / 35 == 2) << name_of(isa) << " " << name_of(t.out) << " " << i;
+        }
+      }
+    }
+}
+
 TEST(Linear, ZeroSizes) {
   ThreadPool pool(2);
   for (const Isa isa : isas()) {
