@@ -46,6 +46,17 @@ std::vector<std::int64_t> list_steps(const fs::path& checkpoints) {
   return steps;
 }
 
+ModelPath find_model(const fs::path& model) {
+  std::error_code ignored;
+  const fs::path real = fs::weakly_canonical(model, ignored);  // a trailing slash or `latest` hides the name
+  if (fs::is_directory(model, ignored)) {
+    if (fs::exists(model / "manifest.json", ignored) || parse_step_name(real.filename().string())) return {model, true};
+    if (!list_steps(model / "checkpoints").empty()) return {model / "checkpoints", false};
+    if (!list_steps(model).empty()) return {model, false};
+  }
+  throw Error(ExitStatus::input, model.string(), "found no checkpoint, expected a run directory or a checkpoint");
+}
+
 void clean_leftovers(Disk& disk, const fs::path& checkpoints) {
   for (const std::string& name : names_in(checkpoints, fs::file_type::directory)) {
     const std::size_t dot = name.find('.');

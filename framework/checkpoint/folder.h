@@ -19,6 +19,14 @@ std::optional<std::int64_t> parse_step_name(std::string_view name);
 /// Steps of the committed checkpoints, newest first. An absent folder has none.
 std::vector<std::int64_t> list_steps(const std::filesystem::path& checkpoints);
 
+/// What MODEL of the command line is: a checkpoint's folder, or a folder of checkpoints (a run directory stands for the
+/// one in it). Throws Error(input) if it is neither.
+struct ModelPath {
+  std::filesystem::path folder;
+  bool single = false;  ///< a checkpoint
+};
+ModelPath find_model(const std::filesystem::path& model);
+
 /// Removes what a killed or failed process left: unfinished saves (*.tmp-*), half deleted checkpoints (*.deleted-*);
 /// puts back a checkpoint that was about to be replaced (*.old-*). Only the owner of the run may call it.
 void clean_leftovers(Disk& disk, const std::filesystem::path& checkpoints);

@@ -76,24 +76,17 @@ Choice choose_newest(Group& group, const fs::path& checkpoints, bool owner, Disk
 }
 
 Choice open_model(Group& group, const fs::path& model, Disk& disk) {
-  std::int64_t kind = 0;  // 1: a checkpoint, 2: a run directory, 3: a folder of checkpoints
-  if (group.rank() == 0) {
-    std::error_code ignored;
-    const fs::path real = fs::weakly_canonical(model, ignored);
-    if (fs::exists(model / "manifest.json", ignored) || parse_step_name(real.filename().string()))
-      kind = 1;
-    else if (fs::is_directory(model / "checkpoints", ignored))
-      kind = 2;
-    else if (!list_steps(model).empty())
-      kind = 3;
-  }
-  group.broadcast(std::as_writable_bytes(std::span(&kind, 1)), 0);
-  Choice choice;
-  if (kind == 1) choice.checkpoint = prove_checkpoint(group, model, disk);
-  if (kind >= 2) choice = choose_newest(group, kind == 2 ? model / "checkpoints" : model, false, disk);
-  if (!choice.checkpoint)
-    throw Error(ExitStatus::input, model.string(), "found no checkpoint, expected a run directory or a checkpoint");
-  return choice;
+  std::string folder, single;
+  agreed(group, [&] {
+    if (group.rank() != 0) return;
+    const ModelPath found = find_model(model);
+    folder = found.folder.string();
+    single = found.single ? "yes" : "";
+  });
+  broadcast_text(group, folder, 0);
+  broadcast_text(group, single, 0);
+  if (single.empty()) return choose_newest(group, folder, false, disk);
+  return {prove_checkpoint(group, folder, disk), {}};
 }
 
 namespace {
