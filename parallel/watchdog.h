@@ -1,0 +1,72 @@
+// A rank's watchdog: ranks learn within a second that a peer is gone, and end themselves, whatever the launcher does.
+//
+// One thread a rank. Rank 0 holds a TCP connection to every other rank (a star; 127.0.0.1 where all ranks share a host,
+// else rank 0's IPv4 addresses; a random token, passed over the group, keeps strangers out). The kernel closes a dead
+// process' connection at once: a connection that closes without a goodbye is a lost rank (SIGKILL, SIGSEGV, _exit, out
+// of memory, a host that went away: TCP's keep-alive finds that within about 10 s). Rank 0 tells all others; if rank 0
+// is lost, each sees its own connection close. Peers' last phases are known beforehand, so the message can name them.
+//
+// Not covered yet: a process that lives but does not run (SIGSTOP, a hang), since its connection stays open. A core
+// dump of a large process keeps its connection open until the dump is written.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "parallel/group.h"
+
+namespace fourmi {
+
+/// What happened to which rank, as every survivor is told.
+struct Loss {
+  int rank = 0;
+  int phase = 0;          ///< its last set_phase
+  std::int64_t step = 0;  ///< its last set_phase
+  std::string cause;      ///< the announced message, or that it ended without a word
+  int exit_status = 0;    ///< the announced one, or ExitStatus::rank_lost
+  std::string host;       ///< where it ran
+  int reporter = 0;       ///< the lowest surviving rank: the one that writes status.json
+};
+
+class Watchdog {
+ public:
+  /// Runs on the watchdog's thread (the main thread may be stuck in MPI), at most once, after all other ranks were
+  /// told. It may end the process. Not run on the rank whose announced failure it is, nor after goodbye().
+  using Callback = std::function<void(const Loss&)>;
+
+  /// Collective over `world`. Throws Error(environment) if rank 0 cannot listen, Error(rank_lost) if a rank does not
+  /// connect within 20 s. With one rank there is no thread and no socket, and all calls do nothing.
+  Watchdog(Group& world, Callback on_lost);
+  /// Without a goodbye() before, the others take this rank for lost: right while an exception passes, and at no other
+  /// time.
+  ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
+
+  /// What this rank does now; 0 <= phase < 2^15, 0 <= step < 2^48. Never waits: a store and, when something changed,
+  /// one small send that is in the kernel's hands when this returns, so that a crash right after it is reported with it
+  /// (rank 0 sends to the 8 lowest ranks at once, to the others within 50 ms).
+  void set_phase(int phase, std::int64_t step);
+
+  /// For a rank that ends with an error, before it ends: the others' callbacks get it. True if this was the first loss:
+  /// all ranks have been told (or a second has passed), and this rank's own callback will not run. False if another
+  /// rank's loss came first: then this rank's callback has run with that one. An Error(rank_lost) from a group's wait
+  /// is the echo of somebody else's loss: call wait_for_loss() first.
+  bool announce_failure(const std::string& message, int exit_status);
+
+  /// Waits until a loss is known and this rank's callback has returned. False after the time is over.
+  bool wait_for_loss(std::chrono::milliseconds timeout);
+
+  /// An orderly end of this rank, usually after a barrier: its connection may close now. Returns when the others know,
+  /// or after a second.
+  void goodbye();
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace fourmi
