@@ -27,6 +27,12 @@ struct Trainer::Impl {
       : recipe(r), group(g), stream(s), options(std::move(o)), directory(r.run.directory), first(g.rank() == 0) {}
 
   ExitStatus run();
+  void end(ExitStatus status_of_run) {
+    Ending ending;
+    ending.exit_status = status_of_run;
+    if (first) status->write_final(ending);
+    if (first) lease->release();
+  }
   void begin();
   void open_logs();
   void train_step();
@@ -80,7 +86,19 @@ struct Trainer::Impl {
 Trainer::Trainer(const Recipe& recipe, Group& group, const Stream& stream, TrainOptions options)
     : impl_(std::make_unique<Impl>(recipe, group, stream, std::move(options))) {}
 Trainer::~Trainer() = default;
-ExitStatus Trainer::run() { return impl_->run(); }
+ExitStatus Trainer::run() {
+  const ExitStatus status = impl_->run();
+  impl_->end(status);
+  return status;
+}
+
+void require_trainable(const Recipe& r) {
+  if (r.model.model_type == "qwen3_moe")
+    throw Error(ExitStatus::usage, "model.model_type", "found qwen3_moe, expected deepseek_v2, deepseek_v3 or kimi_k2",
+                "This family is validated and counted, and cannot be trained yet");
+  if (r.run.device == DeviceChoice::cuda)
+    throw Error(ExitStatus::environment, "run.device", "found cuda, expected cpu or auto: this build has no CUDA back end", "Set run.device: cpu");
+}
 
 void Trainer::Impl::begin() {
   if (options.observer) options.observer(Phase::start, 0);

@@ -27,6 +27,9 @@ struct TrainOptions {
   std::function<void(StatusFile*)> status_ready;
 };
 
+/// Throws Error(usage) for what recipes may say and this build cannot train: model families, devices.
+void require_trainable(const Recipe& recipe);
+
 class Trainer {
  public:
   Trainer(const Recipe& recipe, Group& group, const Stream& stream, TrainOptions options);

@@ -1,0 +1,116 @@
+#include "launch/training.h"
+
+#include <atomic>
+#include <iostream>
+
+#include "framework/run/host.h"
+#include "framework/run/machine.h"
+#include "framework/train/trainer.h"
+#include "launch/build_info.h"
+#include "launch/report.h"
+#include "parallel/watchdog.h"
+#include "parallel/world.h"
+
+namespace fourmi {
+
+namespace {
+
+LaunchRecord record_of_this_program(const std::string& command, const Stream& stream) {
+  const BuildInfo& build = build_info();
+  LaunchRecord r;
+  r.commit = build.commit;
+  r.version = build.version;
+  r.build_type = build.build_type;
+  r.instruction_set = name_of(stream.isa());
+  r.libraries = library_versions();
+  r.command = command;
+  return r;
+}
+
+/// Phases that the watchdog knows by number; a rank that is lost is reported with its own.
+std::string describe(const Loss& loss) {
+  return fmt::format("rank {} on {} in phase {}{}", loss.rank, loss.host, name_of(static_cast<Phase>(loss.phase)),
+                     loss.step > 0 ? fmt::format(" of step {}", loss.step) : "");
+}
+
+class Supervised {
+ public:
+  Supervised(World& world) : world_(world), watchdog_(world.group(), [this](const Loss& loss) { on_lost(loss); }) {}
+
+  void set_phase(Phase phase, std::int64_t step) { watchdog_.set_phase(static_cast<int>(phase), step); }
+  void set_status(StatusFile* status) { status_ = status; }
+  void goodbye() { watchdog_.goodbye(); }
+
+  /// This rank has an error: the first to have one says it; the others end with the same status.
+  [[noreturn]] void fail(const Error& error) {
+    if (error.status() == ExitStatus::rank_lost && world_.size() > 1)
+      watchdog_.wait_for_loss(std::chrono::seconds(15));  // the callback ends the process
+    if (world_.size() == 1 || watchdog_.announce_failure(error.what(), static_cast<int>(error.status()))) {
+      if (StatusFile* status = status_) status->write_final(Ending::of(error, world_.rank(), host_name()));
+      print_error(error);
+    }
+    World::end_process(static_cast<int>(error.status()));
+  }
+
+ private:
+  /// On the watchdog's thread; the main thread may be stuck in MPI.
+  void on_lost(const Loss& loss) {
+    const auto status = static_cast<ExitStatus>(loss.exit_status);
+    // A rank that announced its error says and records it itself; of one that died without a word, a survivor does.
+    if (status == ExitStatus::rank_lost && loss.reporter == world_.rank()) {
+      const Error error(status, describe(loss), loss.cause + ", all ranks were expected to go on",
+                        "Start the same command again: it goes on from the newest checkpoint");
+      Ending ending = Ending::of(error, loss.rank, loss.host);
+      if (StatusFile* file = status_) file->write_final(ending);
+      print_error(error);
+    }
+    World::end_process(loss.exit_status);
+  }
+
+  World& world_;
+  std::atomic<StatusFile*> status_{nullptr};
+  Watchdog watchdog_;
+};
+
+int threads_per_rank(const Recipe& recipe, const LaunchInfo& launch) {
+  if (recipe.run.threads > 0) return recipe.run.threads;
+  return std::max(1, usable_cores() / std::max(1, launch.local_size));
+}
+
+}  // namespace
+
+ExitStatus train_here(const Recipe& recipe, const LaunchInfo& launch, const TrainingArguments& arguments) {
+  World world(launch);
+  Supervised supervised(world);
+  ThreadPool pool(threads_per_rank(recipe, world.launch()));
+  const Stream stream(pool);
+  TrainOptions options;
+  options.accept_changes = arguments.accept_changes;
+  options.record = record_of_this_program(arguments.command, stream);
+  options.status_ready = [&](StatusFile* status) { supervised.set_status(status); };
+  options.observer = [&](Phase phase, std::int64_t step) {
+    supervised.set_phase(phase, step);
+    if (arguments.observer) arguments.observer(phase, step);
+  };
+  try {
+    ExitStatus status = ExitStatus::ok;
+    {
+      Trainer trainer(recipe, world.group(), stream, options);
+      try {
+        status = trainer.run();
+      } catch (const std::exception& exception) {
+        const auto* error = dynamic_cast<const Error*>(&exception);
+        supervised.fail(error ? *error : to_error(exception));
+      }
+      world.group().barrier();
+      supervised.set_status(nullptr);
+    }
+    supervised.goodbye();
+    return status;
+  } catch (const std::exception& exception) {
+    const auto* error = dynamic_cast<const Error*>(&exception);
+    supervised.fail(error ? *error : to_error(exception));
+  }
+}
+
+}  // namespace fourmi
