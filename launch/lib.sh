@@ -71,7 +71,7 @@ build_release() {
   phase build
   if ! NINJA_STATUS='[%f/%t] ' ninja -C build/cpu -j "$(nproc)" "$@" 2>&1 | tee "$log" | show_build; then
     grep -v '^\[[0-9]*/[0-9]*\] [A-Z]' "$log" | tail -n 40 >&2
-    fail 3 "$log" "the build failed, a program was expected."
+    fail 1 "$log" "the build failed, a program was expected."
   fi
   mkdir -p build/bin
   ln -sfn ../cpu/bin/fourmi build/bin/fourmi
