@@ -229,6 +229,13 @@ Place Reading::place(const std::string& path) const {
   return {0, 1, 1};
 }
 
+bool Reading::good(const std::string& path) const {
+  for (std::size_t end = path.size(); end != std::string::npos && end > 0; end = path.find_last_of(".[", end - 1)) {
+    if (bad.contains(path.substr(0, end))) return false;
+  }
+  return true;
+}
+
 Reading bind_tree(const Node& root, Issues& issues) {
   Reading reading;
   if (const Node* model = root.find("model")) {

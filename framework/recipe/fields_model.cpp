@@ -202,6 +202,7 @@ void add_deepseek(std::vector<Field>& table) {
   table.back().foreign = {"n_dense_layers", "moe_first_k_dense_replace"};
   table.push_back(optional_size("moe_layer_freq", "Every so many blocks have experts.", &ModelSection::moe_layer_freq,
                                 deepseek, 1, 1));
+  table.back().choices = {"1"};
   table.push_back(size("n_routed_experts", "Experts of a block to choose from.", &ModelSection::n_routed_experts,
                        deepseek, 1, 65536));
   table.back().foreign = {"num_experts", "num_moe_experts", "num_local_experts", "moe_num_experts"};

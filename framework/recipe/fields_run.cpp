@@ -96,7 +96,7 @@ void add_run(std::vector<Field>& table) {
                         .type = Type::text,
                         .meaning = "Where the run keeps all it leaves; the same directory goes on with the same run.",
                         .key_class = KeyClass::free,
-                        .default_text = "runs/<run.name>",
+                        .default_text = "runs/{run.name}",
                         .foreign = {"output_dir", "save_dir", "dump_folder", "checkpoints_path"}},
                        FOURMI_AT(run.directory)));
   table.push_back(bind({.path = "run.device",

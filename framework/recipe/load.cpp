@@ -47,7 +47,7 @@ class Loader {
     return merged;
   }
 
-  /// Whether some file could not be read or parsed: what it holds is unknown, so nothing is to be said about the whole.
+  /// Whether some file could not be read or parsed: what it holds is unknown, so no more is to be said about the whole.
   bool failed() const { return failed_; }
 
   /// Reads at most one byte more than a recipe may have, whatever kind of file it is.
@@ -95,6 +95,7 @@ class Loader {
       if (name->kind != Node::Kind::scalar || name->text.empty()) {
         issues_.add(name->place, "found " + describe(*name) + " as `base`",
                     "expected a file's name, or a list of them");
+        failed_ = true;
         continue;
       }
       const std::string file = (folder / name->text).lexically_normal().string();
@@ -103,10 +104,12 @@ class Loader {
       if (std::find(chain_.begin(), chain_.end(), canonical) != chain_.end()) {
         issues_.add(name->place, fmt::format("found the base `{}`, which is based on this file", shown(name->text)),
                     "expected bases without a circle");
+        failed_ = true;
       } else if (chain_.size() > kDeepestBase || ++num_files_ > kMostFiles) {
         issues_.add(name->place,
                     fmt::format("found more than {} bases, or more than {} of bases", kMostFiles, kDeepestBase),
                     "expected a handful");
+        failed_ = true;
         break;
       } else {
         Node base = load(file, &name->place);

@@ -17,7 +17,8 @@ struct Reading {
   std::unordered_set<std::string> bad;            ///< keys with an error: further checks leave them alone
 
   bool given(const std::string& path) const { return places.contains(path); }
-  bool good(const std::string& path) const { return !bad.contains(path); }
+  /// No error at the key, nor at a section around it.
+  bool good(const std::string& path) const;
   /// Of the key, or of the nearest section around it that is given.
   Place place(const std::string& path) const;
 };

@@ -139,7 +139,10 @@ std::optional<double> to_seconds(std::string_view text) {
 
 std::string number_text(double value) {
   std::array<char, 64> buffer;
-  const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value);
+  const double size = std::fabs(value);
+  const bool plain = size == 0 || (size >= 1e-5 && size < 1e16);  // 0.0003 rather than 3e-04
+  const auto [end, error] = std::to_chars(buffer.data(), buffer.data() + buffer.size(), value,
+                                          plain ? std::chars_format::fixed : std::chars_format::scientific);
   return std::string(buffer.data(), end);
 }
 

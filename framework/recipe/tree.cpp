@@ -116,7 +116,7 @@ class Builder : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     Node node = start(mark, tag, anchor);
-    node.kind = Node::Kind::scalar;
+    if (node.kind != Node::Kind::broken) node.kind = Node::Kind::scalar;
     node.quoted = tag != "?";
     node.text = value;
     finish(std::move(node));
@@ -154,7 +154,10 @@ class Builder : public YAML::EventHandler {
     }
     // yaml-cpp gives "?" to plain and "!" to quoted values that have no tag; "!" may also stand in the file.
     const bool tagged = !tag.empty() && tag != "?" && (tag != "!" || positions_.byte(mark) == '!');
-    if (tagged) issues_.add(node.place, "found a tag (!)", "expected a value without a tag", "Recipes have no tags");
+    if (tagged) {
+      issues_.add(node.place, "found a tag (!)", "expected a value without a tag", "Recipes have no tags");
+      node.kind = Node::Kind::broken;
+    }
     return node;
   }
 

@@ -1,5 +1,5 @@
-// fourmi eval MODEL [--data FILE]: loss, perplexity and bits per byte on a text, or on what the model's recipe held out. Also under
-// mpirun.
+// fourmi eval MODEL [--data FILE]: loss, perplexity and bits per byte on a text, or on what the model's recipe held
+// out. Also under mpirun.
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -57,7 +57,8 @@ void evaluate_model(const Arguments& a) {
     std::cout << as_json(a, inference, e) << "\n";
     return;
   }
-  std::cout << fmt::format("{} (step {}){}\n", inference.checkpoint().string(), inference.step(), a.zero_routed ? ", routed experts zeroed" : "")
+  std::cout << fmt::format("{} (step {}){}\n", inference.checkpoint().string(), inference.step(),
+                           a.zero_routed ? ", routed experts zeroed" : "")
             << fmt::format("loss {:.4f}  perplexity {:.3f}  {} tokens", e.loss, e.perplexity(), e.tokens)
             << (e.bits_per_byte > 0 ? fmt::format("  {:.4f} bits/byte", e.bits_per_byte) : "") << "\n";
 }
@@ -69,7 +70,8 @@ void add_eval(CLI::App& app, ExitStatus& status) {
   CLI::App* c = app.add_subcommand("eval", "loss of a trained model on held-out text or on a file");
   c->add_option("MODEL", a->model, "a run directory (its newest proven checkpoint) or a checkpoint")->required();
   c->add_option("--data", a->data, "a text file (plain or gzip); without it, what the model's recipe held out");
-  c->add_flag("--zero-routed-experts", a->zero_routed, "count the chosen experts' outputs as zero: what do they contribute?");
+  c->add_flag("--zero-routed-experts", a->zero_routed,
+              "count the chosen experts' outputs as zero: what do they contribute?");
   c->add_flag("--json", a->json, "one JSON object");
   c->callback([a, &status] {
     evaluate_model(*a);

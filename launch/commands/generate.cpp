@@ -19,14 +19,16 @@ struct Arguments {
 };
 
 /// The prompt's tokens, and up to `max_tokens` more.
-std::vector<std::int32_t> continue_text(InferenceModel& inference, const Tokenizer& tokenizer, const Arguments& a, const Stream& stream,
-                                        std::vector<std::int32_t> tokens) {
+std::vector<std::int32_t> continue_text(InferenceModel& inference, const Tokenizer& tokenizer, const Arguments& a,
+                                        const Stream& stream, std::vector<std::int32_t> tokens) {
   const std::int64_t window = inference.recipe().data.sequence_length;
   Arena measure({"cache", Arena::Mode::measure}, 0);
   Decoder(inference.model(), inference.store(), window, measure);
   Arena arena({"cache"}, measure.peak());
   Decoder decoder(inference.model(), inference.store(), window, arena);
-  auto last = [&](std::int64_t count) { return tokens.size() - std::min(tokens.size(), static_cast<std::size_t>(count)); };
+  auto last = [&](std::int64_t count) {
+    return tokens.size() - std::min(tokens.size(), static_cast<std::size_t>(count));
+  };
   std::size_t read = last(window);
   for (std::int64_t i = 0; i < a.max_tokens; ++i) {
     if (decoder.num_tokens() == window) {
@@ -74,8 +76,12 @@ void add_generate(CLI::App& app, ExitStatus& status) {
   CLI::App* c = app.add_subcommand("generate", "samples text from a trained model");
   c->add_option("MODEL", a->model, "a run directory (its newest proven checkpoint) or a checkpoint")->required();
   c->add_option("--prompt", a->prompt, "what the text begins with");
-  c->add_option("--max-tokens", a->max_tokens, "how many tokens to write at most")->check(CLI::PositiveNumber)->capture_default_str();
-  c->add_option("--temperature", a->sampling.temperature, "0: always the likeliest token")->check(CLI::NonNegativeNumber)->capture_default_str();
+  c->add_option("--max-tokens", a->max_tokens, "how many tokens to write at most")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  c->add_option("--temperature", a->sampling.temperature, "0: always the likeliest token")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   c->add_option("--top-p", a->sampling.top_p, "choose among the likeliest tokens that hold this much probability")
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
