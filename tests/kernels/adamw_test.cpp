@@ -2,13 +2,13 @@
 
 #include <cmath>
 
-#include "tests/kernels/buffer.h"
+#include "tests/kernels/buffers.h"
 
 namespace fourmi {
 namespace {
 
-using testing::Buffer;
-using testing::on_every_stream;
+using test::Buffer;
+using test::on_every_stream;
 
 constexpr std::int64_t n = 70001;  // several ranges of work, not a multiple of any vector
 
@@ -26,9 +26,9 @@ struct Reference {
     const A s(o.grad_scale), b1(o.beta1), b2(o.beta2), a1(1 - o.beta1), a2(1 - o.beta2), eps(o.epsilon);
     const A c1(1 / (1 - power(o.beta1))), c2(1 / (1 - power(o.beta2))), decay(o.weight_decay), rate(o.learning_rate);
     for (std::int64_t i = 0; i < grad.size(); ++i) {
-      const A g = A(grad.at(i)) * s, w0(master.at(i));
-      const A m = std::fma(b1, A(exp_avg.at(i)), a1 * g);
-      const A v = std::fma(b2, A(exp_avg_sq.at(i)), (a2 * g) * g);
+      const A g = A(grad.get(i)) * s, w0(master.get(i));
+      const A m = std::fma(b1, A(exp_avg.get(i)), a1 * g);
+      const A v = std::fma(b2, A(exp_avg_sq.get(i)), (a2 * g) * g);
       const A u = (m * c1) / (std::sqrt(v * c2) + eps);
       const A w = std::fma(-rate, std::fma(decay, w0, u), w0);
       exp_avg.set(i, double(m));
@@ -51,11 +51,11 @@ INSTANTIATE_TEST_SUITE_P(
 
 TEST_P(AdamWTest, BitsOfTheDocumentedSequence) {
   const auto [dtype, moments, compute] = GetParam();
-  Buffer master = Buffer::random({n}, dtype, 1, 0.02), exp_avg({n}, moments, std::vector<double>(n, 0)),
-         exp_avg_sq = exp_avg, weight({n}, compute);
+  Buffer master = test::noisy(dtype, {n}, 1, 0.02), exp_avg(moments, {n}, std::vector<double>(n, 0)),
+         exp_avg_sq = exp_avg, weight(compute, {n});
   AdamW o{.learning_rate = 3e-3, .grad_scale = 1.0 / 4096};
   for (o.step = 1; o.step <= 3; ++o.step) {
-    Buffer grad = Buffer::random({n}, dtype, static_cast<std::uint64_t>(10 + o.step), 100);
+    Buffer grad = test::noisy(dtype, {n}, static_cast<std::uint64_t>(10 + o.step), 100);
     const Buffer before_master = master, before_avg = exp_avg, before_avg_sq = exp_avg_sq;
     if (dtype == DType::f64) {
       Reference<double>{o}.step(grad, master, exp_avg, exp_avg_sq, weight);
@@ -63,7 +63,7 @@ TEST_P(AdamWTest, BitsOfTheDocumentedSequence) {
       Reference<float>{o}.step(grad, master, exp_avg, exp_avg_sq, weight);
     }
     on_every_stream([&](const Stream& s) {
-      Buffer m = before_master, a = before_avg, q = before_avg_sq, w({n}, compute);
+      Buffer m = before_master, a = before_avg, q = before_avg_sq, w(compute, {n});
       adamw_step(s, o, grad, m, a, q, w);
       EXPECT_TRUE(m == master);
       EXPECT_TRUE(a == exp_avg);
@@ -87,16 +87,16 @@ TEST(AdamW, FollowsThePaper) {
   for (DType dtype : {DType::f64, DType::f32}) {
     const AdamW base{
         .learning_rate = 0.01, .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-6, .weight_decay = 0.1, .grad_scale = 0.5};
-    Buffer w = Buffer::random({size}, dtype, 1), m({size}, dtype, std::vector<double>(size, 0)), v = m;
+    Buffer w = test::noisy(dtype, {size}, 1), m(dtype, {size}, std::vector<double>(size, 0)), v = m;
     std::vector<double> ew(size), em(size, 0), ev(size, 0);
-    for (std::int64_t i = 0; i < size; ++i) ew[static_cast<std::size_t>(i)] = w.at(i);
+    for (std::int64_t i = 0; i < size; ++i) ew[static_cast<std::size_t>(i)] = w.get(i);
     for (int t = 1; t <= 20; ++t) {
-      Buffer grad = Buffer::random({size}, dtype, static_cast<std::uint64_t>(t));
+      Buffer grad = test::noisy(dtype, {size}, static_cast<std::uint64_t>(t));
       AdamW o = base;
       o.step = t;
       adamw_step(stream, o, grad, w, m, v, w);
       for (std::size_t i = 0; i < size; ++i) {
-        const double g = grad.at(static_cast<std::int64_t>(i)) * 0.5;
+        const double g = grad.get(static_cast<std::int64_t>(i)) * 0.5;
         em[i] = 0.9 * em[i] + 0.1 * g;
         ev[i] = 0.95 * ev[i] + 0.05 * g * g;
         const double m_hat = em[i] / (1 - std::pow(0.9, t)), v_hat = ev[i] / (1 - std::pow(0.95, t));
@@ -105,7 +105,7 @@ TEST(AdamW, FollowsThePaper) {
     }
     const double tolerance = dtype == DType::f64 ? 1e-14 : 2e-6;
     const auto close = [&](Buffer& got, const std::vector<double>& want) {
-      return testing::worst_error(got, [&](std::int64_t i) { return want[static_cast<std::size_t>(i)]; });
+      return test::worst_error(got, [&](std::int64_t i) { return want[static_cast<std::size_t>(i)]; });
     };
     EXPECT_LE(close(w, ew), tolerance);
     EXPECT_LE(close(m, em), tolerance);
@@ -115,41 +115,41 @@ TEST(AdamW, FollowsThePaper) {
 
 TEST(AdamW, ZeroGradientOnlyDecays) {
   ThreadPool pool(1);
-  Buffer w({3}, DType::f64, {1, -2, 0}), g({3}, DType::f64, {0, 0, 0}), m = g, v = g;
+  Buffer w(DType::f64, {3}, {1, -2, 0}), g(DType::f64, {3}, {0, 0, 0}), m = g, v = g;
   adamw_step(Stream(pool), {.learning_rate = 0.1, .weight_decay = 0.5}, g, w, m, v, w);
-  EXPECT_NEAR(w.at(0), 0.95, 1e-15);
-  EXPECT_NEAR(w.at(1), -1.9, 1e-15);
-  EXPECT_EQ(w.at(2), 0.0);
+  EXPECT_NEAR(w.get(0), 0.95, 1e-15);
+  EXPECT_NEAR(w.get(1), -1.9, 1e-15);
+  EXPECT_EQ(w.get(2), 0.0);
 }
 
 TEST(AdamW, FirstStepMovesByTheRate) {
   ThreadPool pool(1);
-  Buffer w({2}, DType::f64, {1, 1}), g({2}, DType::f64, {1e-3, -50}), m({2}, DType::f64, {0, 0}), v = m;
+  Buffer w(DType::f64, {2}, {1, 1}), g(DType::f64, {2}, {1e-3, -50}), m(DType::f64, {2}, {0, 0}), v = m;
   adamw_step(Stream(pool), {.learning_rate = 0.1, .epsilon = 1e-12, .weight_decay = 0}, g, w, m, v, w);
-  EXPECT_NEAR(w.at(0), 0.9, 1e-9);
-  EXPECT_NEAR(w.at(1), 1.1, 1e-9);
+  EXPECT_NEAR(w.get(0), 0.9, 1e-9);
+  EXPECT_NEAR(w.get(1), 1.1, 1e-9);
 }
 
 TEST(AdamW, NotANumberIsNotHidden) {
   ThreadPool pool(1);
-  Buffer w({2}, DType::f32, {1, 1}), g({2}, DType::f32, {std::nan(""), 1}), m({2}, DType::bf16, {0, 0}),
-      v = m, out({2}, DType::bf16);
+  Buffer w(DType::f32, {2}, {1, 1}), g(DType::f32, {2}, {std::nan(""), 1}), m(DType::bf16, {2}, {0, 0}),
+      v = m, out(DType::bf16, {2});
   adamw_step(Stream(pool), {}, g, w, m, v, out);
   for (const Buffer* b : {&w, &m, &v, &out}) {
-    EXPECT_TRUE(std::isnan(b->at(0)));
-    EXPECT_FALSE(std::isnan(b->at(1)));
+    EXPECT_TRUE(std::isnan(b->get(0)));
+    EXPECT_FALSE(std::isnan(b->get(1)));
   }
 }
 
 TEST(AdamW, ChecksItsArguments) {
   ThreadPool pool(1);
   const Stream s(pool);
-  Buffer x({2}, DType::f32, {1, 1}), y = x, z = x, longer({3}, DType::f32, {1, 1, 1}), half({2}, DType::bf16, {1, 1});
+  Buffer x(DType::f32, {2}, {1, 1}), y = x, z = x, longer(DType::f32, {3}, {1, 1, 1}), half(DType::bf16, {2}, {1, 1});
   EXPECT_THROW(adamw_step(s, {.step = 0}, x, x, y, z, x), Error);
   EXPECT_THROW(adamw_step(s, {}, longer, x, y, z, x), Error);
   EXPECT_THROW(adamw_step(s, {}, x, x, y, half, x), Error);
   EXPECT_THROW(adamw_step(s, {}, half, x, y, z, x), Error);
-  Buffer none({0}, DType::f32);
+  Buffer none(DType::f32, {0});
   adamw_step(s, {}, none, none, none, none, none);
 }
 

@@ -2,17 +2,18 @@
 #include <cmath>
 #include <numeric>
 
+#include "kernels/numerics/random.h"
 #include "kernels/ops/routing.h"
-#include "tests/kernels/buffer.h"
+#include "tests/kernels/buffers.h"
 
 namespace fourmi {
 namespace {
 
-using testing::Buffer;
-using testing::on_every_stream;
+using test::Buffer;
+using test::on_every_stream;
 
 Buffer random_scores(std::int64_t M, std::int64_t E, DType dtype, std::uint64_t seed) {
-  Buffer scores({M, E}, dtype);
+  Buffer scores(dtype, {M, E});
   for (std::int64_t i = 0; i < M * E; ++i)
     scores.set(i, random_uniform(random_key(seed, "test", "scores"), static_cast<std::uint64_t>(i)));
   return scores;
@@ -22,8 +23,8 @@ struct Balanced {
   Buffer loss, dscores;
 };
 Balanced balance(const Stream& s, double coefficient, std::int64_t T, std::int64_t K, Buffer scores) {
-  const std::int64_t M = scores.tensor().dim(0), E = scores.tensor().dim(1);
-  Balanced out{Buffer({M / T}, scores.dtype()), Buffer({M, E}, scores.dtype())};
+  const std::int64_t M = scores->dim(0), E = scores->dim(1);
+  Balanced out{Buffer(scores->dtype, {M / T}), Buffer(scores->dtype, {M, E})};
   balance_loss(s, coefficient, T, K, scores, out.loss, out.dscores);
   return out;
 }
@@ -40,12 +41,12 @@ double formula(double coefficient, std::int64_t T, std::int64_t K, const Buffer&
     std::vector<std::int64_t> order(f.size());
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(),
-                     [&](auto a, auto b) { return scores.at(t * E + a) > scores.at(t * E + b); });
+                     [&](auto a, auto b) { return scores.get(t * E + a) > scores.get(t * E + b); });
     for (std::int64_t k = 0; k < K; ++k)
       f[static_cast<std::size_t>(order[static_cast<std::size_t>(k)])] += double(E) / double(K * T);
     double sum = 0;
-    for (std::int64_t e = 0; e < E; ++e) sum += scores.at(t * E + e);
-    for (std::int64_t e = 0; e < E; ++e) P[static_cast<std::size_t>(e)] += scores.at(t * E + e) / sum / double(T);
+    for (std::int64_t e = 0; e < E; ++e) sum += scores.get(t * E + e);
+    for (std::int64_t e = 0; e < E; ++e) P[static_cast<std::size_t>(e)] += scores.get(t * E + e) / sum / double(T);
   }
   return double(T) * coefficient * std::inner_product(f.begin(), f.end(), P.begin(), 0.0);
 }
@@ -59,13 +60,13 @@ TEST(BalanceLoss, FollowsTheReport) {
         const Balanced got = balance(0.01, T, K, scores);
         for (std::int64_t i = 0; i < S; ++i) {
           const double expected = formula(0.01, T, K, scores, E, i * T);
-          EXPECT_NEAR(got.loss.at(i), expected, 50 * testing::unit_of(dtype) * expected);
+          EXPECT_NEAR(got.loss.get(i), expected, 50 * test::unit_of(dtype) * expected);
           // A sequence's bits do not depend on its neighbours.
-          Buffer one({T, E}, dtype);
-          for (std::int64_t j = 0; j < T * E; ++j) one.set(j, scores.at(i * T * E + j));
+          Buffer one(dtype, {T, E});
+          for (std::int64_t j = 0; j < T * E; ++j) one.set(j, scores.get(i * T * E + j));
           const Balanced alone = balance(0.01, T, K, one);
-          EXPECT_EQ(alone.loss.at(0), got.loss.at(i));
-          for (std::int64_t j = 0; j < T * E; ++j) ASSERT_EQ(alone.dscores.at(j), got.dscores.at(i * T * E + j));
+          EXPECT_EQ(alone.loss.get(0), got.loss.get(i));
+          for (std::int64_t j = 0; j < T * E; ++j) ASSERT_EQ(alone.dscores.get(j), got.dscores.get(i * T * E + j));
         }
         on_every_stream([&](const Stream& s) {
           const Balanced again = balance(s, 0.01, T, K, scores);
@@ -81,23 +82,23 @@ TEST(BalanceLoss, GradientsByFiniteDifferences) {
     const Balanced got = balance(0.7, T, K, scores);
     const auto loss = [&] {
       const Balanced now = balance(0.7, T, K, scores);
-      return now.loss.at(0) + now.loss.at(1);
+      return now.loss.get(0) + now.loss.get(1);
     };
     for (std::int64_t i = 0; i < scores.size(); ++i)
-      ASSERT_NEAR(got.dscores.at(i), testing::difference(scores, i, loss, 1e-6), 1e-8) << i;
+      ASSERT_NEAR(got.dscores.get(i), test::difference(scores, i, loss, 1e-6), 1e-8) << i;
   }
 }
 
 TEST(BalanceLoss, HandWorked) {
   // Perfect balance: every expert chosen equally often and equally likely gives 1, times T.
-  Buffer even({4, 4}, DType::f64, {4, 3, 2, 1, 3, 4, 1, 2, 2, 1, 4, 3, 1, 2, 3, 4});
-  EXPECT_NEAR(balance(1, 4, 2, even).loss.at(0), 4.0, 1e-14);
+  Buffer even(DType::f64, {4, 4}, {4, 3, 2, 1, 3, 4, 1, 2, 2, 1, 4, 3, 1, 2, 3, 4});
+  EXPECT_NEAR(balance(1, 4, 2, even).loss.get(0), 4.0, 1e-14);
   // All tokens on expert 2 with probability 0.7: f = (0, 0, 4, 0), P_2 = 0.7.
-  Buffer one({2, 4}, DType::f64, {0.1, 0.1, 0.7, 0.1, 1, 1, 7, 1});
-  EXPECT_NEAR(balance(1, 2, 1, one).loss.at(0), 2 * 4 * 0.7, 1e-14);
+  Buffer one(DType::f64, {2, 4}, {0.1, 0.1, 0.7, 0.1, 1, 1, 7, 1});
+  EXPECT_NEAR(balance(1, 2, 1, one).loss.get(0), 2 * 4 * 0.7, 1e-14);
   // Ties go to the lower id: f = (4, 0, 0, 0).
-  Buffer tie({1, 4}, DType::f64, {0.3, 0.3, 0.3, 0.1});
-  EXPECT_NEAR(balance(1, 1, 1, tie).loss.at(0), 4 * 0.3, 1e-14);
+  Buffer tie(DType::f64, {1, 4}, {0.3, 0.3, 0.3, 0.1});
+  EXPECT_NEAR(balance(1, 1, 1, tie).loss.get(0), 4 * 0.3, 1e-14);
 }
 
 // The documented order: blocks of T / 16 tokens, ascending inside, neighbours first; one chain where 16 does not divide
@@ -117,7 +118,7 @@ TEST(BalanceLoss, SumOverTokensIsATreeOverSixteenBlocks) {
     };
     for (std::int64_t t = 0; t < T; ++t) {
       std::vector<float> row;
-      for (std::int64_t e = 0; e < E; ++e) row.push_back(scores.get<float>(t * E + e));
+      for (std::int64_t e = 0; e < E; ++e) row.push_back(scores.at<float>(t * E + e));
       const float sum = fold(row) + 1e-20f;
       for (std::size_t e = 0; e < E; ++e) blocks[static_cast<std::size_t>(t / block)][e] += row[e] / sum;
       counts[static_cast<std::size_t>(std::max_element(row.begin(), row.end()) - row.begin())] += 1;
@@ -131,17 +132,17 @@ TEST(BalanceLoss, SumOverTokensIsATreeOverSixteenBlocks) {
     std::vector<float> products;
     for (std::size_t e = 0; e < E; ++e)
       products.push_back(std::fma(counts[e] * static_cast<float>(double(E) / double(T)), blocks[0][e], 0.0f));
-    EXPECT_EQ(balance(0.5, T, K, scores).loss.get<float>(0), 0.5f * fold(products));
+    EXPECT_EQ(balance(0.5, T, K, scores).loss.at<float>(0), 0.5f * fold(products));
   }
 }
 
 TEST(BalanceLoss, Edges) {
-  const Balanced vanished = balance(1, 2, 1, Buffer({2, 3}, DType::f32, {0, 0, 0, 1, 2, 3}));
-  EXPECT_TRUE(std::isfinite(vanished.loss.at(0)));
-  for (std::int64_t i = 0; i < 6; ++i) EXPECT_TRUE(std::isfinite(vanished.dscores.at(i)));
-  EXPECT_TRUE(std::isnan(balance(1, 1, 1, Buffer({1, 2}, DType::f32, {std::nan(""), 1})).loss.at(0)));
-  EXPECT_THROW(balance(1, 2, 4, Buffer({2, 3}, DType::f32)), Error);
-  EXPECT_THROW(balance(1, 2, 1, Buffer({3, 3}, DType::f32)), Error);
+  const Balanced vanished = balance(1, 2, 1, Buffer(DType::f32, {2, 3}, {0, 0, 0, 1, 2, 3}));
+  EXPECT_TRUE(std::isfinite(vanished.loss.get(0)));
+  for (std::int64_t i = 0; i < 6; ++i) EXPECT_TRUE(std::isfinite(vanished.dscores.get(i)));
+  EXPECT_TRUE(std::isnan(balance(1, 1, 1, Buffer(DType::f32, {1, 2}, {std::nan(""), 1})).loss.get(0)));
+  EXPECT_THROW(balance(1, 2, 4, Buffer(DType::f32, {2, 3})), Error);
+  EXPECT_THROW(balance(1, 2, 1, Buffer(DType::f32, {3, 3})), Error);
 }
 
 }  // namespace

@@ -4,25 +4,25 @@
 #include <limits>
 
 #include "kernels/numerics/math.h"
-#include "tests/kernels/buffer.h"
+#include "tests/kernels/buffers.h"
 
 namespace fourmi {
 namespace {
 
-using testing::Buffer;
-using testing::on_every_stream;
+using test::Buffer;
+using test::on_every_stream;
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
 struct Result {
   Buffer max, sum, target_logit, loss, dlogits;
   Result(std::int64_t C, std::int64_t V, DType dtype, DType gradient)
-      : max({C}, dtype), sum({C}, dtype), target_logit({C}, dtype), loss({C}, dtype), dlogits({C, V}, gradient) {}
+      : max(dtype, {C}), sum(dtype, {C}), target_logit(dtype, {C}), loss(dtype, {C}), dlogits(gradient, {C, V}) {}
 };
 
 Result run(const Stream& s, Buffer logits, Buffer targets, std::int64_t C, std::int64_t V, DType gradient,
            double weight = 1) {
-  Result r(C, V, logits.dtype(), gradient);
+  Result r(C, V, logits->dtype, gradient);
   softmax_max(s, logits, r.max);
   softmax_sum(s, logits, r.max, targets, 0, r.sum, r.target_logit);
   cross_entropy_finish(s, weight, logits, r.max, r.sum, r.target_logit, targets, 0, r.loss, r.dlogits);
@@ -30,7 +30,7 @@ Result run(const Stream& s, Buffer logits, Buffer targets, std::int64_t C, std::
 }
 
 Buffer some_targets(std::int64_t C, std::int64_t V) {
-  Buffer targets({C}, DType::i32);
+  Buffer targets(DType::i32, {C});
   for (std::int64_t i = 0; i < C; ++i) targets.set(i, i % 5 == 4 ? -1 : double(i * 7 % V));
   return targets;
 }
@@ -38,20 +38,20 @@ Buffer some_targets(std::int64_t C, std::int64_t V) {
 /// loss and gradient of a row in long double.
 void expect_row(const Buffer& logits, const Buffer& targets, const Result& r, std::int64_t row, std::int64_t V,
                 double weight) {
-  const DType dtype = logits.dtype();
+  const DType dtype = logits->dtype;
   long double sum = 0;
-  for (std::int64_t v = 0; v < V; ++v) sum += std::exp(static_cast<long double>(logits.at(row * V + v)));
+  for (std::int64_t v = 0; v < V; ++v) sum += std::exp(static_cast<long double>(logits.get(row * V + v)));
   const std::int64_t target = targets.id(row);
-  const auto expected_loss = target < 0 ? 0.0L : std::log(sum) - logits.at(row * V + target);
-  EXPECT_NEAR(r.loss.at(row), double(expected_loss),
-              (10 + std::fabs(double(expected_loss))) * 2 * testing::unit_of(dtype));
+  const auto expected_loss = target < 0 ? 0.0L : std::log(sum) - logits.get(row * V + target);
+  EXPECT_NEAR(r.loss.get(row), double(expected_loss),
+              (10 + std::fabs(double(expected_loss))) * 2 * test::unit_of(dtype));
   for (std::int64_t v = 0; v < V; ++v) {
-    const auto p = std::exp(static_cast<long double>(logits.at(row * V + v))) / sum;
+    const auto p = std::exp(static_cast<long double>(logits.get(row * V + v))) / sum;
     const double expected = target < 0 ? 0.0 : weight * double(p - (v == target));
     // Where the target is nearly certain, p - 1 has lost what 1 - p would have kept: an absolute error.
     const double tolerance =
-        std::fabs(weight) * 40 * testing::unit_of(dtype) + std::fabs(expected) * testing::unit_of(r.dlogits.dtype());
-    ASSERT_NEAR(r.dlogits.at(row * V + v), expected, tolerance) << row << ", " << v;
+        std::fabs(weight) * 40 * test::unit_of(dtype) + std::fabs(expected) * test::unit_of(r.dlogits->dtype);
+    ASSERT_NEAR(r.dlogits.get(row * V + v), expected, tolerance) << row << ", " << v;
   }
 }
 
@@ -60,7 +60,7 @@ TEST(CrossEntropy, AgreesWithTheFormula) {
     for (DType gradient : {DType::f64, DType::f32, DType::bf16})
       for (std::int64_t V : {1, 5, 16, 33, 320, 1100}) {
         constexpr std::int64_t C = 9;
-        Buffer logits = Buffer::random({C, V}, dtype, 1, 3.0), targets = some_targets(C, V);
+        Buffer logits = test::noisy(dtype, {C, V}, 1, 3.0), targets = some_targets(C, V);
         ThreadPool pool(1);
         const Result first = run(Stream(pool), logits, targets, C, V, gradient, 0.3);
         for (std::int64_t row = 0; row < C; ++row) expect_row(logits, targets, first, row, V, 0.3);
@@ -74,70 +74,70 @@ TEST(CrossEntropy, AgreesWithTheFormula) {
 
 TEST(CrossEntropy, GradientsByFiniteDifferences) {
   constexpr std::int64_t C = 4, V = 19;
-  Buffer logits = Buffer::random({C, V}, DType::f64, 2), targets({C}, DType::i32, {0, 18, -1, 7});
+  Buffer logits = test::noisy(DType::f64, {C, V}, 2), targets(DType::i32, {C}, {0, 18, -1, 7});
   ThreadPool pool(1);
   const Stream s(pool);
   const double weight = 1.7;
   const Result r = run(s, logits, targets, C, V, DType::f64, weight);
   const auto loss = [&] {
     const Result now = run(s, logits, targets, C, V, DType::f64, weight);
-    return now.loss.at(0) + now.loss.at(1) + now.loss.at(2) + now.loss.at(3);
+    return now.loss.get(0) + now.loss.get(1) + now.loss.get(2) + now.loss.get(3);
   };
   // The weight scales the gradient and not the loss.
   for (std::int64_t i = 0; i < C * V; ++i)
-    EXPECT_NEAR(r.dlogits.at(i), weight * testing::difference(logits, i, loss), 1e-9);
+    EXPECT_NEAR(r.dlogits.get(i), weight * test::difference(logits, i, loss), 1e-9);
 }
 
 // The documented order of the sum, once more in scalar code.
 TEST(CrossEntropy, SumIsALaneSum) {
   constexpr std::int64_t V = 77;
-  Buffer logits = Buffer::random({1, V}, DType::f32, 3, 5.0), targets({1}, DType::i32, {1});
+  Buffer logits = test::noisy(DType::f32, {1, V}, 3, 5.0), targets(DType::i32, {1}, {1});
   ThreadPool pool(1);
   const Result r = run(Stream(pool), logits, targets, 1, V, DType::f32);
-  const auto max = r.max.get<float>(0);
+  const auto max = r.max.at<float>(0);
   float lane[16] = {};
-  for (std::int64_t i = 0; i < V; ++i) lane[i % 16] += fourmi::exp(logits.get<float>(i) - max);
+  for (std::int64_t i = 0; i < V; ++i) lane[i % 16] += fourmi::exp(logits.at<float>(i) - max);
   for (int half = 8; half > 0; half /= 2)
     for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
-  EXPECT_EQ(r.sum.get<float>(0), lane[0]);
-  EXPECT_EQ(r.loss.get<float>(0), fourmi::log(lane[0]) + (max - logits.get<float>(1)));
+  EXPECT_EQ(r.sum.at<float>(0), lane[0]);
+  EXPECT_EQ(r.loss.at<float>(0), fourmi::log(lane[0]) + (max - logits.at<float>(1)));
 }
 
 TEST(CrossEntropy, VocabularyCutOverRanks) {
   constexpr std::int64_t C = 6, V = 60, part = 20;
-  Buffer logits = Buffer::random({C, V}, DType::f64, 4, 2.0), targets({C}, DType::i32, {0, 19, 20, 59, 40, -1});
+  Buffer logits = test::noisy(DType::f64, {C, V}, 4, 2.0), targets(DType::i32, {C}, {0, 19, 20, 59, 40, -1});
   ThreadPool pool(1);
   const Stream s(pool);
   const Result whole = run(s, logits, targets, C, V, DType::f64);
   std::vector<Buffer> held;
   for (std::int64_t p = 0; p < 3; ++p) {
-    held.emplace_back(Shape{C, part}, DType::f64);
-    for (std::int64_t i = 0; i < C * part; ++i) held.back().set(i, logits.at(i / part * V + p * part + i % part));
+    held.emplace_back(DType::f64, Shape{C, part});
+    for (std::int64_t i = 0; i < C * part; ++i) held.back().set(i, logits.get(i / part * V + p * part + i % part));
   }
-  Buffer max({C}, DType::f64, std::vector<double>(C, -infinity)), sum({C}, DType::f64, std::vector<double>(C, 0)),
+  Buffer max(DType::f64, {C}, std::vector<double>(C, -infinity)), sum(DType::f64, {C}, std::vector<double>(C, 0)),
       target = sum;
   for (auto& x : held) {
-    Buffer m({C}, DType::f64);
+    Buffer m(DType::f64, {C});
     softmax_max(s, x, m);
-    for (std::int64_t i = 0; i < C; ++i) max.set(i, std::max(max.at(i), m.at(i)));
+    for (std::int64_t i = 0; i < C; ++i) max.set(i, std::max(max.get(i), m.get(i)));
   }
   EXPECT_TRUE(max == whole.max);
   for (std::int64_t p = 0; p < 3; ++p) {
-    Buffer u({C}, DType::f64), t({C}, DType::f64);
+    Buffer u(DType::f64, {C}), t(DType::f64, {C});
     softmax_sum(s, held[static_cast<std::size_t>(p)], max, targets, p * part, u, t);
     for (std::int64_t i = 0; i < C; ++i) {
-      sum.set(i, sum.at(i) + u.at(i));
-      target.set(i, target.at(i) + t.at(i));
+      sum.set(i, sum.get(i) + u.get(i));
+      target.set(i, target.get(i) + t.get(i));
       const bool held_here = targets.id(i) >= 0 && targets.id(i) / part == p;
-      EXPECT_EQ(t.at(i), held_here ? whole.target_logit.at(i) : 0.0);
+      EXPECT_EQ(t.get(i), held_here ? whole.target_logit.get(i) : 0.0);
     }
   }
   for (std::int64_t p = 0; p < 3; ++p) {
-    Buffer loss({C}, DType::f64), d({C, part}, DType::f64);
+    Buffer loss(DType::f64, {C}), d(DType::f64, {C, part});
     cross_entropy_finish(s, 1, held[static_cast<std::size_t>(p)], max, sum, target, targets, p * part, loss, d);
-    for (std::int64_t i = 0; i < C; ++i) EXPECT_NEAR(loss.at(i), whole.loss.at(i), 1e-14);
+    for (std::int64_t i = 0; i < C; ++i) EXPECT_NEAR(loss.get(i), whole.loss.get(i), 1e-14);
     for (std::int64_t i = 0; i < C * part; ++i)
-      EXPECT_NEAR(d.at(i), whole.dlogits.at(i / part * V + p * part + i % part), 1e-14);
+      EXPECT_NEAR(d.get(i), whole.dlogits.get(i / part * V + p * part + i % part), 1e-14);
   }
 }
 
@@ -145,12 +145,12 @@ TEST(CrossEntropy, InPlaceAndWithoutGradient) {
   constexpr std::int64_t C = 7, V = 1030;
   Buffer targets = some_targets(C, V);
   for (DType dtype : {DType::f64, DType::f32}) {
-    Buffer logits = Buffer::random({C, V}, dtype, 5);
+    Buffer logits = test::noisy(dtype, {C, V}, 5);
     ThreadPool pool(2);
     const Stream s(pool);
     const Result r = run(s, logits, targets, C, V, dtype);
     Result parts = r;
-    Buffer in_place = logits, loss({C}, dtype), loss_only({C}, dtype);
+    Buffer in_place = logits, loss(dtype, {C}), loss_only(dtype, {C});
     cross_entropy_finish(s, 1, in_place, parts.max, parts.sum, parts.target_logit, targets, 0, loss_only);
     EXPECT_TRUE(in_place == logits);
     cross_entropy_finish(s, 1, in_place, parts.max, parts.sum, parts.target_logit, targets, 0, loss, in_place);
@@ -165,28 +165,28 @@ TEST(CrossEntropy, Extremes) {
   const Stream s(pool);
   for (DType dtype : {DType::f64, DType::f32}) {
     // Huge logits neither overflow nor lose the difference; masked columns (minus infinity) take no part.
-    Buffer logits({2, 3}, dtype, {10000, 10001, 10000, -infinity, -5, -5}), targets({2}, DType::i32, {1, 2});
+    Buffer logits(dtype, {2, 3}, {10000, 10001, 10000, -infinity, -5, -5}), targets(DType::i32, {2}, {1, 2});
     const Result r = run(s, logits, targets, 2, 3, dtype);
-    EXPECT_NEAR(r.loss.at(0), std::log(1 + 2 * std::exp(-1.0)), 1e-6);
-    EXPECT_NEAR(r.loss.at(1), std::log(2.0), 1e-6);
-    EXPECT_EQ(r.dlogits.at(3), 0.0);
-    EXPECT_EQ(r.dlogits.at(4), 0.5);
-    EXPECT_EQ(r.dlogits.at(5), -0.5);
+    EXPECT_NEAR(r.loss.get(0), std::log(1 + 2 * std::exp(-1.0)), 1e-6);
+    EXPECT_NEAR(r.loss.get(1), std::log(2.0), 1e-6);
+    EXPECT_EQ(r.dlogits.get(3), 0.0);
+    EXPECT_EQ(r.dlogits.get(4), 0.5);
+    EXPECT_EQ(r.dlogits.get(5), -0.5);
     // A certain target: loss exactly 0, which a sum of differences would miss.
-    const Result certain = run(s, Buffer({1, 2}, dtype, {1000, 0}), Buffer({1}, DType::i32, {0}), 1, 2, dtype);
-    EXPECT_EQ(certain.loss.at(0), 0.0);
+    const Result certain = run(s, Buffer(dtype, {1, 2}, {1000, 0}), Buffer(DType::i32, {1}, {0}), 1, 2, dtype);
+    EXPECT_EQ(certain.loss.get(0), 0.0);
     // Nothing hides a logit that is not finite.
     for (double bad : {std::nan(""), infinity}) {
-      const Result n = run(s, Buffer({2, 2}, dtype, {bad, 0, 1, 2}), Buffer({2}, DType::i32, {1, 1}), 2, 2, dtype);
-      EXPECT_TRUE(std::isnan(n.loss.at(0)) || std::isinf(n.loss.at(0))) << bad;
-      EXPECT_TRUE(std::isnan(n.dlogits.at(0)));
-      EXPECT_TRUE(std::isfinite(n.loss.at(1)));
+      const Result n = run(s, Buffer(dtype, {2, 2}, {bad, 0, 1, 2}), Buffer(DType::i32, {2}, {1, 1}), 2, 2, dtype);
+      EXPECT_TRUE(std::isnan(n.loss.get(0)) || std::isinf(n.loss.get(0))) << bad;
+      EXPECT_TRUE(std::isnan(n.dlogits.get(0)));
+      EXPECT_TRUE(std::isfinite(n.loss.get(1)));
     }
     // Zeros of either sign give one maximum.
-    Buffer max({2}, dtype);
-    softmax_max(s, Buffer({2, 2}, dtype, {-0.0, 0.0, 0.0, -0.0}), max);
-    EXPECT_FALSE(std::signbit(max.at(0)) || std::signbit(max.at(1)));
-    run(s, Buffer({0, 4}, dtype), Buffer({0}, DType::i32), 0, 4, dtype);
+    Buffer max(dtype, {2});
+    softmax_max(s, Buffer(dtype, {2, 2}, {-0.0, 0.0, 0.0, -0.0}), max);
+    EXPECT_FALSE(std::signbit(max.get(0)) || std::signbit(max.get(1)));
+    run(s, Buffer(dtype, {0, 4}), Buffer(DType::i32, {0}), 0, 4, dtype);
   }
 }
 

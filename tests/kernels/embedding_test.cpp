@@ -3,13 +3,13 @@
 #include <cmath>
 #include <limits>
 
-#include "tests/kernels/buffer.h"
+#include "tests/kernels/buffers.h"
 
 namespace fourmi {
 namespace {
 
-using testing::Buffer;
-using testing::on_every_stream;
+using test::Buffer;
+using test::on_every_stream;
 
 constexpr DType floats[] = {DType::f64, DType::f32, DType::bf16};
 const std::vector<double> tokens = {3, 0, 3, 6, 3, 0, 2};  // a token three times, some never
@@ -19,26 +19,26 @@ TEST(Embedding, ForwardTakesRows) {
   for (std::int64_t D : {1, 16, 37})
     for (DType from : floats)
       for (DType to : floats) {
-        Buffer ids({M}, DType::i32, tokens), table = Buffer::random({V, D}, from, 1);
+        Buffer ids(DType::i32, {M}, tokens), table = test::noisy(from, {V, D}, 1);
         on_every_stream([&](const Stream& s) {
-          Buffer x({M, D}, to), expected({M, D}, to);
+          Buffer x(to, {M, D}), expected(to, {M, D});
           embedding_forward(s, ids, table, x);
-          for (std::int64_t i = 0; i < M * D; ++i) expected.set(i, table.at(ids.id(i / D) * D + i % D));
+          for (std::int64_t i = 0; i < M * D; ++i) expected.set(i, table.get(ids.id(i / D) * D + i % D));
           EXPECT_TRUE(x == expected);
         });
       }
   ThreadPool pool(1);
-  Buffer none({0}, DType::i32), table = Buffer::random({V, 4}, DType::f32, 1), x({0, 4}, DType::f32);
+  Buffer none(DType::i32, {0}), table = test::noisy(DType::f32, {V, 4}, 1), x(DType::f32, {0, 4});
   embedding_forward(Stream(pool), none, table, x);
 }
 
 TEST(Embedding, TokenOutsideIsAnErrorThatNamesIt) {
   ThreadPool pool(2);
   const Stream stream(pool);
-  Buffer table = Buffer::random({V, 4}, DType::f32, 1), x({2, 4}, DType::f32);
+  Buffer table = test::noisy(DType::f32, {V, 4}, 1), x(DType::f32, {2, 4});
   for (double bad : {7.0, -1.0, 1e9}) {
     try {
-      embedding_forward(stream, Buffer({2}, DType::i32, {1, bad}), table, x);
+      embedding_forward(stream, Buffer(DType::i32, {2}, {1, bad}), table, x);
       FAIL() << bad;
     } catch (const Error& e) {
       EXPECT_EQ(e.status(), ExitStatus::input);
@@ -47,8 +47,8 @@ TEST(Embedding, TokenOutsideIsAnErrorThatNamesIt) {
           << e.what();
     }
   }
-  Buffer dtable = Buffer::random({V, 4}, DType::f32, 2), before = dtable;
-  EXPECT_THROW(embedding_backward(stream, Buffer({2}, DType::i32, {1, 7}), x, dtable), Error);
+  Buffer dtable = test::noisy(DType::f32, {V, 4}, 2), before = dtable;
+  EXPECT_THROW(embedding_backward(stream, Buffer(DType::i32, {2}, {1, 7}), x, dtable), Error);
   EXPECT_TRUE(dtable == before);
 }
 
@@ -58,14 +58,13 @@ TEST(Embedding, BackwardAddsInOrder) {
       const DType sums = accumulate_dtype(dtype);
       auto with_gaps = tokens;
       with_gaps[4] = -1;
-      Buffer ids({M}, DType::i32, with_gaps), dx = Buffer::random({M, D}, dtype, 2),
-                                              start = Buffer::random({V, D}, sums, 3);
+      Buffer ids(DType::i32, {M}, with_gaps), dx = test::noisy(dtype, {M, D}, 2), start = test::noisy(sums, {V, D}, 3);
       Buffer expected = start;
       for (std::int64_t i = 0; i < M; ++i)
         for (std::int64_t d = 0; d < D && ids.id(i) >= 0; ++d) {
           const std::int64_t place = ids.id(i) * D + d;
-          expected.set(place, sums == DType::f64 ? expected.at(place) + dx.at(i * D + d)
-                                                 : double(float(expected.at(place)) + float(dx.at(i * D + d))));
+          expected.set(place, sums == DType::f64 ? expected.get(place) + dx.get(i * D + d)
+                                                 : double(float(expected.get(place)) + float(dx.get(i * D + d))));
         }
       on_every_stream([&](const Stream& s) {
         Buffer dtable = start;
@@ -80,31 +79,31 @@ TEST(Embedding, BackwardIsTheAdjointOfForward) {
   ThreadPool pool(1);
   const Stream stream(pool);
   constexpr std::int64_t D = 5;
-  Buffer ids({M}, DType::i32, tokens), table = Buffer::random({V, D}, DType::f64, 4),
-                                       g = Buffer::random({M, D}, DType::f64, 5), x({M, D}, DType::f64);
-  Buffer dtable({V, D}, DType::f64, std::vector<double>(V * D, 0.0));
+  Buffer ids(DType::i32, {M}, tokens), table = test::noisy(DType::f64, {V, D}, 4),
+                                       g = test::noisy(DType::f64, {M, D}, 5), x(DType::f64, {M, D});
+  Buffer dtable(DType::f64, {V, D}, std::vector<double>(V * D, 0.0));
   embedding_backward(stream, ids, g, dtable);
   const auto loss = [&] {
     embedding_forward(stream, ids, table, x);
     double sum = 0;
-    for (std::int64_t i = 0; i < M * D; ++i) sum += g.at(i) * x.at(i);
+    for (std::int64_t i = 0; i < M * D; ++i) sum += g.get(i) * x.get(i);
     return sum;
   };
-  for (std::int64_t i = 0; i < V * D; ++i) EXPECT_NEAR(dtable.at(i), testing::difference(table, i, loss), 1e-9);
+  for (std::int64_t i = 0; i < V * D; ++i) EXPECT_NEAR(dtable.get(i), test::difference(table, i, loss), 1e-9);
 }
 
 TEST(Embedding, ExactSumsNeedNoOrder) {
   constexpr std::int64_t D = 33;
   for (DType dtype : {DType::f32, DType::bf16}) {
-    Buffer ids({M}, DType::i32, tokens), dx = Buffer::random({M, D}, dtype, 6),
-                                         zero({V, D}, DType::fx128, std::vector<double>(V * D, 0));
+    Buffer ids(DType::i32, {M}, tokens), dx = test::noisy(dtype, {M, D}, 6),
+                                         zero(DType::fx128, {V, D}, std::vector<double>(V * D, 0));
     Buffer reversed_ids = ids, reversed_dx = dx, expected = zero;
     for (std::int64_t i = 0; i < M; ++i) {
       reversed_ids.set(i, ids.id(M - 1 - i));
       for (std::int64_t d = 0; d < D; ++d) {
-        reversed_dx.set(i * D + d, dx.at((M - 1 - i) * D + d));
+        reversed_dx.set(i * D + d, dx.get((M - 1 - i) * D + d));
         const std::int64_t place = ids.id(i) * D + d;
-        expected.put(place, expected.get<int128>(place) + to_fixed128(dx.at(i * D + d)));
+        expected.at<int128>(place) += to_fixed128(dx.get(i * D + d));
       }
     }
     std::int32_t refused = 0;
@@ -126,13 +125,13 @@ TEST(Embedding, ExactSumsRefuseWhatDoesNotFit) {
   ThreadPool pool(2);
   const Stream stream(pool);
   for (double bad : {0x1p40, -0x1p41, std::nan(""), std::numeric_limits<double>::infinity()}) {
-    Buffer dtable({V, 2}, DType::fx128, std::vector<double>(V * 2, 1.0)), before = dtable;
+    Buffer dtable(DType::fx128, {V, 2}, std::vector<double>(V * 2, 1.0)), before = dtable;
     std::int32_t refused = 0;
-    embedding_backward(stream, Buffer({2}, DType::i32, {2, 2}), Buffer({2, 2}, DType::f32, {bad, 0, 0, bad}), dtable,
+    embedding_backward(stream, Buffer(DType::i32, {2}, {2, 2}), Buffer(DType::f32, {2, 2}, {bad, 0, 0, bad}), dtable,
                        {.refused = &refused});
     EXPECT_EQ(refused, 1) << bad;
     EXPECT_TRUE(dtable == before) << bad;
-    embedding_backward(stream, Buffer({1}, DType::i32, {2}), Buffer({1, 2}, DType::f32, {1, 1}), dtable,
+    embedding_backward(stream, Buffer(DType::i32, {1}, {2}), Buffer(DType::f32, {1, 2}, {1, 1}), dtable,
                        {.refused = &refused});
     EXPECT_EQ(refused, 1) << "the flag is never cleared";
   }

@@ -4,14 +4,14 @@
 #include <cmath>
 #include <numeric>
 
-#include "kernels/numerics/lanes.h"
-#include "tests/kernels/buffer.h"
+#include "kernels/numerics/random.h"
+#include "tests/kernels/buffers.h"
 
 namespace fourmi {
 namespace {
 
-using testing::Buffer;
-using testing::on_every_stream;
+using test::Buffer;
+using test::on_every_stream;
 
 constexpr DType floats[] = {DType::f64, DType::f32, DType::bf16};
 
@@ -24,9 +24,9 @@ struct Plan {
       : M(num_tokens),
         K(num_choices),
         E(num_experts),
-        experts({M, K}, DType::i32, choices),
-        row_token({M * K}, DType::i32),
-        row_of({M, K}, DType::i32),
+        experts(DType::i32, {M, K}, choices),
+        row_token(DType::i32, {M * K}),
+        row_of(DType::i32, {M, K}),
         offsets(static_cast<std::size_t>(E) + 1, -1) {
     ThreadPool pool(1);
     permute_plan(Stream(pool), experts, offsets, row_token, row_of);
@@ -87,11 +87,11 @@ TEST(Permute, ForwardCopiesRows) {
   Plan plan = uneven_plan();
   for (std::int64_t D : {1, 16, 129})
     for (DType dtype : floats) {
-      Buffer x = Buffer::random({plan.M, D}, dtype, 1), expected({plan.M * plan.K, D}, dtype);
+      Buffer x = test::noisy(dtype, {plan.M, D}, 1), expected(dtype, {plan.M * plan.K, D});
       for (std::int64_t i = 0; i < plan.M * plan.K * D; ++i)
-        expected.set(i, x.at(plan.row_token.id(i / D) * D + i % D));
+        expected.set(i, x.get(plan.row_token.id(i / D) * D + i % D));
       on_every_stream([&](const Stream& s) {
-        Buffer rows({plan.M * plan.K, D}, dtype);
+        Buffer rows(dtype, {plan.M * plan.K, D});
         permute_forward(s, x, plan.row_token, rows);
         EXPECT_TRUE(rows == expected);
       });
@@ -104,20 +104,20 @@ double chain(Plan& plan, const Buffer& rows, const Buffer* weights, std::int64_t
              std::initializer_list<const Buffer*> addends) {
   A sum = 0;
   for (std::int64_t k = 0; k < plan.K; ++k) {
-    const A value(rows.at(plan.row_of.id(t * plan.K + k) * D + d));
-    sum = weights ? std::fma(A(weights->at(t * plan.K + k)), value, sum) : sum + value;
+    const A value(rows.get(plan.row_of.id(t * plan.K + k) * D + d));
+    sum = weights ? std::fma(A(weights->get(t * plan.K + k)), value, sum) : sum + value;
   }
   for (const Buffer* addend : addends)
-    if (addend) sum += A(addend->at(t * D + d));
+    if (addend) sum += A(addend->get(t * D + d));
   return double(sum);
 }
 
 Buffer chains(Plan& plan, const Buffer& rows, const Buffer* weights, std::int64_t D,
               std::initializer_list<const Buffer*> addends) {
-  Buffer y({plan.M, D}, rows.dtype());
+  Buffer y(rows->dtype, {plan.M, D});
   for (std::int64_t i = 0; i < plan.M * D; ++i)
-    y.set(i, rows.dtype() == DType::f64 ? chain<double>(plan, rows, weights, i / D, i % D, D, addends)
-                                        : chain<float>(plan, rows, weights, i / D, i % D, D, addends));
+    y.set(i, rows->dtype == DType::f64 ? chain<double>(plan, rows, weights, i / D, i % D, D, addends)
+                                       : chain<float>(plan, rows, weights, i / D, i % D, D, addends));
   return y;
 }
 
@@ -125,13 +125,13 @@ TEST(Permute, BackwardSumsInOrderThenAddends) {
   Plan plan = uneven_plan();
   for (std::int64_t D : {1, 16, 1100})
     for (DType dtype : floats) {
-      Buffer drows = Buffer::random({plan.M * plan.K, D}, dtype, 2), same = Buffer::random({plan.M, D}, dtype, 3);
-      Buffer wide = Buffer::random({plan.M, D}, accumulate_dtype(dtype), 4);
+      Buffer drows = test::noisy(dtype, {plan.M * plan.K, D}, 2), same = test::noisy(dtype, {plan.M, D}, 3);
+      Buffer wide = test::noisy(accumulate_dtype(dtype), {plan.M, D}, 4);
       const Buffer none = chains(plan, drows, nullptr, D, {}), one = chains(plan, drows, nullptr, D, {&same});
       const Buffer two = chains(plan, drows, nullptr, D, {&same, &wide}),
                    swapped = chains(plan, drows, nullptr, D, {&wide, &same});
       on_every_stream([&](const Stream& s) {
-        Buffer a({plan.M, D}, dtype), b = a, c = a, d = same, e = same;
+        Buffer a(dtype, {plan.M, D}), b = a, c = a, d = same, e = same;
         permute_backward(s, drows, plan.row_of, a);
         permute_backward(s, drows, plan.row_of, b, same);
         permute_backward(s, drows, plan.row_of, c, same, wide);
@@ -150,11 +150,11 @@ TEST(Combine, ForwardIsOneChainAndTheResidualLast) {
   Plan plan = uneven_plan();
   for (std::int64_t D : {1, 16, 1100})
     for (DType dtype : floats) {
-      Buffer rows = Buffer::random({plan.M * plan.K, D}, dtype, 2), residual = Buffer::random({plan.M, D}, dtype, 3);
-      Buffer weights = Buffer::random({plan.M, plan.K}, accumulate_dtype(dtype), 5);
+      Buffer rows = test::noisy(dtype, {plan.M * plan.K, D}, 2), residual = test::noisy(dtype, {plan.M, D}, 3);
+      Buffer weights = test::noisy(accumulate_dtype(dtype), {plan.M, plan.K}, 5);
       const Buffer plain = chains(plan, rows, &weights, D, {}), added = chains(plan, rows, &weights, D, {&residual});
       on_every_stream([&](const Stream& s) {
-        Buffer a({plan.M, D}, dtype), b = a, c = residual;
+        Buffer a(dtype, {plan.M, D}), b = a, c = residual;
         combine_forward(s, rows, weights, plan.row_of, a);
         combine_forward(s, rows, weights, plan.row_of, b, residual);
         combine_forward(s, rows, weights, plan.row_of, c, c);
@@ -168,26 +168,26 @@ TEST(Combine, ForwardIsOneChainAndTheResidualLast) {
 template <class A, class T>
 void expect_combine_backward(DType dtype, std::int64_t D) {
   Plan plan = uneven_plan();
-  Buffer dy = Buffer::random({plan.M, D}, dtype, 6), rows = Buffer::random({plan.M * plan.K, D}, dtype, 7);
-  Buffer weights = Buffer::random({plan.M, plan.K}, dtype_of<A>, 8);
-  Buffer drows({plan.M * plan.K, D}, dtype), dweights({plan.M, plan.K}, dtype_of<A>);
+  Buffer dy = test::noisy(dtype, {plan.M, D}, 6), rows = test::noisy(dtype, {plan.M * plan.K, D}, 7);
+  Buffer weights = test::noisy(dtype_of<A>, {plan.M, plan.K}, 8);
+  Buffer drows(dtype, {plan.M * plan.K, D}), dweights(dtype_of<A>, {plan.M, plan.K});
   for (std::int64_t i = 0; i < plan.M * plan.K; ++i) {
     const std::int64_t t = i / plan.K, r = plan.row_of.id(i);
     A lane[16] = {};
     for (std::int64_t d = 0; d < D; ++d) {
-      drows.set(r * D + d, double(A(weights.at(i)) * A(dy.at(t * D + d))));
-      lane[d % 16] = std::fma(A(dy.at(t * D + d)), A(rows.at(r * D + d)), lane[d % 16]);
+      drows.set(r * D + d, double(A(weights.get(i)) * A(dy.get(t * D + d))));
+      lane[d % 16] = std::fma(A(dy.get(t * D + d)), A(rows.get(r * D + d)), lane[d % 16]);
     }
     for (int half = 8; half > 0; half /= 2)
       for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
     dweights.set(i, double(lane[0]));
   }
   on_every_stream([&](const Stream& s) {
-    Buffer a({plan.M * plan.K, D}, dtype), b({plan.M, plan.K}, dtype_of<A>);
+    Buffer a(dtype, {plan.M * plan.K, D}), b(dtype_of<A>, {plan.M, plan.K});
     combine_backward(s, dy, rows, weights, plan.row_of, a, b);
     EXPECT_TRUE(a == drows);
     EXPECT_TRUE(b == dweights);
-    Buffer c = rows, d({plan.M, plan.K}, dtype_of<A>);
+    Buffer c = rows, d(dtype_of<A>, {plan.M, plan.K});
     combine_backward(s, dy, c, weights, plan.row_of, c, d);  // the gradient replaces the rows
     EXPECT_TRUE(c == drows);
     EXPECT_TRUE(d == dweights);
@@ -208,12 +208,12 @@ TEST(Combine, GradientsByFiniteDifferences) {
   const Stream stream(pool);
   constexpr std::int64_t D = 5;
   Plan plan = uneven_plan(6, 2, 4);
-  Buffer x = Buffer::random({6, D}, DType::f64, 1), g = Buffer::random({6, D}, DType::f64, 2);
-  Buffer weights = Buffer::random({6, 2}, DType::f64, 3), rows({12, D}, DType::f64), y({6, D}, DType::f64);
+  Buffer x = test::noisy(DType::f64, {6, D}, 1), g = test::noisy(DType::f64, {6, D}, 2);
+  Buffer weights = test::noisy(DType::f64, {6, 2}, 3), rows(DType::f64, {12, D}), y(DType::f64, {6, D});
   const auto combine_loss = [&] {
     combine_forward(stream, rows, weights, plan.row_of, y, x);
     double sum = 0;
-    for (std::int64_t i = 0; i < y.size(); ++i) sum += g.at(i) * y.at(i);
+    for (std::int64_t i = 0; i < y.size(); ++i) sum += g.get(i) * y.get(i);
     return sum;
   };
   const auto loss = [&] {
@@ -221,21 +221,21 @@ TEST(Combine, GradientsByFiniteDifferences) {
     return combine_loss();
   };
   loss();
-  Buffer drows({12, D}, DType::f64), dweights({6, 2}, DType::f64), dx({6, D}, DType::f64);
+  Buffer drows(DType::f64, {12, D}), dweights(DType::f64, {6, 2}), dx(DType::f64, {6, D});
   combine_backward(stream, g, rows, weights, plan.row_of, drows, dweights);
   permute_backward(stream, drows, plan.row_of, dx, g);  // g: through the residual
   for (std::int64_t i = 0; i < rows.size(); ++i)
-    EXPECT_NEAR(drows.at(i), testing::difference(rows, i, combine_loss), 1e-9);
+    EXPECT_NEAR(drows.get(i), test::difference(rows, i, combine_loss), 1e-9);
   for (std::int64_t i = 0; i < weights.size(); ++i)
-    EXPECT_NEAR(dweights.at(i), testing::difference(weights, i, loss), 1e-9);
-  for (std::int64_t i = 0; i < x.size(); ++i) EXPECT_NEAR(dx.at(i), testing::difference(x, i, loss), 1e-9);
+    EXPECT_NEAR(dweights.get(i), test::difference(weights, i, loss), 1e-9);
+  for (std::int64_t i = 0; i < x.size(); ++i) EXPECT_NEAR(dx.get(i), test::difference(x, i, loss), 1e-9);
 }
 
 TEST(Permute, NoTokens) {
   Plan plan(0, 2, 3, {});
   ThreadPool pool(1);
   const Stream s(pool);
-  Buffer x({0, 4}, DType::f32), rows({0, 4}, DType::f32), weights({0, 2}, DType::f32), dweights({0, 2}, DType::f32);
+  Buffer x(DType::f32, {0, 4}), rows(DType::f32, {0, 4}), weights(DType::f32, {0, 2}), dweights(DType::f32, {0, 2});
   permute_forward(s, x, plan.row_token, rows);
   permute_backward(s, rows, plan.row_of, x);
   combine_forward(s, rows, weights, plan.row_of, x);

@@ -4,13 +4,13 @@
 #include <cmath>
 #include <limits>
 
-#include "tests/kernels/buffer.h"
+#include "tests/kernels/buffers.h"
 
 namespace fourmi {
 namespace {
 
-using testing::Buffer;
-using testing::on_every_stream;
+using test::Buffer;
+using test::on_every_stream;
 
 constexpr double infinity = std::numeric_limits<double>::infinity(), nan = std::numeric_limits<double>::quiet_NaN();
 constexpr std::int64_t large = 200001;  // several ranges of work, odd
@@ -20,18 +20,18 @@ const Stream stream(one_thread);
 
 TEST(MaxAbs, IsTheLargestMagnitude) {
   for (DType dtype : {DType::f32, DType::f64}) {
-    EXPECT_EQ(max_abs(stream, Buffer({4}, dtype, {1, -3, 2, 0.5})), 3.0);
-    EXPECT_EQ(max_abs(stream, Buffer({2}, dtype, {-0.0, 0.0})), 0.0);
-    EXPECT_FALSE(std::signbit(max_abs(stream, Buffer({1}, dtype, {-0.0}))));
-    EXPECT_EQ(max_abs(stream, Buffer({0}, dtype)), 0.0);
-    EXPECT_EQ(max_abs(stream, Buffer({3}, dtype, {1, -infinity, 2})), infinity);
-    EXPECT_TRUE(std::isnan(max_abs(stream, Buffer({3}, dtype, {infinity, nan, 2}))));
-    EXPECT_TRUE(std::isnan(max_abs(stream, Buffer({3}, dtype, {infinity, -nan, 2}))));
+    EXPECT_EQ(max_abs(stream, Buffer(dtype, {4}, {1, -3, 2, 0.5})), 3.0);
+    EXPECT_EQ(max_abs(stream, Buffer(dtype, {2}, {-0.0, 0.0})), 0.0);
+    EXPECT_FALSE(std::signbit(max_abs(stream, Buffer(dtype, {1}, {-0.0}))));
+    EXPECT_EQ(max_abs(stream, Buffer(dtype, {0})), 0.0);
+    EXPECT_EQ(max_abs(stream, Buffer(dtype, {3}, {1, -infinity, 2})), infinity);
+    EXPECT_TRUE(std::isnan(max_abs(stream, Buffer(dtype, {3}, {infinity, nan, 2}))));
+    EXPECT_TRUE(std::isnan(max_abs(stream, Buffer(dtype, {3}, {infinity, -nan, 2}))));
   }
-  EXPECT_EQ(max_abs(stream, Buffer({1}, DType::f32, {1e-44})), static_cast<double>(1e-44f));
-  Buffer x = Buffer::random({large}, DType::f32, 1);
+  EXPECT_EQ(max_abs(stream, Buffer(DType::f32, {1}, {1e-44})), static_cast<double>(1e-44f));
+  Buffer x = test::noisy(DType::f32, {large}, 1);
   for (std::int64_t place : {std::int64_t{0}, large / 2, large - 1}) {
-    const double before = x.at(place);
+    const double before = x.get(place);
     x.set(place, -1000);
     on_every_stream([&](const Stream& s) { EXPECT_EQ(max_abs(s, x), 1000.0); });
     x.set(place, nan);
@@ -43,20 +43,20 @@ TEST(MaxAbs, IsTheLargestMagnitude) {
 TEST(SumSquares, HandWorked) {
   // 3 and 4 below 2^3: (3/8)^2 + (4/8)^2 = 25/64 in units of 2^-60.
   for (DType dtype : {DType::f32, DType::f64}) {
-    const int128 total = sum_squares(stream, Buffer({3}, dtype, {3, -4, 0}), 3);
+    const int128 total = sum_squares(stream, Buffer(dtype, {3}, {3, -4, 0}), 3);
     EXPECT_TRUE(total == int128{25} << 54);
     EXPECT_EQ(norm_from(total, 3), 5.0);
   }
-  EXPECT_TRUE(sum_squares(stream, Buffer({0}, DType::f32), 0) == 0);
+  EXPECT_TRUE(sum_squares(stream, Buffer(DType::f32, {0}), 0) == 0);
   EXPECT_EQ(norm_from(0, 5), 0.0);
   // 2^-30 of the bound is the last that counts; below it terms are cut off, never rounded up.
-  EXPECT_TRUE(sum_squares(stream, Buffer({1}, DType::f64, {0x1p-30}), 0) == 1);
-  EXPECT_TRUE(sum_squares(stream, Buffer({1}, DType::f64, {0x1.fffp-31}), 0) == 0);
+  EXPECT_TRUE(sum_squares(stream, Buffer(DType::f64, {1}, {0x1p-30}), 0) == 1);
+  EXPECT_TRUE(sum_squares(stream, Buffer(DType::f64, {1}, {0x1.fffp-31}), 0) == 0);
 }
 
 TEST(SumSquares, FullRangeOfDoubles) {
   for (double scale : {1e300, 0x1p1023, 1e-300, 0x1p-1040, 1.0}) {
-    Buffer x({2}, DType::f64, {scale, -scale / 2});
+    Buffer x(DType::f64, {2}, {scale, -scale / 2});
     int exponent = 0;
     std::frexp(max_abs(stream, x), &exponent);
     const double norm = norm_from(sum_squares(stream, x, exponent), exponent);
@@ -66,12 +66,12 @@ TEST(SumSquares, FullRangeOfDoubles) {
 
 template <class T>
 void expect_exact_norm(DType dtype) {
-  Buffer x = Buffer::random({large}, dtype, 2, 0.01);
+  Buffer x = test::noisy(dtype, {large}, 2, 0.01);
   int exponent = 0;
   std::frexp(max_abs(stream, x), &exponent);
   const int128 total = sum_squares(stream, x, exponent);
   long double expected = 0;
-  for (std::int64_t i = 0; i < large; ++i) expected += static_cast<long double>(x.at(i)) * x.at(i);
+  for (std::int64_t i = 0; i < large; ++i) expected += static_cast<long double>(x.get(i)) * x.get(i);
   EXPECT_NEAR(norm_from(total, exponent) / static_cast<double>(std::sqrt(expected)), 1.0, 1e-12);
   on_every_stream([&](const Stream& s) { EXPECT_TRUE(sum_squares(s, x, exponent) == total); });
 
@@ -92,15 +92,15 @@ TEST(SumSquares, SameTotalForEveryOrderAndCut) {
 
 TEST(SumSquares, RefusesWhatDoesNotFit) {
   for (double bad : {nan, infinity, -infinity, 1.0, -2.5})
-    EXPECT_THROW(sum_squares(stream, Buffer({3}, DType::f32, {0.5, bad, 0.25}), 0), Error) << bad;
+    EXPECT_THROW(sum_squares(stream, Buffer(DType::f32, {3}, {0.5, bad, 0.25}), 0), Error) << bad;
 }
 
 TEST(SumFixed, SameTotalForEveryOrderAndCut) {
   for (DType dtype : {DType::f32, DType::f64}) {
-    Buffer x = Buffer::random({large}, dtype, 3, 5.0);
+    Buffer x = test::noisy(dtype, {large}, 3, 5.0);
     const int128 total = sum_fixed(stream, x);
     __float128 expected = 0;
-    for (std::int64_t i = 0; i < large; ++i) expected += x.at(i);
+    for (std::int64_t i = 0; i < large; ++i) expected += x.get(i);
     EXPECT_NEAR(from_fixed(total), static_cast<double>(expected), 1e-12);
     on_every_stream([&](const Stream& s) { EXPECT_TRUE(sum_fixed(s, x) == total); });
     int128 parts = 0;
@@ -109,42 +109,42 @@ TEST(SumFixed, SameTotalForEveryOrderAndCut) {
     EXPECT_TRUE(parts == total);
   }
   // What floats lose and integers keep.
-  EXPECT_EQ(from_fixed(sum_fixed(stream, Buffer({3}, DType::f32, {0x1p39, 0x1p-40, -0x1p39}))), 0x1p-40);
-  EXPECT_TRUE(sum_fixed(stream, Buffer({0}, DType::f32)) == 0);
+  EXPECT_EQ(from_fixed(sum_fixed(stream, Buffer(DType::f32, {3}, {0x1p39, 0x1p-40, -0x1p39}))), 0x1p-40);
+  EXPECT_TRUE(sum_fixed(stream, Buffer(DType::f32, {0})) == 0);
 }
 
 TEST(SumFixed, RefusesWhatHasNoExactSum) {
   for (double bad : {nan, infinity, -infinity, 0x1p40, -0x1p41}) {
     try {
-      sum_fixed(stream, Buffer({3}, DType::f32, {1, bad, 2}));
+      sum_fixed(stream, Buffer(DType::f32, {3}, {1, bad, 2}));
       FAIL() << bad;
     } catch (const Error& e) {
       EXPECT_EQ(e.status(), ExitStatus::guard);
       EXPECT_NE(std::string(e.what()).find("element 1"), std::string::npos) << e.what();
     }
   }
-  EXPECT_EQ(from_fixed(sum_fixed(stream, Buffer({1}, DType::f64, {-0x1.fffp39}))), -0x1.fffp39);
+  EXPECT_EQ(from_fixed(sum_fixed(stream, Buffer(DType::f64, {1}, {-0x1.fffp39}))), -0x1.fffp39);
 }
 
 TEST(Convert, RoundsOnceBetweenAllFloats) {
   for (DType from : {DType::f64, DType::f32, DType::bf16})
     for (DType to : {DType::f64, DType::f32, DType::bf16}) {
-      Buffer x = Buffer::random({large}, from, 4), first({large}, to);
+      Buffer x = test::noisy(from, {large}, 4), first(to, {large});
       x.set(0, infinity);
       x.set(1, -infinity);
       x.set(2, -0.0);
       convert(stream, x, first);
       for (std::int64_t i = 0; i < large; ++i) {
-        Buffer one({1}, to);
-        one.set(0, x.at(i));
+        Buffer one(to, {1});
+        one.set(0, x.get(i));
         ASSERT_EQ(std::memcmp(one.tensor().data, first.tensor().rows(i, i + 1).data, one.tensor().bytes()), 0)
-            << name_of(from) << " to " << name_of(to) << " " << x.at(i);
+            << name_of(from) << " to " << name_of(to) << " " << x.get(i);
       }
       x.set(3, nan);
       convert(stream, x, first);
-      EXPECT_TRUE(std::isnan(first.at(3)));
+      EXPECT_TRUE(std::isnan(first.get(3)));
       on_every_stream([&](const Stream& s) {
-        Buffer y({large}, to);
+        Buffer y(to, {large});
         convert(s, x, y);
         EXPECT_TRUE(y == first);
       });
@@ -163,43 +163,43 @@ TEST(Convert, FixedPointRoundsOnce) {
                                       (int128{1} << 120) - 1,
                                       -(int128{1} << 123) - 12345};
   const auto n = static_cast<std::int64_t>(totals.size());
-  Buffer x({n}, DType::fx128), f({n}, DType::f32), d({n}, DType::f64);
-  for (std::int64_t i = 0; i < n; ++i) x.put(i, totals[static_cast<std::size_t>(i)]);
+  Buffer x(DType::fx128, {n}), f(DType::f32, {n}), d(DType::f64, {n});
+  for (std::int64_t i = 0; i < n; ++i) x.at<int128>(i) = totals[static_cast<std::size_t>(i)];
   convert(stream, x, f);
   convert(stream, x, d);
   for (std::int64_t i = 0; i < n; ++i) {  // the compiler's own conversion of integers rounds once, too
-    EXPECT_EQ(f.get<float>(i), static_cast<float>(totals[static_cast<std::size_t>(i)]) * 0x1p-64f);
-    EXPECT_EQ(d.get<double>(i), static_cast<double>(totals[static_cast<std::size_t>(i)]) * 0x1p-64);
+    EXPECT_EQ(f.at<float>(i), static_cast<float>(totals[static_cast<std::size_t>(i)]) * 0x1p-64f);
+    EXPECT_EQ(d.at<double>(i), static_cast<double>(totals[static_cast<std::size_t>(i)]) * 0x1p-64);
   }
-  Buffer b({n}, DType::bf16), shorter({n - 1}, DType::f32);
+  Buffer b(DType::bf16, {n}), shorter(DType::f32, {n - 1});
   EXPECT_THROW(convert(stream, x, b), Error);
   EXPECT_THROW(convert(stream, x, shorter), Error);
 }
 
 TEST(AddInPlace, AddsElementWise) {
   for (DType dtype : {DType::f64, DType::f32}) {
-    Buffer a = Buffer::random({large}, dtype, 5), b = Buffer::random({large}, dtype, 6), first = b;
+    Buffer a = test::noisy(dtype, {large}, 5), b = test::noisy(dtype, {large}, 6), first = b;
     add_in_place(stream, a, first);
     for (std::int64_t i = 0; i < large; ++i)
-      ASSERT_EQ(first.at(i), dtype == DType::f64 ? a.at(i) + b.at(i) : double(float(a.at(i)) + float(b.at(i))));
+      ASSERT_EQ(first.get(i), dtype == DType::f64 ? a.get(i) + b.get(i) : double(float(a.get(i)) + float(b.get(i))));
     on_every_stream([&](const Stream& s) {
       Buffer y = b;
       add_in_place(s, a, y);
       EXPECT_TRUE(y == first);
     });
   }
-  Buffer a({2}, DType::fx128, {0x1p39, -1.5}), b({2}, DType::fx128, {0x1p-64, 0.25});
+  Buffer a(DType::fx128, {2}, {0x1p39, -1.5}), b(DType::fx128, {2}, {0x1p-64, 0.25});
   add_in_place(stream, a, b);
-  EXPECT_TRUE(b.get<int128>(0) == (int128{1} << 103) + 1);
-  EXPECT_EQ(b.at(1), -1.25);
-  EXPECT_THROW(add_in_place(stream, a, Buffer({2}, DType::f32)), Error);
-  EXPECT_THROW(add_in_place(stream, Buffer({2}, DType::bf16), Buffer({2}, DType::bf16)), Error);
+  EXPECT_TRUE(b.at<int128>(0) == (int128{1} << 103) + 1);
+  EXPECT_EQ(b.get(1), -1.25);
+  EXPECT_THROW(add_in_place(stream, a, Buffer(DType::f32, {2})), Error);
+  EXPECT_THROW(add_in_place(stream, Buffer(DType::bf16, {2}), Buffer(DType::bf16, {2})), Error);
 }
 
 TEST(FillZero, ClearsEveryByte) {
   for (DType dtype : {DType::f64, DType::f32, DType::bf16, DType::fx128, DType::i32, DType::u8})
     on_every_stream([&](const Stream& s) {
-      Buffer x({large}, dtype);
+      Buffer x(dtype, {large});
       fill_zero(s, x);
       const auto* bytes = static_cast<const std::byte*>(x.tensor().data);
       EXPECT_TRUE(std::all_of(bytes, bytes + x.tensor().bytes(), [](std::byte b) { return b == std::byte{0}; }));

@@ -6,21 +6,21 @@
 #include <numeric>
 #include <set>
 
-#include "tests/kernels/buffer.h"
+#include "tests/kernels/buffers.h"
 
 namespace fourmi {
 namespace {
 
-using testing::Buffer;
-using testing::on_every_stream;
+using test::Buffer;
+using test::on_every_stream;
 
 struct Routed {
   Buffer scores, experts, weights;
 };
 
 Routed route(const Stream& s, const Routing& r, Buffer logits, Buffer* bias, std::int64_t K) {
-  const std::int64_t M = logits.tensor().dim(0), E = logits.tensor().dim(1);
-  Routed out{Buffer({M, E}, logits.dtype()), Buffer({M, K}, DType::i32), Buffer({M, K}, logits.dtype())};
+  const std::int64_t M = logits->dim(0), E = logits->dim(1);
+  Routed out{Buffer(logits->dtype, {M, E}), Buffer(DType::i32, {M, K}), Buffer(logits->dtype, {M, K})};
   routing_forward(s, r, logits, bias ? bias->tensor() : Tensor{}, out.scores, out.experts, out.weights);
   return out;
 }
@@ -54,8 +54,8 @@ void expect_choice(const Routing& r, const Routed& got, const Buffer* bias, std:
   const std::int64_t E = got.scores.size() / (got.experts.size() / K), size = E / r.num_groups;
   std::vector<double> biased;
   for (std::int64_t e = 0; e < E; ++e) {
-    const double s = got.scores.at(token * E + e), b = bias ? bias->at(e) : 0.0;
-    biased.push_back(got.scores.dtype() == DType::f32 ? double(float(s) + float(b)) : s + b);
+    const double s = got.scores.get(token * E + e), b = bias ? bias->get(e) : 0.0;
+    biased.push_back(got.scores->dtype == DType::f32 ? double(float(s) + float(b)) : s + b);
   }
   if (r.num_groups > 1) {
     std::vector<double> rank;
@@ -64,7 +64,7 @@ void expect_choice(const Routing& r, const Routed& got, const Buffer* bias, std:
       std::sort(group.rbegin(), group.rend());
       double value = group[0];
       if (r.group_score == GroupScore::top2_sum) value += group[1];
-      rank.push_back(got.scores.dtype() == DType::f32 ? double(float(value)) : value);
+      rank.push_back(got.scores->dtype == DType::f32 ? double(float(value)) : value);
     }
     const auto kept = largest(rank, r.topk_group);
     for (std::int64_t e = 0; e < E; ++e)
@@ -73,12 +73,12 @@ void expect_choice(const Routing& r, const Routed& got, const Buffer* bias, std:
   }
   const auto expected = largest(biased, K);
   double sum = 0;
-  for (auto e : expected) sum += got.scores.at(token * E + e);
+  for (auto e : expected) sum += got.scores.get(token * E + e);
   for (std::int64_t k = 0; k < K; ++k) {
     const std::int64_t e = expected[static_cast<std::size_t>(k)];
     ASSERT_EQ(got.experts.id(token * K + k), e) << "token " << token;
-    const double weight = got.scores.at(token * E + e) / (r.normalise ? sum + 1e-20 : 1.0) * r.scaling_factor;
-    ASSERT_NEAR(got.weights.at(token * K + k), weight, 12 * testing::unit_of(got.scores.dtype()) * weight);
+    const double weight = got.scores.get(token * E + e) / (r.normalise ? sum + 1e-20 : 1.0) * r.scaling_factor;
+    ASSERT_NEAR(got.weights.get(token * K + k), weight, 12 * test::unit_of(got.scores->dtype) * weight);
   }
 }
 
@@ -108,15 +108,15 @@ TEST_P(RoutingKinds, FollowsTheReference) {
                                             Size{12, 6, 3, 2}, Size{5, 5, 1, 1}}) {
       constexpr std::int64_t M = 301;
       const Routing r = routing(groups, kept);
-      Buffer logits = Buffer::random({M, E}, dtype, 1, 2.0), bias = Buffer::random({E}, dtype, 2, 0.3);
+      Buffer logits = test::noisy(dtype, {M, E}, 1, 2.0), bias = test::noisy(dtype, {E}, 2, 0.3);
       const Routed first = route(r, logits, biased() ? &bias : nullptr, K);
       for (std::int64_t t = 0; t < M; ++t) {
         double sum = 0;
-        for (std::int64_t e = 0; e < E; ++e) sum += std::exp(logits.at(t * E + e));
+        for (std::int64_t e = 0; e < E; ++e) sum += std::exp(logits.get(t * E + e));
         for (std::int64_t e = 0; e < E; ++e) {
-          const double x = logits.at(t * E + e),
+          const double x = logits.get(t * E + e),
                        s = r.scoring == Scoring::sigmoid ? 1 / (1 + std::exp(-x)) : std::exp(x) / sum;
-          ASSERT_NEAR(first.scores.at(t * E + e), s, 20 * testing::unit_of(dtype) * s);
+          ASSERT_NEAR(first.scores.get(t * E + e), s, 20 * test::unit_of(dtype) * s);
         }
         expect_choice(r, first, biased() ? &bias : nullptr, t, K);
       }
@@ -134,28 +134,26 @@ TEST_P(RoutingKinds, GradientsByFiniteDifferences) {
   ThreadPool pool(1);
   const Stream s(pool);
   for (bool dense : {false, true}) {
-    Buffer logits = Buffer::random({M, E}, DType::f64, 3), bias = Buffer::random({E}, DType::f64, 4, 0.2);
-    Buffer g = Buffer::random({M, K}, DType::f64, 5), h = Buffer::random({M, E}, DType::f64, 6),
-           dlogits({M, E}, DType::f64);
+    Buffer logits = test::noisy(DType::f64, {M, E}, 3), bias = test::noisy(DType::f64, {E}, 4, 0.2);
+    Buffer g = test::noisy(DType::f64, {M, K}, 5), h = test::noisy(DType::f64, {M, E}, 6), dlogits(DType::f64, {M, E});
     Buffer* b = biased() ? &bias : nullptr;
     Routed now = route(r, logits, b, K);
     routing_backward(s, r, g, now.scores, now.experts, dense ? h.tensor() : Tensor{}, dlogits);
     const auto loss = [&] {
       const Routed x = route(r, logits, b, K);
       double sum = 0;
-      for (std::int64_t i = 0; i < M * K; ++i) sum += g.at(i) * x.weights.at(i);
-      for (std::int64_t i = 0; i < M * E && dense; ++i) sum += h.at(i) * x.scores.at(i);
+      for (std::int64_t i = 0; i < M * K; ++i) sum += g.get(i) * x.weights.get(i);
+      for (std::int64_t i = 0; i < M * E && dense; ++i) sum += h.get(i) * x.scores.get(i);
       return sum;
     };
-    for (std::int64_t i = 0; i < M * E; ++i)
-      ASSERT_NEAR(dlogits.at(i), testing::difference(logits, i, loss), 1e-8) << i;
+    for (std::int64_t i = 0; i < M * E; ++i) ASSERT_NEAR(dlogits.get(i), test::difference(logits, i, loss), 1e-8) << i;
     if (dense) {  // the dense gradient's memory may be the result's
       Buffer in_place = h;
       routing_backward(s, r, g, now.scores, now.experts, in_place, in_place);
       EXPECT_TRUE(in_place == dlogits);
     }
     on_every_stream([&](const Stream& other) {
-      Buffer again({M, E}, DType::f64);
+      Buffer again(DType::f64, {M, E});
       routing_backward(other, r, g, now.scores, now.experts, dense ? h.tensor() : Tensor{}, again);
       EXPECT_TRUE(again == dlogits);
     });
@@ -167,36 +165,36 @@ TEST(Routing, BackwardInFloatIsCloseToDouble) {
   ThreadPool pool(1);
   for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax}) {
     const Routing r{.scoring = scoring, .scaling_factor = 2.5};
-    Buffer logits = Buffer::random({M, E}, DType::f32, 1), logits64({M, E}, DType::f64),
-           dw = Buffer::random({M, K}, DType::f32, 2), dw64({M, K}, DType::f64);
-    for (std::int64_t i = 0; i < M * E; ++i) logits64.set(i, logits.at(i));
-    for (std::int64_t i = 0; i < M * K; ++i) dw64.set(i, dw.at(i));
+    Buffer logits = test::noisy(DType::f32, {M, E}, 1), logits64(DType::f64, {M, E}),
+           dw = test::noisy(DType::f32, {M, K}, 2), dw64(DType::f64, {M, K});
+    for (std::int64_t i = 0; i < M * E; ++i) logits64.set(i, logits.get(i));
+    for (std::int64_t i = 0; i < M * K; ++i) dw64.set(i, dw.get(i));
     Routed a = route(r, logits, nullptr, K), b = route(r, logits64, nullptr, K);
     ASSERT_TRUE(a.experts == b.experts);
-    Buffer d({M, E}, DType::f32), d64({M, E}, DType::f64);
+    Buffer d(DType::f32, {M, E}), d64(DType::f64, {M, E});
     routing_backward(Stream(pool), r, dw, a.scores, a.experts, {}, d);
     routing_backward(Stream(pool), r, dw64, b.scores, b.experts, {}, d64);
-    EXPECT_LE(testing::worst_error(d, [&](std::int64_t i) { return d64.at(i); }), 5e-6);
+    EXPECT_LE(test::worst_error(d, [&](std::int64_t i) { return d64.get(i); }), 5e-6);
   }
 }
 
 TEST(Routing, TiesGoToTheLowerId) {
-  Buffer equal({1, 6}, DType::f32, {1, 1, 1, 1, 1, 1}), two({1, 6}, DType::f32, {0, 3, 1, 3, 1, 3});
+  Buffer equal(DType::f32, {1, 6}, {1, 1, 1, 1, 1, 1}), two(DType::f32, {1, 6}, {0, 3, 1, 3, 1, 3});
   EXPECT_EQ(ids(route({}, equal, nullptr, 2), 0, 2), (Ids{0, 1}));
   EXPECT_EQ(ids(route({}, two, nullptr, 2), 0, 2), (Ids{1, 3}));
   EXPECT_EQ(ids(route({}, two, nullptr, 4), 0, 4), (Ids{1, 2, 3, 5}));
   // Equal groups, too: of three equal groups the first two are kept.
   EXPECT_EQ(ids(route({.num_groups = 3, .topk_group = 2}, equal, nullptr, 3), 0, 3), (Ids{0, 1, 2}));
   // Biased scores of -0 and +0 are equal: 0.5 - 0.5 and 0.5 - 0.5 from either side.
-  Buffer zeros({1, 2}, DType::f32, {0, 0}), bias({2}, DType::f32, {-0.5, -0.5});
+  Buffer zeros(DType::f32, {1, 2}, {0, 0}), bias(DType::f32, {2}, {-0.5, -0.5});
   EXPECT_EQ(ids(route({}, zeros, &bias, 1), 0, 1), (Ids{0}));
 }
 
 // Scores of sigmoid(0) = 0.5 and a bias that makes all biased scores of the kept groups negative: with a mask of 0.0
 // (as in Hugging Face's code) experts of a group that was not kept would win.
 TEST(Routing, GroupMaskIsMinusInfinity) {
-  Buffer logits({1, 6}, DType::f32, {0, 0, 0, 0, 0, 0});
-  Buffer bias({6}, DType::f32, {-0.6, -0.7, -0.8, -0.9, -0.55, -3.0});
+  Buffer logits(DType::f32, {1, 6}, {0, 0, 0, 0, 0, 0});
+  Buffer bias(DType::f32, {6}, {-0.6, -0.7, -0.8, -0.9, -0.55, -3.0});
   const Routing r{.num_groups = 3, .topk_group = 1};
   // Sums of the two best: -0.3, -0.7, -2.55: group 0.
   EXPECT_EQ(ids(route(r, logits, &bias, 2), 0, 2), (Ids{0, 1}));
@@ -204,25 +202,25 @@ TEST(Routing, GroupMaskIsMinusInfinity) {
   const Routing by_best{.group_score = GroupScore::max, .num_groups = 3, .topk_group = 1};
   EXPECT_EQ(ids(route(by_best, logits, &bias, 2), 0, 2), (Ids{4, 5}));
   // A kept biased score of exactly 0 against masked experts of lower ids.
-  Buffer half({6}, DType::f32, {-1, -1, -0.5, 0.5, -1, -1});
+  Buffer half(DType::f32, {6}, {-1, -1, -0.5, 0.5, -1, -1});
   EXPECT_EQ(ids(route(r, logits, &half, 2), 0, 2), (Ids{2, 3}));
 }
 
 // Positive biased scores: the group with the best single expert loses to the one with the best pair.
 TEST(Routing, GroupsByTheSumOfTheTwoBest) {
-  Buffer logits({1, 8}, DType::f64, {0, 0, 0, 0, 0, 0, 0, 0});
-  Buffer bias({8}, DType::f64, {0.9, 0.0, 0.5, 0.5, 0.45, 0.55, 0.1, 0.1});
+  Buffer logits(DType::f64, {1, 8}, {0, 0, 0, 0, 0, 0, 0, 0});
+  Buffer bias(DType::f64, {8}, {0.9, 0.0, 0.5, 0.5, 0.45, 0.55, 0.1, 0.1});
   const Routing one{.num_groups = 4, .topk_group = 1}, two{.num_groups = 4, .topk_group = 2};
   EXPECT_EQ(ids(route(one, logits, &bias, 2), 0, 2), (Ids{2, 3}));  // sums 1.9 2.0 2.0 1.2: a tie, lower group
   EXPECT_EQ(ids(route(two, logits, &bias, 2), 0, 2), (Ids{2, 5}));  // 0.55, then 0.5 with the lower id
   const Routed r = route(two, logits, &bias, 3);
   EXPECT_EQ(ids(r, 0, 3), (Ids{2, 3, 5}));
-  for (std::int64_t k = 0; k < 3; ++k) EXPECT_NEAR(r.weights.at(k), 1.0 / 3, 1e-15);  // from the unbiased scores
+  for (std::int64_t k = 0; k < 3; ++k) EXPECT_NEAR(r.weights.get(k), 1.0 / 3, 1e-15);  // from the unbiased scores
 }
 
 TEST(Routing, NotANumberNeverMakesAnInvalidExpert) {
   const double nan = std::nan("");
-  Buffer logits({3, 4}, DType::f32, {nan, nan, nan, nan, 1, nan, 2, nan, nan, 1, nan, 3});
+  Buffer logits(DType::f32, {3, 4}, {nan, nan, nan, nan, 1, nan, 2, nan, nan, 1, nan, 3});
   for (Scoring scoring : {Scoring::sigmoid, Scoring::softmax})
     for (std::int64_t groups : {1, 2}) {
       const Routed r = route({.scoring = scoring, .num_groups = groups, .topk_group = groups}, logits, nullptr, 2);
@@ -234,31 +232,31 @@ TEST(Routing, NotANumberNeverMakesAnInvalidExpert) {
         EXPECT_EQ(ids(r, 2, 2), (Ids{1, 3}));
       }
     }
-  EXPECT_TRUE(std::isnan(route({}, logits, nullptr, 2).weights.at(0)));
+  EXPECT_TRUE(std::isnan(route({}, logits, nullptr, 2).weights.get(0)));
 }
 
 TEST(Routing, VanishedScoresStayFinite) {
-  Buffer logits({1, 4}, DType::f32, {-200, -200, -200, -200});
+  Buffer logits(DType::f32, {1, 4}, {-200, -200, -200, -200});
   Routed r = route({}, logits, nullptr, 2);
-  Buffer dw({1, 2}, DType::f32, {1, -1}), d({1, 4}, DType::f32);
+  Buffer dw(DType::f32, {1, 2}, {1, -1}), d(DType::f32, {1, 4});
   ThreadPool pool(1);
   routing_backward(Stream(pool), {}, dw, r.scores, r.experts, {}, d);
-  for (std::int64_t k = 0; k < 2; ++k) EXPECT_EQ(r.weights.at(k), 0.0);
-  for (std::int64_t e = 0; e < 4; ++e) EXPECT_EQ(d.at(e), 0.0);
+  for (std::int64_t k = 0; k < 2; ++k) EXPECT_EQ(r.weights.get(k), 0.0);
+  for (std::int64_t e = 0; e < 4; ++e) EXPECT_EQ(d.get(e), 0.0);
 }
 
 TEST(Routing, CountsAndChecks) {
   ThreadPool pool(1);
   const Stream s(pool);
-  Buffer counts({4}, DType::i64, {10, 0, 0, 0});
-  count_choices(s, Buffer({3, 2}, DType::i32, {0, 1, 1, 3, 1, 3}), counts);
-  EXPECT_TRUE(counts == Buffer({4}, DType::i64, {11, 3, 0, 2}));
-  EXPECT_THROW(count_choices(s, Buffer({1, 1}, DType::i32, {4}), counts), Error);
-  Buffer logits = Buffer::random({2, 6}, DType::f32, 1);
+  Buffer counts(DType::i64, {4}, {10, 0, 0, 0});
+  count_choices(s, Buffer(DType::i32, {3, 2}, {0, 1, 1, 3, 1, 3}), counts);
+  EXPECT_TRUE(counts == Buffer(DType::i64, {4}, {11, 3, 0, 2}));
+  EXPECT_THROW(count_choices(s, Buffer(DType::i32, {1, 1}, {4}), counts), Error);
+  Buffer logits = test::noisy(DType::f32, {2, 6}, 1);
   EXPECT_THROW(route({.num_groups = 4, .topk_group = 1}, logits, nullptr, 1), Error);  // 4 does not divide 6
   EXPECT_THROW(route({.num_groups = 3, .topk_group = 1}, logits, nullptr, 3), Error);  // 3 of 2 experts
   EXPECT_THROW(route({}, logits, nullptr, 7), Error);
-  route({}, Buffer({0, 6}, DType::f32), nullptr, 2);
+  route({}, Buffer(DType::f32, {0, 6}), nullptr, 2);
 }
 
 }  // namespace
