@@ -6,7 +6,7 @@
 
 namespace fourmi {
 
-ByteSource::ByteSource(std::shared_ptr<const Text> text, std::vector<Piece> documents, std::int32_t end_of_document,
+ByteSource::ByteSource(std::shared_ptr<const Text> text, std::vector<TextPiece> documents, std::int32_t end_of_document,
                        bool closed)
     : text_(std::move(text)),
       documents_(std::move(documents)),
@@ -15,7 +15,7 @@ ByteSource::ByteSource(std::shared_ptr<const Text> text, std::vector<Piece> docu
       closed_(closed) {
   FOURMI_CHECK(!documents_.empty(), "a source without documents");
   first_token_.reserve(documents_.size());
-  for (const Piece& piece : documents_) {
+  for (const TextPiece& piece : documents_) {
     first_token_.push_back(num_tokens_);
     num_tokens_ += 1 + piece.end - piece.begin;
   }

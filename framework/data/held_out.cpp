@@ -11,7 +11,7 @@ namespace fourmi {
 namespace {
 
 /// [begin, end) cut at file ends.
-void add_cut(const Text& text, std::int64_t begin, std::int64_t end, std::vector<Piece>& pieces) {
+void add_cut(const Text& text, std::int64_t begin, std::int64_t end, std::vector<TextPiece>& pieces) {
   for (auto cut = std::upper_bound(text.file_ends.begin(), text.file_ends.end(), begin);
        begin < end && cut != text.file_ends.end(); ++cut) {
     const std::int64_t stop = std::min(end, *cut);
@@ -52,7 +52,7 @@ Split split_text(const Text& text, double share, const std::string& place) {
 
 std::string held_out_bytes(const Text& text, double share, const std::string& place) {
   std::string bytes;
-  for (const Piece& piece : split_text(text, share, place).held_out)
+  for (const TextPiece& piece : split_text(text, share, place).held_out)
     bytes.append(text.bytes, static_cast<std::size_t>(piece.begin), static_cast<std::size_t>(piece.end - piece.begin));
   return bytes;
 }

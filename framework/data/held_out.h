@@ -16,14 +16,14 @@ namespace fourmi {
 constexpr std::int64_t held_out_block = 64 * 1024;  ///< bytes
 
 /// Bytes [begin, end) of a text, never empty.
-struct Piece {
+struct TextPiece {
   std::int64_t begin = 0, end = 0;
-  bool operator==(const Piece&) const = default;
+  bool operator==(const TextPiece&) const = default;
 };
 
 struct Split {
-  std::vector<Piece> train;     ///< documents, ascending
-  std::vector<Piece> held_out;  ///< blocks, ascending; a block is cut at file ends too
+  std::vector<TextPiece> train;     ///< documents, ascending
+  std::vector<TextPiece> held_out;  ///< blocks, ascending; a block is cut at file ends too
 };
 
 /// share 0: nothing is held out. Throws Error(input) at `place` if a share is asked for and the text is too small to

@@ -34,7 +34,7 @@ class ByteSource final : public TokenSource {
   /// At least one piece. With `closed`, the token after the last document is end-of-document (training); without, the
   /// last byte of the last piece is the last target (held-out blocks, where nothing but the text's own bytes is
   /// counted).
-  ByteSource(std::shared_ptr<const Text> text, std::vector<Piece> documents, std::int32_t end_of_document, bool closed);
+  ByteSource(std::shared_ptr<const Text> text, std::vector<TextPiece> documents, std::int32_t end_of_document, bool closed);
   std::int64_t num_tokens() const override { return num_tokens_; }
   void read(std::int64_t first, std::span<std::int32_t> out) const override;
   std::int64_t num_openings(std::int64_t first, std::int64_t end) const override;
@@ -43,7 +43,7 @@ class ByteSource final : public TokenSource {
 
  private:
   std::shared_ptr<const Text> text_;
-  std::vector<Piece> documents_;
+  std::vector<TextPiece> documents_;
   std::vector<std::int64_t> first_token_;  ///< of each document: where its opening end-of-document token stands
   std::int64_t num_tokens_ = 0;
   std::int32_t end_of_document_;

@@ -36,16 +36,16 @@ Validation::Validation(const DataSection& data, const std::vector<LoadedSource>&
   }
 }
 
-void Validation::add_text(const std::shared_ptr<const Text>& text, const std::vector<Piece>& pieces) {
+void Validation::add_text(const std::shared_ptr<const Text>& text, const std::vector<TextPiece>& pieces) {
   // Only the held-out bytes are kept: the training text may be given back.
-  for (const Piece& piece : pieces) {
+  for (const TextPiece& piece : pieces) {
     auto part = std::make_shared<Text>();
     part->bytes =
         text->bytes.substr(static_cast<std::size_t>(piece.begin), static_cast<std::size_t>(piece.end - piece.begin));
     const std::int64_t size = piece.end - piece.begin;
     num_bytes_ += size;
     add_document(
-        std::make_unique<ByteSource>(std::move(part), std::vector<Piece>{{0, size}}, shape_.end_of_document, false));
+        std::make_unique<ByteSource>(std::move(part), std::vector<TextPiece>{{0, size}}, shape_.end_of_document, false));
   }
 }
 

@@ -37,7 +37,7 @@ class Validation {
     std::size_t document;
     std::int64_t index;
   };
-  void add_text(const std::shared_ptr<const Text>& text, const std::vector<Piece>& pieces);
+  void add_text(const std::shared_ptr<const Text>& text, const std::vector<TextPiece>& pieces);
   void add_document(std::unique_ptr<TokenSource> document);
 
   WindowShape shape_;

@@ -29,16 +29,16 @@ Text text_of(std::int64_t size, std::vector<std::int64_t> file_ends) {
 TEST(HeldOut, EveryNthBlock) {
   const Text text = text_of(10 * K + 5, {10 * K + 5});
   const Split split = split_text(text, 0.25, "p");  // every 4th: blocks 2, 6, 10 (of 5 bytes)
-  EXPECT_EQ(split.held_out, (std::vector<Piece>{{2 * K, 3 * K}, {6 * K, 7 * K}, {10 * K, 10 * K + 5}}));
-  EXPECT_EQ(split.train, (std::vector<Piece>{{0, 2 * K}, {3 * K, 6 * K}, {7 * K, 10 * K}}));
-  EXPECT_EQ(split_text(text, 0, "p").train, (std::vector<Piece>{{0, 10 * K + 5}}));
+  EXPECT_EQ(split.held_out, (std::vector<TextPiece>{{2 * K, 3 * K}, {6 * K, 7 * K}, {10 * K, 10 * K + 5}}));
+  EXPECT_EQ(split.train, (std::vector<TextPiece>{{0, 2 * K}, {3 * K, 6 * K}, {7 * K, 10 * K}}));
+  EXPECT_EQ(split_text(text, 0, "p").train, (std::vector<TextPiece>{{0, 10 * K + 5}}));
 }
 
 TEST(HeldOut, PiecesAreCutAtFileEnds) {
   const Text text = text_of(4 * K, {7, 7, K + 9, 4 * K});  // the second file is empty
   const Split split = split_text(text, 0.5, "p");          // every 2nd: blocks 1, 3
-  EXPECT_EQ(split.train, (std::vector<Piece>{{0, 7}, {7, K}, {2 * K, 3 * K}}));
-  EXPECT_EQ(split.held_out, (std::vector<Piece>{{K, K + 9}, {K + 9, 2 * K}, {3 * K, 4 * K}}));
+  EXPECT_EQ(split.train, (std::vector<TextPiece>{{0, 7}, {7, K}, {2 * K, 3 * K}}));
+  EXPECT_EQ(split.held_out, (std::vector<TextPiece>{{K, K + 9}, {K + 9, 2 * K}, {3 * K, 4 * K}}));
 }
 
 TEST(HeldOut, EveryByteIsOnOneSide) {
@@ -47,7 +47,7 @@ TEST(HeldOut, EveryByteIsOnOneSide) {
     const Split split = split_text(text, 0.02, "p");
     std::vector<int> seen(static_cast<std::size_t>(size), 0);
     for (const auto* side : {&split.train, &split.held_out})
-      for (const Piece& piece : *side) {
+      for (const TextPiece& piece : *side) {
         EXPECT_LT(piece.begin, piece.end);
         for (std::int64_t i = piece.begin; i < piece.end; ++i) ++seen[static_cast<std::size_t>(i)];
       }

@@ -128,7 +128,7 @@ TEST(Loader, EveryTrainingTokenIsAnInputOncePerEpoch) {
     }
     std::vector<std::int32_t> inputs, expected;
     for (const auto& [window, tokens] : by_window) inputs.insert(inputs.end(), tokens.begin(), tokens.end());
-    for (const Piece& piece : split.train) {
+    for (const TextPiece& piece : split.train) {
       expected.push_back(256);
       for (std::int64_t i = piece.begin; i < piece.end; ++i)
         expected.push_back(static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]));

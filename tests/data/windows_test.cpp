@@ -119,9 +119,9 @@ TEST(Windows, ADocumentThatWentOnFromTheWindowBefore) {
 TEST(Windows, CountsAgreeWithTheMasks) {
   std::vector<std::unique_ptr<TokenSource>> sources;
   sources.push_back(std::make_unique<ByteSource>(two_documents()));
-  sources.push_back(std::make_unique<ByteSource>(text_of("abcdefgh", {8}), std::vector<Piece>{{0, 8}}, E, false));
+  sources.push_back(std::make_unique<ByteSource>(text_of("abcdefgh", {8}), std::vector<TextPiece>{{0, 8}}, E, false));
   sources.push_back(std::make_unique<ByteSource>(text_of("aabbc", {1, 5}),
-                                                 std::vector<Piece>{{0, 1}, {1, 2}, {2, 3}, {3, 5}}, E, true));
+                                                 std::vector<TextPiece>{{0, 1}, {1, 2}, {2, 3}, {3, 5}}, E, true));
   sources.push_back(std::make_unique<SyntheticSource>(3, "s", 3, 300, E));
   for (const auto& source : sources)
     for (const bool cross : {false, true})
