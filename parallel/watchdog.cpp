@@ -127,7 +127,7 @@ void Watchdog::goodbye() {
   if (s.size == 1) return;
   std::unique_lock lock(s.mutex);
   if (s.ended || s.loss) return;
-  s.ended = true;
+  s.ended = s.peer(s.rank).gone = true;
   for (auto& p : s.peers) p.heard = false;
   const Record record{.kind = Kind::goodbye, .rank = s.rank};
   if (s.is_hub()) {

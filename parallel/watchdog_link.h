@@ -11,13 +11,14 @@ namespace fourmi::watchdog {
 
 struct Record {
   enum class Kind : std::uint8_t {
-    hello,    ///< to rank 0: rank, text = token
-    welcome,  ///< from rank 0: text = token
-    phase,    ///< rank, phase, step
-    failed,   ///< to rank 0: an announced failure
-    lost,     ///< from rank 0: a loss, for the callback
-    goodbye,  ///< rank ends in order
-    heard,    ///< answer to failed, lost and goodbye
+    hello,     ///< to rank 0: rank, text = token
+    welcome,   ///< from rank 0: text = token
+    phase,     ///< rank, phase, step
+    failed,    ///< to rank 0: an announced failure
+    lost,      ///< from rank 0: a loss, for the callback
+    goodbye,   ///< rank ends in order
+    reported,  ///< from rank 0, the reporter: its callback has returned
+    heard,     ///< answer to failed, lost and goodbye
   };
   Kind kind = Kind::heard;
   std::int32_t rank = 0, phase = 0, exit_status = 0, reporter = 0;

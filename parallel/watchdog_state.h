@@ -82,6 +82,7 @@ struct Watchdog::State {
   void on_loss(int lost, const watchdog::Record* failed);
   void on_told_loss(const watchdog::Record& record);
   void run_callback(const Loss& l);
+  void wait_for_reporter(const Loss& l);
   void flush_all();
   bool has_news();
   void forward_phases();

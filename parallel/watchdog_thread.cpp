@@ -14,6 +14,7 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr auto forward_period = 50ms;  // news of phases, where the training thread has not told them itself
+constexpr auto reporting_time = 1s;    // for the reporter to finish
 constexpr auto telling_time = 300ms;   // for the last records to leave, before a callback may end the process
 }  // namespace
 
@@ -56,8 +57,26 @@ void Watchdog::State::flush_all() {
     while (link(r) && !link(r)->flush() && Clock::now() < end) usleep(1000);
 }
 
+// Rank 0 can be watched; of another reporter nothing is seen once rank 0 is gone.
+void Watchdog::State::wait_for_reporter(const Loss& l) {
+  const auto end = Clock::now() + reporting_time;
+  bool done = false;
+  while (!done && !stop && Clock::now() < end) {
+    pollfd polled{link(0)->fd(), POLLIN, 0};
+    if (l.reporter != 0) {
+      usleep(20'000);
+    } else if (poll(&polled, 1, 20) == 1) {
+      std::vector<Record> records;
+      done = !link(0)->receive(records);
+      for (const Record& record : records) done |= record.kind == Kind::reported;
+    }
+  }
+}
+
 void Watchdog::State::run_callback(const Loss& l) {
+  if (l.reporter != rank) wait_for_reporter(l);
   on_lost(l);
+  if (is_hub()) tell_all_but(l.rank, {.kind = Kind::reported});
   std::lock_guard lock(mutex);
   callback_done = true;
   changed.notify_all();
@@ -123,6 +142,7 @@ void Watchdog::State::on_record(int from, const Record& record) {
     case Kind::lost:
       if (!is_hub()) on_told_loss(record);
       break;
+    case Kind::reported:
     case Kind::hello:
     case Kind::welcome:
       break;

@@ -10,7 +10,9 @@
 #include <numeric>
 #include <thread>
 
+#include "kernels/numerics/fixed128.h"
 #include "kernels/runtime/error.h"
+#include "parallel/ordered_sum.h"
 #include "tests/parallel/member_threads.h"
 
 namespace fourmi {
@@ -203,6 +205,36 @@ struct Body {
     append(received, std::as_bytes(std::span(w)));
   }
 
+  // Float sums of our own: checked by ordered_sum_test.cpp, here for equal bytes on every back end.
+  template <class T>
+  void sums(T (*make)(double)) {
+    std::vector<std::vector<Piece>> pieces(n);
+    for (std::int64_t i = 0; i < 40; ++i)
+      pieces[static_cast<std::size_t>(i * 7) % n].push_back({i * 100, 0, (i * 37) % 101});
+    const Ownership owners(pieces);
+    std::vector<T> flat(4000), mine(static_cast<std::size_t>(owners.num_elements(rank)));
+    for (std::size_t i = 0; i < flat.size(); ++i)
+      flat[i] = make(std::ldexp(1.0 / (1 + static_cast<double>((i * 31 + static_cast<std::size_t>(rank) * 17) % 997)),
+                                static_cast<int>(i % 13) - rank % 3));
+    std::vector<std::byte> memory(sizeof(T) * 2 * n * 100);
+    const Tensor scratch(memory.data(), DType::u8, {static_cast<std::int64_t>(memory.size())});
+    const auto tensor = [](std::vector<T>& v) {
+      return Tensor(v.data(), dtype_of<T>, {static_cast<std::int64_t>(v.size())});
+    };
+    reduce_scatter(g, owners, tensor(flat), tensor(mine), scratch);
+    append(received, std::as_bytes(std::span(mine)));
+    std::fill(flat.begin(), flat.end(), T(1));
+    all_gather(g, owners, tensor(mine), tensor(flat), scratch);
+    append(received, std::as_bytes(std::span(flat)));
+  }
+
+  void small_sums() {
+    std::vector<double> v(7);
+    for (std::size_t i = 0; i < v.size(); ++i) v[i] = std::ldexp(1.0 / (3 + static_cast<double>(i) + rank), 5 * rank);
+    all_sum_ordered(g, v);
+    append(received, std::as_bytes(std::span(v)));
+  }
+
   void subgroups() {
     // Two disjoint halves at once, the second with its ranks in descending order; then one that overlaps both.
     const int half = (size + 1) / 2;
@@ -246,6 +278,10 @@ std::vector<std::byte> run_conformance(Group& group) {
   body.broadcasts();
   body.overlap();
   for (std::size_t count : {0, 1, 5, 4001}) body.reductions(count);
+  body.sums<float>([](double x) { return static_cast<float>(x); });
+  body.sums<double>([](double x) { return x; });
+  body.sums<int128>([](double x) { return to_fixed128(x); });
+  body.small_sums();
   body.subgroups();
   body.meter();
   group.barrier();
