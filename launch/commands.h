@@ -1,5 +1,5 @@
-// The commands of the program, one file each in commands/. A command adds its subcommand; its callback sets `status`, or throws
-// fourmi::Error, which main() prints once and turns into the exit status.
+// The commands of the program, one file each in commands/. A command adds its subcommand; its callback sets `status`,
+// or throws fourmi::Error, which main() prints once and turns into the exit status.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -1,0 +1,111 @@
+// fourmi: reads the command line and calls a command; turns its result or its error into the exit status.
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <iostream>
+
+#include "framework/recipe/field.h"
+#include "launch/build_info.h"
+#include "launch/commands.h"
+#include "launch/report.h"
+#include "parallel/launcher.h"
+#include "parallel/world.h"
+
+namespace fourmi {
+
+namespace {
+
+void add_commands(CLI::App& app, ExitStatus& status) {
+  add_train(app, status);
+  add_validate(app, status);
+  add_schema(app, status);
+  add_explain(app, status);
+  add_generate(app, status);
+  add_eval(app, status);
+  add_checkpoint(app, status);
+}
+
+std::string first_line(std::string text) {
+  return text.substr(0, text.find('\n'));
+}
+
+/// A wrong command line, in the words of every other error.
+Error usage_error(const CLI::App& app, const CLI::ParseError& error, const std::vector<std::string>& words) {
+  const CLI::App* command = &app;
+  std::string path = app.get_name();
+  while (!command->get_subcommands().empty()) {
+    command = command->get_subcommands().front();
+    path += " " + command->get_name();
+  }
+  const std::string remedy = fmt::format("See {} --help", path);
+  if (command != &app || words.empty()) {
+    const std::string found = first_line(error.what());
+    return Error(ExitStatus::usage, command == &app ? "command line" : path,
+                 fmt::format("{}, a command line as its help shows was expected", found), remedy);
+  }
+  std::vector<std::string> names;
+  for (const CLI::App* known : app.get_subcommands([](const CLI::App*) { return true; }))
+    names.push_back(known->get_name());
+  const std::string close = recipe::closest(words.front(), names);
+  return Error(ExitStatus::usage, "command line",
+               fmt::format("{} was found, one of the commands {} was expected", words.front(), fmt::join(names, ", ")),
+               close.empty() ? remedy : fmt::format("Did you mean {}? {}", close, remedy));
+}
+
+/// Results may be lost without a word when standard output is a full disk.
+void check_output() {
+  std::cout.flush();
+  errno = 0;
+  if (std::cout && std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
+  throw Error(ExitStatus::environment, "standard output",
+              fmt::format("writing failed: {}, all of the result was expected to be written",
+                          errno == 0 ? "the output is closed or full" : std::strerror(errno)));
+}
+
+ExitStatus run(int argc, char** argv) {
+  CLI::App app("Pretrains mixture-of-experts language models from a YAML recipe.", "fourmi");
+  app.set_version_flag("--version", version_text(), "version, commit, build, instruction sets, libraries");
+  app.require_subcommand(1);
+  ExitStatus status = ExitStatus::ok;
+  add_commands(app, status);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help, --version
+    app.exit(success, std::cout, std::cerr);
+  } catch (const CLI::ParseError& error) {
+    throw usage_error(app, error, std::vector<std::string>(argv + 1, argv + argc));
+  }
+  check_output();
+  return status;
+}
+
+/// Ranks that read the same command line and recipe find the same errors: rank 0 says them. What only another rank met,
+/// that rank says.
+bool is_mine_to_say(const Error& error) {
+  try {
+    if (read_launcher().rank == 0) return true;
+  } catch (const Error&) {
+    return true;
+  }
+  return error.status() != ExitStatus::usage && error.status() != ExitStatus::rank_lost;
+}
+
+}  // namespace
+
+}  // namespace fourmi
+
+int main(int argc, char** argv) {
+  using namespace fourmi;
+  try {
+    return static_cast<int>(run(argc, argv));
+  } catch (const std::exception& exception) {
+    const auto* as_error = dynamic_cast<const Error*>(&exception);
+    const Error error = to_error(exception);
+    if (is_mine_to_say(error)) print_error(as_error ? *as_error : error);
+    // Not by return: MPI's exit handlers may wait for a peer that is lost.
+    std::cout.flush();
+    World::end_process(static_cast<int>(error.status()));
+  }
+}
