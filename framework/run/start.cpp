@@ -18,7 +18,7 @@ constexpr const char* recipe_name = "recipe.yaml";
 
 /// Recorded keys against the new ones. A recorded recipe that cannot be read is a damaged input, not a wrong recipe of
 /// the user's.
-std::vector<KeyChange> compare_with(const fs::path& recorded, const CompareWithRecorded& compare) {
+std::vector<ChangedKey> compare_with(const fs::path& recorded, const CompareWithRecorded& compare) {
   try {
     return compare(recorded);
   } catch (const Error& error) {
@@ -30,17 +30,17 @@ std::vector<KeyChange> compare_with(const fs::path& recorded, const CompareWithR
 }
 
 /// Throws if any change is of this class.
-void refuse(const std::vector<KeyChange>& changes, KeyClass key_class, const fs::path& recorded,
+void refuse(const std::vector<ChangedKey>& changes, recipe::KeyClass key_class, const fs::path& recorded,
             const std::string& remedy) {
-  std::vector<KeyChange> refused;
+  std::vector<ChangedKey> refused;
   std::copy_if(changes.begin(), changes.end(), std::back_inserter(refused),
-               [&](const KeyChange& change) { return change.key_class == key_class; });
+               [&](const ChangedKey& change) { return change.key_class == key_class; });
   if (refused.empty()) return;
-  const char* kind = key_class == KeyClass::fixed ? "fixed" : "asked";
+  const char* kind = key_class == recipe::KeyClass::fixed ? "fixed" : "asked";
   if (refused.size() == 1) {
     throw Error(ExitStatus::usage, refused[0].key,
-                fmt::format("{} was found, {} as in {} was expected (a key of class {})", refused[0].new_value,
-                            refused[0].old_value, recorded.string(), kind),
+                fmt::format("{} was found, {} as in {} was expected (a key of class {})", refused[0].after,
+                            refused[0].before, recorded.string(), kind),
                 remedy);
   }
   constexpr std::size_t most = 8;
@@ -79,7 +79,7 @@ StartDecision branch(const StartWish& wish, const CompareWithRecorded& compare) 
   const fs::path run = run_of(decision.branch_from);
   if (run.empty()) return decision;
   decision.changes = compare_with(run / recipe_name, compare);
-  refuse(decision.changes, KeyClass::fixed, run / recipe_name,
+  refuse(decision.changes, recipe::KeyClass::fixed, run / recipe_name,
          "What was learned means something else under another value: keep the old one, or start a run without "
          "checkpoint.resume");
   return decision;
@@ -102,10 +102,10 @@ StartDecision go_on(const StartWish& wish, const CompareWithRecorded& compare) {
   }
   const fs::path recorded = wish.directory / recipe_name;
   decision.changes = compare_with(recorded, compare);
-  refuse(decision.changes, KeyClass::fixed, recorded,
+  refuse(decision.changes, recipe::KeyClass::fixed, recorded,
          "It can never change during a run: keep the old value, or use another run.directory");
   if (!wish.accept_changes) {
-    refuse(decision.changes, KeyClass::asked, recorded,
+    refuse(decision.changes, recipe::KeyClass::asked, recorded,
            "Add --accept-changes to go on with the new value, or use another run.directory");
   }
   return decision;
@@ -113,8 +113,8 @@ StartDecision go_on(const StartWish& wish, const CompareWithRecorded& compare) {
 
 }  // namespace
 
-std::string to_string(const KeyChange& change) {
-  return fmt::format("{}: {} -> {}", change.key, change.old_value, change.new_value);
+std::string to_string(const ChangedKey& change) {
+  return fmt::format("{}: {} -> {}", change.key, change.before, change.after);
 }
 
 StartDecision decide_start(const StartWish& wish, const CompareWithRecorded& compare) {
@@ -139,7 +139,7 @@ void record_start(const fs::path& directory, const StartDecision& decision, Laun
   record.started_as = decision.kind == Kind::fresh ? "fresh" : decision.kind == Kind::go_on ? "go on" : "branch";
   record.branched_from = decision.branch_from.empty() ? "" : fs::absolute(decision.branch_from).string();
   record.changes.clear();
-  for (const KeyChange& change : decision.changes) record.changes.push_back(to_string(change));
+  for (const ChangedKey& change : decision.changes) record.changes.push_back(to_string(change));
   write_launch(directory, record);
   files::replace(directory / recipe_name, record.recipe);
 }

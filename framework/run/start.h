@@ -18,17 +18,17 @@
 #include <string>
 #include <vector>
 
-#include "framework/recipe/write.h"
+#include "framework/recipe/compare.h"
 #include "framework/run/launches.h"
 
 namespace fourmi {
 
 /// "optimizer.learning_rate: 0.006 -> 0.003"
-std::string to_string(const KeyChange& change);
+std::string to_string(const ChangedKey& change);
 
 /// Which keys of the new recipe differ from those of the recorded one (a recipe.yaml). May throw Error if that cannot
 /// be read.
-using CompareWithRecorded = std::function<std::vector<KeyChange>(const std::filesystem::path& recorded)>;
+using CompareWithRecorded = std::function<std::vector<ChangedKey>(const std::filesystem::path& recorded)>;
 
 struct StartWish {
   std::filesystem::path directory;  ///< run.directory
@@ -42,7 +42,7 @@ struct StartDecision {
   /// Branch: the checkpoint (or run directory) to start from. Go on: the one that the run once branched from, which
   /// counts only while the run has no checkpoint of its own; empty if the run is no branch.
   std::filesystem::path branch_from;
-  std::vector<KeyChange> changes;  ///< against the recorded recipe: to be printed, and kept
+  std::vector<ChangedKey> changes;  ///< against the recorded recipe: to be printed, and kept
 };
 
 /// Throws Error(usage) naming key, both values and the remedies; Error(input) if the directory is damaged or PATH is

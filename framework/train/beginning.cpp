@@ -4,8 +4,8 @@
 
 #include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/folder.h"
+#include "framework/recipe/compare.h"
 #include "framework/recipe/read.h"
-#include "framework/recipe/write.h"
 
 namespace fourmi {
 

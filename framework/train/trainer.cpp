@@ -126,7 +126,7 @@ void Trainer::Impl::begin() {
   tokens = beginning.tokens;
   position = beginning.position;
   for (const std::string& m : beginning.messages) warn(m);
-  for (const KeyChange& c : beginning.decision.changes) say("changed: " + to_string(c));
+  for (const ChangedKey& c : beginning.decision.changes) say("changed: " + to_string(c));
   open_logs();
 }
 

@@ -11,25 +11,25 @@ namespace fourmi {
 namespace {
 
 namespace fs = std::filesystem;
-using Class = KeyClass;
+using Class = recipe::KeyClass;
 using Kind = StartDecision::Kind;
 
-const KeyChange free_change{"run.steps", "160", "320", Class::free};
-const KeyChange asked_change{"optimizer.learning_rate", "0.006", "0.003", Class::asked};
-const KeyChange fixed_change{"model.hidden_size", "128", "256", Class::fixed};
+const ChangedKey free_change{"run.steps", "160", "320", Class::free};
+const ChangedKey asked_change{"optimizer.learning_rate", "0.006", "0.003", Class::asked};
+const ChangedKey fixed_change{"model.hidden_size", "128", "256", Class::fixed};
 
-CompareWithRecorded differing(std::vector<KeyChange> changes) {
+CompareWithRecorded differing(std::vector<ChangedKey> changes) {
   return [changes](const fs::path&) { return changes; };
 }
 
 StartDecision never_asked(const StartWish& wish) {
-  return decide_start(wish, [](const fs::path&) -> std::vector<KeyChange> {
+  return decide_start(wish, [](const fs::path&) -> std::vector<ChangedKey> {
     ADD_FAILURE() << "compared";
     return {};
   });
 }
 
-void expect_refused(const StartWish& wish, const std::vector<KeyChange>& changes, ExitStatus status,
+void expect_refused(const StartWish& wish, const std::vector<ChangedKey>& changes, ExitStatus status,
                     const std::string& place, const std::vector<std::string>& words) {
   try {
     decide_start(wish, differing(changes));
@@ -104,7 +104,7 @@ TEST(Start, FixedKeyIsRefusedAlwaysAndNotWithAFalseRemedy) {
 TEST(Start, SeveralRefusedKeysAreAllNamed) {
   const TempFolder folder;
   make_run(folder.path());
-  std::vector<KeyChange> many;
+  std::vector<ChangedKey> many;
   for (int i = 0; i < 12; ++i)
     many.push_back({fmt::format("loss.key{}", i), fmt::format("old{}", i), fmt::format("new{}", i), Class::asked});
   expect_refused({folder.path(), "auto", false}, many, ExitStatus::usage, "recipe",
@@ -181,7 +181,7 @@ TEST(Start, DamagedDirectoriesAreInputErrors) {
   expect_refused({folder.path(), "auto", false}, {}, ExitStatus::input, folder.path().string(), {"recipe.yaml"});
   make_run(folder.path());
   try {
-    decide_start({folder.path(), "auto", false}, [](const fs::path& recorded) -> std::vector<KeyChange> {
+    decide_start({folder.path(), "auto", false}, [](const fs::path& recorded) -> std::vector<ChangedKey> {
       throw Error(ExitStatus::usage, recorded.string() + ":1:1", "garbage, a map");
     });
     FAIL();
