@@ -5,9 +5,12 @@
 #include <hdf5.h>
 #include <mpi.h>
 #include <openssl/crypto.h>
+#include <unistd.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <array>
+#include <string_view>
 
 #include "commit.h"
 #include "kernels/runtime/stream.h"
@@ -46,6 +49,24 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
           {"OpenSSL", OpenSSL_version(OPENSSL_VERSION)},
           {"fmt", fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100)},
           {"glibc", gnu_get_libc_version()}};
+}
+
+std::vector<std::pair<std::string, std::string>> steering_environment() {
+  // Prefixes of names; none of these holds a secret.
+  constexpr std::array<std::string_view, 9> steering{"OMPI_MCA_",       "PMIX_MCA_",      "UCX_",
+                                                     "HDF5_",           "MALLOC_",        "LD_PRELOAD",
+                                                     "LD_LIBRARY_PATH", "GLIBC_TUNABLES", "OPAL_PREFIX"};
+  std::vector<std::pair<std::string, std::string>> found;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string_view text(*entry);
+    const auto equals = text.find('=');
+    if (equals == std::string_view::npos) continue;
+    for (const std::string_view prefix : steering) {
+      if (text.starts_with(prefix)) found.emplace_back(text.substr(0, equals), text.substr(equals + 1));
+    }
+  }
+  std::sort(found.begin(), found.end());
+  return found;
 }
 
 std::string version_text() {

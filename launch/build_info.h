@@ -20,6 +20,10 @@ const BuildInfo& build_info();
 /// Name and version of the libraries that are loaded.
 std::vector<std::pair<std::string, std::string>> library_versions();
 
+/// Environment variables that steer libraries (Open MPI, UCX, HDF5, the loader, malloc), for the record: none changes a
+/// result.
+std::vector<std::pair<std::string, std::string>> steering_environment();
+
 /// What `fourmi --version` prints.
 std::string version_text();
 

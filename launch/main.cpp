@@ -19,12 +19,10 @@ namespace {
 
 void add_commands(CLI::App& app, ExitStatus& status) {
   add_train(app, status);
-  add_validate(app, status);
-  add_schema(app, status);
-  add_explain(app, status);
   add_generate(app, status);
   add_eval(app, status);
   add_checkpoint(app, status);
+  add_data(app, status);
 }
 
 std::string first_line(std::string text) {

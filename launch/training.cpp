@@ -23,6 +23,7 @@ LaunchRecord record_of_this_program(const std::string& command, const Stream& st
   r.build_type = build.build_type;
   r.instruction_set = name_of(stream.isa());
   r.libraries = library_versions();
+  r.environment = steering_environment();
   r.command = command;
   return r;
 }
