@@ -1,6 +1,7 @@
 # Writes commit.h with the commit of the source tree, "-dirty" if any file differs from it or is not in it. Runs at every build; the file
 # changes only if its text does, so nothing is compiled again for nothing.
 #   cmake -D SOURCE=<tree> -D OUTPUT=<commit.h> -P commit.cmake
+cmake_policy(VERSION 3.25)
 set(commit "unknown")
 set(date "")
 find_program(GIT git)

@@ -19,6 +19,9 @@ namespace {
 
 void add_commands(CLI::App& app, ExitStatus& status) {
   add_train(app, status);
+  add_validate(app, status);
+  add_schema(app, status);
+  add_explain(app, status);
   add_generate(app, status);
   add_eval(app, status);
   add_checkpoint(app, status);
@@ -44,11 +47,14 @@ Error usage_error(const CLI::App& app, const CLI::ParseError& error, const std::
                  fmt::format("{}, a command line as its help shows was expected", found), remedy);
   }
   std::vector<std::string> names;
-  for (const CLI::App* known : app.get_subcommands([](const CLI::App*) { return true; }))
+  std::string list;
+  for (const CLI::App* known : app.get_subcommands([](const CLI::App*) { return true; })) {
     names.push_back(known->get_name());
+    list += (list.empty() ? "" : ", ") + names.back();
+  }
   const std::string close = recipe::closest(words.front(), names);
   return Error(ExitStatus::usage, "command line",
-               fmt::format("{} was found, one of the commands {} was expected", words.front(), fmt::join(names, ", ")),
+               fmt::format("{} was found, one of the commands {} was expected", words.front(), list),
                close.empty() ? remedy : fmt::format("Did you mean {}? {}", close, remedy));
 }
 
