@@ -56,7 +56,7 @@ struct Rows {
   /// The target's column among those held here, negative if it is elsewhere or absent.
   std::int64_t column(std::int64_t row) const {
     const std::int64_t c = targets[row] - first;
-    return targets[row] >= 0 && c >= 0 && c < num_columns ? c : -1;
+    return targets[row] >= 0 && c < num_columns ? c : -1;
   }
 };
 
