@@ -5,6 +5,7 @@
 #include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/folder.h"
 #include "framework/recipe/compare.h"
+#include "framework/recipe/compare.h"
 #include "framework/recipe/read.h"
 
 namespace fourmi {

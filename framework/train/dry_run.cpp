@@ -19,6 +19,14 @@ namespace fourmi {
 
 namespace {
 
+MeshSizes mesh_sizes(const Recipe& r, int ranks) {
+  MeshSizes sizes;
+  sizes.ranks = ranks;
+  sizes.pipeline = r.parallel.pipeline, sizes.context = r.parallel.context, sizes.tensor = r.parallel.tensor;
+  sizes.expert = r.parallel.expert, sizes.expert_tensor = r.parallel.expert_tensor;
+  return sizes;
+}
+
 void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
   const ModelTypes types = model_types(r.precision.compute, r.run.reproducibility);
   std::int64_t moments = r.precision.moments == Moments::bf16 ? 2 : size_of(types.accumulate);
@@ -86,7 +94,7 @@ DryRun dry_run(const Recipe& r, int ranks) {
 std::string to_text(const DryRun& d, const Recipe& r) {
   std::string s = "# the resolved recipe\n" + to_yaml(r) + "\n";
   s += fmt::format("ranks          {}{}\n", d.ranks, d.ranks_chosen ? " (nobody said: the least that the sizes allow)" : "");
-  s += Mesh(MeshSizes{.data = d.ranks}, 0).table();
+  s += Mesh(mesh_sizes(r, d.ranks)).table();
   s += fmt::format("schedule       each rank, each step: {} micro-batches of {} sequences x {} tokens, forward and backward in turn; then\n"
                    "               sum of gradients over {} ranks by panels, AdamW on own panels, weights to all\n",
                    r.data.global_batch_size / d.ranks / r.data.micro_batch_size, r.data.micro_batch_size, r.data.sequence_length, d.ranks);

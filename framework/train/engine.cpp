@@ -55,7 +55,7 @@ struct Engine::Sums {
 
 Engine::Memory Engine::measure(const Recipe& recipe, const ParameterTable& table, int num_ranks) {
   Arenas measured;
-  Parts(recipe, table, 0, num_ranks, measured);  // rank 0's shard is never smaller than another's
+  Parts(recipe, table, Optimizer::rank_with_most(table, num_ranks), num_ranks, measured);
   return measured.sizes();
 }
 

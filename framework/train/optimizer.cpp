@@ -15,10 +15,10 @@ std::vector<ShardTensor> shard_tensors(const std::vector<const Parameter*>& para
   return tensors;
 }
 
-Tensor elements(const Tensor& packed, const Run& run) { return packed.rows(run.offset, run.offset + run.num_elements); }
+Tensor elements(const Tensor& packed, const RowRun& run) { return packed.rows(run.offset, run.offset + run.num_elements); }
 
 /// The rows of a run under their parameter's own shape.
-Tensor as_rows(const Tensor& packed, const Parameter& p, const Run& run) {
+Tensor as_rows(const Tensor& packed, const Parameter& p, const RowRun& run) {
   Shape shape = p.shape;
   shape.dims[0] = run.num_rows;
   return elements(packed, run).view(shape);
@@ -48,8 +48,16 @@ Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, int rank, 
   scratch_ = arenas.communication.allocate({std::min(scratch, most_scratch)}, DType::u8, "scratch");
 }
 
+int Optimizer::rank_with_most(const ParameterTable& table, int num_ranks) {
+  const ShardPlan plan(shard_tensors(table.of(ParameterSet::matrices)), num_ranks);
+  int most = 0;
+  for (int rank = 1; rank < num_ranks; ++rank)
+    if (plan.shard_elements(rank) > plan.shard_elements(most)) most = rank;
+  return most;
+}
+
 void Optimizer::initialise(const Stream& stream, std::uint64_t seed, double initializer_range) {
-  runs([&](const Shard& s, const Parameter& p, const Run& run) {
+  runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
     initialise_rows(p, seed, initializer_range, run.first_row, as_rows(s.master, p, run));
   });
   for (const Shard& s : shards_) {
@@ -84,7 +92,7 @@ double Optimizer::gradient_norm(const Stream& stream, Group& group, double scale
 }
 
 void Optimizer::update(const Stream& stream, const AdamW& options) {
-  runs([&](const Shard& s, const Parameter& p, const Run& run) {
+  runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
     AdamW o = options;
     if (!p.weight_decay) o.weight_decay = 0;
     adamw_step(stream, o, elements(s.gradient, run), elements(s.master, run), elements(s.exp_avg, run), elements(s.exp_avg_sq, run),
@@ -97,12 +105,12 @@ void Optimizer::gather_weights(const Stream&, Group& group) {
 }
 
 void Optimizer::visit_gradients(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const {
-  runs([&](const Shard& s, const Parameter& p, const Run& run) { visit(p, run.first_row, as_rows(s.gradient, p, run)); });
+  runs([&](const Shard& s, const Parameter& p, const RowRun& run) { visit(p, run.first_row, as_rows(s.gradient, p, run)); });
 }
 
 std::vector<Box> Optimizer::boxes() const {
   std::vector<Box> boxes;
-  runs([&](const Shard& s, const Parameter& p, const Run& run) {
+  runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
     // The model's weights are the masters rounded once, so the same bytes serve under both names.
     boxes.push_back({"/optimizer/master/" + p.name, "/model/" + p.name, p.shape, run.first_row, as_rows(s.master, p, run)});
     boxes.push_back({"/optimizer/exp_avg/" + p.name, "", p.shape, run.first_row, as_rows(s.exp_avg, p, run)});

@@ -20,6 +20,9 @@ class Optimizer {
   /// Rank `rank` of `num_ranks`; memory from `arenas`, which may be measuring.
   Optimizer(const ParameterStore& store, DType moment_dtype, int rank, int num_ranks, Arenas& arenas);
 
+  /// The rank whose shard of the matrices is largest.
+  static int rank_with_most(const ParameterTable& table, int num_ranks);
+
   /// Masters from the seed, moments zero; weights of all ranks follow by gather_weights().
   void initialise(const Stream&, std::uint64_t seed, double initializer_range);
 
@@ -50,7 +53,7 @@ class Optimizer {
   template <class Visit>
   void runs(Visit&& visit) const {
     for (const Shard& shard : shards_)
-      for (const Run& run : shard.plan.runs(rank_)) visit(shard, *shard.parameters[run.tensor], run);
+      for (const RowRun& run : shard.plan.runs(rank_)) visit(shard, *shard.parameters[run.tensor], run);
   }
 
   const ParameterStore* store_;

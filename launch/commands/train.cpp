@@ -3,6 +3,7 @@
 
 #include "framework/recipe/read.h"
 #include "framework/train/dry_run.h"
+#include "framework/train/trainer.h"
 #include "launch/commands.h"
 #include "launch/training.h"
 
