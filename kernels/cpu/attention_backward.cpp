@@ -9,9 +9,9 @@ namespace {
 /// What a tile of query rows of one head needs while it passes over the blocks of keys.
 template <class T>
 struct TileData {
-  T *q_columns, *do_columns;  // [Q][lane], [V][lane]
+  T *q_columns, *do_columns;  // [padded Q][lane], [padded V][lane]
   T *q_rows, *do_rows;        // [lane][padded Q], [lane][padded V]; rows that see no key are zero
-  T* dq;                      // [Q][lane]
+  T* dq;                      // [padded Q][lane]
   T *lse, *delta;             // [lane]
 };
 
@@ -43,8 +43,7 @@ struct Backward {
   FOURMI_INLINE std::int64_t blocks_per_span() const { return span_rows(p.block) / p.block; }
 
   FOURMI_INLINE std::int64_t scratch_bytes() const {
-    const std::int64_t tile = 2 * Scratch::bytes<T>(p.Q * lanes) + Scratch::bytes<T>(p.V * lanes) +
-                              Scratch::bytes<T>(q_width() * lanes) + Scratch::bytes<T>(v_width() * lanes) +
+    const std::int64_t tile = 3 * Scratch::bytes<T>(q_width() * lanes) + 2 * Scratch::bytes<T>(v_width() * lanes) +
                               2 * Scratch::bytes<T>(lanes);
     return heads_per_group() * tiles_per_span() * tile + Scratch::bytes<T>(p.block * p.Q) +
            Scratch::bytes<T>(p.block * p.V) + 2 * Scratch::bytes<T>(p.block * lanes) +
@@ -64,36 +63,24 @@ struct Backward {
             scratch.take<T>(max_keys * v_width())};
   }
   FOURMI_INLINE TileData<T> take_tile(Scratch& scratch) const {
-    return {scratch.take<T>(p.Q * lanes),
-            scratch.take<T>(p.V * lanes),
+    return {scratch.take<T>(q_width() * lanes),
+            scratch.take<T>(v_width() * lanes),
             scratch.take<T>(q_width() * lanes),
             scratch.take<T>(v_width() * lanes),
-            scratch.take<T>(p.Q * lanes),
+            scratch.take<T>(q_width() * lanes),
             scratch.take<T>(lanes),
             scratch.take<T>(lanes)};
-  }
-
-  /// rows[lane][width] = x, zero beyond `size` and for lanes without a row or whose row sees no key.
-  FOURMI_INLINE static void copy_rows(const Tile& tile, const X* x, std::int64_t stride, std::int64_t size,
-                                      std::int64_t width, T* rows) {
-    for (std::int64_t l = 0; l < lanes; ++l) {
-      T* row = rows + l * width;
-      const bool used = l < tile.num_rows && tile.begin[l] < tile.end[l];
-      const std::int64_t n = used ? size : 0;
-      for (std::int64_t c = 0; c < n; ++c) row[c] = widen<T>(x[l * stride + c]);
-      for (std::int64_t c = n; c < width; ++c) row[c] = T{0};
-    }
   }
 
   FOURMI_INLINE void prepare(const Tile& tile, std::int64_t head, const TileData<T>& data) const {
     const X* q0 = p.q + (tile.row * p.H + head) * p.Q;
     const X* do0 = d_o + (tile.row * p.H + head) * p.V;
     const X* o0 = o + (tile.row * p.H + head) * p.V;
-    transpose(q0, p.H * p.Q, tile.num_rows, p.Q, data.q_columns);
-    transpose(do0, p.H * p.V, tile.num_rows, p.V, data.do_columns);
-    copy_rows(tile, q0, p.H * p.Q, p.Q, q_width(), data.q_rows);
-    copy_rows(tile, do0, p.H * p.V, p.V, v_width(), data.do_rows);
-    std::fill_n(data.dq, p.Q * lanes, T{0});
+    load_rows(tile, q0, p.H * p.Q, p.Q, data.q_rows);
+    load_rows(tile, do0, p.H * p.V, p.V, data.do_rows);
+    to_columns(p.chains, data.q_rows, q_width(), data.q_columns);
+    to_columns(p.chains, data.do_rows, v_width(), data.do_columns);
+    std::fill_n(data.dq, q_width() * lanes, T{0});
     for (std::int64_t l = 0; l < lanes; ++l) {
       const bool used = l < tile.num_rows;
       data.lse[l] = used ? lse[(tile.row + l) * p.H + head] : T{0};
@@ -105,7 +92,8 @@ struct Backward {
   FOURMI_INLINE void probabilities(const Split& keys, const TileData<T>& data, const Buffers<T>& b) const {
     const auto rows = [&](std::int64_t begin, std::int64_t end, auto masked) __attribute__((always_inline)) {
       for (std::int64_t j = (begin - keys.begin) * lanes; j < (end - keys.begin) * lanes; j += lanes) {
-        T *prob = b.p + j, *ds = b.ds + j;
+        T* __restrict prob = b.p + j;
+        T* __restrict ds = b.ds + j;
         for (int l = 0; l < lanes; ++l) {
           T e = exp(prob[l] * p.scale - data.lse[l]), d = e * (ds[l] - data.delta[l]);
           if constexpr (masked) {
@@ -197,19 +185,18 @@ struct Backward {
         add(b.dv_part + (part * p.block + from) * v_width(), n * v_width(), b.dv_total + to * v_width());
       }
     }
+    T scales[lanes];
+    std::fill_n(scales, lanes, p.scale);
     for (std::int64_t h = 0; h < heads; ++h)
-      for (std::int64_t t = 0; t < num_tiles; ++t) store_dq(tiles[t], group * heads + h, data[h * num_tiles + t].dq);
+      for (std::int64_t t = 0; t < num_tiles; ++t) {
+        const TileData<T>& d = data[h * num_tiles + t];
+        X* out = dq + (tiles[t].row * p.H + group * heads + h) * p.Q;
+        store_columns(p.chains, tiles[t], d.dq, p.Q, scales, d.q_rows, out, p.H * p.Q);
+      }
   }
 
   FOURMI_INLINE static void add(const T* part, std::int64_t n, T* total) {
     for (std::int64_t i = 0; i < n; ++i) total[i] += part[i];
-  }
-
-  FOURMI_INLINE void store_dq(const Tile& tile, std::int64_t head, const T* columns) const {
-    for (std::int64_t l = 0; l < tile.num_rows; ++l) {
-      X* out = dq + ((tile.row + l) * p.H + head) * p.Q;
-      for (std::int64_t c = 0; c < p.Q; ++c) out[c] = narrow<X>(columns[c * lanes + l] * p.scale);
-    }
   }
 
   FOURMI_INLINE void item(const Segment& segment, std::int64_t group, Scratch scratch) const {

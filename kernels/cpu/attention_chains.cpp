@@ -33,6 +33,12 @@ void add_masked_portable(const Chain<T>& d, const MaskWord<T>* mask) {
   }
 }
 
+template <class T>
+void transpose_portable(const T* in, std::int64_t in_step, T* out, std::int64_t out_step) {
+  for (int i = 0; i < lanes; ++i)
+    for (int j = 0; j < lanes; ++j) out[j * out_step + i] = in[i * in_step + j];
+}
+
 /// Rows in groups of R, what is left by smaller groups: R * 2 accumulators of AVX2, R of AVX-512.
 template <int R, bool masked>
 void rows_avx2(const Chain<float>& d, const std::uint32_t* mask, std::int64_t& r) {
@@ -85,6 +91,73 @@ void add_avx2(const Chain<float>& d) {
 }
 void add_masked_avx2(const Chain<float>& d, const std::uint32_t* mask) {
   all_rows_avx2<true>(d, mask);
+}
+
+/// Four 8 x 8 blocks: pairs, then pairs of pairs, then halves.
+void transpose_avx2(const float* in, std::int64_t in_step, float* out, std::int64_t out_step) {
+  for (int block = 0; block < 4; ++block) {
+    const float* x = in + block / 2 * 8 * in_step + block % 2 * 8;
+    float* y = out + block % 2 * 8 * out_step + block / 2 * 8;
+    __m256 a[8], b[8];
+#pragma GCC unroll 8
+    for (int i = 0; i < 8; ++i) a[i] = _mm256_loadu_ps(x + i * in_step);
+#pragma GCC unroll 4
+    for (int i = 0; i < 8; i += 2) {
+      b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+      b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+    }
+#pragma GCC unroll 2
+    for (int i = 0; i < 8; i += 4) {
+      a[i] = _mm256_shuffle_ps(b[i], b[i + 2], 0x44);
+      a[i + 1] = _mm256_shuffle_ps(b[i], b[i + 2], 0xee);
+      a[i + 2] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0x44);
+      a[i + 3] = _mm256_shuffle_ps(b[i + 1], b[i + 3], 0xee);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      _mm256_storeu_ps(y + i * out_step, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+      _mm256_storeu_ps(y + (i + 4) * out_step, _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+    }
+  }
+}
+
+/// Inside quarters of a vector as for AVX2, then the 4 x 4 quarters. (Plain shuffles: the intrinsics' headers of GCC 12
+/// warn about themselves.)
+FOURMI_AVX512 void transpose_avx512(const float* in, std::int64_t in_step, float* out, std::int64_t out_step) {
+  using Index = int __attribute__((vector_size(64)));
+  constexpr Index low = {0, 16, 1, 17, 4, 20, 5, 21, 8, 24, 9, 25, 12, 28, 13, 29};
+  constexpr Index high = {2, 18, 3, 19, 6, 22, 7, 23, 10, 26, 11, 27, 14, 30, 15, 31};
+  constexpr Index low_pair = {0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29};
+  constexpr Index high_pair = {2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31};
+  constexpr Index even_quarters = {0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27};
+  constexpr Index odd_quarters = {4, 5, 6, 7, 12, 13, 14, 15, 20, 21, 22, 23, 28, 29, 30, 31};
+  __m512 a[16], b[16];
+#pragma GCC unroll 16
+  for (int i = 0; i < 16; ++i) a[i] = _mm512_loadu_ps(in + i * in_step);
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    b[i] = __builtin_shuffle(a[i], a[i + 1], low);
+    b[i + 1] = __builtin_shuffle(a[i], a[i + 1], high);
+  }
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    a[i] = __builtin_shuffle(b[i], b[i + 2], low_pair);
+    a[i + 1] = __builtin_shuffle(b[i], b[i + 2], high_pair);
+    a[i + 2] = __builtin_shuffle(b[i + 1], b[i + 3], low_pair);
+    a[i + 3] = __builtin_shuffle(b[i + 1], b[i + 3], high_pair);
+  }
+  // a[4 q + i] holds columns i, 4 + i, 8 + i, 12 + i of rows 4 q .. 4 q + 3.
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+    const __m512 even_top = __builtin_shuffle(a[i], a[i + 4], even_quarters);
+    const __m512 odd_top = __builtin_shuffle(a[i], a[i + 4], odd_quarters);
+    const __m512 even_low = __builtin_shuffle(a[i + 8], a[i + 12], even_quarters);
+    const __m512 odd_low = __builtin_shuffle(a[i + 8], a[i + 12], odd_quarters);
+    _mm512_storeu_ps(out + i * out_step, __builtin_shuffle(even_top, even_low, even_quarters));
+    _mm512_storeu_ps(out + (i + 4) * out_step, __builtin_shuffle(odd_top, odd_low, even_quarters));
+    _mm512_storeu_ps(out + (i + 8) * out_step, __builtin_shuffle(even_top, even_low, odd_quarters));
+    _mm512_storeu_ps(out + (i + 12) * out_step, __builtin_shuffle(odd_top, odd_low, odd_quarters));
+  }
 }
 
 /// b_row 1 and 16 are compiled apart (stride > 0), so that the rows of b are displacements of one address.
@@ -140,17 +213,17 @@ void add_masked_avx512(const Chain<float>& d, const std::uint32_t* mask) {
 
 template <>
 Chains<double> chains_of<double>(Isa) {
-  return {add_portable<double>, add_masked_portable<double>};
+  return {add_portable<double>, add_masked_portable<double>, transpose_portable<double>};
 }
 template <>
 Chains<float> chains_of<float>(Isa isa) {
   switch (isa) {
     case Isa::portable:
-      return {add_portable<float>, add_masked_portable<float>};
+      return {add_portable<float>, add_masked_portable<float>, transpose_portable<float>};
     case Isa::avx2:
-      return {add_avx2, add_masked_avx2};
+      return {add_avx2, add_masked_avx2, transpose_avx2};
     case Isa::avx512:
-      return {add_avx512, add_masked_avx512};
+      return {add_avx512, add_masked_avx512, transpose_avx512};
   }
   FOURMI_CHECK(false, "instruction set {}", static_cast<int>(isa));
 }

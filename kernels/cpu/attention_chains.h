@@ -36,6 +36,8 @@ struct Chains {
   void (*add)(const Chain<T>&);
   /// The same, but step k leaves lane l as it is where mask[k * 16 + l] is zero.
   void (*add_masked)(const Chain<T>&, const MaskWord<T>* mask);
+  /// out[j][i] = in[i][j] for sixteen by sixteen elements; steps between rows of in and of out.
+  void (*transpose)(const T* in, std::int64_t in_step, T* out, std::int64_t out_step);
 };
 
 /// float has a path per instruction set; double is only for tests of mathematics and has the portable one.

@@ -8,10 +8,10 @@ namespace {
 
 constexpr std::int64_t tiles_per_item = 4;  // tiles that share a widened block of keys and values
 
-/// The running softmax of a tile: per lane the maximum, the denominator, and the unnormalised output [V][lane].
+/// The running softmax of a tile: per lane the maximum, the denominator, and the unnormalised output.
 template <class T>
 struct State {
-  T *q, *o, *max, *sum;  // q [Q][lane]
+  T *q, *o, *max, *sum;  // q [padded Q][lane], o [padded V][lane]
 };
 
 /// One block of keys. s [keys][lane] holds q k^T and becomes the probabilities; sets what o has to be multiplied by.
@@ -26,8 +26,9 @@ FOURMI_INLINE bool online_softmax(const Split& keys, std::int64_t first, const M
   const std::int64_t n = keys.end - keys.begin;
   const auto scores = [&](std::int64_t begin, std::int64_t end, auto masked) __attribute__((always_inline)) {
     for (std::int64_t j = begin - keys.begin; j < end - keys.begin; ++j) {
-      T* row = s + j * lanes;
-      T* most = max[j % 4];  // maxima are exact: four of them hide the latency
+      T* __restrict row = s + j * lanes;
+      T* __restrict most = max[j % 4];  // maxima are exact: four of them hide the latency
+#pragma GCC unroll 1
       for (int l = 0; l < lanes; ++l) {
         T x = row[l] * scale;
         if constexpr (masked) x = mask[j * lanes + l] != 0 ? x : minus_infinity;
@@ -40,18 +41,21 @@ FOURMI_INLINE bool online_softmax(const Split& keys, std::int64_t first, const M
   scores(keys.full_begin, keys.full_end, std::false_type{});
   scores(keys.full_end, keys.end, std::true_type{});
   T shift[lanes];
-  bool changed = false;
   for (int l = 0; l < lanes; ++l) {
     const T a = max[0][l] > max[1][l] ? max[0][l] : max[1][l], b = max[2][l] > max[3][l] ? max[2][l] : max[3][l];
     const T most = a > b ? a : b;
     shift[l] = most == minus_infinity ? T{0} : most;
     rescale[l] = exp(state.max[l] - shift[l]);
+    max[0][l] = most;
+  }
+  int changed = 0;
+  for (int l = 0; l < lanes; ++l) {
     changed |= rescale[l] != T{1};
-    state.max[l] = most;
+    state.max[l] = max[0][l];
   }
   for (std::int64_t j = 0; j < n; ++j) {
-    T* row = s + j * lanes;
-    T* sum = part[(first + j) % lanes];
+    T* __restrict row = s + j * lanes;
+    T* __restrict sum = part[(first + j) % lanes];
     for (int l = 0; l < lanes; ++l) {
       row[l] = exp(row[l] - shift[l]);
       sum[l] += row[l];
@@ -62,7 +66,7 @@ FOURMI_INLINE bool online_softmax(const Split& keys, std::int64_t first, const M
     for (int i = 0; i < half; ++i)
       for (int l = 0; l < lanes; ++l) part[i][l] += part[i + half][l];
   for (int l = 0; l < lanes; ++l) state.sum[l] = fma(state.sum[l], rescale[l], part[0][l]);
-  return changed;
+  return changed != 0;
 }
 
 /// Items are (head, group of tiles): all sums of a row are made by one item.
@@ -74,38 +78,36 @@ struct Forward {
   T* lse;
 
   FOURMI_INLINE std::int64_t scratch_bytes() const {
-    return tiles_per_item *
-               (Scratch::bytes<T>(p.Q * lanes) + Scratch::bytes<T>(p.V * lanes) + 2 * Scratch::bytes<T>(lanes)) +
-           Scratch::bytes<T>(p.block * p.Q) + Scratch::bytes<T>(p.block * p.V) + Scratch::bytes<T>(p.block * lanes) +
+    return tiles_per_item * (Scratch::bytes<T>(padded(p.Q) * lanes) + Scratch::bytes<T>(padded(p.V) * lanes) +
+                             2 * Scratch::bytes<T>(lanes)) +
+           Scratch::bytes<T>(padded(std::max(p.Q, p.V)) * lanes) + Scratch::bytes<T>(p.block * p.Q) +
+           Scratch::bytes<T>(p.block * p.V) + Scratch::bytes<T>(p.block * lanes) +
            Scratch::bytes<MaskWord<T>>(p.block * lanes);
   }
 
-  FOURMI_INLINE void store(const Tile& tile, std::int64_t head, const State<T>& state) const {
+  FOURMI_INLINE void store(const Tile& tile, std::int64_t head, const State<T>& state, T* rows) const {
     T inverse[lanes], log_sum[lanes];
     for (int l = 0; l < lanes; ++l) {
       inverse[l] = state.sum[l] == T{0} ? T{0} : T{1} / state.sum[l];
       log_sum[l] = state.max[l] + log(state.sum[l]);
     }
-    for (std::int64_t v = 0; v < p.V; ++v)
-      for (int l = 0; l < lanes; ++l) state.o[v * lanes + l] *= inverse[l];
-    for (std::int64_t l = 0; l < tile.num_rows; ++l) {
-      X* out = o + ((tile.row + l) * p.H + head) * p.V;
-      for (std::int64_t v = 0; v < p.V; ++v) out[v] = narrow<X>(state.o[v * lanes + l]);
-      lse[(tile.row + l) * p.H + head] = log_sum[l];
-    }
+    store_columns(p.chains, tile, state.o, p.V, inverse, rows, o + (tile.row * p.H + head) * p.V, p.H * p.V);
+    for (std::int64_t l = 0; l < tile.num_rows; ++l) lse[(tile.row + l) * p.H + head] = log_sum[l];
   }
 
   FOURMI_INLINE void item(std::int64_t head, std::int64_t row, Scratch scratch) const {
     Tile tiles[tiles_per_item];
     State<T> states[tiles_per_item];
     Keys any;
+    T* rows = scratch.take<T>(padded(std::max(p.Q, p.V)) * lanes);
     int num_tiles = 0;
     for (; num_tiles < tiles_per_item && row < p.num_queries; ++num_tiles, row += lanes) {
       Tile& tile = tiles[num_tiles] = tile_of(p, row, std::min(lanes, p.num_queries - row));
-      State<T>& state = states[num_tiles] = {scratch.take<T>(p.Q * lanes), scratch.take<T>(p.V * lanes),
+      State<T>& state = states[num_tiles] = {scratch.take<T>(padded(p.Q) * lanes), scratch.take<T>(padded(p.V) * lanes),
                                              scratch.take<T>(lanes), scratch.take<T>(lanes)};
-      transpose(p.q + (row * p.H + head) * p.Q, p.H * p.Q, tile.num_rows, p.Q, state.q);
-      std::fill_n(state.o, p.V * lanes, T{0});
+      load_rows(tile, p.q + (row * p.H + head) * p.Q, p.H * p.Q, p.Q, rows);
+      to_columns(p.chains, rows, padded(p.Q), state.q);
+      std::fill_n(state.o, padded(p.V) * lanes, T{0});
       std::fill_n(state.sum, lanes, T{0});
       std::fill_n(state.max, lanes, -std::numeric_limits<T>::infinity());
       any.join(tile.any.begin, tile.any.end);
@@ -135,7 +137,7 @@ struct Forward {
         add_over_keys<T>(p.chains, {s, lanes, v0, v.stride, 1, 0, state.o, lanes, p.V}, keys, mask);
       }
     }
-    for (int t = 0; t < num_tiles; ++t) store(tiles[t], head, states[t]);
+    for (int t = 0; t < num_tiles; ++t) store(tiles[t], head, states[t], rows);
   }
 
   FOURMI_INLINE void operator()(std::int64_t begin, std::int64_t end) const {

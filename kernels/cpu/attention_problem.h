@@ -132,17 +132,33 @@ FOURMI_INLINE void add_over_keys(const Chains<T>& chains, Chain<T> chain, const 
   part(s.full_end, s.end, true);
 }
 
-/// columns[c][lane] = x[row + lane][c]; lanes without a row are zero. `stride` elements between rows of x.
+/// rows[lane][width] = x[lane][c], zero beyond `size`, for lanes without a row, and for rows that see no key (those may
+/// hold anything). `stride` elements between rows of x; width is padded(size).
 template <class X, class T>
-FOURMI_INLINE void transpose(const X* x, std::int64_t stride, std::int64_t num_rows, std::int64_t size, T* columns) {
+FOURMI_INLINE void load_rows(const Tile& tile, const X* x, std::int64_t stride, std::int64_t size, T* rows) {
+  const std::int64_t width = padded(size);
   for (std::int64_t l = 0; l < lanes; ++l) {
-    if (l < num_rows) {
-      const X* row = x + l * stride;
-      for (std::int64_t c = 0; c < size; ++c) columns[c * lanes + l] = widen<T>(row[c]);
-    } else {
-      for (std::int64_t c = 0; c < size; ++c) columns[c * lanes + l] = T{0};
-    }
+    T* row = rows + l * width;
+    const std::int64_t n = l < tile.num_rows && tile.begin[l] < tile.end[l] ? size : 0;
+    for (std::int64_t c = 0; c < n; ++c) row[c] = widen<T>(x[l * stride + c]);
+    for (std::int64_t c = n; c < width; ++c) row[c] = T{0};
   }
+}
+
+/// From rows [lane][width] to columns [width][lane].
+template <class T>
+FOURMI_INLINE void to_columns(const Chains<T>& chains, const T* rows, std::int64_t width, T* columns) {
+  for (std::int64_t c = 0; c < width; c += lanes) chains.transpose(rows + c, width, columns + c * lanes, lanes);
+}
+
+/// The way back, with the one rounding: x[lane][c] = columns[c][lane] * factor for the tile's rows. `rows` is scratch.
+template <class X, class T>
+FOURMI_INLINE void store_columns(const Chains<T>& chains, const Tile& tile, const T* columns, std::int64_t size,
+                                 const T* factor, T* rows, X* x, std::int64_t stride) {
+  const std::int64_t width = padded(size);
+  for (std::int64_t c = 0; c < width; c += lanes) chains.transpose(columns + c * lanes, lanes, rows + c, width);
+  for (std::int64_t l = 0; l < tile.num_rows; ++l)
+    for (std::int64_t c = 0; c < size; ++c) x[l * stride + c] = narrow<X>(rows[l * width + c] * factor[l]);
 }
 
 /// Rows of keys or values in T: widened into `storage`, or where they are if they have that dtype.

@@ -1,3 +1,5 @@
+#include <cstring>
+
 #include "kernels/cpu/rotary_pairs.h"
 #include "kernels/cpu/run_rows.h"
 #include "kernels/runtime/visit.h"
@@ -7,7 +9,7 @@ namespace {
 
 template <class X>
 FOURMI_INLINE void copy(const X* src, X* dst, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) dst[i] = src[i];
+  std::memcpy(dst, src, static_cast<std::size_t>(n) * sizeof(X));
 }
 
 /// Shapes, and the pointers of the operation's operands; `q` and `a` point at their first used column.
@@ -139,7 +141,7 @@ void mla_assemble_forward(const Stream& stream, const MlaAssemble& mla, const Te
   if (rows == 0) return;
   visit_float(q_MHQ.dtype, "mla_assemble", [&]<class X>(std::type_identity<X>) {
     const Forward<X> body{operands<X>(mla, table_PH2, positions_M, q_MB, kv_MHC, a_MA, q_MHQ, k_MHQ, v_MHV)};
-    run_rows(stream, rows, grain_of(2 * q_MHQ.num_elements() / rows), body);
+    run_rows(short_vectors(stream), rows, grain_of(2 * q_MHQ.num_elements() / rows), body);
   });
 }
 
@@ -151,7 +153,7 @@ void mla_assemble_backward(const Stream& stream, const MlaAssemble& mla, const T
   visit_float(dq_MHQ.dtype, "mla_assemble", [&]<class X>(std::type_identity<X>) {
     const Backward<X> body{operands<X>(mla, table_PH2, positions_M, dq_MB, dkv_MHC, da_MA, dq_MHQ, dk_MHQ, dv_MHV),
                            leaves_of(mla.num_heads)};
-    run_rows(stream, rows, grain_of(2 * dq_MHQ.num_elements() / rows), body);
+    run_rows(short_vectors(stream), rows, grain_of(2 * dq_MHQ.num_elements() / rows), body);
   });
 }
 

@@ -80,7 +80,7 @@ void rotary_apply(const Stream& stream, const Rotary& rotary, const Tensor& tabl
   visit_float(x_MHW.dtype, "rotary", [&]<class X>(std::type_identity<X>) {
     const auto angles = angles_of<Accumulator<X>>(table_PH2, positions_M, rows);
     const auto run = [&]<bool inverse>(std::bool_constant<inverse>) {
-      run_rows(stream, rows, grain_of(heads * width),
+      run_rows(short_vectors(stream), rows, grain_of(heads * width),
                Apply<X, inverse>{angles, rotary.layout, x_MHW.as<X>() + rotary.column, heads, width});
     };
     rotary.inverse ? run(std::true_type{}) : run(std::false_type{});

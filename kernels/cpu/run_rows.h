@@ -39,4 +39,9 @@ void run_rows(const Stream& stream, std::int64_t num_rows, std::int64_t grain, c
                              [&call](std::int64_t begin, std::int64_t end) { call.run(call.body, begin, end); });
 }
 
+/// The stream without 512-bit vectors, for bodies whose inner loops are too short for them to pay.
+inline Stream short_vectors(const Stream& stream) {
+  return Stream(stream.pool(), std::min(stream.isa(), Isa::avx2));
+}
+
 }  // namespace fourmi

@@ -42,14 +42,21 @@ template <class T, class Step>
 FOURMI_INLINE T sum_by_lanes(std::int64_t n, const Step& step) {
   T lane[num_lanes] = {};
   std::int64_t i = 0;
-  for (; i + num_lanes <= n; i += num_lanes) {
-    if constexpr (sizeof(T) == 4) {  // unrolled first, float lanes would become sixteen scalars, not vectors
+  // `unroll 1` keeps the sixteen lanes a loop, which is what gets vectorised; four rounds share a lane's load and
+  // store.
+  for (; i + 4 * num_lanes <= n; i += 4 * num_lanes)
 #pragma GCC unroll 1
-      for (int j = 0; j < num_lanes; ++j) step(lane[j], i + j);
-    } else {
-      for (int j = 0; j < num_lanes; ++j) step(lane[j], i + j);
+    for (int j = 0; j < num_lanes; ++j) {
+      T sum = lane[j];
+      step(sum, i + j);
+      step(sum, i + num_lanes + j);
+      step(sum, i + 2 * num_lanes + j);
+      step(sum, i + 3 * num_lanes + j);
+      lane[j] = sum;
     }
-  }
+  for (; i + num_lanes <= n; i += num_lanes)
+#pragma GCC unroll 1
+    for (int j = 0; j < num_lanes; ++j) step(lane[j], i + j);
   for (int j = 0; i + j < n; ++j) step(lane[j], i + j);
   return fold_lanes(lane);
 }
