@@ -8,8 +8,8 @@
 //   Which rows share a call never changes a row's bits as long as sequences start at multiples of `block`.
 // Precision   bf16 inputs are widened exactly; scores, softmax and all sums in the accumulator dtype; o, dq, dk, dv rounded once.
 //   Scores are one fma chain ascending over Q, then * scale. Backward: dq ascending over key blocks (chain over keys inside);
-//   dk and dv: one partial per query block (`block` rows, chain over query rows and, for G < H, over the group's heads inside),
-//   partials of one sequence's query blocks in ascending order.
+//   dk and dv: one partial per query block (a chain over the group's heads ascending, inside a head over the block's rows
+//   ascending), partials added in ascending order of query blocks. docs/numerics.md "Attention" has every step.
 #pragma once
 
 #include "kernels/runtime/stream.h"
