@@ -35,7 +35,7 @@ StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_change
 std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, const StartDecision& decision,
                                             std::vector<std::string>& messages) {
   if (decision.kind == StartDecision::Kind::go_on) {
-    Choice own = choose_newest(group, std::filesystem::path(recipe.run.directory) / "checkpoints", group.rank() == 0);
+    Choice own = choose_newest(group, std::filesystem::path(recipe.run.directory) / "checkpoints", true);
     messages = own.messages;
     if (own.checkpoint || decision.branch_from.empty()) return own.checkpoint;
   }
