@@ -82,7 +82,8 @@ FOURMI_INLINE T polynomial(const T (&terms)[n], T x) {
 
 }  // namespace detail
 
-/// e^x, at most 1.1 ulp off (float; double 1.0), denormal results rounded once. exp(0) = 1, exp(-inf) = 0, exp(inf) = inf, NaN stays NaN.
+/// e^x, at most 1.1 ulp off (float; double 1.0), denormal results rounded once. exp(0) = 1, exp(-inf) = 0, exp(inf) =
+/// inf, NaN stays NaN.
 template <class T>
 FOURMI_INLINE T exp(T x) {
   using C = detail::MathOf<T>;
