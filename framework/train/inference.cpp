@@ -45,8 +45,9 @@ void InferenceModel::load_weights(Group& group, const Checkpoint& checkpoint, co
     Arena masters({"masters"}, n * 8 + Arena::alignment);
     const Tensor flat = masters.allocate({n}, store_->types().accumulate, "masters");
     std::vector<Box> boxes;
+    const std::string folder = set == ParameterSet::router_bias ? "/model/" : "/optimizer/master/";
     for (const Parameter* p : table_->of(set))
-      boxes.push_back({"/model/" + p->name, "", p->shape, 0, flat.rows(p->offset, p->offset + p->shape.num_elements()).view(p->shape)});
+      boxes.push_back({folder + p->name, "", p->shape, 0, flat.rows(p->offset, p->offset + p->shape.num_elements()).view(p->shape)});
     load_boxes(group, checkpoint, boxes);
     convert(stream, flat, store_->weights(set));
   }
