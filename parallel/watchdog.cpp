@@ -40,7 +40,7 @@ Record Watchdog::State::phase_record(int r) {
 }
 
 Record Watchdog::State::lost_record(const Loss& l) {
-  return {Kind::lost, l.rank, l.phase, l.exit_status, l.reporter, l.step, l.cause};
+  return {Kind::lost, l.rank, l.phase, l.exit_status, l.reporter, l.step, l.announced, l.cause};
 }
 
 Watchdog::Watchdog(Group& world, Callback on_lost) : state_(std::make_unique<State>(world, std::move(on_lost))) {
@@ -91,6 +91,7 @@ bool Watchdog::announce_failure(const std::string& message, int exit_status) {
   Record failed = s.phase_record(s.rank);
   failed.kind = Kind::failed;
   failed.exit_status = exit_status;
+  failed.announced = true;
   failed.text = message;
   std::unique_lock lock(s.mutex);
   if (s.ended) return true;

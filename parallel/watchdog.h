@@ -23,18 +23,24 @@ namespace fourmi {
 /// What happened to which rank, as every survivor is told.
 struct Loss {
   int rank = 0;
-  int phase = 0;          ///< its last set_phase
-  std::int64_t step = 0;  ///< its last set_phase
-  std::string cause;      ///< the announced message, or that it ended without a word
-  int exit_status = 0;    ///< the announced one, or ExitStatus::rank_lost
-  std::string host;       ///< where it ran
-  int reporter = 0;       ///< the lowest surviving rank: the one that writes status.json
+  int phase = 0;           ///< its last set_phase
+  std::int64_t step = 0;   ///< its last set_phase
+  std::string cause;       ///< the announced message, or that it ended without a word
+  int exit_status = 0;     ///< the announced one, or ExitStatus::rank_lost
+  bool announced = false;  ///< by announce_failure, else it ended without a word
+  std::string host;        ///< where it ran
+  int reporter = 0;        ///< the lowest surviving rank: the one that writes status.json
 };
 
 class Watchdog {
  public:
   /// Runs on the watchdog's thread (the main thread may be stuck in MPI), at most once, after all other ranks were
   /// told. It may end the process. Not run on the rank whose announced failure it is, nor after goodbye().
+  /// Not all at once, for mpirun kills what is left as soon as a second process ends (Open MPI 4.1 waits between
+  /// SIGTERM and SIGKILL by a sleep that the end of any child cuts short: tried), and by then status.json must be
+  /// written. First ends the rank that announced, if one did; then the reporter's callback runs, and the others' when
+  /// it has returned or its process has ended. Each is waited for a second at most (and a full second where rank 0, who
+  /// would know, is lost).
   using Callback = std::function<void(const Loss&)>;
 
   /// Collective over `world`. Throws Error(environment) if rank 0 cannot listen, Error(rank_lost) if a rank does not

@@ -17,7 +17,7 @@ namespace {
 struct Header {
   std::uint32_t magic = 0x676f6457;
   std::uint16_t length = 0;
-  std::uint8_t kind = 0, unused = 0;
+  std::uint8_t kind = 0, announced = 0;
   std::int32_t rank = 0, phase = 0, exit_status = 0, reporter = 0;
   std::int64_t step = 0;
 };
@@ -33,6 +33,7 @@ void encode(const Record& r, std::string& out) {
   h.exit_status = r.exit_status;
   h.reporter = r.reporter;
   h.step = r.step;
+  h.announced = r.announced;
   out.append(reinterpret_cast<const char*>(&h), sizeof h);
   out.append(r.text, 0, h.length);
 }
@@ -112,7 +113,7 @@ bool Link::receive(std::vector<Record>& records, std::size_t most) {
       return false;
     if (in_.size() - at < sizeof h + h.length) break;
     records.push_back({static_cast<Record::Kind>(h.kind), h.rank, h.phase, h.exit_status, h.reporter, h.step,
-                       in_.substr(at + sizeof h, h.length)});
+                       h.announced != 0, in_.substr(at + sizeof h, h.length)});
     at += sizeof h + h.length;
   }
   in_.erase(0, at);

@@ -23,6 +23,7 @@ struct Record {
   Kind kind = Kind::heard;
   std::int32_t rank = 0, phase = 0, exit_status = 0, reporter = 0;
   std::int64_t step = 0;
+  bool announced = false;
   std::string text = {};  ///< cut at 2000 bytes when sent
 };
 

@@ -64,7 +64,7 @@ struct Watchdog::State {
 
   watchdog::Record phase_record(int r);
   static watchdog::Record lost_record(const Loss& loss);
-  /// `failed`: the announcement, null where the rank ended without a word. With the mutex held.
+  /// `failed`: the announcement or what rank 0 tells, null where the rank ended without a word. With the mutex held.
   Loss make_loss(int lost, const watchdog::Record* failed);
   /// Notes a loss; false if another was first. With the mutex held.
   bool first_loss(Loss l);
@@ -82,7 +82,8 @@ struct Watchdog::State {
   void on_loss(int lost, const watchdog::Record* failed);
   void on_told_loss(const watchdog::Record& record);
   void run_callback(const Loss& l);
-  void wait_for_reporter(const Loss& l);
+  bool wait_for_end(int from, std::chrono::milliseconds limit);
+  void wait_for_my_turn(const Loss& l);
   void flush_all();
   bool has_news();
   void forward_phases();

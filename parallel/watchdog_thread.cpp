@@ -14,8 +14,8 @@ using namespace std::chrono_literals;
 
 namespace {
 constexpr auto forward_period = 50ms;  // news of phases, where the training thread has not told them itself
-constexpr auto reporting_time = 1s;    // for the reporter to finish
-constexpr auto telling_time = 300ms;   // for the last records to leave, before a callback may end the process
+constexpr std::chrono::milliseconds reporting_time{1000};  // for whoever's turn it is
+constexpr auto telling_time = 300ms;  // for the last records to leave, before a callback may end the process
 }  // namespace
 
 Loss Watchdog::State::make_loss(int lost, const Record* failed) {
@@ -27,6 +27,7 @@ Loss Watchdog::State::make_loss(int lost, const Record* failed) {
   l.cause = failed ? failed->text
                    : fmt::format("rank {} ended without a word (killed or crashed), expected it to run on", lost);
   l.exit_status = failed ? failed->exit_status : static_cast<int>(ExitStatus::rank_lost);
+  l.announced = failed && failed->announced;
   l.host = star.hosts[static_cast<std::size_t>(lost)];
   l.reporter = lost == 0 ? 1 : 0;
   while (l.reporter < size - 1 && (peer(l.reporter).gone || l.reporter == lost)) ++l.reporter;
@@ -57,24 +58,35 @@ void Watchdog::State::flush_all() {
     while (link(r) && !link(r)->flush() && Clock::now() < end) usleep(1000);
 }
 
-// Rank 0 can be watched; of another reporter nothing is seen once rank 0 is gone.
-void Watchdog::State::wait_for_reporter(const Loss& l) {
-  const auto end = Clock::now() + reporting_time;
-  bool done = false;
-  while (!done && !stop && Clock::now() < end) {
-    pollfd polled{link(0)->fd(), POLLIN, 0};
-    if (l.reporter != 0) {
-      usleep(20'000);
-    } else if (poll(&polled, 1, 20) == 1) {
-      std::vector<Record> records;
-      done = !link(0)->receive(records);
-      for (const Record& record : records) done |= record.kind == Kind::reported;
-    }
+// Until the connection closes, or its reporter says that it has reported. False after the time is over.
+bool Watchdog::State::wait_for_end(int from, std::chrono::milliseconds limit) {
+  const auto end = Clock::now() + limit;
+  while (!stop && Clock::now() < end) {
+    pollfd polled{link(from)->fd(), POLLIN, 0};
+    if (poll(&polled, 1, 20) != 1) continue;
+    std::vector<Record> records;
+    if (!link(from)->receive(records)) return true;
+    for (const Record& record : records)
+      if (record.kind == Kind::reported) return true;
+  }
+  return false;
+}
+
+// The order of Watchdog::Callback.
+void Watchdog::State::wait_for_my_turn(const Loss& l) {
+  if (is_hub()) {
+    if (l.announced) wait_for_end(l.rank, reporting_time);
+  } else if (l.reporter == 0) {
+    wait_for_end(0, l.announced ? 2 * reporting_time : reporting_time);
+  } else {
+    if (l.announced && l.rank == 0) wait_for_end(0, reporting_time);
+    const auto end = Clock::now() + reporting_time;  // nothing is seen of a reporter that is not rank 0
+    while (l.reporter != rank && !stop && Clock::now() < end) usleep(20'000);
   }
 }
 
 void Watchdog::State::run_callback(const Loss& l) {
-  if (l.reporter != rank) wait_for_reporter(l);
+  wait_for_my_turn(l);
   on_lost(l);
   if (is_hub()) tell_all_but(l.rank, {.kind = Kind::reported});
   std::lock_guard lock(mutex);

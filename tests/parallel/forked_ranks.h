@@ -13,10 +13,11 @@ namespace fourmi {
 /// What one rank left behind. Lives in memory that all ranks share.
 struct ForkedReport {
   int callbacks = 0;  ///< how often the watchdog called back
-  double called_at = 0, died_at = 0;
+  double called_at = 0, died_at = 0, ended_at = 0;
   int rank = -1, phase = -1, exit_status = -1, reporter = -1;
   std::int64_t step = -1;
   char cause[256] = {}, host[64] = {};
+  bool told_announced = false;
   int announced = -1;       ///< what announce_failure returned
   double longest_call = 0;  ///< of set_phase
   int wait_status = 0;      ///< of waitpid

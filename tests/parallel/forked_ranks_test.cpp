@@ -69,6 +69,7 @@ Watchdog::Callback note_loss(ForkedReport& report, bool end) {
     report.step = loss.step;
     report.exit_status = loss.exit_status;
     report.reporter = loss.reporter;
+    report.told_announced = loss.announced;
     std::snprintf(report.cause, sizeof report.cause, "%s", loss.cause.c_str());
     std::snprintf(report.host, sizeof report.host, "%s", loss.host.c_str());
     if (end) _exit(7);

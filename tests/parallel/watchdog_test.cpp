@@ -53,6 +53,7 @@ void die(End how, std::unique_ptr<Watchdog> watchdog, ForkedReport& report) {
       break;
   }
   std::this_thread::sleep_for(300ms);
+  report.ended_at = steady_seconds();
 }
 
 void expect_told(const ForkedReport* reports, int size, int lost, const std::string& cause, int exit_status) {
@@ -71,6 +72,7 @@ void expect_told(const ForkedReport* reports, int size, int lost, const std::str
     EXPECT_EQ(report.step, 1042) << "on rank " << r;
     EXPECT_EQ(report.exit_status, exit_status);
     EXPECT_EQ(report.reporter, lost == 0 ? 1 : 0);
+    EXPECT_EQ(report.told_announced, exit_status != 7);
     EXPECT_STREQ(report.host, host);
     EXPECT_NE(std::string(report.cause).find(cause), std::string::npos) << report.cause;
     EXPECT_TRUE(WIFEXITED(report.wait_status) && WEXITSTATUS(report.wait_status) == 7) << "rank " << r;
@@ -114,6 +116,8 @@ TEST_P(LostRank, IsKnownToAllOthersWithItsPhase) {
               how == End::announce ? 3 : 7);
   if (how == End::announce) {
     EXPECT_EQ(reports[lost].announced, 1);
+    EXPECT_GE(reports[lost == 0 ? 1 : 0].called_at, reports[lost].ended_at)
+        << "the reporter did not wait for the one who announced";
   }
 }
 
