@@ -26,8 +26,8 @@ inline ModelSection small_section(bool query_latent = true) {
 struct SmallModel {
   SmallModel(const ModelSection& section_, Compute compute, Reproducibility mode, BatchSizes sizes_, std::uint64_t seed = 7,
              Model::Use use = Model::Use::training)
-      : section(section_), sizes(sizes_), table(section), types(model_types(compute, mode)), arena({"test", Arena::Mode::allocate, true}, 64 << 20),
-        store(table, types, arena, &arena), model(section, store, 64, arena) {
+      : section(section_), sizes(sizes_), table(section), types(model_types(compute, mode)), arena({"test", Arena::Mode::allocate, true}, 512 << 20),
+        store(table, types, arena, &arena), model(section, store, 128, arena) {
     model.allocate(sizes, use, arena);
     for (const Parameter& p : table.all()) {
       const Tensor w = store.weight(store.slot(p.name));
