@@ -5,14 +5,19 @@ namespace fourmi {
 ModelCounts count_model(const ModelSection& m, const ParameterTable& table, std::int64_t sequence_length) {
   ModelCounts c;
   std::int64_t expert_total = 0;
-  double main_products = 0, mtp_products = 0;  // elements of matrices that a token is multiplied with
-  const double chosen = m.n_routed_experts ? static_cast<double>(m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts) : 0;
+  // Elements of matrices that a token is multiplied with: of all tokens' matrices, and of all experts together.
+  double main_products = 0, mtp_products = 0, main_experts = 0, mtp_experts = 0;
   for (const Parameter& p : table.all()) {
     const std::int64_t n = p.shape.num_elements();
     (p.mtp ? c.parameters_mtp : c.parameters_total) += n;
     if (p.routed_expert && !p.mtp) expert_total += n;
     const bool product = p.shape.rank == 2 && p.name != "model.embed_tokens.weight";
-    if (product) (p.mtp ? mtp_products : main_products) += static_cast<double>(n) * (p.routed_expert ? chosen : 1.0);
+    double& products = p.routed_expert ? (p.mtp ? mtp_experts : main_experts) : (p.mtp ? mtp_products : main_products);
+    if (product) products += static_cast<double>(n);
+  }
+  if (m.n_routed_experts > 0) {
+    main_products += main_experts * static_cast<double>(m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts);
+    mtp_products += mtp_experts * static_cast<double>(m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts);
   }
   const std::int64_t expert_active = m.n_routed_experts ? expert_total / m.n_routed_experts * m.num_experts_per_tok : 0;
   c.parameters_active = c.parameters_total - expert_total + expert_active;
