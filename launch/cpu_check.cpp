@@ -56,7 +56,7 @@ void check_processor() {
   text.add_feature((features & bit_MOVBE) != 0, "MOVBE");
   if (!text.any_missing()) return;
   text.add(
-      ", an x86-64 processor with AVX2 was expected (x86-64-v3: Intel since 2013, AMD since 2015). Use another "
+      ", expected an x86-64 processor with AVX2 (x86-64-v3: Intel since 2013, AMD since 2015). Use another "
       "machine\n");
   text.print();
   ::_exit(3);

@@ -44,7 +44,7 @@ Error usage_error(const CLI::App& app, const CLI::ParseError& error, const std::
   if (command != &app || words.empty()) {
     const std::string found = first_line(error.what());
     return Error(ExitStatus::usage, command == &app ? "command line" : path,
-                 fmt::format("{}, a command line as its help shows was expected", found), remedy);
+                 fmt::format("{}, expected a command line as its help shows", found), remedy);
   }
   std::vector<std::string> names;
   std::string list;
@@ -54,7 +54,7 @@ Error usage_error(const CLI::App& app, const CLI::ParseError& error, const std::
   }
   const std::string close = recipe::closest(words.front(), names);
   return Error(ExitStatus::usage, "command line",
-               fmt::format("{} was found, one of the commands {} was expected", words.front(), list),
+               fmt::format("found {}, expected one of the commands {}", words.front(), list),
                close.empty() ? remedy : fmt::format("Did you mean {}? {}", close, remedy));
 }
 
@@ -64,7 +64,7 @@ void check_output() {
   errno = 0;
   if (std::cout && std::fflush(stdout) == 0 && !std::ferror(stdout)) return;
   throw Error(ExitStatus::environment, "standard output",
-              fmt::format("writing failed: {}, all of the result was expected to be written",
+              fmt::format("writing failed: {}, expected to write all of the result",
                           errno == 0 ? "the output is closed or full" : std::strerror(errno)));
 }
 

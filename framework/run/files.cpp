@@ -115,7 +115,7 @@ void make_folder(const fs::path& folder) {
   fs::create_directories(folder, error);
   if (error || !fs::is_directory(folder, error)) {
     throw Error(ExitStatus::environment, folder.string(),
-                fmt::format("the folder cannot be made ({}), a folder that can be written was expected",
+                fmt::format("the folder cannot be made ({}), expected one that can be written",
                             error ? error.message() : "it is a file"),
                 "Use another run.directory");
   }

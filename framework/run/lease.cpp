@@ -119,7 +119,7 @@ std::optional<Owner> read_owner(const fs::path& path) {
 [[noreturn]] void in_use(const fs::path& directory, const Owner& owner, double age, const LeaseOptions& options) {
   const bool here = owner.process.same_process_table(options.process);
   throw Error(ExitStatus::environment, "run.directory",
-              fmt::format("{} is in use by process {} on host {} since {}{}, one launch a directory was expected",
+              fmt::format("{} is in use by process {} on host {} since {}{}, expected one launch a directory",
                           directory.string(), owner.process.pid, owner.process.host, utc_time(owner.since),
                           here ? "" : fmt::format(" (last sign of life {:.0f} s ago)", age)),
               here ? "Wait for it, stop it with SIGUSR1 (it saves first), or use another run.directory"
@@ -214,7 +214,7 @@ std::unique_ptr<Lease> Lease::acquire(const fs::path& directory, LeaseOptions op
       if (::fstat(file.get(), &info) != 0 || info.st_nlink != 2) {
         if (error == EEXIST || error == ENOENT) continue;  // another launch was faster (and tidied up)
         throw Error(ExitStatus::environment, "run.directory",
-                    fmt::format("{}: a lease cannot be made ({}), a file system with hard links was expected",
+                    fmt::format("{}: a lease cannot be made ({}), expected a file system with hard links",
                                 directory.string(), std::strerror(error)),
                     "Use a run.directory on another file system");
       }

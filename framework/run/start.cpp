@@ -24,7 +24,7 @@ std::vector<ChangedKey> compare_with(const fs::path& recorded, const CompareWith
   } catch (const Error& error) {
     if (error.status() != ExitStatus::usage) throw;
     throw Error(ExitStatus::input, recorded.string(),
-                fmt::format("the recorded recipe cannot be read ({}), what a launch wrote was expected", error.what()),
+                fmt::format("the recorded recipe cannot be read ({}), expected what a launch wrote", error.what()),
                 "Take it from the newest file of launches/, or use another run.directory");
   }
 }
@@ -39,8 +39,8 @@ void refuse(const std::vector<ChangedKey>& changes, recipe::KeyClass key_class, 
   const char* kind = key_class == recipe::KeyClass::fixed ? "fixed" : "asked";
   if (refused.size() == 1) {
     throw Error(ExitStatus::usage, refused[0].key,
-                fmt::format("{} was found, {} as in {} was expected (a key of class {})", refused[0].after,
-                            refused[0].before, recorded.string(), kind),
+                fmt::format("found {}, expected {} as in {} (a key of class {})", refused[0].after, refused[0].before,
+                            recorded.string(), kind),
                 remedy);
   }
   constexpr std::size_t most = 8;
@@ -50,8 +50,8 @@ void refuse(const std::vector<ChangedKey>& changes, recipe::KeyClass key_class, 
   }
   if (refused.size() > most) list += fmt::format("; and {} more", refused.size() - most);
   throw Error(ExitStatus::usage, "recipe",
-              fmt::format("{} keys of class {} differ ({}), the values of {} were expected", refused.size(), kind, list,
-                          recorded.string()),
+              fmt::format("found {} changed keys of class {} ({}), expected the values of {}", refused.size(), kind,
+                          list, recorded.string()),
               remedy);
 }
 
@@ -73,7 +73,7 @@ StartDecision branch(const StartWish& wish, const CompareWithRecorded& compare) 
   StartDecision decision{Kind::branch, wish.resume, {}};
   if (!fs::exists(decision.branch_from)) {
     throw Error(ExitStatus::input, "checkpoint.resume",
-                fmt::format("{} does not exist, a checkpoint was expected", wish.resume),
+                fmt::format("found no {}, expected a checkpoint there", wish.resume),
                 "Name a folder <run.directory>/checkpoints/step-...");
   }
   const fs::path run = run_of(decision.branch_from);
@@ -90,13 +90,12 @@ StartDecision go_on(const StartWish& wish, const CompareWithRecorded& compare) {
   StartDecision decision{Kind::go_on, branched_from(wish.directory), {}};
   if (wish.resume == "never") {
     throw Error(ExitStatus::usage, "checkpoint.resume",
-                fmt::format("never was found, but {} holds a run; a directory without a run was expected", directory),
+                fmt::format("found never and a run in {}, expected a directory without a run", directory),
                 "Use another run.directory, or checkpoint.resume: auto to go on");
   }
   if (wish.resume != "auto" && !same_place(wish.resume, decision.branch_from)) {
     throw Error(ExitStatus::usage, "checkpoint.resume",
-                fmt::format("{} was found, but {} holds a run that did not begin there; a directory without a run was "
-                            "expected",
+                fmt::format("found {} and a run in {} that did not begin there, expected a directory without a run",
                             wish.resume, directory),
                 "Use another run.directory to branch, or checkpoint.resume: auto to go on");
   }
@@ -121,7 +120,7 @@ StartDecision decide_start(const StartWish& wish, const CompareWithRecorded& com
   if (holds_run(wish.directory)) return go_on(wish, compare);
   if (holds_checkpoints(wish.directory)) {
     throw Error(ExitStatus::input, wish.directory.string(),
-                "checkpoints without recipe.yaml were found, both or none were expected",
+                "found checkpoints without recipe.yaml, expected both or none",
                 "Take recipe.yaml from the newest file of launches/, or use another run.directory");
   }
   if (wish.resume != "auto" && wish.resume != "never") return branch(wish, compare);

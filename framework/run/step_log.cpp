@@ -98,14 +98,13 @@ StepLog::StepLog(const fs::path& run_directory, const std::string& name, Steps s
     files::replace(path_, parts.stays);
   }
   if (opened_.first_missing > 0 && warn_) {
-    warn_(
-        fmt::format("{}: step {} has no line, steps 1 to {} were expected to have one each; the run goes on without it",
-                    path_.string(), opened_.first_missing, last_step));
+    warn_(fmt::format("{}: step {} has no line, expected one for each of 1 to {}; the run goes on without it",
+                      path_.string(), opened_.first_missing, last_step));
   }
   file_ = files::Descriptor(::open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
   if (!file_) {
     throw Error(ExitStatus::environment, path_.string(),
-                fmt::format("opening failed: {}, a file that can be written was expected", std::strerror(errno)),
+                fmt::format("opening failed: {}, expected a file that can be written", std::strerror(errno)),
                 "Check the permissions of run.directory");
   }
 }
