@@ -1,8 +1,12 @@
 // fourmi eval MODEL [--data FILE]: loss, perplexity and bits per byte on a text, or on what the model's recipe held
 // out. Also under mpirun.
+#include <chrono>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <thread>
 
+#include "framework/checkpoint/agree.h"
 #include "framework/train/inference.h"
 #include "launch/commands.h"
 #include "parallel/world.h"
@@ -29,8 +33,7 @@ std::string as_json(const Arguments& a, const InferenceModel& inference, const E
   return j.dump(2);
 }
 
-void evaluate_model(const Arguments& a) {
-  World world;
+void evaluate_on_ranks(const Arguments& a, World& world) {
   Group& group = world.group();
   ThreadPool pool(1);
   const Stream stream(pool);
@@ -46,12 +49,14 @@ void evaluate_model(const Arguments& a) {
     file.path = a.data;
     data.validation = {file};
     data.holdout = 0;
-  } else {
-    sources = load_sources(data.train, "data.train");
   }
-  const Validation validation(data, sources, r.run.seed, r.model.vocab_size);
+  std::optional<Validation> validation;
+  agreed(group, [&] {
+    if (a.data.empty()) sources = load_sources(data.train, "data.train");
+    validation.emplace(data, sources, r.run.seed, r.model.vocab_size);
+  });
   inference.model().set_zero_routed(a.zero_routed);
-  const EvaluationResult e = inference.evaluate_on(validation, group, stream, 8);
+  const EvaluationResult e = inference.evaluate_on(*validation, group, stream, 8);
   if (world.rank() != 0) return;
   if (a.json) {
     std::cout << as_json(a, inference, e) << "\n";
@@ -61,6 +66,18 @@ void evaluate_model(const Arguments& a) {
                            a.zero_routed ? ", routed experts zeroed" : "")
             << fmt::format("loss {:.4f}  perplexity {:.3f}  {} tokens", e.loss, e.perplexity(), e.tokens)
             << (e.bits_per_byte > 0 ? fmt::format("  {:.4f} bits/byte", e.bits_per_byte) : "") << "\n";
+}
+
+void evaluate_model(const Arguments& a) {
+  World world;
+  try {
+    evaluate_on_ranks(a, world);
+  } catch (const Error& error) {
+    // All ranks agree on what fails; rank 0 says it. The others leave it the time: a launcher kills all when one ends with an error.
+    if (world.rank() == 0) throw;
+    std::this_thread::sleep_for(std::chrono::seconds(2));
+    World::end_process(static_cast<int>(error.status()));
+  }
 }
 
 }  // namespace
