@@ -3,6 +3,7 @@
 #include <mpi.h>
 
 #include <array>
+#include <chrono>
 #include <cstring>
 #include <limits>
 #include <mutex>
@@ -97,8 +98,10 @@ struct Core {
       control_sends.push_back(MPI_REQUEST_NULL);
       MPI_Isend(outgoing.data(), control_bytes, MPI_BYTE, r, control_tag, comm, &control_sends.back());
     }
-    // Small messages leave as the progress engine turns; a few turns suffice where the peer lives.
-    for (int turn = 0, done = 0; turn < 100 && !done; ++turn)
+    // Small messages leave at once or with a few turns of MPI's engine, each of which yields the core (long, on a busy
+    // machine). What has not left then goes with this process' next polls; the others have watchdogs of their own.
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(5);
+    for (int done = 0; !done && std::chrono::steady_clock::now() < end;)
       MPI_Testall(static_cast<int>(control_sends.size()), control_sends.data(), &done, MPI_STATUSES_IGNORE);
   }
 };
