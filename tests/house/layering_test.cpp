@@ -57,6 +57,7 @@ TEST(Layering, IncludesPointDownward) {
       while (std::getline(in, line))
         if (std::regex_search(line, match, include)) {
           const std::string target = match[1];
+          if (target == "commit.h") continue;  // written at each build (launch/commit.cmake)
           EXPECT_TRUE(fs::exists(top / target)) << path << " includes " << target << ", which is not a path from the top";
           EXPECT_TRUE(allowed->second.count(room(target))) << path << " includes " << target << ", an arrow upward or sideways";
         }
@@ -74,6 +75,7 @@ TEST(Layering, KernelsAndParallelKnowNoLibraryOfAnotherFloor) {
     for (const auto& entry : fs::recursive_directory_iterator(top / floor)) {
       if (!entry.is_regular_file() || !is_source(entry.path())) continue;
       const std::string path = fs::relative(entry.path(), top).string();
+      if (path == "launch/build_info.cpp") continue;  // asks each library for its version, nothing else
       std::ifstream in(entry.path());
       std::string line;
       while (std::getline(in, line))
