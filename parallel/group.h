@@ -91,6 +91,8 @@ class Group {
 
   /// Poisons the group: every present and future wait of any member throws Error(rank_lost, reason). Any thread.
   virtual void cancel(const std::string& reason) = 0;
+  /// Is it poisoned, as far as this rank knows?
+  virtual bool cancelled() const = 0;
 
   /// Bytes that this rank has sent to and received from other ranks so far (the traffic meter).
   std::int64_t bytes_moved() const { return bytes_moved_; }

@@ -168,6 +168,7 @@ class MpiGroup final : public MovingGroup {
   }
 
   void cancel(const std::string& reason) override { core_->cancel(reason); }
+  bool cancelled() const override { return core_->poison->is_set(); }
 
  protected:
   Request start_moves(std::span<const Move> moves) override {

@@ -43,6 +43,7 @@ class SelfGroup final : public MovingGroup {
     return std::make_unique<SelfGroup>(std::move(name), poison_);
   }
   void cancel(const std::string& reason) override { poison_->set(reason); }
+  bool cancelled() const override { return poison_->is_set(); }
 
  protected:
   Request start_moves(std::span<const Move> moves) override {

@@ -132,6 +132,7 @@ class ThreadGroup final : public MovingGroup {
   }
 
   void cancel(const std::string& reason) override { hub_->cancel(reason); }
+  bool cancelled() const override { return hub_->poison->is_set(); }
 
  protected:
   Request start_moves(std::span<const Move> moves) override {

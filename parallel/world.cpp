@@ -31,7 +31,7 @@ World::World(const LaunchInfo& launch, const MpiOptions& options)
 }
 
 World::~World() {
-  if (mpi_ && std::uncaught_exceptions() > exceptions_) {
+  if (mpi_ && (std::uncaught_exceptions() > exceptions_ || group_->cancelled())) {
     group_->cancel("a rank ends with an error");
     mpi_->abandon();
   }

@@ -17,7 +17,8 @@ class World {
   explicit World(const LaunchInfo& launch = read_launcher(), const MpiOptions& options = {});
   World(const World&) = delete;
   World& operator=(const World&) = delete;
-  /// Finalizes MPI, which waits for all ranks; not after abandon(), nor while an exception passes.
+  /// Finalizes MPI, which waits for all ranks; not after abandon(), nor when the group was
+  /// cancelled, nor while an exception passes.
   ~World();
 
   Group& group() { return *group_; }

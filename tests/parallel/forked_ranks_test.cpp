@@ -25,6 +25,7 @@ class SocketGroup final : public MovingGroup {
       : MovingGroup("forked", rank, static_cast<int>(sockets.size())), sockets_(std::move(sockets)) {}
   std::unique_ptr<Group> subgroup(std::string, std::span<const int>) override { return nullptr; }
   void cancel(const std::string&) override {}
+  bool cancelled() const override { return false; }
   void broadcast(std::span<std::byte> data, int root) override {
     MovingGroup::broadcast(data, root);
     if (on_broadcast) on_broadcast(data);

@@ -325,6 +325,8 @@ double run_cancellation(Group& group) {
     }
     expect_lost([&] { sub->barrier(); }, "a later wait");
     expect_lost([&] { below->barrier(); }, "a later wait of a subgroup");
+    EXPECT_TRUE(sub->cancelled() && below->cancelled());
+    EXPECT_FALSE(group.cancelled());
     group.barrier();
   }
   // An exception on one rank, in the midst of a transfer, frees the others without a word from anybody else.

@@ -1,5 +1,6 @@
 // lost_rank HOW RANK FOLDER: rank RANK is lost while the others wait for it in MPI. Every rank that is told writes
-// FOLDER/rank-<r>: lost rank, phase, step, reporter, exit status, seconds since the loss.
+// FOLDER/rank-<r>: lost rank, phase, step, reporter, exit status, seconds since the loss, when the loss was (steady
+// clock).
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -48,8 +49,8 @@ int main(int argc, char** argv) {
     world.abandon(loss.cause);
     const std::string path = folder + "/rank-" + std::to_string(world.rank());
     if (FILE* f = std::fopen((path + ".new").c_str(), "w")) {
-      std::fprintf(f, "%d %d %ld %d %d %.6f\n", loss.rank, loss.phase, static_cast<long>(loss.step), loss.reporter,
-                   loss.exit_status, seconds() - lost_at);
+      std::fprintf(f, "%d %d %ld %d %d %.6f %.6f\n", loss.rank, loss.phase, static_cast<long>(loss.step), loss.reporter,
+                   loss.exit_status, seconds() - lost_at, lost_at);
       std::fclose(f);
       std::rename((path + ".new").c_str(), path.c_str());
     }
