@@ -1,10 +1,13 @@
 #include "launch/training.h"
 
 #include <atomic>
-#include <iostream>
+#include <filesystem>
+#include <thread>
 
 #include "framework/run/host.h"
+#include "framework/run/lease.h"
 #include "framework/run/machine.h"
+#include "framework/run/signals.h"
 #include "framework/train/trainer.h"
 #include "launch/build_info.h"
 #include "launch/report.h"
@@ -36,7 +39,10 @@ std::string describe(const Loss& loss) {
 
 class Supervised {
  public:
-  Supervised(World& world) : world_(world), watchdog_(world.group(), [this](const Loss& loss) { on_lost(loss); }) {}
+  Supervised(World& world, std::filesystem::path run_directory)
+      : world_(world),
+        directory_(std::move(run_directory)),
+        watchdog_(world.group(), [this](const Loss& loss) { on_lost(loss); }) {}
 
   void set_phase(Phase phase, std::int64_t step) { watchdog_.set_phase(static_cast<int>(phase), step); }
   void set_status(StatusFile* status) { status_ = status; }
@@ -57,18 +63,40 @@ class Supervised {
   /// On the watchdog's thread; the main thread may be stuck in MPI.
   void on_lost(const Loss& loss) {
     const auto status = static_cast<ExitStatus>(loss.exit_status);
-    // A rank that announced its error says and records it itself; of one that died without a word, a survivor does.
-    if (status == ExitStatus::rank_lost && loss.reporter == world_.rank()) {
-      const Error error(status, describe(loss), loss.cause + ", all ranks were expected to go on",
-                        "Start the same command again: it goes on from the newest checkpoint");
-      Ending ending = Ending::of(error, loss.rank, loss.host);
-      if (StatusFile* file = status_) file->write_final(ending);
-      print_error(error);
+    if (loss.reporter == world_.rank()) {
+      Ending ending{status, loss.rank, loss.host, loss.cause, describe(loss), "The error's line says what to do"};
+      if (!loss.announced) ending.remedy = "Start the same command again: it goes on from the newest checkpoint";
+      record(loss, ending);
+      // A rank that announced its error has said it.
+      if (!loss.announced) print_error(Error(status, ending.place, ending.cause, ending.remedy));
     }
     World::end_process(loss.exit_status);
   }
 
+  /// A rank that announced its error has recorded it, and its word stays; unless it had not yet heard of the launch's number.
+  void record(const Loss& loss, const Ending& ending) {
+    // While it starts rank 0 may be about to know it.
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
+    while (!status_ && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    if (StatusFile* file = status_) {
+      file->write_final(ending);
+    } else if (loss.rank == 0 && !loss.announced) {
+      record_in_place_of_rank_0(ending);
+    }
+  }
+
+  /// Rank 0 was lost before it told anybody of the launch. Its lease tells whether the directory was ours, or another launch's.
+  void record_in_place_of_rank_0(const Ending& ending) try {
+    const auto lease = Lease::acquire(directory_, {.dying_patience = std::chrono::milliseconds(100)});
+    StatusFile file(directory_, next_launch(directory_));
+    file.tick();
+    file.write_final(ending);
+  } catch (const std::exception&) {
+    // In use, or not to be written: the error's line has to do.
+  }
+
   World& world_;
+  const std::filesystem::path directory_;
   std::atomic<StatusFile*> status_{nullptr};
   Watchdog watchdog_;
 };
@@ -81,8 +109,11 @@ int threads_per_rank(const Recipe& recipe, const LaunchInfo& launch) {
 }  // namespace
 
 ExitStatus train_here(const Recipe& recipe, const LaunchInfo& launch, const TrainingArguments& arguments) {
+  // From the first moment to the last: a launcher also sends SIGTERM to ranks that are about to report a lost one, and a request to stop
+  // may come when all is done.
+  const StopSignals signals;
   World world(launch);
-  Supervised supervised(world);
+  Supervised supervised(world, recipe.run.directory);
   ThreadPool pool(threads_per_rank(recipe, world.launch()));
   const Stream stream(pool);
   TrainOptions options;

@@ -10,7 +10,8 @@
 
 namespace fourmi {
 
-StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease, std::int64_t& launch) {
+StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease, std::int64_t& launch,
+                          const std::function<void()>& launch_known) {
   StartDecision decision;
   agreed(group, [&] {
     if (group.rank() != 0) return;
@@ -20,6 +21,7 @@ StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_change
     lease = Lease::acquire(recipe.run.directory);
     decision = decide_start(wish, compare_with);
     launch = next_launch(recipe.run.directory);
+    launch_known();
     clean_leftovers(real_disk(), std::filesystem::path(recipe.run.directory) / "checkpoints");
   });
   std::int64_t facts[2] = {static_cast<std::int64_t>(decision.kind), launch};

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -24,8 +25,10 @@ struct Beginning {
   std::vector<std::string> messages;   ///< to be said loudly: damaged checkpoints, changed keys
 };
 
-/// Collective. Takes the lease (rank 0) and decides; throws the contract's errors on all ranks alike.
-StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease, std::int64_t& launch);
+/// Collective. Takes the lease (rank 0) and decides; throws the contract's errors on all ranks alike. `launch_known` is called on rank 0
+/// as soon as the launch has its number, before the other ranks are heard of.
+StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease, std::int64_t& launch,
+                          const std::function<void()>& launch_known);
 
 /// Collective. The checkpoint that the decision leads to, proven; nothing for a new run.
 std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, const StartDecision& decision,

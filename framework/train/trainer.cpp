@@ -102,14 +102,17 @@ void require_trainable(const Recipe& r) {
 
 void Trainer::Impl::begin() {
   if (options.observer) options.observer(Phase::start, 0);
-  beginning.decision = agree_start(recipe, group, options.accept_changes, lease, beginning.launch);
-  status = std::make_unique<StatusFile>(directory, beginning.launch);
-  status->set_phase(name_of(Phase::start));
-  if (options.status_ready) options.status_ready(status.get());
+  const auto launch_known = [this] {
+    status = std::make_unique<StatusFile>(directory, beginning.launch);
+    status->set_phase(name_of(Phase::start));
+    if (first) status->tick();
+    if (options.status_ready) options.status_ready(status.get());
+  };
+  beginning.decision = agree_start(recipe, group, options.accept_changes, lease, beginning.launch, launch_known);
+  if (!first) launch_known();
   log = std::make_unique<Log>(directory, group.rank());
 
   enter(Phase::load, 0);
-  if (first) status->tick();
   agreed(group, [&] {
     sources = load_sources(recipe.data.train, "data.train");
     make_tokenizer(recipe.data.tokenizer, recipe.model.vocab_size);
@@ -151,7 +154,6 @@ void Trainer::Impl::open_logs() {
 }
 
 ExitStatus Trainer::Impl::run() {
-  StopSignals signals;
   begin();
   if (step >= last_step) {
     say(fmt::format("{}: finished at step {}, nothing is left to do", directory.string(), step));

@@ -35,7 +35,7 @@ class Trainer {
   Trainer(const Recipe& recipe, Group& group, const Stream& stream, TrainOptions options);
   ~Trainer();
 
-  /// Until the target is reached (ok), a stop was asked for (stopped), or an Error.
+  /// Until the target is reached (ok), a stop was asked for (stopped: StopSignals, which the caller keeps, or run.time), or an Error.
   ExitStatus run();
 
  private:
