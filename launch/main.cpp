@@ -2,9 +2,11 @@
 #include <fmt/format.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <iostream>
+#include <thread>
 
 #include "framework/recipe/field.h"
 #include "launch/build_info.h"
@@ -85,6 +87,9 @@ ExitStatus run(int argc, char** argv) {
   return status;
 }
 
+/// A launcher kills all ranks when one has ended with an error: those that are silent leave the first end to the one that speaks.
+constexpr std::chrono::seconds time_to_speak{2};
+
 /// Ranks that read the same command line and recipe find the same errors: rank 0 says them. What only another rank met,
 /// that rank says.
 bool is_mine_to_say(const Error& error) {
@@ -107,7 +112,11 @@ int main(int argc, char** argv) {
   } catch (const std::exception& exception) {
     const auto* as_error = dynamic_cast<const Error*>(&exception);
     const Error error = to_error(exception);
-    if (is_mine_to_say(error)) print_error(as_error ? *as_error : error);
+    if (is_mine_to_say(error)) {
+      print_error(as_error ? *as_error : error);
+    } else {
+      std::this_thread::sleep_for(time_to_speak);
+    }
     // Not by return: MPI's exit handlers may wait for a peer that is lost.
     std::cout.flush();
     World::end_process(static_cast<int>(error.status()));
