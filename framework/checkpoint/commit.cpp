@@ -54,7 +54,8 @@ void commit(Disk& disk, const Manifest& manifest, const fs::path& unfinished, co
   parse_manifest(text, place.string());  // what cannot be loaded is not committed
   write_text(disk, place, text);
   sync_directory(disk, unfinished);
-  if (fs::exists(final_path)) {
+  std::error_code ignored;
+  if (fs::exists(final_path, ignored)) {
     // A kill between the two renames leaves the old one under its spare name; clean_leftovers puts it back.
     const fs::path spare = final_path.string() + ".old-" + nonce;
     rename_path(disk, final_path, spare);
@@ -72,7 +73,7 @@ void commit(Disk& disk, const Manifest& manifest, const fs::path& unfinished, co
 
 std::vector<std::string> tidy_up(Disk& disk, const fs::path& checkpoints, std::int64_t step, std::int64_t keep_last,
                                  std::int64_t keep_every_steps, const std::string& nonce) {
-  std::vector<std::string> warnings;
+  std::vector<std::string> warnings = clean_leftovers(disk, checkpoints);
   const auto attempt = [&](const auto& work) {
     try {
       work();
@@ -80,7 +81,6 @@ std::vector<std::string> tidy_up(Disk& disk, const fs::path& checkpoints, std::i
       warnings.push_back(e.what());
     }
   };
-  attempt([&] { clean_leftovers(disk, checkpoints); });
   attempt([&] {
     const fs::path link = checkpoints / ("latest." + nonce);
     if (disk.symlink(step_name(step).c_str(), link.c_str()) != 0)

@@ -57,19 +57,32 @@ ModelPath find_model(const fs::path& model) {
   throw Error(ExitStatus::input, model.string(), "found no checkpoint, expected a run directory or a checkpoint");
 }
 
-void clean_leftovers(Disk& disk, const fs::path& checkpoints) {
-  for (const std::string& name : names_in(checkpoints, fs::file_type::directory)) {
+std::vector<std::string> clean_leftovers(Disk& disk, const fs::path& checkpoints) {
+  std::vector<std::string> problems;
+  const auto attempt = [&](const auto& work) {
+    try {
+      work();
+    } catch (const Error& e) {
+      problems.push_back(e.what());
+    }
+  };
+  const auto clean = [&](const std::string& name) {
     const std::size_t dot = name.find('.');
-    if (dot == std::string::npos || !parse_step_name(name.substr(0, dot))) continue;
+    if (dot == std::string::npos || !parse_step_name(name.substr(0, dot))) return;
     const std::string_view kind = std::string_view(name).substr(dot);
     const fs::path original = checkpoints / name.substr(0, dot);
-    if (kind.starts_with(".old-") && !fs::exists(original))
+    std::error_code ignored;
+    if (kind.starts_with(".old-") && !fs::exists(original, ignored))
       rename_path(disk, checkpoints / name, original);
     else if (kind.starts_with(".tmp-") || kind.starts_with(".deleted-") || kind.starts_with(".old-"))
       remove_folder(disk, checkpoints / name);
-  }
-  for (const std::string& name : names_in(checkpoints, fs::file_type::symlink))
-    if (name.starts_with("latest.")) remove_link(disk, checkpoints / name);
+  };
+  attempt([&] {
+    for (const std::string& name : names_in(checkpoints, fs::file_type::directory)) attempt([&] { clean(name); });
+    for (const std::string& name : names_in(checkpoints, fs::file_type::symlink))
+      if (name.starts_with("latest.")) attempt([&] { remove_link(disk, checkpoints / name); });
+  });
+  return problems;
 }
 
 std::vector<std::int64_t> steps_to_delete(std::span<const std::int64_t> steps, std::int64_t newest,
@@ -95,7 +108,8 @@ void delete_checkpoint(Disk& disk, const fs::path& checkpoints, std::int64_t ste
 
 fs::path set_aside(Disk& disk, const fs::path& checkpoint) {
   fs::path to = checkpoint.string() + ".damaged";
-  for (int i = 2; fs::exists(to); ++i) to = fmt::format("{}.{}.damaged", checkpoint.string(), i);
+  std::error_code ignored;
+  for (int i = 2; fs::exists(to, ignored); ++i) to = fmt::format("{}.{}.damaged", checkpoint.string(), i);
   rename_path(disk, checkpoint, to);
   return to;
 }

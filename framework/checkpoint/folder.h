@@ -27,9 +27,10 @@ struct ModelPath {
 };
 ModelPath find_model(const std::filesystem::path& model);
 
-/// Removes what a killed or failed process left: unfinished saves (*.tmp-*), half deleted checkpoints (*.deleted-*);
-/// puts back a checkpoint that was about to be replaced (*.old-*). Only the owner of the run may call it.
-void clean_leftovers(Disk& disk, const std::filesystem::path& checkpoints);
+/// Removes what a killed or failed process left: unfinished saves (*.tmp-*), half deleted checkpoints (*.deleted-*),
+/// links (latest.*); puts back a checkpoint that was about to be replaced (*.old-*). Only the owner of the run may call
+/// it. What could not be cleaned does no harm; it is said in the texts returned.
+std::vector<std::string> clean_leftovers(Disk& disk, const std::filesystem::path& checkpoints);
 
 /// Steps to delete once `newest` is proven: all older ones but the last `keep_last` (newest included, at least 1) and
 /// multiples of keep_every_steps (0: none). Steps after `newest` are another branch's: they are left alone.

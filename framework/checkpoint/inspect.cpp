@@ -99,10 +99,10 @@ std::string verify_text(const std::vector<CheckpointReport>& reports) {
       text += one_line(r, width);
       continue;
     }
-    const double bytes = static_cast<double>(r.manifest->bytes());
-    text += fmt::format("{:<{}}  proven: {} tensors, {} files, {}, root {} ({:.2g} s, {:.2g} GB/s)\n",
+    const auto rate = static_cast<std::int64_t>(static_cast<double>(r.manifest->bytes()) / r.seconds);
+    text += fmt::format("{:<{}}  proven: {} tensors, {} files, {}, root {} ({:.2g} s, {}/s)\n",
                         r.folder.filename().string(), width, r.manifest->tensors.size(), r.manifest->files.size(),
-                        size_text(r.manifest->bytes()), r.manifest->root, r.seconds, bytes / r.seconds / 1e9);
+                        size_text(r.manifest->bytes()), r.manifest->root, r.seconds, size_text(rate));
     for (const std::string& e : r.extra) text += fmt::format("{:<{}}  not part of it: {}\n", "", width, e);
   }
   return text;

@@ -1,7 +1,7 @@
 #include "framework/checkpoint/load.h"
 
 #include <algorithm>
-#include <array>
+#include <nlohmann/json.hpp>
 
 #include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/folder.h"
@@ -39,19 +39,19 @@ Checkpoint prove_checkpoint(Group& group, const fs::path& folder, Disk& disk) {
 }
 
 Choice choose_newest(Group& group, const fs::path& checkpoints, bool owner, Disk& disk) {
-  std::string steps_text;  // rank 0's list, so that all ranks try the same ones
-  std::vector<std::int64_t> steps;
+  Choice choice;
+  std::string text;  // rank 0's list, so that all ranks try the same ones
   agreed(group, [&] {
     if (group.rank() != 0) return;
-    if (owner) clean_leftovers(disk, checkpoints);
-    steps = list_steps(checkpoints);
-    steps_text.assign(reinterpret_cast<const char*>(steps.data()), steps.size() * sizeof(std::int64_t));
+    const auto problems = owner ? clean_leftovers(disk, checkpoints) : std::vector<std::string>();
+    text = nlohmann::json::array({list_steps(checkpoints), problems})
+               .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   });
-  broadcast_text(group, steps_text, 0);
-  steps.resize(steps_text.size() / sizeof(std::int64_t));
-  std::copy_n(steps_text.data(), steps_text.size(), reinterpret_cast<char*>(steps.data()));
+  broadcast_text(group, text, 0);
+  const auto list = nlohmann::json::parse(text);
+  const auto steps = list[0].get<std::vector<std::int64_t>>();
+  choice.messages = list[1].get<std::vector<std::string>>();
 
-  Choice choice;
   std::vector<fs::path> damaged;
   for (std::int64_t step : steps) {
     const fs::path folder = checkpoints / step_name(step);
@@ -64,14 +64,14 @@ Choice choose_newest(Group& group, const fs::path& checkpoints, bool owner, Disk
     }
   }
   if (!choice.checkpoint && !damaged.empty())
-    throw Error(ExitStatus::input, checkpoints.string(),
-                fmt::format("none of {} checkpoints is whole ({}), expected one", damaged.size(), choice.messages[0]),
-                "Restore one from a copy, or start in another run.directory");
-  if (owner)
-    agreed(group, [&] {
-      if (group.rank() == 0)
-        for (const fs::path& folder : damaged) set_aside(disk, folder);
-    });
+    throw Error(
+        ExitStatus::input, checkpoints.string(),
+        fmt::format("none of {} checkpoints is whole ({}), expected one", damaged.size(), choice.messages.back()),
+        "Restore one from a copy, or start in another run.directory");
+  agreed(group, [&] {
+    if (owner && group.rank() == 0)
+      for (const fs::path& folder : damaged) set_aside(disk, folder);
+  });
   return choice;
 }
 

@@ -25,7 +25,7 @@ struct Checkpoint {
 
 struct Choice {
   std::optional<Checkpoint> checkpoint;  ///< nothing: there is none
-  std::vector<std::string> messages;     ///< to be said loudly: which newer ones are damaged, and how
+  std::vector<std::string> messages;     ///< to be said loudly: newer ones that are damaged, leftovers that stay
 };
 
 /// Collective; the same result on all ranks. Rank 0 reads the manifest, the files are proven by all ranks, each by one.
@@ -33,8 +33,8 @@ struct Choice {
 Checkpoint prove_checkpoint(Group& group, const std::filesystem::path& folder, Disk& disk = real_disk());
 
 /// Collective (`checkpoint.resume: auto`). The newest checkpoint of the folder <run.directory>/checkpoints that is
-/// proven. Damaged newer ones are renamed to *.damaged if `owner` (else left). If none of several is good:
-/// Error(input), nothing renamed.
+/// proven. Damaged newer ones are renamed to *.damaged if this launch owns the run (`owner`, the same on all ranks),
+/// else left. If none of several is good: Error(input), nothing renamed.
 Choice choose_newest(Group& group, const std::filesystem::path& checkpoints, bool owner, Disk& disk = real_disk());
 
 /// Collective. MODEL of the command line: a checkpoint's folder, or a run directory (or its folder `checkpoints`), of

@@ -117,11 +117,12 @@ void CheckpointSaver::start(std::span<const Box> boxes, const CheckpointState& s
       FOURMI_CHECK(word.substr(16) == fingerprint(state), "step, tokens or training state differ from rank 0's");
       check_boxes(boxes);
       if (group_.rank() == 0) {
-        if (!fs::exists(checkpoints_)) {
+        std::error_code ignored;
+        if (!fs::exists(checkpoints_, ignored)) {
           make_directory(*options_.disk, checkpoints_);
           sync_directory(*options_.disk, checkpoints_.parent_path());
         }
-        clean_leftovers(*options_.disk, checkpoints_);
+        clean_leftovers(*options_.disk, checkpoints_);  // what stays is tried and said again after the commit
         make_directory(*options_.disk, s.unfinished);
       }
       std::size_t total = 0;

@@ -60,6 +60,21 @@ TEST(Folder, LeftoversGoAndWhatIsNotOursStays) {
   expect_loads(1, run.path() / "step-00000011");
 }
 
+TEST(Folder, ALeftoverThatCannotBeRemovedIsSaidAndHindersNoSave) {
+  const TemporaryFolder run;
+  std::filesystem::create_directories(run.path() / "step-00000020.tmp-1/a/b");
+  for (const SaveOutcome& o : save_sample(2, run.path(), 10)) {
+    EXPECT_TRUE(o.committed());
+    ASSERT_EQ(o.warnings.size(), 1u);
+    EXPECT_NE(o.warnings[0].find("step-00000020.tmp-1"), std::string::npos) << o.warnings[0];
+  }
+  on_ranks(2, [&](Group& group) {
+    const Choice c = choose_newest(group, run.path(), true);
+    ASSERT_TRUE(c.checkpoint);
+    EXPECT_EQ(c.messages.size(), 1u);
+  });
+}
+
 TEST(Folder, ACheckpointOfTheSameStepIsReplaced) {
   const TemporaryFolder run;
   save_sample(4, run.path(), 10, {}, 1);
