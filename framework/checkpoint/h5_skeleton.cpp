@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <set>
 
-#include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/h5_file.h"
 #include "framework/checkpoint/h5_handles.h"
 
@@ -70,13 +69,36 @@ Handle make_dataset(hid_t file, const H5Dataset& d) {
                 H5Dclose);
 }
 
-std::vector<std::int64_t> lay_out(const std::string& path, std::span<const H5Dataset> datasets) {
-  const h5::Session session;
+/// A file in memory. It has a name until the library has opened it (which resolves names, so a nameless one is
+/// refused); then it goes with its last descriptor, however the process ends.
+class ScratchFile {
+ public:
+  ScratchFile() : file_(mkostemp(path_.data(), O_CLOEXEC)) { check(file_ >= 0, "making a file in /dev/shm"); }
+  ~ScratchFile() {
+    drop_name();
+    if (file_ >= 0) ::close(file_);
+  }
+  const std::string& path() const { return path_; }
+  int descriptor() const { return file_; }
+  int release() { return std::exchange(file_, -1); }
+  void drop_name() {
+    if (named_) ::unlink(path_.c_str());
+    named_ = false;
+  }
+
+ private:
+  std::string path_ = "/dev/shm/fourmi-checkpoint-XXXXXX";
+  int file_;
+  bool named_ = true;
+};
+
+std::vector<std::int64_t> lay_out(const h5::Session&, ScratchFile& scratch, std::span<const H5Dataset> datasets) {
   const Handle creation(H5Pcreate(H5P_FILE_CREATE), H5Pclose);
   check(creation && H5Pset_obj_track_times(creation, false) >= 0, "a file's properties");
   const Handle access = h5::access_list();
-  Handle file(H5Fcreate(path.c_str(), H5F_ACC_TRUNC, creation, access), H5Fclose);
+  Handle file(H5Fcreate(scratch.path().c_str(), H5F_ACC_TRUNC, creation, access), H5Fclose);
   check(bool(file), "creating the file");
+  scratch.drop_name();
   std::vector<std::int64_t> offsets;
   std::set<std::string> groups;
   for (const H5Dataset& d : datasets) {
@@ -98,36 +120,10 @@ std::vector<std::int64_t> lay_out(const std::string& path, std::span<const H5Dat
 
 }  // namespace
 
-namespace {
-
-/// A named file in memory (the library resolves names, so it cannot have a nameless one); removed on every way out.
-class ScratchFile {
- public:
-  ScratchFile() : file_(mkostemp(path_.data(), O_CLOEXEC)) { check(file_ >= 0, "making a file in /dev/shm"); }
-  ~ScratchFile() {
-    ::unlink(path_.c_str());
-    if (file_ >= 0) ::close(file_);
-  }
-  const std::string& path() const { return path_; }
-  int descriptor() const { return file_; }
-  int release() { return std::exchange(file_, -1); }
-
- private:
-  std::string path_ = "/dev/shm/fourmi-checkpoint-XXXXXX";
-  int file_;
-};
-
-}  // namespace
-
 H5Skeleton::H5Skeleton(std::span<const H5Dataset> datasets) {
+  const h5::Session session;  // first: the file has its name only for as long as the library needs to open it
   ScratchFile scratch;
-  offsets_ = lay_out(scratch.path(), datasets);
-  // A full /dev/shm is a full disk to the library, which may not say so: look at what it made.
-  try {
-    check_h5_structure(scratch.path(), datasets, offsets_);
-  } catch (const DamageError& e) {
-    check(false, "laying out the file (" + e.cause() + ")");
-  }
+  offsets_ = lay_out(session, scratch, datasets);
   struct stat status {};
   check(::fstat(scratch.descriptor(), &status) == 0, "the size of the file");
   size_ = status.st_size;
