@@ -286,7 +286,8 @@ void Trainer::Impl::settle(const SaveOutcome& outcome) {
                                    outcome.bytes, outcome.stall_seconds, outcome.write_seconds));
     return;
   }
-  if (recipe.checkpoint.stop_on_failure || step >= last_step) throw *outcome.error;
+  const bool bug = outcome.error->status() == ExitStatus::bug;
+  if (bug || recipe.checkpoint.stop_on_failure || step >= last_step) throw *outcome.error;
   warn(fmt::format("the checkpoint of step {} was not saved: {}; training goes on, the older checkpoint stays", outcome.step, outcome.error->what()));
 }
 
