@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,7 +43,8 @@ void die(End how, std::unique_ptr<Watchdog> watchdog, ForkedReport& report) {
       raise(SIGSEGV);
       break;
     case End::exit_0:
-      _exit(0);
+      syscall(SYS_exit_group, 0);  // _exit, which ThreadSanitizer delays by a second
+      break;
     case End::abort:
       abort();
     case End::announce:
