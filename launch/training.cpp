@@ -50,6 +50,7 @@ class Supervised {
 
   /// This rank has an error: the first to have one says it; the others end with the same status.
   [[noreturn]] void fail(const Error& error) {
+    failing_ = true;
     if (error.status() == ExitStatus::rank_lost && world_.size() > 1)
       watchdog_.wait_for_loss(std::chrono::seconds(15));  // the callback ends the process
     if (world_.size() == 1 || watchdog_.announce_failure(error.what(), static_cast<int>(error.status()))) {
@@ -75,9 +76,10 @@ class Supervised {
 
   /// A rank that announced its error has recorded it, and its word stays; unless it had not yet heard of the launch's number.
   void record(const Loss& loss, const Ending& ending) {
-    // While it starts rank 0 may be about to know it.
-    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(300);
-    while (!status_ && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    // While it starts rank 0 may be about to know it, unless it fails with the others.
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(900);
+    while (!status_ && !failing_ && std::chrono::steady_clock::now() < until)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
     if (StatusFile* file = status_) {
       file->write_final(ending);
     } else if (loss.rank == 0 && !loss.announced) {
@@ -98,6 +100,7 @@ class Supervised {
   World& world_;
   const std::filesystem::path directory_;
   std::atomic<StatusFile*> status_{nullptr};
+  std::atomic<bool> failing_{false};
   Watchdog watchdog_;
 };
 
