@@ -75,14 +75,14 @@ build_release() {
   fi
   mkdir -p build/bin
   ln -sfn ../cpu/bin/fourmi build/bin/fourmi
-  done_phase "$(awk -F'[][/]' '/^\[[0-9]+\/[0-9]+\]/ { n = $2; t = $3 } END { if (n) print n " of " t; else print "nothing to compile" }' "$log")"
+  done_phase "$(awk -F'[][/]' '/^\[[0-9]+\/[0-9]+\] (Building|Linking)/ { n = $2; t = $3 } END { if (n) print n " of " t; else print "nothing to compile" }' "$log")"
 }
 
-# n/total as it grows: on one line of a terminal, else a line every tenth.
+# n/total as it grows: on one line of a terminal, else a line every tenth of a build that is worth it.
 show_build() {
   if [ -t 1 ]; then
     awk -F'[][/]' '/^\[[0-9]+\/[0-9]+\]/ { printf "\r%-10s %s/%s   ", "build", $2, $3; fflush() }'
   else
-    awk -F'[][/]' '/^\[[0-9]+\/[0-9]+\]/ { tenth = int(10 * $2 / $3); if (tenth > last && $2 < $3) { print "build      " $2 "/" $3; fflush() } last = tenth }'
+    awk -F'[][/]' '/^\[[0-9]+\/[0-9]+\]/ { tenth = int(10 * $2 / $3); if (tenth > last && $2 < $3 && $3 >= 10) { print "build      " $2 "/" $3; fflush() } last = tenth }'
   fi
 }
