@@ -52,9 +52,9 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
-  /// What this rank does now; 0 <= phase < 2^15, 0 <= step < 2^48. Never waits: a store and, when something changed,
-  /// one small send that is in the kernel's hands when this returns, so that a crash right after it is reported with it
-  /// (rank 0 sends to the 8 lowest ranks at once, to the others within 50 ms).
+  /// What this rank does now; 0 <= phase < 2^15, 0 <= step < 2^48. Never waits for another rank: a store and, when
+  /// something changed, one small send that is in the kernel's hands when this returns, so that a crash right after it
+  /// is reported with it (rank 0 sends to the 8 lowest ranks at once, to the others within 50 ms).
   void set_phase(int phase, std::int64_t step);
 
   /// For a rank that ends with an error, before it ends: the others' callbacks get it. True if this was the first loss:

@@ -64,8 +64,8 @@ void Link::send(const Record& record) {
 }
 
 bool Link::try_send(const Record& record) {
-  std::unique_lock lock(mutex_, std::try_to_lock);
-  if (!lock.owns_lock() || !out_.empty()) return false;
+  std::lock_guard lock(mutex_);
+  if (!out_.empty()) return false;
   encode(record, out_);
   flush_locked();
   return true;

@@ -38,7 +38,8 @@ class Link {
   int fd() const { return fd_; }
   /// Hands the record to the kernel, or keeps it for flush() where the kernel's buffer is full.
   void send(const Record& record);
-  /// The same, or false at once if another thread is sending or a backlog waits.
+  /// The same, or false if a backlog waits. It waits for another thread's send at most, and those do not wait: giving
+  /// up instead would lose the phase of a rank that crashes right after this.
   bool try_send(const Record& record);
   /// True if nothing is left to send.
   bool flush();

@@ -185,14 +185,16 @@ bool Watchdog::State::has_news() {
   return false;
 }
 
-// To whom a backlog waits, nothing is added: the activity stays untold and is sent again.
+// To whom a backlog waits, nothing is added: the activity stays untold and is sent again. So it is if the training
+// thread has told a newer one meanwhile, which the one sent here may have overtaken.
 void Watchdog::State::forward_phases() {
   for (int r = 0; r < size; ++r) {
     if (!peer(r).untold.exchange(false)) continue;
+    const Record record = phase_record(r);
     bool told = true;
     for (int to = 0; to < size; ++to)
-      if (link(to) && to != r && !peer(to).closed) told &= link(to)->try_send(phase_record(r));
-    if (!told) peer(r).untold = true;
+      if (link(to) && to != r && !peer(to).closed) told &= link(to)->try_send(record);
+    if (!told || peer(r).activity != watchdog::pack(record.phase, record.step)) peer(r).untold = true;
   }
 }
 
