@@ -5,7 +5,6 @@
 #include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/folder.h"
 #include "framework/recipe/compare.h"
-#include "framework/recipe/compare.h"
 #include "framework/recipe/read.h"
 
 namespace fourmi {
@@ -51,7 +50,7 @@ void load_state(Engine& engine, Group& group, const std::optional<Checkpoint>& c
                 Beginning& b) {
   if (!checkpoint) {
     engine.initialise();
-    b.position = loader.start();
+    b.state.position = loader.start();
     return;
   }
   const std::vector<Box> boxes = engine.boxes();
@@ -62,10 +61,11 @@ void load_state(Engine& engine, Group& group, const std::optional<Checkpoint>& c
   b.step = state.step;
   b.tokens = state.tokens;
   b.checkpoint = checkpoint->folder;
-  agreed(group, [&] { b.position = loader.resume(position_from_json(state.training, checkpoint->folder / "manifest.json"), accept_changes); });
+  agreed(group, [&] {
+    b.state = training_state_from_json(state.training, checkpoint->folder / "manifest.json");
+    b.state.position = loader.resume(b.state.position, accept_changes);
+  });
 }
-
-std::string training_state(const Position& position) { return to_json(position); }
 
 std::int64_t target_steps(const Recipe& r, const Loader& loader) {
   if (r.run.steps) return *r.run.steps;

@@ -12,6 +12,7 @@
 #include "framework/run/lease.h"
 #include "framework/run/start.h"
 #include "framework/train/engine.h"
+#include "framework/train/training_state.h"
 
 namespace fourmi {
 
@@ -20,7 +21,7 @@ struct Beginning {
   std::int64_t launch = 1;
   std::int64_t step = 0;    ///< steps that are complete
   std::int64_t tokens = 0;  ///< input positions of those
-  Position position;
+  TrainingState state;
   std::filesystem::path checkpoint;    ///< what the state came from; empty: a new run's
   std::vector<std::string> messages;   ///< to be said loudly: damaged checkpoints, changed keys
 };
@@ -37,9 +38,6 @@ std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, 
 /// Collective. Loads the engine's state and proves it against the checkpoint; or initialises it.
 void load_state(Engine& engine, Group& group, const std::optional<Checkpoint>& checkpoint, const Loader& loader, bool accept_changes,
                 Beginning& beginning);
-
-/// The training state of a checkpoint, beside its tensors, as JSON: the data position.
-std::string training_state(const Position& position);
 
 /// How many steps the run has: run.steps, or what run.tokens or run.epochs come to.
 std::int64_t target_steps(const Recipe& recipe, const Loader& loader);

@@ -1,0 +1,75 @@
+#include "framework/train/reporting.h"
+
+namespace fourmi {
+
+Reporting::Reporting(const RunContext& context, Narrator& narrator, const ParameterTable& table)
+    : context_(context),
+      narrator_(narrator),
+      counts_(count_model(context.recipe.model, table, context.recipe.data.sequence_length)),
+      meter_(context.recipe, counts_, context.group, context.stream.isa()) {}
+
+void Reporting::open(std::int64_t step) {
+  const Warn warn = [this](const std::string& text) { narrator_.warn(text); };
+  metrics_ = std::make_unique<MetricsLog>(context_.directory, step, warn);
+  evaluations_ = std::make_unique<EvaluationLog>(context_.directory, step, warn);
+}
+
+void Reporting::introduce(const Progress& p, const std::string& checkpoint) {
+  narrator_.say(fmt::format("{}: {} parameters ({} active), {} rank(s), {}, launch {}, {}", context_.recipe.run.name,
+                            short_count(static_cast<double>(counts_.parameters_total)),
+                            short_count(static_cast<double>(counts_.parameters_active)), context_.group.size(),
+                            name_of(context_.stream.isa()), p.launch,
+                            checkpoint.empty() ? "from the beginning" : fmt::format("on from step {} ({})", p.step, checkpoint)));
+}
+
+void Reporting::step(const Progress& p, const StepResult& r, double seconds) {
+  if (!context_.first()) return;
+  const Recipe& recipe = context_.recipe;
+  StepMetrics m;
+  m.step = p.step;
+  m.tokens = p.tokens;
+  m.loss = r.loss;
+  m.grad_norm = r.grad_norm;
+  m.learning_rate = r.learning_rate;
+  m.step_seconds = seconds;
+  m.tokens_per_second = static_cast<double>(r.targets) / seconds;
+  m.mfu = meter_.mfu(m.tokens_per_second);
+  m.speed_of_light = meter_.speed_of_light(m.tokens_per_second);
+  m.expert_load_max_over_mean = r.expert_load_max_over_mean;
+  m.launch = p.launch;
+  if (recipe.model.num_nextn_predict_layers > 0) m.loss_mtp = r.loss_mtp;
+  if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
+  metrics_->append(m);
+
+  const double keep = step_seconds_ == 0 ? 0 : 0.9;
+  step_seconds_ = keep * step_seconds_ + (1 - keep) * seconds;
+  tokens_per_second_ = keep * tokens_per_second_ + (1 - keep) * m.tokens_per_second;
+  if (!p.due(recipe.logging.every) && !p.done() && p.step != p.started_at + 1) return;
+  narrator_.say(console_line({.step = p.step,
+                              .last_step = p.last_step,
+                              .loss = r.loss,
+                              .byte_tokens = recipe.data.tokenizer == "bytes",
+                              .grad_norm = r.grad_norm,
+                              .tokens_per_second = tokens_per_second_,
+                              .of_machine = meter_.mfu(tokens_per_second_),
+                              .load = recipe.model.n_routed_experts > 0 ? r.expert_load_max_over_mean : 0,
+                              .seconds_left = step_seconds_ * static_cast<double>(p.last_step - p.step)}));
+}
+
+void Reporting::evaluation(const Progress& p, const EvaluationResult& e) {
+  if (!context_.first()) return;
+  Evaluation line{.step = p.step, .tokens = p.tokens, .launch = p.launch, .source = "", .figures = {}};
+  line.figures = {{"loss", e.loss}, {"perplexity", e.perplexity()}, {"evaluated_tokens", static_cast<double>(e.tokens)}};
+  if (e.bits_per_byte > 0) line.figures.emplace_back("bits_per_byte", e.bits_per_byte);
+  if (context_.recipe.model.num_nextn_predict_layers > 0) line.figures.emplace_back("loss_mtp", e.loss_mtp);
+  evaluations_->append(line);
+  narrator_.say(fmt::format("step {}/{}  held-out loss {:.3f}{}", p.step, p.last_step, e.loss,
+                            e.bits_per_byte > 0 ? fmt::format(" ({:.3f} bits/byte)", e.bits_per_byte) : ""));
+}
+
+void Reporting::sync() {
+  if (metrics_) metrics_->sync();
+  if (evaluations_) evaluations_->sync();
+}
+
+}  // namespace fourmi

@@ -1,0 +1,40 @@
+// What a run leaves in its logs and says on the console, step by step: metrics.jsonl, evaluations.jsonl, a line every few steps.
+#pragma once
+
+#include <memory>
+
+#include "framework/run/metrics.h"
+#include "framework/train/engine.h"
+#include "framework/train/evaluate.h"
+#include "framework/train/meter.h"
+#include "framework/train/narrator.h"
+#include "framework/train/run_context.h"
+
+namespace fourmi {
+
+class Reporting {
+ public:
+  /// Collective: measures the machine. open() before the first step.
+  Reporting(const RunContext& context, Narrator& narrator, const ParameterTable& table);
+
+  /// Rank 0 alone opens the logs for a run that goes on after `step`. Throws Error(environment).
+  void open(std::int64_t step);
+  /// The first lines of a launch.
+  void introduce(const Progress& progress, const std::string& checkpoint);
+  /// After each step; `progress` is the one after it.
+  void step(const Progress& progress, const StepResult& result, double seconds);
+  void evaluation(const Progress& progress, const EvaluationResult& result);
+  /// Makes all that was written last.
+  void sync();
+
+ private:
+  const RunContext& context_;
+  Narrator& narrator_;
+  ModelCounts counts_;
+  Meter meter_;
+  std::unique_ptr<MetricsLog> metrics_;
+  std::unique_ptr<EvaluationLog> evaluations_;
+  double step_seconds_ = 0, tokens_per_second_ = 0;  // smoothed, for the console
+};
+
+}  // namespace fourmi
