@@ -3,7 +3,8 @@
 namespace fourmi {
 
 Block::Block(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
-    : attention_(m, store, layer),
+    : layer_(layer),
+      attention_(m, store, layer),
       norm_{.epsilon = m.rms_norm_eps},
       norm_weight_(store.slot(layer_prefix(layer) + "post_attention_layernorm.weight")),
       D_(m.hidden_size) {
@@ -29,12 +30,14 @@ void Block::feed_forward(const Context& c, const Tensor& h_MD, Saved& s, const T
 }
 
 void Block::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD, const Tensor& counts_E) const {
+  const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
   attention_.forward(c, x_MD, s.attention, s.h_MD);
   feed_forward(c, s.h_MD, s, y_MD, counts_E);
 }
 
 void Block::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, Gradients& g,
                            const Tensor& dx_MD) const {
+  const Span span(c.stream->timeline(), Work::other, "block_backward_input", layer_);
   if (moe_)
     moe_->backward_input(c, s.moe, dy_MD, g.moe, g.dhn_MD);
   else
@@ -44,6 +47,7 @@ void Block::backward_input(const Context& c, const Tensor& x_MD, const Saved& s,
 }
 
 void Block::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, const Gradients& g) const {
+  const Span span(c.stream->timeline(), Work::other, "block_backward_weight", layer_);
   if (moe_)
     moe_->backward_weight(c, s.hn_MD, s.moe, dy_MD, g.moe);
   else

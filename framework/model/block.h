@@ -62,10 +62,12 @@ class Block {
 
   const Mla& attention() const { return attention_; }
   bool is_moe() const { return moe_.has_value(); }
+  std::int64_t layer() const { return layer_; }
   Moe* moe() { return moe_ ? &*moe_ : nullptr; }
   const Moe* moe() const { return moe_ ? &*moe_ : nullptr; }
 
  private:
+  std::int64_t layer_;
   Mla attention_;
   RmsNorm norm_;
   Slot norm_weight_;

@@ -45,17 +45,20 @@ void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool
 }
 
 void Head::forward(const Context& c, const Tensor& x_MD, const Tensor& targets_M, Saved& s, const Tensor& loss_M) const {
+  const OwningSpan span(c.stream->timeline(), Work::head, "head_forward");
   rms_norm_forward(*c.stream, norm_, x_MD, c.weight(norm_weight_), s.xn_MD, s.rstd_M);
   chunks(c, targets_M, 1.0, false, s, loss_M);
 }
 
 void Head::forward_backward(const Context& c, const Tensor& x_MD, const Tensor& targets_M, double weight, Saved& s,
                             const Tensor& loss_M) const {
+  const OwningSpan span(c.stream->timeline(), Work::head, "head_forward_backward");
   rms_norm_forward(*c.stream, norm_, x_MD, c.weight(norm_weight_), s.xn_MD, s.rstd_M);
   chunks(c, targets_M, weight, true, s, loss_M);
 }
 
 void Head::backward(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dx_MD) const {
+  const OwningSpan span(c.stream->timeline(), Work::head, "head_backward");
   rms_norm_backward_input(*c.stream, norm_, s.dxn_MD, x_MD, c.weight(norm_weight_), s.rstd_M, dx_MD);
   rms_norm_backward_weight(*c.stream, norm_, s.dxn_MD, x_MD, s.rstd_M, c.gradient(norm_weight_), c.token_cuts);
 }

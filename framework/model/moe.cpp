@@ -32,6 +32,7 @@ Moe::Sizes Moe::sizes(const BatchSizes& batch, const ModelTypes& types) const {
 
 void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& counts_E) const {
   const Stream& stream = *c.stream;
+  const OwningSpan span(stream.timeline(), Work::router, "route");
   Tensor x32 = x_MD;
   if (s.x32_MD) {  // the router works in the accumulator dtype; widening bf16 is exact
     convert(stream, x_MD, s.x32_MD);
@@ -68,9 +69,12 @@ void Moe::backward_input(const Context& c, const Saved& s, const Tensor& dy_MD, 
   swiglu_backward(stream, g.dh_RF, s.gate_up_R2F, g.dgate_up_R2F, g.dh_RF.dim(0));
   grouped_linear_backward_input(stream, g.dgate_up_R2F, c.weight(gate_up_), s.offsets, g.drows_RD);
   if (shared_) shared_->backward_input(c, s.shared, dy_MD, g.shared, g.dshared_MD);
-  routing_backward(stream, routing_, g.dweights_MK, s.scores_ME, s.experts_MK, c.balance_weight != 0 ? s.dscores_ME : Tensor{},
-                   g.dlogits_ME);
-  linear_backward_input(stream, g.dlogits_ME, c.weight(router_), g.dx32_MD);
+  {
+    const OwningSpan span(stream.timeline(), Work::router, "route_backward_input");
+    routing_backward(stream, routing_, g.dweights_MK, s.scores_ME, s.experts_MK, c.balance_weight != 0 ? s.dscores_ME : Tensor{},
+                     g.dlogits_ME);
+    linear_backward_input(stream, g.dlogits_ME, c.weight(router_), g.dx32_MD);
+  }
   permute_backward(stream, g.drows_RD, s.row_of_MK, dx_MD, g.dshared_MD, g.dx32_MD);
 }
 
@@ -81,6 +85,7 @@ void Moe::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, 
   grouped_linear_backward_weight(stream, g.dout_RD, s.h_RF, s.offsets, c.gradient(down_), cuts);
   grouped_linear_backward_weight(stream, g.dgate_up_R2F, s.rows_RD, s.offsets, c.gradient(gate_up_), cuts);
   if (shared_) shared_->backward_weight(c, x_MD, s.shared, dy_MD, g.shared);
+  const OwningSpan span(stream.timeline(), Work::router, "route_backward_weight");
   linear_backward_weight(stream, g.dlogits_ME, s.x32_MD ? s.x32_MD : x_MD, c.gradient(router_), c.token_cuts);
 }
 

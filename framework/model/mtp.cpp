@@ -22,6 +22,7 @@ Mtp::Sizes Mtp::sizes(const BatchSizes& batch, const ModelTypes& types) const {
 
 void Mtp::forward(const Context& c, const Tensor& hidden_MD, const Tensor& tokens_M, Saved& s, const Tensor& counts_E) const {
   const Stream& stream = *c.stream;
+  const Span span(stream.timeline(), Work::other, "mtp_forward", block_.layer());
   embedding_forward(stream, tokens_M, c.weight(embedding_), s.embedding_MD);
   rms_norm_forward(stream, e_norm_, s.embedding_MD, c.weight(enorm_), s.joined_M2D, s.e_rstd_M);
   rms_norm_forward(stream, h_norm_, hidden_MD, c.weight(hnorm_), s.joined_M2D, s.h_rstd_M);
@@ -32,6 +33,7 @@ void Mtp::forward(const Context& c, const Tensor& hidden_MD, const Tensor& token
 void Mtp::backward(const Context& c, const Tensor& hidden_MD, const Tensor& tokens_M, Saved& s, Gradients& g,
                    Block::Gradients& block_gradients, const Tensor& dhidden_MD) const {
   const Stream& stream = *c.stream;
+  const Span span(stream.timeline(), Work::other, "mtp_backward", block_.layer());
   head_.backward(c, s.y_MD, s.head, g.dy_MD);
   block_.backward_input(c, s.x_MD, s.block, g.dy_MD, block_gradients, g.dx_MD);
   block_.backward_weight(c, s.x_MD, s.block, g.dy_MD, block_gradients);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include "framework/train/batch_tensors.h"
 #include "framework/train/schedule.h"
@@ -100,8 +101,13 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
   const std::int64_t count = recipe_->data.global_batch_size / group_->size() / B;
   for (std::int64_t i = 0; i < count; ++i) {
     observer(Phase::forward, step);
-    BatchRows rows(loader.micro_batch(plan, group_->rank(), group_->size(), i, B));
-    const BatchLosses losses = p.model.forward_backward(*stream_, rows.tensors(), weights, context);
+    std::optional<BatchRows> rows;
+    {
+      const Span span(stream_->timeline(), Work::data, "micro_batch");
+      rows.emplace(loader.micro_batch(plan, group_->rank(), group_->size(), i, B));
+    }
+    const BatchLosses losses = p.model.forward_backward(*stream_, rows->tensors(), weights, context);
+    const OwningSpan span(stream_->timeline(), Work::head, "sum_of_losses");
     sums.loss += sum_fixed(*stream_, losses.loss_M);
     if (losses.loss_mtp_M) sums.loss_mtp += sum_fixed(*stream_, losses.loss_mtp_M);
     if (weights.balance != 0)
@@ -112,7 +118,10 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
 
 StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer) {
   Parts& p = *parts_;
-  for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) fill_zero(*stream_, p.store.gradients(set));
+  {
+    const OwningSpan span(stream_->timeline(), Work::optimizer, "zero_gradients");
+    for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) fill_zero(*stream_, p.store.gradients(set));
+  }
   std::fill_n(p.model.expert_counts().as<std::int64_t>(), p.model.expert_counts().num_elements(), 0);
   p.refused = 0;
 
@@ -120,7 +129,10 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
 
   observer(Phase::optimizer, step);
   std::int64_t refused = p.refused;
-  group_->all_max(std::span(&refused, 1));
+  {
+    const Span span(stream_->timeline(), Work::reduce, "wait_for_ranks");
+    group_->all_max(std::span(&refused, 1));
+  }
   if (refused)
     throw Error(ExitStatus::guard, fmt::format("step {}", step), "a partial sum of a gradient is not finite or has 2^40 or more, expected finite sums",
                 "Lower optimizer.learning_rate, or go on from an earlier checkpoint with checkpoint.resume");
@@ -158,6 +170,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
 
 /// b[e] += rate * sign(mean(c) - c[e]) over the counts of the whole global batch (DeepSeek-V3 report 2.1.2). Returns the load figure.
 double Engine::update_router_bias(double rate) {
+  const Span span(stream_->timeline(), Work::router, "update_router_bias");
   Parts& p = *parts_;
   const Tensor& counts = p.model.expert_counts();
   if (counts.num_elements() == 0 || recipe_->model.n_routed_experts == 0) return 1;

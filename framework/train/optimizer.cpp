@@ -71,11 +71,13 @@ void Optimizer::masters_changed(const Stream& stream) {
   for (const Shard& s : shards_) convert(stream, s.master, s.weight);
 }
 
-void Optimizer::reduce(const Stream&, Group& group) {
+void Optimizer::reduce(const Stream& stream, Group& group) {
+  const OwningSpan span(stream.timeline(), Work::reduce, "reduce_scatter");
   for (const Shard& s : shards_) reduce_scatter_gradients(group, s.plan, store_->gradients(s.set), s.gradient, scratch_);
 }
 
 double Optimizer::gradient_norm(const Stream& stream, Group& group, double scale) const {
+  const OwningSpan span(stream.timeline(), Work::optimizer, "gradient_norm");
   double largest = 0;
   for (const Shard& s : shards_) {
     const double here = max_abs(stream, s.gradient);
@@ -92,6 +94,7 @@ double Optimizer::gradient_norm(const Stream& stream, Group& group, double scale
 }
 
 void Optimizer::update(const Stream& stream, const AdamW& options) {
+  const OwningSpan span(stream.timeline(), Work::optimizer, "update");
   runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
     AdamW o = options;
     if (!p.weight_decay) o.weight_decay = 0;
@@ -100,7 +103,8 @@ void Optimizer::update(const Stream& stream, const AdamW& options) {
   });
 }
 
-void Optimizer::gather_weights(const Stream&, Group& group) {
+void Optimizer::gather_weights(const Stream& stream, Group& group) {
+  const OwningSpan span(stream.timeline(), Work::gather, "all_gather");
   for (const Shard& s : shards_) all_gather_parameters(group, s.plan, s.weight, store_->weights(s.set), scratch_);
 }
 

@@ -56,6 +56,7 @@ void update(const Scalars<A>& s, const A* __restrict grad, A* __restrict master,
 
 void adamw_step(const Stream& stream, const AdamW& options, const Tensor& grad, const Tensor& master,
                 const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& weight) {
+  const Span span(stream.timeline(), Work::optimizer, "adamw_step");
   const std::int64_t n = master.num_elements();
   FOURMI_CHECK(options.step >= 1, "step {}", options.step);
   FOURMI_CHECK(exp_avg.dtype == exp_avg_sq.dtype, "moments of {} and {}", name_of(exp_avg.dtype),

@@ -228,6 +228,7 @@ void attention_backward(const Stream& stream, const Attention& attention, const 
                         const Tensor& v_MGV, const Tensor& key_begin_M, const Tensor& key_end_M, const Tensor& o_MHV,
                         const Tensor& lse_MH, const Tensor& do_MHV, const Tensor& dq_MHQ, const Tensor& dk_MGQ,
                         const Tensor& dv_MGV) {
+  const Span span(stream.timeline(), Work::attention, "attention_backward");
   using namespace attention;
   visit_float(q_MHQ.dtype, "attention", [&]<class X>(std::type_identity<X>) {
     const Problem<X> p = problem_of<X>(stream, attention, q_MHQ, k_MGQ, v_MGV, key_begin_M, key_end_M);

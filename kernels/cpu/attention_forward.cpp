@@ -152,6 +152,7 @@ struct Forward {
 void attention_forward(const Stream& stream, const Attention& attention, const Tensor& q_MHQ, const Tensor& k_MGQ,
                        const Tensor& v_MGV, const Tensor& key_begin_M, const Tensor& key_end_M, const Tensor& o_MHV,
                        const Tensor& lse_MH) {
+  const Span span(stream.timeline(), Work::attention, "attention_forward");
   using namespace attention;
   visit_float(q_MHQ.dtype, "attention", [&]<class X>(std::type_identity<X>) {
     const Problem<X> p = problem_of<X>(stream, attention, q_MHQ, k_MGQ, v_MGV, key_begin_M, key_end_M);

@@ -89,6 +89,7 @@ T balance_sequence(const Sequence<T>& s, T coefficient, std::int64_t num_chosen)
 
 void balance_loss(const Stream& stream, double coefficient, std::int64_t tokens_per_sequence, std::int64_t num_chosen,
                   const Tensor& scores_ME, const Tensor& loss_S, const Tensor& dscores_ME) {
+  const Span span(stream.timeline(), Work::router, "balance_loss");
   const std::int64_t num_experts = scores_ME.dim(1), num_sequences = loss_S.dim(0);
   FOURMI_CHECK(scores_ME.dim(0) == num_sequences * tokens_per_sequence && num_chosen >= 1 &&
                    num_chosen <= num_experts && dscores_ME.num_elements() == scores_ME.num_elements(),

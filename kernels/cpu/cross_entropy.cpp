@@ -94,6 +94,7 @@ void check_rows(const Tensor& logits_CV, const Tensor& per_row) {
 }  // namespace
 
 void softmax_max(const Stream& stream, const Tensor& logits_CV, const Tensor& max_C) {
+  const Span span(stream.timeline(), Work::head, "softmax_max");
   check_rows(logits_CV, max_C);
   visit_accumulator(logits_CV.dtype, "softmax_max", [&]<class T>(std::type_identity<T>) {
     const Rows<T> rows{logits_CV.as<T>(), logits_CV.dim(1), 0, nullptr};
@@ -105,6 +106,7 @@ void softmax_max(const Stream& stream, const Tensor& logits_CV, const Tensor& ma
 
 void softmax_sum(const Stream& stream, const Tensor& logits_CV, const Tensor& max_C, const Tensor& targets_C,
                  std::int64_t first, const Tensor& sum_C, const Tensor& target_logit_C) {
+  const Span span(stream.timeline(), Work::head, "softmax_sum");
   for (const Tensor& per_row : {max_C, targets_C, sum_C, target_logit_C}) check_rows(logits_CV, per_row);
   visit_accumulator(logits_CV.dtype, "softmax_sum", [&]<class T>(std::type_identity<T>) {
     const Rows<T> rows{logits_CV.as<T>(), logits_CV.dim(1), first, targets_C.as<std::int32_t>()};
@@ -124,6 +126,7 @@ void softmax_sum(const Stream& stream, const Tensor& logits_CV, const Tensor& ma
 void cross_entropy_finish(const Stream& stream, double weight, const Tensor& logits_CV, const Tensor& max_C,
                           const Tensor& sum_C, const Tensor& target_logit_C, const Tensor& targets_C,
                           std::int64_t first, const Tensor& loss_C, const Tensor& dlogits_CV) {
+  const Span span(stream.timeline(), Work::head, "cross_entropy_finish");
   for (const Tensor& per_row : {max_C, sum_C, target_logit_C, targets_C, loss_C}) check_rows(logits_CV, per_row);
   FOURMI_CHECK(!dlogits_CV || dlogits_CV.num_elements() == logits_CV.num_elements(), "logits {}, dlogits {}",
                to_string(logits_CV.shape), to_string(dlogits_CV.shape));

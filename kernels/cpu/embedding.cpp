@@ -31,6 +31,7 @@ void add_exact(int128& sum, double x, std::int32_t* refused) {
 }  // namespace
 
 void embedding_forward(const Stream& stream, const Tensor& tokens_M, const Tensor& table_VD, const Tensor& x_MD) {
+  const Span span(stream.timeline(), Work::embedding, "embedding_forward");
   const std::int64_t num_tokens = x_MD.dim(0), size = x_MD.dim(1);
   FOURMI_CHECK(tokens_M.num_elements() == num_tokens && table_VD.dim(1) == size, "tokens {}, table {}, x {}",
                to_string(tokens_M.shape), to_string(table_VD.shape), to_string(x_MD.shape));
@@ -53,6 +54,7 @@ void embedding_forward(const Stream& stream, const Tensor& tokens_M, const Tenso
 
 void embedding_backward(const Stream& stream, const Tensor& tokens_M, const Tensor& dx_MD, const Tensor& dtable_VD,
                         const Cuts& cuts) {
+  const Span span(stream.timeline(), Work::embedding, "embedding_backward");
   const std::int64_t num_tokens = dx_MD.dim(0), size = dx_MD.dim(1);
   FOURMI_CHECK(tokens_M.num_elements() == num_tokens && dtable_VD.dim(1) == size, "tokens {}, dx {}, dtable {}",
                to_string(tokens_M.shape), to_string(dx_MD.shape), to_string(dtable_VD.shape));

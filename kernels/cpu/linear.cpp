@@ -119,33 +119,39 @@ void run_backward_weight(const Stream& stream, const Call& call, const Cuts& cut
 
 void linear_forward(const Stream& stream, const Tensor& x_MK, const Tensor& w_NK, const Tensor& y_MN,
                     const Tensor& residual_MN) {
+  const Span span(stream.timeline(), Work::projections, "linear_forward");
   run_with_residual(stream, {"linear_forward", Kind::forward, x_MK, w_NK, y_MN, false, {}}, residual_MN);
 }
 
 void linear_backward_input(const Stream& stream, const Tensor& dy_MN, const Tensor& w_NK, const Tensor& dx_MK,
                            const Tensor& residual_MK) {
+  const Span span(stream.timeline(), Work::projections, "linear_backward_input");
   run_with_residual(stream, {"linear_backward_input", Kind::backward_input, dy_MN, w_NK, dx_MK, false, {}},
                     residual_MK);
 }
 
 void linear_backward_weight(const Stream& stream, const Tensor& dy_MN, const Tensor& x_MK, const Tensor& dw_NK,
                             const Cuts& cuts) {
+  const Span span(stream.timeline(), Work::projections, "linear_backward_weight");
   run_backward_weight(stream, {"linear_backward_weight", Kind::backward_weight, dy_MN, x_MK, dw_NK, false, {}}, cuts);
 }
 
 void grouped_linear_forward(const Stream& stream, const Tensor& x_RK, const Tensor& w_ENK,
                             std::span<const std::int32_t> offsets, const Tensor& y_RN) {
+  const Span span(stream.timeline(), Work::experts, "grouped_linear_forward");
   run_with_residual(stream, {"grouped_linear_forward", Kind::forward, x_RK, w_ENK, y_RN, true, offsets}, {});
 }
 
 void grouped_linear_backward_input(const Stream& stream, const Tensor& dy_RN, const Tensor& w_ENK,
                                    std::span<const std::int32_t> offsets, const Tensor& dx_RK) {
+  const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_input");
   run_with_residual(stream, {"grouped_linear_backward_input", Kind::backward_input, dy_RN, w_ENK, dx_RK, true, offsets},
                     {});
 }
 
 void grouped_linear_backward_weight(const Stream& stream, const Tensor& dy_RN, const Tensor& x_RK,
                                     std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& cuts) {
+  const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_weight");
   run_backward_weight(
       stream, {"grouped_linear_backward_weight", Kind::backward_weight, dy_RN, x_RK, dw_ENK, true, offsets}, cuts);
 }

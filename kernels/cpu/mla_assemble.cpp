@@ -137,6 +137,7 @@ Operands<X> operands(const MlaAssemble& mla, const Tensor& table, const Tensor& 
 void mla_assemble_forward(const Stream& stream, const MlaAssemble& mla, const Tensor& table_PH2,
                           const Tensor& positions_M, const Tensor& q_MB, const Tensor& kv_MHC, const Tensor& a_MA,
                           const Tensor& q_MHQ, const Tensor& k_MHQ, const Tensor& v_MHV) {
+  const Span span(stream.timeline(), Work::attention, "mla_assemble_forward");
   const std::int64_t rows = q_MHQ.dim(0);
   if (rows == 0) return;
   visit_float(q_MHQ.dtype, "mla_assemble", [&]<class X>(std::type_identity<X>) {
@@ -148,6 +149,7 @@ void mla_assemble_forward(const Stream& stream, const MlaAssemble& mla, const Te
 void mla_assemble_backward(const Stream& stream, const MlaAssemble& mla, const Tensor& table_PH2,
                            const Tensor& positions_M, const Tensor& dq_MHQ, const Tensor& dk_MHQ, const Tensor& dv_MHV,
                            const Tensor& dq_MB, const Tensor& dkv_MHC, const Tensor& da_MA) {
+  const Span span(stream.timeline(), Work::attention, "mla_assemble_backward");
   const std::int64_t rows = dq_MHQ.dim(0);
   if (rows == 0) return;
   visit_float(dq_MHQ.dtype, "mla_assemble", [&]<class X>(std::type_identity<X>) {

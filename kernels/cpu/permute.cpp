@@ -77,8 +77,9 @@ void gather_sum(const Stream& stream, const Tensor& rows_RD, const Accumulator<T
 
 }  // namespace
 
-void permute_plan(const Stream&, const Tensor& experts_MK, std::span<std::int32_t> offsets, const Tensor& row_token_R,
+void permute_plan(const Stream& stream, const Tensor& experts_MK, std::span<std::int32_t> offsets, const Tensor& row_token_R,
                   const Tensor& row_of_MK) {
+  const Span span(stream.timeline(), Work::dispatch, "permute_plan");
   const std::int64_t num_tokens = experts_MK.dim(0), num_choices = experts_MK.dim(1), n = num_tokens * num_choices;
   const auto num_experts = static_cast<std::int64_t>(offsets.size()) - 1;
   FOURMI_CHECK(num_experts >= 1 && row_token_R.num_elements() >= n && row_of_MK.num_elements() == n,
@@ -104,6 +105,7 @@ void permute_plan(const Stream&, const Tensor& experts_MK, std::span<std::int32_
 }
 
 void permute_forward(const Stream& stream, const Tensor& x_MD, const Tensor& row_token_R, const Tensor& rows_RD) {
+  const Span span(stream.timeline(), Work::dispatch, "permute_forward");
   const std::int64_t num_rows = rows_RD.dim(0), size = x_MD.dim(1);
   FOURMI_CHECK(rows_RD.dtype == x_MD.dtype && rows_RD.dim(1) == size && row_token_R.num_elements() >= num_rows,
                "x {} {}, row_token {}, rows {} {}", name_of(x_MD.dtype), to_string(x_MD.shape),
@@ -120,6 +122,7 @@ void permute_forward(const Stream& stream, const Tensor& x_MD, const Tensor& row
 
 void permute_backward(const Stream& stream, const Tensor& drows_RD, const Tensor& row_of_MK, const Tensor& dx_MD,
                       const Tensor& first_MD, const Tensor& second_MD) {
+  const Span span(stream.timeline(), Work::dispatch, "permute_backward");
   check_choices(drows_RD, row_of_MK, dx_MD);
   check_addend(first_MD, dx_MD);
   check_addend(second_MD, dx_MD);
@@ -130,6 +133,7 @@ void permute_backward(const Stream& stream, const Tensor& drows_RD, const Tensor
 
 void combine_forward(const Stream& stream, const Tensor& rows_RD, const Tensor& weights_MK, const Tensor& row_of_MK,
                      const Tensor& y_MD, const Tensor& residual_MD) {
+  const Span span(stream.timeline(), Work::combine, "combine_forward");
   check_choices(rows_RD, row_of_MK, y_MD);
   check_addend(residual_MD, y_MD);
   FOURMI_CHECK(weights_MK.num_elements() == row_of_MK.num_elements(), "weights {}, row_of {}",
@@ -141,6 +145,7 @@ void combine_forward(const Stream& stream, const Tensor& rows_RD, const Tensor& 
 
 void combine_backward(const Stream& stream, const Tensor& dy_MD, const Tensor& rows_RD, const Tensor& weights_MK,
                       const Tensor& row_of_MK, const Tensor& drows_RD, const Tensor& dweights_MK) {
+  const Span span(stream.timeline(), Work::combine, "combine_backward");
   check_choices(rows_RD, row_of_MK, dy_MD);
   check_choices(drows_RD, row_of_MK, dy_MD);
   const std::int64_t num_tokens = dy_MD.dim(0), size = dy_MD.dim(1), num_choices = row_of_MK.dim(1);

@@ -93,11 +93,13 @@ void add_all(const Stream& stream, const Tensor& src, const Tensor& dst) {
 }  // namespace
 
 double max_abs(const Stream& stream, const Tensor& x) {
+  const Span span(stream.timeline(), Work::other, "max_abs");
   if (x.dtype == DType::f64) return largest<double, std::uint64_t>(stream, x.as<double>(), x.num_elements());
   return largest<float, std::uint32_t>(stream, x.as<float>(), x.num_elements());
 }
 
 int128 sum_squares(const Stream& stream, const Tensor& x, int exponent) {
+  const Span span(stream.timeline(), Work::other, "sum_squares");
   // 2^-e alone may be no double; two factors always are, and a term that underflows on the way counts zero anyway.
   const double first_factor = std::ldexp(1.0, -exponent / 2),
                second_factor = std::ldexp(1.0, -exponent - -exponent / 2);
@@ -122,6 +124,7 @@ double norm_from(int128 total, int exponent) {
 }
 
 int128 sum_fixed(const Stream& stream, const Tensor& x) {
+  const Span span(stream.timeline(), Work::other, "sum_fixed");
   int128 total = 0;
   visit_accumulator(x.dtype, "sum_fixed", [&]<class T>(std::type_identity<T>) {
     const T* data = x.as<T>();
@@ -149,6 +152,7 @@ double from_fixed(int128 total) {
 }
 
 void convert(const Stream& stream, const Tensor& src, const Tensor& dst) {
+  const Span span(stream.timeline(), Work::other, "convert");
   FOURMI_CHECK(src.num_elements() == dst.num_elements(), "{} converted into {}", to_string(src.shape),
                to_string(dst.shape));
   visit_float(dst.dtype, "convert", [&]<class To>(std::type_identity<To>) {
@@ -164,6 +168,7 @@ void convert(const Stream& stream, const Tensor& src, const Tensor& dst) {
 }
 
 void fill_zero(const Stream& stream, const Tensor& x) {
+  const Span span(stream.timeline(), Work::other, "fill_zero");
   auto* data = static_cast<std::byte*>(x.data);
   stream.pool().parallel_for(x.bytes(), 4 * grain, [&](std::int64_t begin, std::int64_t end) {
     std::memset(data + begin, 0, static_cast<std::size_t>(end - begin));
@@ -171,6 +176,7 @@ void fill_zero(const Stream& stream, const Tensor& x) {
 }
 
 void add_in_place(const Stream& stream, const Tensor& src, const Tensor& dst) {
+  const Span span(stream.timeline(), Work::other, "add_in_place");
   FOURMI_CHECK(src.dtype == dst.dtype && src.num_elements() == dst.num_elements(), "{} {} added to {} {}",
                name_of(src.dtype), to_string(src.shape), name_of(dst.dtype), to_string(dst.shape));
   switch (dst.dtype) {

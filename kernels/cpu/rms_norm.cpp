@@ -77,6 +77,7 @@ struct BackwardInput {
 
 void rms_norm_forward(const Stream& stream, const RmsNorm& norm, const Tensor& x_MA, const Tensor& weight_D,
                       const Tensor& y_MB, const Tensor& rstd_M) {
+  const Span span(stream.timeline(), Work::norm, "rms_norm_forward");
   const std::int64_t rows = x_MA.dim(0), size = weight_D.num_elements();
   FOURMI_CHECK(y_MB.dim(0) == rows && rstd_M.num_elements() == rows && x_MA.dtype == y_MB.dtype, "x {}, y {}, rstd {}",
                to_string(x_MA.shape), to_string(y_MB.shape), to_string(rstd_M.shape));
@@ -91,6 +92,7 @@ void rms_norm_forward(const Stream& stream, const RmsNorm& norm, const Tensor& x
 void rms_norm_backward_input(const Stream& stream, const RmsNorm& norm, const Tensor& dy_MB, const Tensor& x_MA,
                              const Tensor& weight_D, const Tensor& rstd_M, const Tensor& dx_MA,
                              const Tensor& residual_MA) {
+  const Span span(stream.timeline(), Work::norm, "rms_norm_backward_input");
   const std::int64_t rows = x_MA.dim(0), size = weight_D.num_elements();
   FOURMI_CHECK(dy_MB.dim(0) == rows && rstd_M.num_elements() == rows && dx_MA.dim(0) == rows &&
                    (!residual_MA || residual_MA.num_elements() == dx_MA.num_elements()),

@@ -65,6 +65,7 @@ struct BackwardWeight {
 
 void rms_norm_backward_weight(const Stream& stream, const RmsNorm& norm, const Tensor& dy_MB, const Tensor& x_MA,
                               const Tensor& rstd_M, const Tensor& dw_D, const Cuts& cuts) {
+  const Span span(stream.timeline(), Work::norm, "rms_norm_backward_weight");
   const std::int64_t rows = x_MA.dim(0), size = dw_D.num_elements();
   if (rows == 0) return;
   const std::int64_t x_stride = x_MA.num_elements() / rows, dy_stride = dy_MB.num_elements() / rows;

@@ -74,6 +74,7 @@ void rotary_table(const std::vector<double>& frequencies, double scale, const Te
 
 void rotary_apply(const Stream& stream, const Rotary& rotary, const Tensor& table_PH2, const Tensor& positions_M,
                   const Tensor& x_MHW) {
+  const Span span(stream.timeline(), Work::attention, "rotary_apply");
   const std::int64_t rows = x_MHW.dim(0), heads = x_MHW.dim(1), width = x_MHW.dim(2);
   FOURMI_CHECK(0 <= rotary.column && rotary.column + 2 * table_PH2.dim(1) <= width, "x {}, {} columns from {}",
                to_string(x_MHW.shape), 2 * table_PH2.dim(1), rotary.column);

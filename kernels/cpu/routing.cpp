@@ -89,6 +89,7 @@ T sum_chosen(const T* scores, const std::int32_t* experts, std::int64_t num_chos
 
 void routing_forward(const Stream& stream, const Routing& routing, const Tensor& logits_ME, const Tensor& bias_E,
                      const Tensor& scores_ME, const Tensor& experts_MK, const Tensor& weights_MK) {
+  const Span span(stream.timeline(), Work::router, "routing_forward");
   const std::int64_t num_tokens = logits_ME.dim(0), num_experts = logits_ME.dim(1), num_chosen = experts_MK.dim(1);
   FOURMI_CHECK(scores_ME.num_elements() == logits_ME.num_elements() && experts_MK.dim(0) == num_tokens &&
                    weights_MK.num_elements() == experts_MK.num_elements() && (!bias_E || bias_E.dim(0) == num_experts),
@@ -123,6 +124,7 @@ void routing_forward(const Stream& stream, const Routing& routing, const Tensor&
 
 void routing_backward(const Stream& stream, const Routing& routing, const Tensor& dweights_MK, const Tensor& scores_ME,
                       const Tensor& experts_MK, const Tensor& dscores_ME, const Tensor& dlogits_ME) {
+  const Span span(stream.timeline(), Work::router, "routing_backward");
   const std::int64_t num_tokens = scores_ME.dim(0), num_experts = scores_ME.dim(1), num_chosen = experts_MK.dim(1);
   FOURMI_CHECK(dlogits_ME.num_elements() == scores_ME.num_elements() && experts_MK.dim(0) == num_tokens &&
                    dweights_MK.num_elements() == experts_MK.num_elements() &&
@@ -162,7 +164,8 @@ void routing_backward(const Stream& stream, const Routing& routing, const Tensor
   });
 }
 
-void count_choices(const Stream&, const Tensor& experts_MK, const Tensor& counts_E) {
+void count_choices(const Stream& stream, const Tensor& experts_MK, const Tensor& counts_E) {
+  const Span span(stream.timeline(), Work::router, "count_choices");
   const auto* experts = experts_MK.as<std::int32_t>();
   auto* counts = counts_E.as<std::int64_t>();
   const std::int64_t n = experts_MK.num_elements(), num_experts = counts_E.num_elements();

@@ -61,6 +61,7 @@ std::int64_t check(const Tensor& gate_up, const Tensor& h, std::int64_t rows) {
 }  // namespace
 
 void swiglu_forward(const Stream& stream, const Tensor& gate_up_R2F, const Tensor& h_RF, std::int64_t rows) {
+  const Span span(stream.timeline(), Work::experts, "swiglu_forward");
   const std::int64_t size = check(gate_up_R2F, h_RF, rows);
   visit_float(h_RF.dtype, "swiglu", [&]<class X>(std::type_identity<X>) {
     run_rows(stream, rows, grain_of(size), Forward<X>{gate_up_R2F.as<X>(), h_RF.as<X>(), size});
@@ -69,6 +70,7 @@ void swiglu_forward(const Stream& stream, const Tensor& gate_up_R2F, const Tenso
 
 void swiglu_backward(const Stream& stream, const Tensor& dh_RF, const Tensor& gate_up_R2F, const Tensor& dgate_up_R2F,
                      std::int64_t rows) {
+  const Span span(stream.timeline(), Work::experts, "swiglu_backward");
   const std::int64_t size = check(gate_up_R2F, dh_RF, rows);
   check(dgate_up_R2F, dh_RF, rows);
   visit_float(dh_RF.dtype, "swiglu", [&]<class X>(std::type_identity<X>) {

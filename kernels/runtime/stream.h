@@ -1,11 +1,12 @@
-// Where work goes. The CPU's stream runs inline and carries the thread pool and the instruction set; order between
-// streams is an Event. (The CUDA back end brings its own kind behind the same names.)
+// Where work goes. The CPU's stream runs inline and carries the thread pool, the instruction set and, where a step's
+// time is asked for, the rank's timeline; order between streams is an Event. (The CUDA back end brings its own kind behind the same names.)
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 
 #include "kernels/runtime/thread_pool.h"
+#include "kernels/runtime/timeline.h"
 
 namespace fourmi {
 
@@ -22,14 +23,16 @@ Isa best_isa();         ///< the widest that this machine has
 
 class Stream {
  public:
-  explicit Stream(ThreadPool& pool, Isa isa = best_isa()) : pool_(&pool), isa_(isa) {}
+  explicit Stream(ThreadPool& pool, Isa isa = best_isa(), Timeline* timeline = nullptr) : pool_(&pool), isa_(isa), timeline_(timeline) {}
   ThreadPool& pool() const { return *pool_; }
   Isa isa() const { return isa_; }
+  Timeline* timeline() const { return timeline_; }  ///< null: nobody asks
   void synchronize() const {}
 
  private:
   ThreadPool* pool_;
   Isa isa_;
+  Timeline* timeline_;
 };
 
 /// A point in a stream's work. On the CPU all work before it has already run.

@@ -1,0 +1,192 @@
+#include "kernels/runtime/timeline.h"
+
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <functional>
+#include <numeric>
+#include <string>
+#include <thread>
+
+#include "kernels/ops/rms_norm.h"
+
+namespace fourmi {
+namespace {
+
+void busy(int microseconds) {
+  const auto until = std::chrono::steady_clock::now() + std::chrono::microseconds(microseconds);
+  while (std::chrono::steady_clock::now() < until) {
+  }
+}
+
+std::int64_t of(const Timeline& t, Work work) {
+  return t.nanoseconds()[static_cast<std::size_t>(work)];
+}
+std::int64_t total(const Timeline& t) {
+  return std::accumulate(t.nanoseconds().begin(), t.nanoseconds().end(), std::int64_t{0});
+}
+
+TEST(Timeline, CountsEachNanosecondOfAStepOnce) {
+  Timeline t;
+  t.begin_step();
+  {
+    const Span block(&t, Work::other, "block", 3);
+    busy(300);
+    {
+      const Span norm(&t, Work::norm, "norm");
+      busy(500);
+    }
+    const Span attention(&t, Work::attention, "attention");
+    busy(700);
+    const Span projections(&t, Work::projections, "projections");
+    busy(400);
+  }
+  t.end_step();
+  EXPECT_EQ(total(t), t.step_nanoseconds());
+  EXPECT_GE(t.step_nanoseconds(), 1900'000);
+  EXPECT_GE(of(t, Work::norm), 500'000);
+  EXPECT_GE(of(t, Work::attention), 700'000);
+  EXPECT_GE(of(t, Work::projections), 400'000);
+  EXPECT_GE(of(t, Work::other), 300'000);
+  // The inner span's 400 us are not the outer one's: both together are not more than the step.
+  EXPECT_LE(of(t, Work::attention) + of(t, Work::projections), t.step_nanoseconds() - 800'000);
+}
+
+TEST(Timeline, ASpanThatOwnsTakesWhatIsInsideIncludingOtherOwners) {
+  Timeline t;
+  t.begin_step();
+  {
+    const OwningSpan head(&t, Work::head, "head");
+    const Span product(&t, Work::projections, "linear");
+    const OwningSpan mlp(&t, Work::feed_forward, "mlp");
+    const Span norm(&t, Work::norm, "norm");
+    busy(300);
+  }
+  {
+    const Span product(&t, Work::projections, "linear");
+    busy(200);
+  }
+  t.end_step();
+  EXPECT_GE(of(t, Work::head), 300'000);
+  EXPECT_GE(of(t, Work::projections), 200'000);
+  EXPECT_EQ(of(t, Work::norm), 0);
+  EXPECT_EQ(of(t, Work::feed_forward), 0);
+  EXPECT_EQ(total(t), t.step_nanoseconds());
+}
+
+TEST(Timeline, RecordsParentsFirstWithTheLayerOfTheNearestSpanThatHasOne) {
+  Timeline t(100);
+  t.begin_step(true);
+  {
+    const Span block(&t, Work::other, "block", 3);
+    const Span norm(&t, Work::norm, "norm");
+  }
+  const bool out = t.open(Work::data, "data", -1, false);
+  ASSERT_TRUE(out);
+  t.close();
+  t.end_step();
+  std::vector<SpanRecord> seen;
+  t.visit([&](const SpanRecord& r) { seen.push_back(r); });
+  ASSERT_EQ(seen.size(), 4u);
+  EXPECT_STREQ(seen[0].name, "step");
+  EXPECT_STREQ(seen[1].name, "block");
+  EXPECT_STREQ(seen[2].name, "norm");
+  EXPECT_STREQ(seen[3].name, "data");
+  EXPECT_EQ(seen[2].layer, 3);
+  EXPECT_EQ(seen[3].layer, -1);
+  EXPECT_EQ(seen[2].depth, 2);
+  for (std::size_t i = 1; i < seen.size(); ++i) EXPECT_LE(seen[i - 1].begin, seen[i].begin);
+  for (const SpanRecord& r : seen) EXPECT_LE(r.begin, r.end);
+  EXPECT_LE(seen[2].end, seen[1].end);
+  EXPECT_LE(seen[1].end, seen[3].begin);
+  t.begin_step(false);
+  t.end_step();
+  std::size_t kept = 0;
+  t.visit([&](const SpanRecord&) { ++kept; });
+  EXPECT_EQ(kept, 4u) << "a step that is not recorded keeps the last one that was";
+}
+
+TEST(Timeline, AFullRingForgetsTheOldestAndSaysHowMany) {
+  Timeline t(8);
+  t.begin_step(true);
+  for (int i = 0; i < 20; ++i) const Span span(&t, Work::norm, "norm", i);
+  t.end_step();
+  EXPECT_EQ(t.num_forgotten(), 13u);
+  std::vector<std::int32_t> layers;
+  t.visit([&](const SpanRecord& r) {
+    layers.push_back(r.layer);
+    EXPECT_GT(r.end, 0);
+  });
+  EXPECT_EQ(layers, (std::vector<std::int32_t>{12, 13, 14, 15, 16, 17, 18, 19}));
+  EXPECT_EQ(total(t), t.step_nanoseconds());
+}
+
+TEST(Timeline, SpansDeeperThanItsStackCountWithTheirParent) {
+  Timeline t;
+  t.begin_step();
+  const std::function<void(int)> dig = [&](int depth) {
+    const Span span(&t, Work::norm, "norm");
+    if (depth > 0)
+      dig(depth - 1);
+    else
+      busy(200);
+  };
+  dig(100);
+  t.end_step();
+  EXPECT_EQ(total(t), t.step_nanoseconds());
+  EXPECT_GE(of(t, Work::norm), 200'000);
+}
+
+TEST(Timeline, OtherThreadsRecordNothing) {
+  Timeline t(10);
+  t.begin_step(true);
+  std::thread([&] { const Span span(&t, Work::norm, "norm"); }).join();
+  t.end_step();
+  std::size_t seen = 0;
+  t.visit([&](const SpanRecord&) { ++seen; });
+  EXPECT_EQ(seen, 1u);
+}
+
+TEST(Timeline, AStepThatAnExceptionLeftDoesNotDisturbTheNext) {
+  Timeline t;
+  t.begin_step();
+  try {
+    const Span block(&t, Work::other, "block");
+    throw 1;
+  } catch (int) {
+  }
+  t.begin_step();
+  busy(100);
+  t.end_step();
+  EXPECT_EQ(total(t), t.step_nanoseconds());
+  EXPECT_LT(t.step_nanoseconds(), 100'000'000);
+}
+
+TEST(Timeline, OperationsSayTheirKindThroughTheStream) {
+  Timeline t(100);
+  ThreadPool pool(1);
+  const Stream stream(pool, best_isa(), &t);
+  std::vector<float> x(64 * 32, 1.0f), w(32, 1.0f), y(64 * 32), rstd(64);
+  t.begin_step(true);
+  rms_norm_forward(stream, {}, {x.data(), DType::f32, {64, 32}}, {w.data(), DType::f32, {32}},
+                   {y.data(), DType::f32, {64, 32}}, {rstd.data(), DType::f32, {64}});
+  t.end_step();
+  EXPECT_GT(of(t, Work::norm), 0);
+  std::vector<std::string> names;
+  t.visit([&](const SpanRecord& r) { names.push_back(r.name); });
+  EXPECT_EQ(names, (std::vector<std::string>{"step", "rms_norm_forward"}));
+}
+
+TEST(Timeline, EveryKindHasItsOwnName) {
+  std::vector<std::string_view> names;
+  for (std::size_t i = 0; i < num_works; ++i) {
+    const std::string_view name = name_of(static_cast<Work>(i));
+    EXPECT_FALSE(name.empty());
+    EXPECT_EQ(std::find(names.begin(), names.end(), name), names.end()) << name;
+    names.push_back(name);
+  }
+  EXPECT_EQ(names.back(), "save");
+}
+
+}  // namespace
+}  // namespace fourmi
