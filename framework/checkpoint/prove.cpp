@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "framework/checkpoint/h5_file.h"
+#include "framework/checkpoint/extents.h"
 #include "framework/checkpoint/sha256.h"
 #include "kernels/numerics/digest.h"
 
@@ -12,7 +12,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::int64_t chunk_bytes = std::int64_t{4} << 20;
 constexpr std::int64_t largest_manifest = std::int64_t{4} << 30;
 
 /// The digest of a box, from its bytes in the file.

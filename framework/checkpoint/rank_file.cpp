@@ -1,62 +1,35 @@
 #include "framework/checkpoint/rank_file.h"
 
-#include <algorithm>
 #include <cstring>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "framework/checkpoint/h5_file.h"
+#include "framework/checkpoint/extents.h"
 #include "framework/checkpoint/sha256.h"
 #include "kernels/numerics/digest.h"
 
 namespace fourmi {
 namespace {
 
-constexpr std::int64_t chunk_bytes = std::int64_t{4} << 20;
-
-/// A run of the file's bytes: a box in memory, or metadata of the skeleton (data == nullptr).
-struct Extent {
-  std::int64_t offset, bytes;
-  const std::byte* data;
-};
-
-/// All of the file in ascending order: the boxes, and what lies between them.
-std::vector<Extent> extents_of(const H5Skeleton& skeleton, std::span<const Box> boxes) {
-  std::vector<Extent> data, all;
-  for (std::size_t i = 0; i < boxes.size(); ++i)
-    data.push_back({skeleton.offsets()[i], boxes[i].data.bytes(), static_cast<const std::byte*>(boxes[i].data.data)});
-  std::sort(data.begin(), data.end(), [](const Extent& a, const Extent& b) { return a.offset < b.offset; });
-  std::int64_t next = 0;
-  for (const Extent& e : data) {
-    FOURMI_CHECK(e.offset >= next, "datasets overlap in the file");
-    if (e.offset > next) all.push_back({next, e.offset - next, nullptr});
-    all.push_back(e);
-    next = e.offset + e.bytes;
-  }
-  FOURMI_CHECK(next <= skeleton.size(), "the last dataset ends at {} of {}", next, skeleton.size());
-  if (skeleton.size() > next) all.push_back({next, skeleton.size() - next, nullptr});
-  return all;
-}
-
 /// Calls visit(offset, bytes) over the whole file in chunks.
 template <class Visit>
-void for_each_chunk(const H5Skeleton& skeleton, const std::vector<Extent>& extents, const std::atomic<bool>& abandon,
-                    Visit visit) {
+void for_each_piece(const H5Skeleton& skeleton, const std::vector<Extent>& extents, std::span<const Box> boxes,
+                    const std::atomic<bool>& abandon, Visit visit) {
   std::vector<std::byte> metadata;
-  for (const Extent& e : extents)
-    for (std::int64_t done = 0; done < e.bytes; done += chunk_bytes) {
-      if (abandon.load(std::memory_order_relaxed))
-        throw Error(ExitStatus::stopped, "checkpoint", "the save was abandoned, expected it to be waited for");
-      const auto n = static_cast<std::size_t>(std::min(chunk_bytes, e.bytes - done));
-      std::span<const std::byte> bytes(e.data + done, n);
-      if (e.data == nullptr) {
-        metadata.resize(n);
-        skeleton.read(metadata, e.offset + done);
-        bytes = metadata;
-      }
-      visit(e.offset + done, bytes);
+  for_each_chunk(extents, [&](const Extent& e, std::int64_t begin, std::int64_t bytes) {
+    if (abandon.load(std::memory_order_relaxed))
+      throw Error(ExitStatus::stopped, "checkpoint", "the save was abandoned, expected it to be waited for");
+    const auto n = static_cast<std::size_t>(bytes);
+    if (e.dataset == Extent::metadata) {
+      metadata.resize(n);
+      skeleton.read(metadata, e.offset + begin);
+      visit(e.offset + begin, std::span<const std::byte>(metadata));
+    } else {
+      const Tensor& data = boxes[static_cast<std::size_t>(e.dataset)].data;
+      visit(e.offset + begin, std::span(static_cast<const std::byte*>(data.data) + begin, n));
     }
+  });
 }
 
 }  // namespace
@@ -90,11 +63,11 @@ RankFile write_rank_file(Disk& disk, const std::filesystem::path& path, std::spa
   for (const H5Dataset& d : datasets) most_bytes += d.bytes() + 4096;  // more than the metadata of a dataset
   check_file_size_limit(path, most_bytes);
   const H5Skeleton skeleton(datasets);
-  const std::vector<Extent> extents = extents_of(skeleton, boxes);
+  const std::vector<Extent> extents = extents_of(skeleton, datasets);
 
   Sha256 hash;
   FileWriter writer(disk, path);
-  for_each_chunk(skeleton, extents, abandon, [&](std::int64_t offset, std::span<const std::byte> bytes) {
+  for_each_piece(skeleton, extents, boxes, abandon, [&](std::int64_t offset, std::span<const std::byte> bytes) {
     writer.write(bytes, offset);
     hash.add(bytes);
   });
@@ -102,7 +75,7 @@ RankFile write_rank_file(Disk& disk, const std::filesystem::path& path, std::spa
 
   const FileReader reader(disk, path);
   std::vector<std::byte> back;
-  for_each_chunk(skeleton, extents, abandon, [&](std::int64_t offset, std::span<const std::byte> bytes) {
+  for_each_piece(skeleton, extents, boxes, abandon, [&](std::int64_t offset, std::span<const std::byte> bytes) {
     back.resize(bytes.size());
     reader.read(back, offset);
     if (std::memcmp(back.data(), bytes.data(), bytes.size()) != 0)
