@@ -17,18 +17,27 @@ double value_at(const std::byte* p, DType dtype) {
     return static_cast<double>(value);
   };
   switch (dtype) {
-    case DType::f64: return as(double{});
-    case DType::f32: return as(float{});
-    case DType::bf16: return as(bfloat16{});
-    case DType::i64: return as(std::int64_t{});
-    case DType::i32: return as(std::int32_t{});
-    case DType::u8: return as(std::uint8_t{});
-    default: return 0;
+    case DType::f64:
+      return as(double{});
+    case DType::f32:
+      return as(float{});
+    case DType::bf16:
+      return as(bfloat16{});
+    case DType::i64:
+      return as(std::int64_t{});
+    case DType::i32:
+      return as(std::int32_t{});
+    case DType::u8:
+      return as(std::uint8_t{});
+    default:
+      return 0;
   }
 }
 
-void compare_values(Disk& disk, const Checkpoint& a, const TensorEntry& ta, const Checkpoint& b, const TensorEntry& tb, TensorDifference& d) {
-  const std::int64_t row = ta.row_bytes(), rows_at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / std::max<std::int64_t>(1, row));
+void compare_values(Disk& disk, const Checkpoint& a, const TensorEntry& ta, const Checkpoint& b, const TensorEntry& tb,
+                    TensorDifference& d) {
+  const std::int64_t row = ta.row_bytes(),
+                     rows_at_once = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / std::max<std::int64_t>(1, row));
   const std::int64_t element = size_of(ta.dtype);
   std::vector<std::byte> bytes_a, bytes_b;
   double difference = 0, norm = 0;
@@ -56,7 +65,9 @@ void compare_values(Disk& disk, const Checkpoint& a, const TensorEntry& ta, cons
   d.relative = difference == 0 ? 0 : std::sqrt(difference) / std::sqrt(norm);
 }
 
-std::string shape_text(const TensorEntry& t) { return fmt::format("{} {}", name_of(t.dtype), to_string(t.shape)); }
+std::string shape_text(const TensorEntry& t) {
+  return fmt::format("{} {}", name_of(t.dtype), to_string(t.shape));
+}
 
 }  // namespace
 
@@ -98,8 +109,8 @@ std::string to_text(const CheckpointDifference& r) {
       text += fmt::format("{:<{}}  {}\n", d.name, width, d.what);
       continue;
     }
-    text += fmt::format("{:<{}}  {} of {} elements, relative {:.2e}, at most {:.3e}; first at {}: {} and {}\n", d.name, width, d.num_different,
-                        d.num_elements, d.relative, d.max_abs, d.first, d.value_a, d.value_b);
+    text += fmt::format("{:<{}}  {} of {} elements, relative {:.2e}, at most {:.3e}; first at {}: {} and {}\n", d.name,
+                        width, d.num_different, d.num_elements, d.relative, d.max_abs, d.first, d.value_a, d.value_b);
   }
   if (r.training_state_differs) text += "the training state (data position and the like) differs\n";
   text += fmt::format("{} tensors are equal, {} differ\n", r.num_equal, r.tensors.size());
@@ -119,8 +130,13 @@ std::string to_json(const CheckpointDifference& r) {
     if (!d.what.empty())
       e["what"] = d.what;
     else
-      e.update({{"elements", d.num_elements}, {"different", d.num_different}, {"first", d.first}, {"value_a", d.value_a},
-                {"value_b", d.value_b},       {"max_abs", d.max_abs},         {"relative", d.relative}});
+      e.update({{"elements", d.num_elements},
+                {"different", d.num_different},
+                {"first", d.first},
+                {"value_a", d.value_a},
+                {"value_b", d.value_b},
+                {"max_abs", d.max_abs},
+                {"relative", d.relative}});
     j["different"].push_back(e);
   }
   return j.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";

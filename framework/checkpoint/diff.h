@@ -1,4 +1,5 @@
-// `fourmi checkpoint diff A B`: which tensors differ, and by how much. Digests decide; only tensors whose digests differ are read.
+// `fourmi checkpoint diff A B`: which tensors differ, and by how much. Digests decide; only tensors whose digests
+// differ are read.
 #pragma once
 
 #include <optional>

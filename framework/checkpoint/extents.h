@@ -27,7 +27,8 @@ inline constexpr std::int64_t chunk_bytes = std::int64_t{4} << 20;
 template <class Visit>
 void for_each_chunk(const std::vector<Extent>& extents, Visit&& visit) {
   for (const Extent& e : extents)
-    for (std::int64_t done = 0; done < e.bytes; done += chunk_bytes) visit(e, done, std::min(chunk_bytes, e.bytes - done));
+    for (std::int64_t done = 0; done < e.bytes; done += chunk_bytes)
+      visit(e, done, std::min(chunk_bytes, e.bytes - done));
 }
 
 }  // namespace fourmi

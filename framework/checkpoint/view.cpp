@@ -16,7 +16,8 @@ namespace {
 bool matches(const TensorEntry& t, const std::vector<std::string>& patterns) {
   if (patterns.empty()) return true;
   return std::any_of(patterns.begin(), patterns.end(), [&](const std::string& p) {
-    return fnmatch(p.c_str(), t.name.c_str(), 0) == 0 || (!t.alias.empty() && fnmatch(p.c_str(), t.alias.c_str(), 0) == 0);
+    return fnmatch(p.c_str(), t.name.c_str(), 0) == 0 ||
+           (!t.alias.empty() && fnmatch(p.c_str(), t.alias.c_str(), 0) == 0);
   });
 }
 
@@ -30,9 +31,12 @@ class TensorBytes {
     auto b = tensor_.boxes.begin();
     for (std::int64_t at = begin; at < begin + static_cast<std::int64_t>(out.size());) {
       while ((b->first_row + b->num_rows) * row <= at) ++b;
-      const std::int64_t end = std::min(begin + static_cast<std::int64_t>(out.size()), (b->first_row + b->num_rows) * row);
-      const FileReader reader(disk_, checkpoint_.folder / checkpoint_.manifest.files[static_cast<std::size_t>(b->file)].name);
-      reader.read(out.subspan(static_cast<std::size_t>(at - begin), static_cast<std::size_t>(end - at)), b->offset + at - b->first_row * row);
+      const std::int64_t end =
+          std::min(begin + static_cast<std::int64_t>(out.size()), (b->first_row + b->num_rows) * row);
+      const FileReader reader(disk_,
+                              checkpoint_.folder / checkpoint_.manifest.files[static_cast<std::size_t>(b->file)].name);
+      reader.read(out.subspan(static_cast<std::size_t>(at - begin), static_cast<std::size_t>(end - at)),
+                  b->offset + at - b->first_row * row);
       at = end;
     }
     const std::int64_t element = size_of(tensor_.dtype);
@@ -60,10 +64,12 @@ struct Unfinished {
 
 }  // namespace
 
-View write_view(const Checkpoint& c, const std::filesystem::path& out, const std::vector<std::string>& patterns, Disk& disk) {
+View write_view(const Checkpoint& c, const std::filesystem::path& out, const std::vector<std::string>& patterns,
+                Disk& disk) {
   std::error_code ignored;
   if (std::filesystem::exists(std::filesystem::symlink_status(out, ignored)))
-    throw Error(ExitStatus::usage, out.string(), "the file exists, expected a new name", "Remove it, or name another file");
+    throw Error(ExitStatus::usage, out.string(), "the file exists, expected a new name",
+                "Remove it, or name another file");
   std::vector<const TensorEntry*> tensors;
   std::vector<H5Dataset> datasets;
   for (const TensorEntry& t : c.manifest.tensors) {
@@ -72,7 +78,8 @@ View write_view(const Checkpoint& c, const std::filesystem::path& out, const std
     datasets.push_back({t.name, t.alias, t.dtype, t.shape, 0, t.shape[0]});
   }
   if (tensors.empty())
-    throw Error(ExitStatus::usage, c.folder.string(), "no tensor has a name like that, expected one that `checkpoint show` lists",
+    throw Error(ExitStatus::usage, c.folder.string(),
+                "no tensor has a name like that, expected one that `checkpoint show` lists",
                 "Names begin with /model/ or /optimizer/; * and ? stand for any text and any letter");
   const H5Skeleton skeleton(datasets);
   check_file_size_limit(out, skeleton.size());
@@ -93,8 +100,10 @@ View write_view(const Checkpoint& c, const std::filesystem::path& out, const std
   });
   for (std::size_t i = 0; i < tensors.size(); ++i)
     if (!sources[i].proven())
-      throw DamageError(c.folder.string(), fmt::format("the bytes of tensor {} do not have the digest that the manifest gives, expected it",
-                                                       tensors[i]->name));
+      throw DamageError(
+          c.folder.string(),
+          fmt::format("the bytes of tensor {} do not have the digest that the manifest gives, expected it",
+                      tensors[i]->name));
   writer.finish();
   check_h5_structure(unfinished.path, datasets, skeleton.offsets());
   rename_path(disk, unfinished.path, out);

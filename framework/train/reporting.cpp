@@ -15,11 +15,12 @@ void Reporting::open(std::int64_t step) {
 }
 
 void Reporting::introduce(const Progress& p, const std::string& checkpoint) {
-  narrator_.say(fmt::format("{}: {} parameters ({} active), {} rank(s), {}, launch {}, {}", context_.recipe.run.name,
-                            short_count(static_cast<double>(counts_.parameters_total)),
-                            short_count(static_cast<double>(counts_.parameters_active)), context_.group.size(),
-                            name_of(context_.stream.isa()), p.launch,
-                            checkpoint.empty() ? "from the beginning" : fmt::format("on from step {} ({})", p.step, checkpoint)));
+  narrator_.say(
+      fmt::format("{}: {} parameters ({} active), {} rank(s), {}, launch {}, {}", context_.recipe.run.name,
+                  short_count(static_cast<double>(counts_.parameters_total)),
+                  short_count(static_cast<double>(counts_.parameters_active)), context_.group.size(),
+                  name_of(context_.stream.isa()), p.launch,
+                  checkpoint.empty() ? "from the beginning" : fmt::format("on from step {} ({})", p.step, checkpoint)));
 }
 
 void Reporting::step(const Progress& p, const StepResult& r, double seconds) {
@@ -59,7 +60,8 @@ void Reporting::step(const Progress& p, const StepResult& r, double seconds) {
 void Reporting::evaluation(const Progress& p, const EvaluationResult& e) {
   if (!context_.first()) return;
   Evaluation line{.step = p.step, .tokens = p.tokens, .launch = p.launch, .source = "", .figures = {}};
-  line.figures = {{"loss", e.loss}, {"perplexity", e.perplexity()}, {"evaluated_tokens", static_cast<double>(e.tokens)}};
+  line.figures = {
+      {"loss", e.loss}, {"perplexity", e.perplexity()}, {"evaluated_tokens", static_cast<double>(e.tokens)}};
   if (e.bits_per_byte > 0) line.figures.emplace_back("bits_per_byte", e.bits_per_byte);
   if (context_.recipe.model.num_nextn_predict_layers > 0) line.figures.emplace_back("loss_mtp", e.loss_mtp);
   evaluations_->append(line);

@@ -1,4 +1,5 @@
-// What a run leaves in its logs and says on the console, step by step: metrics.jsonl, evaluations.jsonl, a line every few steps.
+// What a run leaves in its logs and says on the console, step by step: metrics.jsonl, evaluations.jsonl, a line every
+// few steps.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,5 @@
-// What all parts of the trainer work on, and where the run is. No logic: the parts are trainer (the loop), saving, reporting, stopping.
+// What all parts of the trainer work on, and where the run is. No logic: the parts are trainer (the loop), saving,
+// reporting, stopping.
 #pragma once
 
 #include <chrono>
@@ -32,6 +33,8 @@ struct Progress {
 };
 
 using Clock = std::chrono::steady_clock;
-inline double seconds_since(Clock::time_point t) { return std::chrono::duration<double>(Clock::now() - t).count(); }
+inline double seconds_since(Clock::time_point t) {
+  return std::chrono::duration<double>(Clock::now() - t).count();
+}
 
 }  // namespace fourmi

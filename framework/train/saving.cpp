@@ -5,8 +5,8 @@
 
 namespace fourmi {
 
-Saving::Saving(const RunContext& context, Narrator& narrator, Reporting& reporting, StatusFile& status, Lease* lease, Engine& engine,
-               std::int64_t saved_step)
+Saving::Saving(const RunContext& context, Narrator& narrator, Reporting& reporting, StatusFile& status, Lease* lease,
+               Engine& engine, std::int64_t saved_step)
     : context_(context),
       narrator_(narrator),
       reporting_(reporting),
@@ -14,7 +14,8 @@ Saving::Saving(const RunContext& context, Narrator& narrator, Reporting& reporti
       lease_(lease),
       engine_(engine),
       saver_(context.group, context.directory / "checkpoints",
-             SaveOptions{.keep_last = context.recipe.checkpoint.keep_last, .keep_every_steps = context.recipe.checkpoint.keep_every_steps}),
+             SaveOptions{.keep_last = context.recipe.checkpoint.keep_last,
+                         .keep_every_steps = context.recipe.checkpoint.keep_every_steps}),
       saved_step_(saved_step) {}
 
 bool Saving::due(const Progress& progress) {
@@ -60,14 +61,16 @@ void Saving::settle(const SaveOutcome& outcome, const Progress& progress) {
   if (outcome.committed()) {
     saved_step_ = outcome.step;
     status_.set_checkpoint(outcome.path.string());
-    narrator_.note(fmt::format("checkpoint {} root {} ({} bytes, stall {:.3f} s, write {:.3f} s)", outcome.path.string(), outcome.root,
-                               outcome.bytes, outcome.stall_seconds, outcome.write_seconds));
+    narrator_.note(fmt::format("checkpoint {} root {} ({} bytes, stall {:.3f} s, write {:.3f} s)",
+                               outcome.path.string(), outcome.root, outcome.bytes, outcome.stall_seconds,
+                               outcome.write_seconds));
     return;
   }
   const bool bug = outcome.error->status() == ExitStatus::bug;
   if (bug || context_.recipe.checkpoint.stop_on_failure || progress.done()) throw Error(*outcome.error);
-  narrator_.warn(fmt::format("the checkpoint of step {} was not saved: {}; training goes on, the older checkpoint stays", outcome.step,
-                             outcome.error->what()));
+  narrator_.warn(
+      fmt::format("the checkpoint of step {} was not saved: {}; training goes on, the older checkpoint stays",
+                  outcome.step, outcome.error->what()));
 }
 
 }  // namespace fourmi

@@ -13,9 +13,10 @@ namespace fourmi {
 
 class Saving {
  public:
-  /// `lease` is rank 0's, null on the others. `saved_step`: the step of the checkpoint that the state came from, -1 without one.
-  Saving(const RunContext& context, Narrator& narrator, Reporting& reporting, StatusFile& status, Lease* lease, Engine& engine,
-         std::int64_t saved_step);
+  /// `lease` is rank 0's, null on the others. `saved_step`: the step of the checkpoint that the state came from, -1
+  /// without one.
+  Saving(const RunContext& context, Narrator& narrator, Reporting& reporting, StatusFile& status, Lease* lease,
+         Engine& engine, std::int64_t saved_step);
 
   /// Collective. Is a checkpoint due after this step?
   bool due(const Progress& progress);

@@ -14,7 +14,12 @@ namespace fourmi {
 
 struct Trainer::Impl {
   Impl(const Recipe& r, Group& g, const Stream& s, TrainOptions o)
-      : recipe(r), group(g), stream(s), options(std::move(o)), context{r, g, s, r.run.directory}, narrator(g.rank() == 0) {}
+      : recipe(r),
+        group(g),
+        stream(s),
+        options(std::move(o)),
+        context{r, g, s, r.run.directory},
+        narrator(g.rank() == 0) {}
 
   ExitStatus run();
   void end(ExitStatus status_of_run);
@@ -62,7 +67,8 @@ void require_trainable(const Recipe& r) {
     throw Error(ExitStatus::usage, "model.model_type", "found qwen3_moe, expected deepseek_v2, deepseek_v3 or kimi_k2",
                 "This family is validated and counted, and cannot be trained yet");
   if (r.run.device == DeviceChoice::cuda)
-    throw Error(ExitStatus::environment, "run.device", "found cuda, expected cpu or auto: this build has no CUDA back end", "Set run.device: cpu");
+    throw Error(ExitStatus::environment, "run.device",
+                "found cuda, expected cpu or auto: this build has no CUDA back end", "Set run.device: cpu");
 }
 
 void Trainer::Impl::begin() {
@@ -91,7 +97,8 @@ void Trainer::Impl::begin() {
   for (const std::string& m : beginning.messages) narrator.warn(m);
   for (const ChangedKey& c : beginning.decision.changes) narrator.say("changed: " + to_string(c));
   record_launch();
-  saving = std::make_unique<Saving>(context, narrator, *reporting, *status, lease.get(), *engine, checkpoint ? beginning.step : -1);
+  saving = std::make_unique<Saving>(context, narrator, *reporting, *status, lease.get(), *engine,
+                                    checkpoint ? beginning.step : -1);
 }
 
 void Trainer::Impl::load_inputs() {
@@ -123,7 +130,8 @@ ExitStatus Trainer::Impl::run() {
   const Stopping stopping(context);
   begin();
   if (progress.done()) {
-    narrator.say(fmt::format("{}: finished at step {}, nothing is left to do", context.directory.string(), progress.step));
+    narrator.say(
+        fmt::format("{}: finished at step {}, nothing is left to do", context.directory.string(), progress.step));
     return ExitStatus::ok;
   }
   reporting->introduce(progress, beginning.checkpoint.string());
@@ -151,7 +159,8 @@ void Trainer::Impl::train_step() {
   const Clock::time_point begin = Clock::now();
   const StepPlan plan = loader->plan_step(progress.state.position);
   const PhaseObserver observer = [this](Phase phase, std::int64_t at) { enter(phase, at); };
-  const StepResult result = engine->step(*loader, plan, progress.step + 1, static_cast<double>(progress.tokens), observer);
+  const StepResult result =
+      engine->step(*loader, plan, progress.step + 1, static_cast<double>(progress.tokens), observer);
   ++progress.step;
   progress.tokens += plan.num_targets;
   progress.state.position = plan.next;
@@ -164,8 +173,8 @@ void Trainer::Impl::evaluate_now() {
   enter(Phase::evaluate, progress.step);
   Context options_of_run;
   options_of_run.attention_block = engine->attention_block();
-  reporting->evaluation(progress, evaluate(engine->model(), stream, options_of_run, *validation, group, recipe.evaluation.sequences,
-                                           recipe.data.micro_batch_size));
+  reporting->evaluation(progress, evaluate(engine->model(), stream, options_of_run, *validation, group,
+                                           recipe.evaluation.sequences, recipe.data.micro_batch_size));
 }
 
 void Trainer::Impl::end(ExitStatus status_of_run) {

@@ -14,10 +14,12 @@ std::string to_json(const TrainingState& state) {
 
 TrainingState training_state_from_json(std::string_view json, const std::string& place) {
   const nlohmann::ordered_json parsed = nlohmann::ordered_json::parse(json, nullptr, false);
-  if (!parsed.is_object()) throw Error(ExitStatus::input, place, "a training state that is no JSON object, an object was expected");
+  if (!parsed.is_object())
+    throw Error(ExitStatus::input, place, "a training state that is no JSON object, an object was expected");
   TrainingState state;
   // The first checkpoints held the position alone.
-  state.position = position_from_json(parsed.contains("position") ? parsed["position"].dump() : std::string(json), place);
+  state.position =
+      position_from_json(parsed.contains("position") ? parsed["position"].dump() : std::string(json), place);
   return state;
 }
 

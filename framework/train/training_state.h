@@ -1,5 +1,6 @@
-// What a checkpoint holds beside tensors and decides the rest of the run: JSON in the manifest that enters the root digest, so it is
-// equal on all ranks, whatever the layout. Each part is a key; a part that a checkpoint of an earlier version lacks begins anew.
+// What a checkpoint holds beside tensors and decides the rest of the run: JSON in the manifest that enters the root
+// digest, so it is equal on all ranks, whatever the layout. Each part is a key; a part that a checkpoint of an earlier
+// version lacks begins anew.
 #pragma once
 
 #include <string>

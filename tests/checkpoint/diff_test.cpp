@@ -19,8 +19,9 @@ void save(const std::filesystem::path& folder, std::vector<float> values, const 
   on_ranks(ranks, [&](Group& group) {
     std::vector<std::int32_t> same = {7, 8};
     const std::int64_t begin = 3 * group.rank() / ranks, end = 3 * (group.rank() + 1) / ranks;
-    std::vector<Box> boxes = {{"/model/a", "", {3, 2}, begin, Tensor(values.data() + 2 * begin, DType::f32, {end - begin, 2})},
-                              {"/same", "", {2}, group.rank() == 0 ? 0 : 2, Tensor(same.data(), DType::i32, {group.rank() == 0 ? 2 : 0})}};
+    std::vector<Box> boxes = {
+        {"/model/a", "", {3, 2}, begin, Tensor(values.data() + 2 * begin, DType::f32, {end - begin, 2})},
+        {"/same", "", {2}, group.rank() == 0 ? 0 : 2, Tensor(same.data(), DType::i32, {group.rank() == 0 ? 2 : 0})}};
     CheckpointState state = sample_state(4);
     state.training = training;
     ASSERT_TRUE(save_checkpoint(group, folder, boxes, state).committed());

@@ -41,7 +41,8 @@ TEST(CheckpointView, HoldsEveryTensorWholeWhateverTheRanks) {
       ++written;
       const std::string got = bytes_of(out, specs[t].name, static_cast<std::size_t>(bytes));
       for (std::int64_t i = 0; i < bytes; ++i)
-        ASSERT_EQ(static_cast<std::byte>(got[static_cast<std::size_t>(i)]), sample_byte(t, i, 0)) << specs[t].name << " byte " << i;
+        ASSERT_EQ(static_cast<std::byte>(got[static_cast<std::size_t>(i)]), sample_byte(t, i, 0))
+            << specs[t].name << " byte " << i;
       if (!specs[t].alias.empty()) {
         EXPECT_EQ(bytes_of(out, specs[t].alias, static_cast<std::size_t>(bytes)), got);
       }
@@ -54,7 +55,8 @@ TEST(CheckpointView, ChoosesByNameOrAlias) {
   const TemporaryFolder run;
   save_sample(2, run.path() / "checkpoints", 10);
   EXPECT_EQ(write_view(open(run.path()), run.path() / "a.h5", {"/model/*"}).num_tensors, 1);
-  EXPECT_EQ(write_view(open(run.path()), run.path() / "b.h5", {"/training/mask", "/optimizer/exp_avg/*"}).num_tensors, 2);
+  EXPECT_EQ(write_view(open(run.path()), run.path() / "b.h5", {"/training/mask", "/optimizer/exp_avg/*"}).num_tensors,
+            2);
   EXPECT_THROW(write_view(open(run.path()), run.path() / "c.h5", {"/nothing"}), Error);
   EXPECT_FALSE(std::filesystem::exists(run.path() / "c.h5"));
 }
@@ -78,7 +80,8 @@ TEST(CheckpointView, NeverOverwritesAndLeavesNothingWhenItFails) {
   write_file(file, bad);
   EXPECT_THROW(write_view(c, out, {}), DamageError);
   write_file(file, good);
-  for (const auto& entry : std::filesystem::directory_iterator(run.path())) EXPECT_EQ(entry.path().filename(), "checkpoints");
+  for (const auto& entry : std::filesystem::directory_iterator(run.path()))
+    EXPECT_EQ(entry.path().filename(), "checkpoints");
 }
 
 }  // namespace
