@@ -15,6 +15,7 @@ struct Batch {
   /// Multi-token prediction, depth 1: the next token as input and the one after as target; -1 where there is none (the
   /// document or the sequence's supply ends). mtp_tokens has a valid id wherever mtp_targets is not -1; elsewhere -1.
   std::vector<std::int32_t> mtp_tokens, mtp_targets;
+  std::vector<std::int32_t> window;  ///< [T + 2] what write_window reads into; a batch that is filled again allocates nothing
 };
 
 }  // namespace fourmi

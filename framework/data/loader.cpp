@@ -123,14 +123,25 @@ std::size_t Loader::choose(Position& position) const {
   return best;
 }
 
+void Loader::plan_step(const Position& position, StepPlan& step) const {
+  plan(position, global_batch_size_, step);
+}
+
 StepPlan Loader::plan_step(const Position& position) const {
   return plan(position, global_batch_size_);
 }
 
 StepPlan Loader::plan(const Position& position, std::int64_t num_samples) const {
+  StepPlan step;
+  plan(position, num_samples, step);
+  return step;
+}
+
+void Loader::plan(const Position& position, std::int64_t num_samples, StepPlan& step) const {
   FOURMI_CHECK(position.sources.size() == sources_.size(), "a position of {} sources for {}", position.sources.size(),
                sources_.size());
-  StepPlan step;
+  step.samples.clear();
+  step.num_targets = step.num_mtp_targets = 0;
   step.next = position;
   for (std::int64_t n = 0; n < num_samples; ++n) {
     const std::size_t chosen = choose(step.next);
@@ -147,27 +158,38 @@ StepPlan Loader::plan(const Position& position, std::int64_t num_samples) const 
     }
   }
   step.next.samples += num_samples;
-  return step;
 }
 
 Batch Loader::micro_batch(const StepPlan& step, std::int64_t rank, std::int64_t num_ranks, std::int64_t micro_batch,
                           std::int64_t num_sequences) const {
+  Batch batch;
+  this->micro_batch(step, rank, num_ranks, micro_batch, num_sequences, batch);
+  return batch;
+}
+
+void Loader::micro_batch(const StepPlan& step, std::int64_t rank, std::int64_t num_ranks, std::int64_t micro_batch,
+                         std::int64_t num_sequences, Batch& batch) const {
   const auto total = static_cast<std::int64_t>(step.samples.size());
   FOURMI_CHECK(total % (num_ranks * num_sequences) == 0, "{} samples for {} ranks with {} sequences a micro-batch",
                total, num_ranks, num_sequences);
   const std::int64_t of_rank = total / num_ranks, first = micro_batch * num_sequences;
   FOURMI_CHECK(rank >= 0 && rank < num_ranks && first >= 0 && first < of_rank, "micro-batch {} of rank {}", micro_batch,
                rank);
-  return batch(step, rank * of_rank + first, num_sequences);
+  this->batch(step, rank * of_rank + first, num_sequences, batch);
 }
 
 Batch Loader::batch(const StepPlan& step, std::int64_t first_sample, std::int64_t num_sequences) const {
-  Batch batch = empty_batch(shape_, num_sequences);
+  Batch batch;
+  this->batch(step, first_sample, num_sequences, batch);
+  return batch;
+}
+
+void Loader::batch(const StepPlan& step, std::int64_t first_sample, std::int64_t num_sequences, Batch& batch) const {
+  empty_batch(shape_, num_sequences, batch);
   for (std::int64_t s = 0; s < num_sequences; ++s) {
     const Sample& sample = step.samples.at(static_cast<std::size_t>(first_sample + s));
     write_window(*sources_[static_cast<std::size_t>(sample.source)].tokens, shape_, sample.window, s, batch);
   }
-  return batch;
 }
 
 std::int64_t Loader::tokens_per_epoch(std::int64_t source) const {

@@ -54,12 +54,18 @@ class Loader {
   /// begins anew.
   Position resume(const Position& position, bool accept_changes) const;
 
-  /// The global_batch_size samples after `position`.
+  /// The global_batch_size samples after `position`. The first form fills the caller's plan, whose memory it keeps: from the second
+  /// step on it allocates nothing.
+  void plan_step(const Position& position, StepPlan& step) const;
   StepPlan plan_step(const Position& position) const;
+  void plan(const Position& position, std::int64_t num_samples, StepPlan& step) const;
   StepPlan plan(const Position& position, std::int64_t num_samples) const;
 
   /// Micro-batch `micro_batch` (of `num_sequences` sequences) of data rank `rank` of `num_ranks`: rank r owns the r-th
-  /// of num_ranks equal, contiguous parts of the step's samples.
+  /// of num_ranks equal, contiguous parts of the step's samples. The first forms fill the caller's batch, whose memory they keep.
+  void micro_batch(const StepPlan& step, std::int64_t rank, std::int64_t num_ranks, std::int64_t micro_batch,
+                   std::int64_t num_sequences, Batch& batch) const;
+  void batch(const StepPlan& step, std::int64_t first_sample, std::int64_t num_sequences, Batch& batch) const;
   Batch micro_batch(const StepPlan& step, std::int64_t rank, std::int64_t num_ranks, std::int64_t micro_batch,
                     std::int64_t num_sequences) const;
   Batch batch(const StepPlan& step, std::int64_t first_sample, std::int64_t num_sequences) const;

@@ -14,12 +14,11 @@ bool has_mtp_target(const WindowShape& shape, std::int32_t next, std::int32_t af
   return after >= 0 && (shape.cross_document_attention || next != shape.end_of_document);
 }
 
-std::vector<std::int32_t> read_window(const TokenSource& source, const WindowShape& shape, std::int64_t window) {
+void read_window(const TokenSource& source, const WindowShape& shape, std::int64_t window, std::vector<std::int32_t>& tokens) {
   FOURMI_CHECK(window >= 0 && window < num_windows(source, shape.sequence_length), "window {} of {}", window,
                num_windows(source, shape.sequence_length));
-  std::vector<std::int32_t> tokens(static_cast<std::size_t>(shape.sequence_length + 2));
+  tokens.resize(static_cast<std::size_t>(shape.sequence_length + 2));
   source.read(window * shape.sequence_length, tokens);
-  return tokens;
 }
 
 }  // namespace
@@ -39,9 +38,8 @@ std::int64_t num_mtp_targets(const TokenSource& source, const WindowShape& shape
   return end - first - (shape.cross_document_attention ? 0 : source.num_openings(first + 1, end + 1));
 }
 
-Batch empty_batch(const WindowShape& shape, std::int64_t num_sequences) {
+void empty_batch(const WindowShape& shape, std::int64_t num_sequences, Batch& batch) {
   const auto rows = static_cast<std::size_t>(num_sequences * shape.sequence_length);
-  Batch batch;
   batch.num_sequences = num_sequences;
   batch.sequence_length = shape.sequence_length;
   batch.tokens.assign(rows, shape.end_of_document);
@@ -55,12 +53,18 @@ Batch empty_batch(const WindowShape& shape, std::int64_t num_sequences) {
     batch.positions[row] = static_cast<std::int32_t>(position);
     batch.key_begin[row] = static_cast<std::int32_t>(static_cast<std::int64_t>(row) - position);
   }
+}
+
+Batch empty_batch(const WindowShape& shape, std::int64_t num_sequences) {
+  Batch batch;
+  empty_batch(shape, num_sequences, batch);
   return batch;
 }
 
 void write_window(const TokenSource& source, const WindowShape& shape, std::int64_t window, std::int64_t sequence,
                   Batch& batch) {
-  const std::vector<std::int32_t> tokens = read_window(source, shape, window);
+  std::vector<std::int32_t>& tokens = batch.window;
+  read_window(source, shape, window, tokens);
   const std::int64_t real = num_targets(source, shape, window), first_row = sequence * shape.sequence_length;
   std::int64_t begin = 0;  // of this row's document, in the sequence
   for (std::int64_t i = 0; i < shape.sequence_length; ++i) {

@@ -22,7 +22,8 @@ std::int64_t num_targets(const TokenSource& source, const WindowShape& shape, st
 /// Rows with a target of multi-token prediction.
 std::int64_t num_mtp_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window);
 
-/// All rows padding: token end-of-document, no targets.
+/// All rows padding: token end-of-document, no targets. The first form fills the caller's batch, whose memory it keeps.
+void empty_batch(const WindowShape& shape, std::int64_t num_sequences, Batch& batch);
 Batch empty_batch(const WindowShape& shape, std::int64_t num_sequences);
 /// Writes `window` into sequence `sequence` of the batch. Rows beyond the source's end stay as empty_batch made them.
 void write_window(const TokenSource& source, const WindowShape& shape, std::int64_t window, std::int64_t sequence,

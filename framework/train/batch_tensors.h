@@ -6,12 +6,16 @@
 
 namespace fourmi {
 
-/// Owns the rows; tensors() points into them.
+/// Owns the rows; tensors() points into them. Eight i32 a row of the micro-batch, kept from one micro-batch to the next.
 class BatchRows {
  public:
-  explicit BatchRows(Batch batch);
-  BatchTensors tensors();
+  BatchRows() = default;
+  explicit BatchRows(Batch batch) : batch_(std::move(batch)) {}
+  /// What the loader fills.
+  Batch& batch() { return batch_; }
   const Batch& batch() const { return batch_; }
+  /// Of the batch as it is now.
+  BatchTensors tensors();
 
  private:
   Batch batch_;

@@ -46,6 +46,7 @@ struct Engine::Parts {
   ParameterStore store;
   Model model;
   Optimizer optimizer;
+  BatchRows rows;
   std::int32_t refused = 0;
 };
 
@@ -101,12 +102,11 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
   const std::int64_t count = recipe_->data.global_batch_size / group_->size() / B;
   for (std::int64_t i = 0; i < count; ++i) {
     observer(Phase::forward, step);
-    std::optional<BatchRows> rows;
     {
       const Span span(stream_->timeline(), Work::data, "micro_batch");
-      rows.emplace(loader.micro_batch(plan, group_->rank(), group_->size(), i, B));
+      loader.micro_batch(plan, group_->rank(), group_->size(), i, B, p.rows.batch());
     }
-    const BatchLosses losses = p.model.forward_backward(*stream_, rows->tensors(), weights, context);
+    const BatchLosses losses = p.model.forward_backward(*stream_, p.rows.tensors(), weights, context);
     const OwningSpan span(stream_->timeline(), Work::head, "sum_of_losses");
     sums.loss += sum_fixed(*stream_, losses.loss_M);
     if (losses.loss_mtp_M) sums.loss_mtp += sum_fixed(*stream_, losses.loss_mtp_M);

@@ -51,6 +51,7 @@ struct Trainer::Impl {
 
   Beginning beginning;
   Progress progress;
+  StepPlan plan;  // of the step that is being made; kept for its memory
 };
 
 Trainer::Trainer(const Recipe& recipe, Group& group, const Stream& stream, TrainOptions options)
@@ -157,7 +158,7 @@ ExitStatus Trainer::Impl::run() {
 
 void Trainer::Impl::train_step() {
   const Clock::time_point begin = Clock::now();
-  const StepPlan plan = loader->plan_step(progress.state.position);
+  loader->plan_step(progress.state.position, plan);
   const PhaseObserver observer = [this](Phase phase, std::int64_t at) { enter(phase, at); };
   const StepResult result =
       engine->step(*loader, plan, progress.step + 1, static_cast<double>(progress.tokens), observer);

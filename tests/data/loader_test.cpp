@@ -202,9 +202,18 @@ TEST(Loader, CountsAreOfTheWholeStep) {
     data.cross_document_attention = cross;
     const Loader loader(data, {source_of("x", numbered(1001), 1, ends), source_of("y", numbered(500), 1)}, 1, 320);
     Position position = loader.start();
+    StepPlan step;
+    Batch batch;
     for (int s = 0; s < 50; ++s) {
-      const StepPlan step = loader.plan_step(position);
-      const Batch batch = loader.batch(step, 0, 4);
+      loader.plan_step(position, step);  // what is filled again is as if it were new
+      loader.batch(step, 0, 4, batch);
+      const Batch fresh = loader.batch(loader.plan_step(position), 0, 4);
+      ASSERT_EQ(batch.tokens, fresh.tokens);
+      ASSERT_EQ(batch.targets, fresh.targets);
+      ASSERT_EQ(batch.mtp_tokens, fresh.mtp_tokens);
+      ASSERT_EQ(batch.mtp_targets, fresh.mtp_targets);
+      ASSERT_EQ(batch.positions, fresh.positions);
+      ASSERT_EQ(batch.key_begin, fresh.key_begin);
       const auto counted = [](const std::vector<std::int32_t>& ids) {
         return std::count_if(ids.begin(), ids.end(), [](std::int32_t id) { return id >= 0; });
       };
