@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "framework/data/permutation.h"
-#include "framework/data/tokenizer.h"
+#include "framework/tokenizer/choose.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -38,7 +38,7 @@ std::vector<LoadedSource> load_sources(const std::vector<DataSource>& sources, c
 Loader::Loader(const DataSection& data, const std::vector<LoadedSource>& train, std::uint64_t seed,
                std::int64_t vocab_size)
     : seed_(seed), global_batch_size_(data.global_batch_size) {
-  const auto tokenizer = make_tokenizer(data.tokenizer, vocab_size);
+  const auto tokenizer = make_tokenizer(data, vocab_size);
   shape_ = {data.sequence_length, data.cross_document_attention, tokenizer->end_of_document()};
   double total = 0;
   for (const LoadedSource& source : train) total += source.recipe.weight;

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "framework/data/held_out.h"
-#include "framework/data/tokenizer.h"
+#include "framework/tokenizer/choose.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -19,7 +19,7 @@ constexpr std::int64_t synthetic_documents = 64;
 
 Validation::Validation(const DataSection& data, const std::vector<LoadedSource>& train, std::uint64_t seed,
                        std::int64_t vocab_size) {
-  const auto tokenizer = make_tokenizer(data.tokenizer, vocab_size);
+  const auto tokenizer = make_tokenizer(data, vocab_size);
   shape_ = {data.sequence_length, data.cross_document_attention, tokenizer->end_of_document()};
   const bool files = !data.validation.empty();
   if (!files && data.holdout == 0) return;

@@ -1,7 +1,7 @@
 #include "framework/train/trainer.h"
 
 #include "framework/checkpoint/agree.h"
-#include "framework/data/tokenizer.h"
+#include "framework/tokenizer/choose.h"
 #include "framework/recipe/write.h"
 #include "framework/run/host.h"
 #include "framework/train/beginning.h"
@@ -105,7 +105,7 @@ void Trainer::Impl::begin() {
 void Trainer::Impl::load_inputs() {
   agreed(group, [&] {
     sources = load_sources(recipe.data.train, "data.train");
-    make_tokenizer(recipe.data.tokenizer, recipe.model.vocab_size);
+    make_tokenizer(recipe.data, recipe.model.vocab_size);
     loader = std::make_unique<Loader>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
     validation = std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
     engine = std::make_unique<Engine>(recipe, group, stream);

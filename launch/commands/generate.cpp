@@ -2,7 +2,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "framework/data/tokenizer.h"
+#include "framework/tokenizer/choose.h"
 #include "framework/model/decode.h"
 #include "framework/train/inference.h"
 #include "launch/commands.h"
@@ -52,7 +52,7 @@ void generate(const Arguments& a) {
   InferenceModel inference(*group, a.model, stream);
   for (const std::string& m : inference.messages()) std::cerr << "fourmi: warning: " << m << "\n";
   const Recipe& r = inference.recipe();
-  const auto tokenizer = make_tokenizer(r.data.tokenizer, r.model.vocab_size);
+  const auto tokenizer = make_tokenizer(r.data, r.model.vocab_size);
   std::vector<std::int32_t> prompt{tokenizer->end_of_document()};  // a text begins where another ended
   for (std::int32_t t : tokenizer->encode(a.prompt)) prompt.push_back(t);
   const std::vector<std::int32_t> tokens = continue_text(inference, *tokenizer, a, stream, prompt);

@@ -1,10 +1,11 @@
-#include "framework/data/tokenizer.h"
+#include "framework/tokenizer/bytes.h"
 
 #include <gtest/gtest.h>
 
 #include <string>
 #include <vector>
 
+#include "framework/tokenizer/choose.h"
 #include "kernels/runtime/error.h"
 #include "tests/data/files.h"
 
@@ -25,9 +26,14 @@ TEST(ByteTokenizer, RoundTripsEveryByte) {
 }
 
 TEST(MakeTokenizer, ChecksTheModel) {
-  EXPECT_EQ(make_tokenizer("bytes", 257)->vocab_size(), 257);
-  test::message_of(ExitStatus::usage, [] { make_tokenizer("bytes", 256); });
-  test::message_of(ExitStatus::usage, [] { make_tokenizer("bites", 320); });
+  const auto make = [](const std::string& name, std::int64_t rows) {
+    DataSection data;
+    data.tokenizer = name;
+    return make_tokenizer(data, rows);
+  };
+  EXPECT_EQ(make("bytes", 257)->vocab_size(), 257);
+  test::message_of(ExitStatus::usage, [&] { make("bytes", 256); });
+  test::message_of(ExitStatus::usage, [&] { make("bites", 320); });
 }
 
 }  // namespace
