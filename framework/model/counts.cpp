@@ -14,6 +14,7 @@ ModelCounts count_model(const ModelSection& m, const ParameterTable& table, std:
     const bool product = p.shape.rank == 2 && p.name != "model.embed_tokens.weight";
     double& products = p.routed_expert ? (p.mtp ? mtp_experts : main_experts) : (p.mtp ? mtp_products : main_products);
     if (product) products += static_cast<double>(n);
+    if (product && p.set == ParameterSet::full_precision) c.flops_router += 6 * static_cast<double>(n);
   }
   if (m.n_routed_experts > 0) {
     main_products += main_experts * static_cast<double>(m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts);
@@ -32,7 +33,6 @@ ModelCounts count_model(const ModelSection& m, const ParameterTable& table, std:
   const double attention = static_cast<double>(sequence_length) * static_cast<double>(m.num_attention_heads * (query_key + value));
   c.flops_per_token = 3 * (2 * main_products + static_cast<double>(m.num_hidden_layers) * attention);
   c.flops_per_token_mtp = 3 * (2 * mtp_products + static_cast<double>(m.num_nextn_predict_layers) * attention);
-  c.flops_attention = 3 * static_cast<double>(m.num_hidden_layers + m.num_nextn_predict_layers) * attention;
   return c;
 }
 

@@ -51,7 +51,7 @@ double Meter::mfu(double tokens_per_second) const {
 
 double Meter::speed_of_light(double tokens_per_second) const {
   const double all = counts_.flops_per_token + counts_.flops_per_token_mtp;
-  const double fp32 = bf16_ ? counts_.flops_attention : all;
+  const double fp32 = bf16_ ? counts_.flops_router : all;
   return peak_.ideal_seconds(fp32, all - fp32) * tokens_per_second;
 }
 
