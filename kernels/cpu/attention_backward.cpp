@@ -1,4 +1,4 @@
-#include "kernels/cpu/attention_segments.h"
+#include "kernels/cpu/attention_doors.h"
 #include "kernels/cpu/run_rows.h"
 #include "kernels/runtime/visit.h"
 
@@ -238,6 +238,12 @@ void attention_backward(const Stream& stream, const Attention& attention, const 
     FOURMI_CHECK(dq_MHQ.shape == q_MHQ.shape && dk_MGQ.shape == k_MGQ.shape && dv_MGV.shape == v_MGV.shape,
                  "dq {}, dk {}, dv {}", to_string(dq_MHQ.shape), to_string(dk_MGQ.shape), to_string(dv_MGV.shape));
     const std::vector<Segment>& segments = segments_of(p);
+    if constexpr (std::is_same_v<X, bfloat16>) {
+      const BackwardOperands x{o_MHV.as<X>(),  do_MHV.as<X>(), lse_MH.as<float>(),
+                               dq_MHQ.as<X>(), dk_MGQ.as<X>(), dv_MGV.as<X>()};
+      backward_bf16(stream, p, x, segments);
+      return;
+    }
     std::int64_t max_keys = 0;
     for (const Segment& s : segments) max_keys = std::max(max_keys, s.key_end - s.key_begin);
     const auto num_segments = static_cast<std::int64_t>(segments.size());

@@ -6,10 +6,11 @@
 //   sequences and documents are simply outside of the range. An empty range gives o = 0 and lse = -infinity.
 // Blocks   keys are taken in absolute blocks of `block` rows, ascending; a fully masked block is an exact identity.
 //   Which rows share a call never changes a row's bits as long as sequences start at multiples of `block`.
-// Precision   bf16 inputs are widened exactly; scores, softmax and all sums in the accumulator dtype; o, dq, dk, dv rounded once.
+// Precision   bf16 inputs enter exactly; scores, softmax and all sums in the accumulator dtype; o, dq, dk, dv rounded once.
 //   Scores are one fma chain ascending over Q, then * scale. Backward: dq ascending over key blocks (chain over keys inside);
 //   dk and dv: one partial per query block (a chain over the group's heads ascending, inside a head over the block's rows
-//   ascending), partials added in ascending order of query blocks. docs/numerics.md "Attention" has every step.
+//   ascending), partials added in ascending order of query blocks. In bf16 chains go in pairs, and probabilities and their
+//   gradients are rounded to bf16 as factors. docs/numerics.md "Attention" has every step.
 #pragma once
 
 #include "kernels/runtime/stream.h"

@@ -17,6 +17,10 @@ std::vector<AttentionScene> scenes(DType dtype) {
   s.emplace_back(dtype, Sequences{{20}, {15, 4}}, 2, 1, 5, 3, 5);
   s.emplace_back(dtype, Sequences{{40}, {40}}, 1, 1, 6, 4, 20);
   s.emplace_back(dtype, Sequences{{5}, {5}}, 3, 3, 6, 4, 1);
+  s.emplace_back(dtype, Sequences{{100, 80}, {12}}, 2, 2, 34, 18, 64);  // several wide tiles, one head a group
+  s.emplace_back(dtype, Sequences{{150}}, 2, 1, 4, 6, 96);              // a block of several tiles
+  s.emplace_back(dtype, Sequences{{140, 3}}, 1, 1, 7, 5, 67, 4.0);      // the same, odd
+  s.emplace_back(dtype, Sequences{{72}, {72}}, 1, 1, 5, 40, 24);        // tiles of two blocks
   return s;
 }
 

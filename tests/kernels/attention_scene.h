@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernels/numerics/flush_denormals.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/ops/attention.h"
 #include "tests/kernels/buffers.h"
@@ -136,17 +137,37 @@ class DefinedAttention {
   T v(std::int64_t j, std::int64_t h, std::int64_t c) const { return at(s.v, (j * s.G + s.group(h)) * s.V + c); }
   T d_o(std::int64_t i, std::int64_t h, std::int64_t c) const { return at(s.d_o, (i * s.H + h) * s.V + c); }
 
+  static constexpr bool pairs = std::is_same_v<X, bfloat16>;
+
+  /// The sum over [0, n) of a(e) b(e): a chain, in bf16 one of pairs, odd element first, denormals flushed.
+  template <class A, class B>
+  [[gnu::noinline]] static T chain(std::int64_t n, const A& a, const B& b, T sum = 0) {
+    const FlushDenormals guard(pairs);
+    if (!pairs)
+      for (std::int64_t e = 0; e < n; ++e) sum = std::fma(a(e), b(e), sum);
+    for (std::int64_t e = 0; pairs && e < n; e += 2) {
+      sum = std::fma(e + 1 < n ? a(e + 1) : T{0}, e + 1 < n ? b(e + 1) : T{0}, sum);
+      sum = std::fma(a(e), b(e), sum);
+    }
+    return sum;
+  }
+  /// A probability or its gradient as a factor.
+  static T factor(T x) {
+    if constexpr (pairs)
+      return static_cast<T>(bfloat16(std::abs(x) < 0x1p-126F ? x * 0 : x));
+    else
+      return x;
+  }
+
   T score(std::int64_t i, std::int64_t h, std::int64_t j) const {
-    T sum = 0;
-    for (std::int64_t c = 0; c < s.Q; ++c) sum = std::fma(q(i, h, c), k(j, h, c), sum);
+    const T sum = chain(s.Q, [&](std::int64_t c) { return q(i, h, c); }, [&](std::int64_t c) { return k(j, h, c); });
     return sum * static_cast<T>(s.attention.scale);
   }
   T probability(std::int64_t i, std::int64_t h, std::int64_t j) const {
     return fourmi::exp(score(i, h, j) - r.lse->as<T>()[i * s.H + h]);
   }
   T score_gradient(std::int64_t i, std::int64_t h, std::int64_t j) const {
-    T dp = 0;
-    for (std::int64_t c = 0; c < s.V; ++c) dp = std::fma(d_o(i, h, c), v(j, h, c), dp);
+    const T dp = chain(s.V, [&](std::int64_t c) { return d_o(i, h, c); }, [&](std::int64_t c) { return v(j, h, c); });
     const std::int64_t row = (i * s.H + h) * s.V;
     const T delta = lane_dot<T>(s.d_o->as<X>() + row, r.o->as<X>() + row, s.V);
     return probability(i, h, j) * (dp - delta);
@@ -163,11 +184,16 @@ class DefinedAttention {
       for (std::int64_t j = from; j < to; ++j) most = std::max(most, score(i, h, j));
       const T rescale = fourmi::exp(m - most);
       T lane[16] = {};
-      for (T& x : o) x *= rescale;
-      for (std::int64_t j = from; j < to; ++j) {
-        const T p = fourmi::exp(score(i, h, j) - most);
-        lane[(j - first) % 16] += p;
-        for (std::int64_t c = 0; c < s.V; ++c) o[c] = std::fma(p, v(j, h, c), o[c]);
+      std::vector<T> p(static_cast<std::size_t>(to - first));
+      for (std::int64_t j = from; j < to; ++j)
+        lane[(j - first) % 16] += p[j - first] = fourmi::exp(score(i, h, j) - most);
+      for (std::int64_t c = 0; c < s.V; ++c) {
+        const auto value = [&](std::int64_t e) { return first + e < from ? T{0} : v(first + e, h, c); };
+        const auto weight = [&](std::int64_t e) { return factor(p[e]); };
+        if (pairs)  // a partial a block
+          o[c] = std::fma(o[c], rescale, chain(to - first, weight, value) + T{0});
+        else
+          o[c] = chain(to - first, weight, value, o[c] * rescale);
       }
       l = std::fma(l, rescale, fold_lanes(lane));
       m = most;
@@ -179,12 +205,18 @@ class DefinedAttention {
 
   void query_gradient(std::int64_t i, std::int64_t h) {
     std::vector<T> sum(static_cast<std::size_t>(s.Q));
-    for (std::int64_t j = s.from(i); j < s.to(i); ++j) {
-      const T ds = score_gradient(i, h, j);
-      for (std::int64_t c = 0; c < s.Q; ++c) sum[c] = std::fma(ds, k(j, h, c), sum[c]);
+    const std::int64_t block = s.attention.block;
+    for (std::int64_t first = s.from(i) / block * block; first < s.to(i); first += block) {
+      const std::int64_t from = std::max(first, s.from(i)), to = std::min(first + block, s.to(i));
+      std::vector<T> ds(static_cast<std::size_t>(to - first));  // pairs count from the block's first key
+      for (std::int64_t j = from; j < to; ++j) ds[j - first] = factor(score_gradient(i, h, j));
+      for (std::int64_t c = 0; c < s.Q; ++c)
+        sum[c] = chain(
+            to - first, [&](std::int64_t e) { return ds[e]; },
+            [&](std::int64_t e) { return first + e < from ? T{0} : k(first + e, h, c); }, sum[c]);
     }
     for (std::int64_t c = 0; c < s.Q; ++c)
-      r.dq->as<X>()[(i * s.H + h) * s.Q + c] = static_cast<X>(sum[c] * static_cast<T>(s.attention.scale));
+      r.dq->as<X>()[(i * s.H + h) * s.Q + c] = static_cast<X>((sum[c] + T{0}) * static_cast<T>(s.attention.scale));
   }
 
   void key_gradient(std::int64_t j, std::int64_t g) {
@@ -193,11 +225,21 @@ class DefinedAttention {
     for (std::int64_t first = 0; first < rows; first += block) {
       std::vector<T> dk_part(dk.size()), dv_part(dv.size());
       for (std::int64_t h = g * heads; h < (g + 1) * heads; ++h)
-        for (std::int64_t i = first; i < std::min(first + block, rows); ++i) {
-          if (j < s.from(i) || j >= s.to(i)) continue;
-          const T p = probability(i, h, j), ds = score_gradient(i, h, j);
-          for (std::int64_t c = 0; c < s.V; ++c) dv_part[c] = std::fma(p, d_o(i, h, c), dv_part[c]);
-          for (std::int64_t c = 0; c < s.Q; ++c) dk_part[c] = std::fma(ds, q(i, h, c), dk_part[c]);
+        {
+          const std::int64_t n = std::min(block, rows - first);
+          std::vector<T> p(static_cast<std::size_t>(n)), ds(p.size());
+          const auto seen = [&](std::int64_t e) { return s.from(first + e) <= j && j < s.to(first + e); };
+          for (std::int64_t e = 0; e < n; ++e)
+            if (seen(e)) p[e] = factor(probability(first + e, h, j)), ds[e] = factor(score_gradient(first + e, h, j));
+          // Rows that do not see the key have zeros.
+          for (std::int64_t c = 0; c < s.V; ++c)
+            dv_part[c] = chain(
+                n, [&](std::int64_t e) { return p[e]; },
+                [&](std::int64_t e) { return seen(e) ? d_o(first + e, h, c) : T{0}; }, dv_part[c]);
+          for (std::int64_t c = 0; c < s.Q; ++c)
+            dk_part[c] = chain(
+                n, [&](std::int64_t e) { return ds[e]; },
+                [&](std::int64_t e) { return seen(e) ? q(first + e, h, c) : T{0}; }, dk_part[c]);
         }
       for (std::size_t c = 0; c < dk.size(); ++c) dk[c] += dk_part[c];
       for (std::size_t c = 0; c < dv.size(); ++c) dv[c] += dv_part[c];
