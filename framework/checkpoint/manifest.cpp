@@ -4,7 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "framework/checkpoint/sha256.h"
+#include "framework/digest/sha256.h"
 #include "kernels/numerics/digest.h"
 
 namespace fourmi {

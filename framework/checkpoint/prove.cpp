@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "framework/checkpoint/extents.h"
-#include "framework/checkpoint/sha256.h"
+#include "framework/digest/sha256.h"
 #include "kernels/numerics/digest.h"
 
 namespace fourmi {

@@ -6,7 +6,7 @@
 #include <set>
 
 #include "framework/checkpoint/extents.h"
-#include "framework/checkpoint/sha256.h"
+#include "framework/digest/sha256.h"
 #include "kernels/numerics/digest.h"
 
 namespace fourmi {

@@ -12,7 +12,7 @@
 #include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/commit.h"
 #include "framework/checkpoint/folder.h"
-#include "framework/checkpoint/sha256.h"
+#include "framework/digest/sha256.h"
 
 namespace fourmi {
 

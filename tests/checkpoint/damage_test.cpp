@@ -8,7 +8,7 @@
 #include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/folder.h"
 #include "framework/checkpoint/prove.h"
-#include "framework/checkpoint/sha256.h"
+#include "framework/digest/sha256.h"
 #include "tests/checkpoint/sample.h"
 
 namespace fourmi::testing {

@@ -4,7 +4,7 @@
 
 #include "framework/checkpoint/manifest.h"
 #include "framework/checkpoint/prove.h"
-#include "framework/checkpoint/sha256.h"
+#include "framework/digest/sha256.h"
 #include "tests/checkpoint/sample.h"
 
 namespace fourmi::testing {

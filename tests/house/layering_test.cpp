@@ -29,16 +29,18 @@ std::string room(const std::string& path) {
 const std::map<std::string, std::set<std::string>> may_include = {
     {"kernels", {"kernels"}},
     {"parallel", {"parallel", "kernels"}},
-    {"framework/recipe", {"framework/recipe", "parallel", "kernels"}},
-    {"framework/tokenizer", {"framework/tokenizer", "framework/recipe", "parallel", "kernels"}},
-    {"framework/data", {"framework/data", "framework/tokenizer", "framework/recipe", "parallel", "kernels"}},
-    {"framework/model", {"framework/model", "framework/recipe", "parallel", "kernels"}},
-    {"framework/checkpoint", {"framework/checkpoint", "framework/recipe", "parallel", "kernels"}},
-    {"framework/run", {"framework/run", "framework/recipe", "parallel", "kernels"}},
+    {"framework/digest", {"framework/digest", "kernels"}},
+    {"framework/recipe", {"framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/tokenizer", {"framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/data", {"framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/model", {"framework/model", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/checkpoint", {"framework/checkpoint", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/ledger", {"framework/ledger", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/run", {"framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/train",
-     {"framework/train", "framework/run", "framework/checkpoint", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "parallel", "kernels"}},
+     {"framework/train", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"launch",
-     {"launch", "framework/train", "framework/run", "framework/checkpoint", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "parallel", "kernels"}},
+     {"launch", "framework/train", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
 };
 
 TEST(Layering, IncludesPointDownward) {

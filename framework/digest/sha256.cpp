@@ -1,4 +1,4 @@
-#include "framework/checkpoint/sha256.h"
+#include "framework/digest/sha256.h"
 
 #include <openssl/evp.h>
 

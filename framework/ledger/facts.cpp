@@ -1,0 +1,251 @@
+#include "framework/ledger/facts.h"
+
+#include <nlohmann/json.hpp>
+#include <numeric>
+
+#include "framework/digest/sha256.h"
+#include "kernels/runtime/error.h"
+
+namespace fourmi {
+
+using nlohmann::json;
+
+namespace {
+
+std::string text_of(const json& payload) {
+  return payload.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+/// Reads members of a payload and says which one is wrong.
+class Members {
+ public:
+  Members(const LedgerEntry& entry, const std::string& place)
+      : entry_(entry), place_(place), json_(json::parse(entry.payload, nullptr, false)) {
+    if (!json_.is_object()) fail("a map");
+  }
+  Members(const LedgerEntry& entry, const std::string& place, json part)
+      : entry_(entry), place_(place), json_(std::move(part)) {
+    if (!json_.is_object()) fail("maps in its lists");
+  }
+
+  std::string text(const char* key) const {
+    const auto it = json_.find(key);
+    if (it == json_.end() || !it->is_string()) fail(fmt::format("{} to be a text", key));
+    return it->get<std::string>();
+  }
+  std::int64_t count(const char* key) const {
+    const auto it = json_.find(key);
+    const bool whole = it != json_.end() && it->is_number_integer();
+    const bool fits = whole && (!it->is_number_unsigned() || it->get<std::uint64_t>() < (std::uint64_t{1} << 62)) &&
+                      it->get<std::int64_t>() >= 0;
+    if (!fits) fail(fmt::format("{} to be a count from 0", key));
+    return it->get<std::int64_t>();
+  }
+  const json& list(const char* key) const {
+    const auto it = json_.find(key);
+    if (it == json_.end() || !it->is_array()) fail(fmt::format("{} to be a list", key));
+    return *it;
+  }
+  std::vector<std::string> texts(const char* key) const {
+    std::vector<std::string> out;
+    for (const json& part : list(key)) {
+      if (!part.is_string()) fail(fmt::format("{} to be a list of texts", key));
+      out.push_back(part.get<std::string>());
+    }
+    return out;
+  }
+  std::vector<Members> parts(const char* key) const {
+    std::vector<Members> out;
+    for (const json& part : list(key)) out.emplace_back(entry_, place_, part);
+    return out;
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& expected) const {
+    throw Error(ExitStatus::input, place_, fmt::format("{} is not right, expected {}", name_of(entry_), expected),
+                "Restore ledger.jsonl from a copy");
+  }
+  const LedgerEntry& entry_;
+  const std::string& place_;
+  json json_;
+};
+
+json to_json(const std::vector<DataFile>& files) {
+  json list = json::array();
+  for (const DataFile& f : files) list.push_back({{"path", f.path}, {"bytes", f.bytes}, {"sha256", f.sha256}});
+  return list;
+}
+
+}  // namespace
+
+std::int64_t DatasetFact::bytes() const {
+  return std::accumulate(files.begin(), files.end(), std::int64_t{0},
+                         [](std::int64_t sum, const DataFile& f) { return sum + f.bytes; });
+}
+
+std::string DatasetFact::id() const {
+  return ::fourmi::sha256(
+      text_of({{"name", name}, {"format", format}, {"license", license}, {"source", source}, {"sha256", sha256}}));
+}
+
+std::string digest_of(const std::vector<DataFile>& files) {
+  if (files.empty()) return {};
+  if (files.size() == 1) return files.front().sha256;
+  std::string lines;
+  for (const DataFile& f : files) lines += f.sha256 + "\n";
+  return sha256(lines);
+}
+
+std::int64_t TokensFact::total() const {
+  return std::accumulate(sources.begin(), sources.end(), std::int64_t{0},
+                         [](std::int64_t sum, const SourceTokens& s) { return sum + s.tokens; });
+}
+
+std::string to_payload(const RunFact& f) {
+  return text_of({{"name", f.name}, {"recipe_sha256", f.recipe_sha256}, {"model_type", f.model_type}});
+}
+
+std::string to_payload(const DatasetFact& f) {
+  return text_of({{"id", f.id()},
+                  {"name", f.name},
+                  {"format", f.format},
+                  {"license", f.license},
+                  {"source", f.source},
+                  {"files", to_json(f.files)},
+                  {"bytes", f.bytes()},
+                  {"sha256", f.sha256},
+                  {"digest_from", f.digest_from}});
+}
+
+std::string to_payload(const LaunchFact& f) {
+  return text_of({{"launch", f.launch},
+                  {"step", f.step},
+                  {"ranks", f.ranks},
+                  {"started_as", f.started_as},
+                  {"commit", f.commit},
+                  {"version", f.version},
+                  {"recipe_sha256", f.recipe_sha256},
+                  {"hosts", f.hosts},
+                  {"changes", f.changes}});
+}
+
+std::string to_payload(const TokensFact& f) {
+  json sources = json::array();
+  for (const SourceTokens& s : f.sources) sources.push_back({{"dataset", s.dataset}, {"tokens", s.tokens}});
+  return text_of({{"from_step", f.from_step}, {"to_step", f.to_step}, {"sources", sources}});
+}
+
+std::string to_payload(const CheckpointFact& f) {
+  return text_of({{"step", f.step}, {"tokens", f.tokens}, {"root", f.root}});
+}
+
+std::string to_payload(const RollbackFact& f) {
+  return text_of({{"from_step", f.from_step}, {"to_step", f.to_step}, {"cause", f.cause}});
+}
+
+std::string to_payload(const OriginFact& f) {
+  return text_of({{"path", f.path}, {"root", f.root}, {"step", f.step}, {"tokens", f.tokens}});
+}
+
+std::string to_payload(const UnrecordedFact& f) {
+  return text_of({{"step", f.step}, {"tokens", f.tokens}, {"cause", f.cause}});
+}
+
+RunFact run_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.text("name"), m.text("recipe_sha256"), m.text("model_type")};
+}
+
+DatasetFact dataset_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  DatasetFact f;
+  f.name = m.text("name");
+  f.format = m.text("format");
+  f.license = m.text("license");
+  f.source = m.text("source");
+  f.sha256 = m.text("sha256");
+  f.digest_from = m.text("digest_from");
+  for (const Members& file : m.parts("files"))
+    f.files.push_back({file.text("path"), file.count("bytes"), file.text("sha256")});
+  if (m.text("id") != f.id() || f.sha256 != digest_of(f.files))
+    throw Error(
+        ExitStatus::input, place,
+        fmt::format("{} has an id or a digest that does not fit what it says, expected its own", name_of(entry)));
+  return f;
+}
+
+LaunchFact launch_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.count("launch"), m.count("step"),         m.count("ranks"), m.text("started_as"), m.text("commit"),
+          m.text("version"), m.text("recipe_sha256"), m.texts("hosts"), m.texts("changes")};
+}
+
+TokensFact tokens_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  TokensFact f{m.count("from_step"), m.count("to_step"), {}};
+  for (const Members& s : m.parts("sources")) f.sources.push_back({s.text("dataset"), s.count("tokens")});
+  return f;
+}
+
+CheckpointFact checkpoint_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.count("step"), m.count("tokens"), m.text("root")};
+}
+
+RollbackFact rollback_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.count("from_step"), m.count("to_step"), m.text("cause")};
+}
+
+OriginFact origin_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.text("path"), m.text("root"), m.count("step"), m.count("tokens")};
+}
+
+UnrecordedFact unrecorded_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.count("step"), m.count("tokens"), m.text("cause")};
+}
+
+std::string describe(const LedgerEntry& e, const std::string& place) {
+  if (e.type == RunFact::type) {
+    const RunFact f = run_fact(e, place);
+    return fmt::format("run {} ({}), recipe {}", f.name, f.model_type, short_digest(f.recipe_sha256));
+  }
+  if (e.type == DatasetFact::type) {
+    const DatasetFact f = dataset_fact(e, place);
+    return fmt::format("source {} ({}), licence {}, from {}, {} bytes, SHA-256 {}", f.name, f.format,
+                       f.license.empty() ? "not given" : f.license, f.source.empty() ? "not given" : f.source,
+                       f.bytes(), f.sha256.empty() ? "none" : short_digest(f.sha256));
+  }
+  if (e.type == LaunchFact::type) {
+    const LaunchFact f = launch_fact(e, place);
+    return fmt::format("launch {} after step {} ({}) on {} rank(s), commit {}", f.launch, f.step, f.started_as, f.ranks,
+                       f.commit);
+  }
+  if (e.type == TokensFact::type) {
+    const TokensFact f = tokens_fact(e, place);
+    return fmt::format("steps {} to {}: {} tokens of {} source(s)", f.from_step + 1, f.to_step, f.total(),
+                       f.sources.size());
+  }
+  if (e.type == CheckpointFact::type) {
+    const CheckpointFact f = checkpoint_fact(e, place);
+    return fmt::format("checkpoint of step {}, {} tokens, root {}", f.step, f.tokens, short_digest(f.root));
+  }
+  if (e.type == RollbackFact::type) {
+    const RollbackFact f = rollback_fact(e, place);
+    return fmt::format("rollback from step {} to {}: {}", f.from_step, f.to_step, f.cause);
+  }
+  if (e.type == branch_type || e.type == model_from_type) {
+    const OriginFact f = origin_fact(e, place);
+    return fmt::format("{} {} at step {}, root {}", e.type == branch_type ? "branch from" : "weights of", f.path,
+                       f.step, short_digest(f.root));
+  }
+  if (e.type == UnrecordedFact::type) {
+    const UnrecordedFact f = unrecorded_fact(e, place);
+    return fmt::format("{} tokens up to step {} without a record: {}", f.tokens, f.step, f.cause);
+  }
+  return "of a type that this fourmi does not know";
+}
+
+}  // namespace fourmi
