@@ -1,26 +1,61 @@
 #include "kernels/runtime/thread_pool.h"
 
+#include <immintrin.h>
+
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <exception>
 #include <mutex>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace fourmi {
 
+namespace {
+
+thread_local bool inside_a_body = false;  // a nested parallel_for runs inline instead of waiting for itself
+
+/// Waits a little for something that is likely to happen at once, before the caller goes to sleep: waking a thread costs
+/// tens of microseconds, on a busy machine milliseconds. A step's parts follow one another within a few microseconds.
+template <class Ready>
+bool spin_until(const Ready& ready) {
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::microseconds(50);
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (ready()) return true;
+      _mm_pause();
+    }
+  } while (Clock::now() < end);
+  return ready();
+}
+
+}  // namespace
+
+/// One job at a time. A worker takes part only if it arrives while the job is open; the caller closes the job when no
+/// range is left and waits for those that take part, never for one that has not woken up.
 struct ThreadPool::State {
+  // Number of the job times two, plus one while it is open, above 16 bits that count the workers taking part.
+  static constexpr std::uint64_t one_worker = 1, open = 1 << 16;
+  static std::uint64_t workers(std::uint64_t job) { return job % open; }
+  static bool is_open(std::uint64_t job) { return job & open; }
+  static std::uint64_t number(std::uint64_t job) { return job / open / 2; }
+
+  std::atomic<std::uint64_t> job{0};
+  std::atomic<int> sleeping{0};
+  std::atomic<bool> caller_sleeps{false}, stop{false};
   std::mutex mutex, one_caller;
   std::condition_variable wake, done;
   std::vector<std::thread> threads;
+
+  // Of the open job; written while none is open and no worker takes part.
   const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
   std::int64_t n = 0, chunk = 1;
   std::atomic<std::int64_t> next{0};
-  std::uint64_t generation = 0;
-  int running = 0;
-  bool stop = false;
-  std::exception_ptr error;
+  std::exception_ptr error;  // under the mutex
 
   void work() {
     for (;;) {
@@ -34,28 +69,53 @@ struct ThreadPool::State {
       }
     }
   }
+
+  bool is_new(std::uint64_t seen) const {
+    const std::uint64_t now = job.load();
+    return stop.load() || (is_open(now) && number(now) != seen);
+  }
+
+  void run_worker() {
+    inside_a_body = true;
+    std::uint64_t seen = ~std::uint64_t{0};
+    for (;;) {
+      if (!spin_until([&] { return is_new(seen); })) {
+        std::unique_lock lock(mutex);
+        ++sleeping;
+        wake.wait(lock, [&] { return is_new(seen); });
+        --sleeping;
+      }
+      if (stop) return;
+      std::uint64_t now = job.load();
+      if (!is_open(now) || !job.compare_exchange_strong(now, now + one_worker)) continue;
+      seen = number(now);
+      work();
+      if (workers(job.fetch_sub(one_worker)) == 1 && caller_sleeps) {
+        std::lock_guard lock(mutex);
+        done.notify_one();
+      }
+    }
+  }
+
+  void run_job() {
+    job = (number(job) + 1) * 2 * open + open;
+    if (sleeping > 0) {
+      { std::lock_guard lock(mutex); }
+      wake.notify_all();
+    }
+    work();
+    job -= open;  // closed: nobody joins any more
+    const auto all_done = [&] { return workers(job) == 0; };
+    if (spin_until(all_done)) return;
+    std::unique_lock lock(mutex);
+    caller_sleeps = true;
+    done.wait(lock, all_done);
+    caller_sleeps = false;
+  }
 };
 
-namespace {
-thread_local bool inside_a_body = false;  // a nested parallel_for runs inline instead of waiting for itself
-}
-
 ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
-  for (int i = 1; i < num_threads; ++i)
-    state_->threads.emplace_back([s = state_.get()] {
-      inside_a_body = true;
-      std::uint64_t seen = 0;
-      std::unique_lock lock(s->mutex);
-      for (;;) {
-        s->wake.wait(lock, [&] { return s->stop || s->generation != seen; });
-        if (s->stop) return;
-        seen = s->generation;
-        lock.unlock();
-        s->work();
-        lock.lock();
-        if (--s->running == 0) s->done.notify_one();
-      }
-    });
+  for (int i = 1; i < num_threads; ++i) state_->threads.emplace_back([s = state_.get()] { s->run_worker(); });
 }
 
 ThreadPool::~ThreadPool() {
@@ -78,23 +138,15 @@ void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain,
     return;
   }
   std::lock_guard one(s.one_caller);
-  {
-    std::lock_guard lock(s.mutex);
-    s.body = &body;
-    s.n = n;
-    s.chunk = std::max<std::int64_t>(grain, (n + 4 * num_threads() - 1) / (4 * num_threads()));
-    s.next = 0;
-    s.running = static_cast<int>(s.threads.size());
-    s.error = nullptr;
-    ++s.generation;
-  }
-  s.wake.notify_all();
+  s.body = &body;
+  s.n = n;
+  s.chunk = std::max<std::int64_t>(grain, (n + 8 * num_threads() - 1) / (8 * num_threads()));
+  s.next = 0;
+  s.error = nullptr;
   inside_a_body = true;
-  s.work();
+  s.run_job();
   inside_a_body = false;
-  std::unique_lock lock(s.mutex);
-  s.done.wait(lock, [&] { return s.running == 0; });
-  if (s.error) std::rethrow_exception(s.error);
+  if (s.error) std::rethrow_exception(std::exchange(s.error, nullptr));
 }
 
 }  // namespace fourmi
