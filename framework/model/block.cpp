@@ -35,6 +35,19 @@ void Block::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor
   feed_forward(c, s.h_MD, s, y_MD, counts_E);
 }
 
+void Block::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mode) const {
+  const Span span(c.stream->timeline(), Work::other, "block_recompute", layer_);
+  if (mode == Recompute::full)
+    attention_.forward(c, x_MD, s.attention, s.h_MD);
+  else
+    attention_.recompute(c, x_MD, s.attention);
+  rms_norm_forward(*c.stream, norm_, s.h_MD, c.weight(norm_weight_), s.hn_MD, s.h_rstd_M);
+  if (moe_)
+    moe_->recompute(c, s.hn_MD, s.moe, mode);
+  else
+    dense_->recompute(c, s.hn_MD, s.dense, mode);
+}
+
 void Block::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, Gradients& g,
                            const Tensor& dx_MD) const {
   const Span span(c.stream->timeline(), Work::other, "block_backward_input", layer_);

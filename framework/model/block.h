@@ -54,6 +54,8 @@ class Block {
   };
 
   void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD, const Tensor& counts_E) const;
+  /// Makes again what is_shared() in this mode and backward reads; the bits are forward's. Not `none`.
+  void recompute(const Context&, const Tensor& x_MD, Saved&, Recompute) const;
   void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&, const Tensor& dx_MD) const;
   void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
 

@@ -1,18 +1,34 @@
-// A layer's saved activations are one struct, and one list a layer says what is in it: name, shape, dtype, whether it can be
-// computed again. Arenas and measuring read that list; recompute and offload are to read the same one.
+// A layer's saved activations are one struct, and one list a layer says what is in it: name, shape, dtype, how long it is needed.
+// Arenas, measuring and recompute read that list; offload is to read the same one.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
+#include "framework/recipe/recipe.h"
 #include "kernels/runtime/arena.h"
 
 namespace fourmi {
 
 enum class Keep : std::uint8_t {
-  needed,       ///< backward cannot do without it
-  recomputable  ///< forward of the same layer can make it again from needed ones
+  result,        ///< read by others than the layer after its forward: memory of its own in every mode
+  needed,        ///< backward reads it, and making it again costs what forward cost
+  recomputable,  ///< backward reads it; recompute() of the same layer makes it again from needed ones at little cost
+  temporary      ///< only forward reads it: layers share its memory in every mode
 };
+
+/// Does a field of this kind live in the memory that all layers of a model share? Its content is then lost as soon as the next
+/// layer runs.
+constexpr bool is_shared(Recompute mode, Keep keep) {
+  switch (keep) {
+    case Keep::result: return false;
+    case Keep::needed: return mode == Recompute::full;
+    case Keep::recomputable: return mode != Recompute::none;
+    case Keep::temporary: return true;
+  }
+  return false;
+}
 
 /// Allocates every field of a struct that has `template <class Visit> void fields(const Sizes&, Visit&&)`, where the visitor is
 /// called as visit(tensor, "name", Shape, DType, Keep).
@@ -22,5 +38,41 @@ void allocate_fields(Saved& saved, const Sizes& sizes, Arena& arena, std::string
     t = arena.allocate(shape, dtype, std::string(prefix) + std::string(name));
   });
 }
+
+/// Memory that structs share which are not in use at the same time. Twice over them: reserve() learns the largest, after allocate()
+/// place() gives each field memory of its own or a part of the shared one.
+class SharedFields {
+ public:
+  template <class Saved, class Sizes>
+  void reserve(Recompute mode, Saved& saved, const Sizes& sizes) {
+    std::int64_t bytes = 0;
+    saved.fields(sizes, [&](Tensor&, std::string_view, Shape shape, DType dtype, Keep keep) {
+      if (is_shared(mode, keep)) bytes += padded(shape, dtype);
+    });
+    bytes_ = std::max(bytes_, bytes);
+  }
+  void allocate(Arena& arena, std::string_view name) { memory_ = arena.allocate({bytes_}, DType::u8, name); }
+
+  template <class Saved, class Sizes>
+  void place(Recompute mode, Saved& saved, const Sizes& sizes, Arena& arena, std::string_view prefix) {
+    std::int64_t at = 0;
+    saved.fields(sizes, [&](Tensor& t, std::string_view name, Shape shape, DType dtype, Keep keep) {
+      if (!is_shared(mode, keep)) {
+        t = arena.allocate(shape, dtype, std::string(prefix) + std::string(name));
+        return;
+      }
+      t = Tensor(memory_.data ? memory_.as<std::uint8_t>() + at : nullptr, dtype, shape);
+      at += padded(shape, dtype);
+      FOURMI_CHECK(at <= bytes_, "shared field {}{} ends at {} of {}", prefix, name, at, bytes_);
+    });
+  }
+
+ private:
+  static std::int64_t padded(const Shape& shape, DType dtype) {
+    return (shape.num_elements() * size_of(dtype) + Arena::alignment - 1) / Arena::alignment * Arena::alignment;
+  }
+  std::int64_t bytes_ = 0;
+  Tensor memory_;
+};
 
 }  // namespace fourmi

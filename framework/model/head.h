@@ -28,11 +28,11 @@ class Head {
       visit(xn_MD, "xn", Shape{s.batch.rows, s.D}, act, Keep::needed);
       visit(rstd_M, "rstd", Shape{s.batch.rows}, acc, Keep::needed);
       visit(dxn_MD, "dxn", Shape{s.batch.rows, s.D}, act, Keep::needed);
-      visit(logits_CV, "logits", Shape{s.chunk, s.vocab}, acc, Keep::needed);
-      visit(dlogits_CV, "dlogits", Shape{s.chunk, s.vocab}, act, Keep::needed);
-      visit(max_C, "max", Shape{s.chunk}, acc, Keep::needed);
-      visit(sum_C, "sum", Shape{s.chunk}, acc, Keep::needed);
-      visit(target_logit_C, "target_logit", Shape{s.chunk}, acc, Keep::needed);
+      visit(logits_CV, "logits", Shape{s.chunk, s.vocab}, acc, Keep::temporary);
+      visit(dlogits_CV, "dlogits", Shape{s.chunk, s.vocab}, act, Keep::temporary);
+      visit(max_C, "max", Shape{s.chunk}, acc, Keep::temporary);
+      visit(sum_C, "sum", Shape{s.chunk}, acc, Keep::temporary);
+      visit(target_logit_C, "target_logit", Shape{s.chunk}, acc, Keep::temporary);
     }
   };
 

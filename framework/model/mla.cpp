@@ -71,15 +71,23 @@ MlaAssemble Mla::assembly() const {
 
 Attention Mla::attention(const Context& c) const { return {.scale = scale_, .block = c.attention_block}; }
 
-void Mla::project(const Context& c, const Tensor& x_MD, Saved& s) const {
+void Mla::normalise_input(const Context& c, const Tensor& x_MD, Saved& s) const {
+  rms_norm_forward(*c.stream, x_norm_, x_MD, c.weight(norm_), s.xn_MD, s.x_rstd_M);
+}
+
+void Mla::normalise_latents(const Context& c, Saved& s) const {
   const Stream& stream = *c.stream;
-  rms_norm_forward(stream, x_norm_, x_MD, c.weight(norm_), s.xn_MD, s.x_rstd_M);
-  linear_forward(stream, s.xn_MD, c.weight(down_), s.a_MA);
   if (q_rank_ > 0) {
     rms_norm_forward(stream, q_norm_, s.a_MA, c.weight(q_a_norm_), s.qn_MQr, s.q_rstd_M);
     linear_forward(stream, s.qn_MQr, c.weight(q_b_), s.q_MHQ);
   }
   rms_norm_forward(stream, c_norm_, s.a_MA, c.weight(kv_a_norm_), s.cn_MKr, s.c_rstd_M);
+}
+
+void Mla::project(const Context& c, const Tensor& x_MD, Saved& s) const {
+  normalise_input(c, x_MD, s);
+  linear_forward(*c.stream, s.xn_MD, c.weight(down_), s.a_MA);
+  normalise_latents(c, s);
 }
 
 void Mla::expand_latent(const Context& c, const Tensor& cn_MKr, const Tensor& kv_MHC) const {
@@ -90,13 +98,23 @@ void Mla::output(const Context& c, const Tensor& x_MD, const Tensor& o_MHV, cons
   linear_forward(*c.stream, o_MHV.view({o_MHV.dim(0), H_ * V_}), c.weight(o_), y_MD, x_MD);
 }
 
-void Mla::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD) const {
-  project(c, x_MD, s);
+void Mla::assemble(const Context& c, Saved& s) const {
   expand_latent(c, s.cn_MKr, s.kv_MHC);
   mla_assemble_forward(*c.stream, assembly(), c.rotary_table, c.positions, query_source(s), s.kv_MHC, s.a_MA, s.query_MHQ,
                        s.key_MHQ, s.value_MHV);
+}
+
+void Mla::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD) const {
+  project(c, x_MD, s);
+  assemble(c, s);
   attention_forward(*c.stream, attention(c), s.query_MHQ, s.key_MHQ, s.value_MHV, c.key_begin, c.key_end, s.o_MHV, s.lse_MH);
   output(c, x_MD, s.o_MHV, y_MD);
+}
+
+void Mla::recompute(const Context& c, const Tensor& x_MD, Saved& s) const {
+  normalise_input(c, x_MD, s);
+  normalise_latents(c, s);
+  assemble(c, s);
 }
 
 void Mla::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, Gradients& g,

@@ -38,11 +38,11 @@ class Mla {
       if (s.q_rank > 0) {
         visit(qn_MQr, "qn", Shape{M, s.q_rank}, act, Keep::recomputable);
         visit(q_rstd_M, "q_rstd", Shape{M}, acc, Keep::recomputable);
-        visit(q_MHQ, "q", Shape{M, s.H * s.Q()}, act, Keep::recomputable);
+        visit(q_MHQ, "q", Shape{M, s.H * s.Q()}, act, Keep::temporary);
       }
       visit(cn_MKr, "cn", Shape{M, s.kv_rank}, act, Keep::recomputable);
       visit(c_rstd_M, "c_rstd", Shape{M}, acc, Keep::recomputable);
-      visit(kv_MHC, "kv", Shape{M, s.H, s.nope + s.V}, act, Keep::recomputable);
+      visit(kv_MHC, "kv", Shape{M, s.H, s.nope + s.V}, act, Keep::temporary);
       visit(query_MHQ, "query", Shape{M, s.H, s.Q()}, act, Keep::recomputable);
       visit(key_MHQ, "key", Shape{M, s.H, s.Q()}, act, Keep::recomputable);
       visit(value_MHV, "value", Shape{M, s.H, s.V}, act, Keep::recomputable);
@@ -73,6 +73,8 @@ class Mla {
   };
 
   void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD) const;
+  /// The recomputable fields again, from x and the needed ones: norms, up-projections, rotary.
+  void recompute(const Context&, const Tensor& x_MD, Saved&) const;
   /// dx = dy + gradient through the attention branch.
   void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&, const Tensor& dx_MD) const;
   void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
@@ -85,6 +87,9 @@ class Mla {
   void output(const Context&, const Tensor& x_MD, const Tensor& o_MHV, const Tensor& y_MD) const;
 
  private:
+  void normalise_input(const Context&, const Tensor& x_MD, Saved&) const;
+  void normalise_latents(const Context&, Saved&) const;  ///< and the query's up-projection
+  void assemble(const Context&, Saved&) const;           ///< key and value up-projection, rotary, heads
   const Tensor& query_source(const Saved& s) const { return q_rank_ > 0 ? s.q_MHQ : s.a_MA; }
 
   std::int64_t D_, H_, nope_, rope_, V_, q_rank_, kv_rank_;

@@ -12,9 +12,13 @@ Mlp::Mlp(const ParameterStore& store, const std::string& prefix, std::int64_t hi
 
 void Mlp::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD, const Tensor& residual_MD) const {
   const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_forward");
-  linear_forward(*c.stream, x_MD, c.weight(gate_up_), s.gate_up_M2F);
-  swiglu_forward(*c.stream, s.gate_up_M2F, s.h_MF, x_MD.dim(0));
+  recompute(c, x_MD, s, Recompute::full);
   linear_forward(*c.stream, s.h_MF, c.weight(down_), y_MD, residual_MD);
+}
+
+void Mlp::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mode) const {
+  if (mode == Recompute::full) linear_forward(*c.stream, x_MD, c.weight(gate_up_), s.gate_up_M2F);
+  swiglu_forward(*c.stream, s.gate_up_M2F, s.h_MF, x_MD.dim(0));
 }
 
 void Mlp::backward_input(const Context& c, const Saved& s, const Tensor& dy_MD, Gradients& g, const Tensor& dx_MD) const {

@@ -37,6 +37,8 @@ class Mlp {
   };
 
   void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD, const Tensor& residual_MD) const;
+  /// What backward needs, again: SwiGLU's output, in `full` its input too.
+  void recompute(const Context&, const Tensor& x_MD, Saved&, Recompute) const;
   void backward_input(const Context&, const Saved&, const Tensor& dy_MD, Gradients&, const Tensor& dx_MD) const;
   void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
 

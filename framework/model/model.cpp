@@ -1,6 +1,7 @@
 #include "framework/model/model.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "kernels/ops/embedding.h"
@@ -21,47 +22,75 @@ Model::Model(const ModelSection& section, const ParameterStore& store, std::int6
   }
 }
 
-void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena) {
+void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute recompute) {
   use_ = use;
   sizes_ = sizes;
-  const ModelTypes& types = store_->types();
-  const Shape rows{sizes.rows, section_.hidden_size};
-  const bool training = use == Use::training;
-  x_.assign(training ? blocks_.size() + 1 : 2, {});
-  for (Tensor& x : x_) x = arena.allocate(rows, types.activation, "block borders");
-  if (training) {
-    saved_.assign(blocks_.size(), {});
-    for (std::size_t l = 0; l < blocks_.size(); ++l) allocate_fields(saved_[l], blocks_[l].sizes(sizes, types), arena, "block.");
-  } else {  // one struct for dense blocks and one for MoE blocks serve all layers in turn
-    saved_.assign(2, {});
-    for (int moe = 0; moe < 2; ++moe) {
-      auto b = std::find_if(blocks_.begin(), blocks_.end(), [&](const Block& block) { return block.is_moe() == (moe == 1); });
-      if (b != blocks_.end()) allocate_fields(saved_[static_cast<std::size_t>(moe)], b->sizes(sizes, types), arena, "block.");
-    }
-  }
-  allocate_fields(head_saved_, head_.sizes(sizes, types), arena, "head.");
-  losses_.loss_M = arena.allocate({sizes.rows}, types.accumulate, "loss");
-  if (mtp_) {
-    allocate_fields(mtp_saved_, mtp_->sizes(sizes, types), arena, "mtp.");
-    losses_.loss_mtp_M = arena.allocate({sizes.rows}, types.accumulate, "loss_mtp");
-  }
+  recompute_ = recompute;
   losses_.balance_S.clear();
-  if (!training) return;
+  losses_.loss_M = arena.allocate({sizes.rows}, store_->types().accumulate, "loss");
+  if (mtp_) losses_.loss_mtp_M = arena.allocate({sizes.rows}, store_->types().accumulate, "loss_mtp");
+  use == Use::training ? allocate_training(arena) : allocate_evaluation(arena);
+}
+
+/// One struct for dense blocks and one for MoE blocks serve all layers in turn.
+void Model::allocate_evaluation(Arena& arena) {
+  const ModelTypes& types = store_->types();
+  x_.assign(2, {});
+  for (Tensor& x : x_) x = arena.allocate({sizes_.rows, section_.hidden_size}, types.activation, "block borders");
+  saved_.assign(2, {});
+  for (int moe = 0; moe < 2; ++moe) {
+    auto b = std::find_if(blocks_.begin(), blocks_.end(), [&](const Block& block) { return block.is_moe() == (moe == 1); });
+    if (b != blocks_.end()) allocate_fields(saved_[static_cast<std::size_t>(moe)], b->sizes(sizes_, types), arena, "block.");
+  }
+  allocate_fields(head_saved_, head_.sizes(sizes_, types), arena, "head.");
+  if (!mtp_) return;
+  const Mtp::Sizes mtp = mtp_->sizes(sizes_, types);
+  allocate_fields(mtp_saved_, mtp, arena, "mtp.");
+  allocate_fields(mtp_saved_.head, mtp.head, arena, "mtp.head.");
+}
+
+void Model::allocate_training(Arena& arena) {
+  const ModelTypes& types = store_->types();
+  const Shape rows{sizes_.rows, section_.hidden_size};
+  const Head::Sizes head = head_.sizes(sizes_, types);
+  std::optional<Mtp::Sizes> mtp;
+  if (mtp_) mtp = mtp_->sizes(sizes_, types);
+  std::vector<Block::Sizes> blocks;
+  for (const Block& b : blocks_) blocks.push_back(b.sizes(sizes_, types));
   // Gradients between backward_input and backward_weight: dense and MoE blocks share what they have in common.
-  Block::Sizes widest = blocks_.front().sizes(sizes, types);
-  for (const Block& b : blocks_) {
-    const Block::Sizes s = b.sizes(sizes, types);
+  Block::Sizes widest = blocks.front();
+  for (const Block::Sizes& s : blocks) {
     if (s.moe) widest.moe = s.moe;
     if (s.dense) widest.dense = s.dense;
   }
-  if (mtp_ && mtp_->block().is_moe()) widest.moe = mtp_->block().sizes(sizes, types).moe;
-  allocate_fields(block_gradients_, widest, arena, "block gradients.");
-  if (mtp_) allocate_fields(mtp_gradients_, mtp_->sizes(sizes, types), arena, "mtp gradients.");
+  if (mtp && mtp->block.moe) widest.moe = mtp->block.moe;
+
+  x_.assign(blocks_.size() + 1, {});
+  for (Tensor& x : x_) x = arena.allocate(rows, types.activation, "block borders");
   da_MD_ = arena.allocate(rows, types.activation, "border gradients");
   db_MD_ = arena.allocate(rows, types.activation, "border gradients");
+
+  saved_.assign(blocks_.size(), {});
+  SharedFields layers;
+  for (std::size_t l = 0; l < blocks_.size(); ++l) layers.reserve(recompute_, saved_[l], blocks[l]);
+  if (mtp) layers.reserve(recompute_, mtp_saved_, *mtp);
+  layers.allocate(arena, "shared by layers");
+  for (std::size_t l = 0; l < blocks_.size(); ++l) layers.place(recompute_, saved_[l], blocks[l], arena, "block.");
+  if (mtp) layers.place(recompute_, mtp_saved_, *mtp, arena, "mtp.");
+
+  // Logits exist in forward only, gradients of a block's inside in backward only.
+  SharedFields in_turn;
+  in_turn.reserve(Recompute::none, head_saved_, head);
+  in_turn.reserve(Recompute::full, block_gradients_, widest);
+  in_turn.allocate(arena, "logits, then block gradients");
+  in_turn.place(Recompute::none, head_saved_, head, arena, "head.");
+  if (mtp) in_turn.place(Recompute::none, mtp_saved_.head, mtp->head, arena, "mtp.head.");
+  in_turn.place(Recompute::full, block_gradients_, widest, arena, "block gradients.");
+  if (mtp) allocate_fields(mtp_gradients_, *mtp, arena, "mtp gradients.");
+
   for (Block::Saved& s : saved_)
     if (s.moe.balance_S) losses_.balance_S.push_back(s.moe.balance_S);
-  if (mtp_ && mtp_saved_.block.moe.balance_S) losses_.balance_S.push_back(mtp_saved_.block.moe.balance_S);
+  if (mtp && mtp_saved_.block.moe.balance_S) losses_.balance_S.push_back(mtp_saved_.block.moe.balance_S);
 }
 
 Context Model::context(const Stream& stream, const BatchTensors& b, const Context& options) const {
@@ -88,6 +117,7 @@ void Model::forward_blocks(const Context& c, const BatchTensors& b) {
     const Tensor counts = training && blocks_[l].is_moe() ? counts_row(moe++) : Tensor{};
     const std::size_t from = training ? l : l % 2, to = training ? l + 1 : (l + 1) % 2;
     blocks_[l].forward(c, x_[from], saved(l), x_[to], counts);
+    last_run_ = l;
   }
 }
 
@@ -111,6 +141,7 @@ BatchLosses Model::forward_backward(const Stream& stream, const BatchTensors& b,
   if (mtp_) {
     const bool moe = mtp_->block().is_moe();
     mtp_->forward(c, hidden(), b.mtp_tokens_M, mtp_saved_, moe ? counts_row(num_moe_layers_ - 1) : Tensor{});
+    last_run_ = blocks_.size();
     mtp_->head().forward_backward(c, mtp_saved_.y_MD, b.mtp_targets_M, weights.mtp, mtp_saved_.head, losses_.loss_mtp_M);
   }
 
@@ -119,12 +150,19 @@ BatchLosses Model::forward_backward(const Stream& stream, const BatchTensors& b,
   head_.backward(c, hidden(), head_saved_, dy);
   if (mtp_) mtp_->backward(c, hidden(), b.mtp_tokens_M, mtp_saved_, mtp_gradients_, block_gradients_, dy);
   for (std::size_t l = blocks_.size(); l-- > 0;) {
-    blocks_[l].backward_input(c, x_[l], saved_[l], dy, block_gradients_, dx);
-    blocks_[l].backward_weight(c, x_[l], saved_[l], dy, block_gradients_);
+    backward_block(c, l, dy, dx);
     std::swap(dy, dx);
   }
   embedding_backward(stream, b.tokens_M, dy, c.gradient(embedding_), c.token_cuts);
   return losses_;
+}
+
+void Model::backward_block(const Context& c, std::size_t l, const Tensor& dy_MD, const Tensor& dx_MD) {
+  // The layer that ran last still has its fields: so MTP, whose backward comes right after its forward, needs no recomputation.
+  if (recompute_ != Recompute::none && last_run_ != l) blocks_[l].recompute(c, x_[l], saved_[l], recompute_);
+  last_run_ = l;
+  blocks_[l].backward_input(c, x_[l], saved_[l], dy_MD, block_gradients_, dx_MD);
+  blocks_[l].backward_weight(c, x_[l], saved_[l], dy_MD, block_gradients_);
 }
 
 std::vector<Slot> Model::router_biases() const {

@@ -31,8 +31,9 @@ class Model {
 
   Model(const ModelSection& section, const ParameterStore& store, std::int64_t num_positions, Arena& tables);
 
-  /// Memory for one micro-batch in flight. Training keeps every layer's activations; evaluation reuses one layer's.
-  void allocate(const BatchSizes& sizes, Use use, Arena& activations);
+  /// Memory for one micro-batch in flight. Training keeps of every layer's activations what `recompute` says and shares the rest
+  /// among the layers; evaluation reuses one layer's.
+  void allocate(const BatchSizes& sizes, Use use, Arena& activations, Recompute recompute = Recompute::none);
 
   /// Forward and, for training, nothing else yet: activations stay in the model's saved structs.
   BatchLosses forward(const Stream&, const BatchTensors&, const Context& options);
@@ -57,7 +58,10 @@ class Model {
   Context context(const Stream&, const BatchTensors&, const Context& options) const;
   Tensor counts_row(std::int64_t moe_index) const;
   Block::Saved& saved(std::size_t layer) { return saved_[use_ == Use::training ? layer : (blocks_[layer].is_moe() ? 1 : 0)]; }
+  void allocate_training(Arena& activations);
+  void allocate_evaluation(Arena& activations);
   void forward_blocks(const Context&, const BatchTensors&);
+  void backward_block(const Context&, std::size_t layer, const Tensor& dy_MD, const Tensor& dx_MD);
   Tensor hidden() const;
 
   ModelSection section_;
@@ -70,6 +74,7 @@ class Model {
   std::int64_t num_moe_layers_ = 0;
 
   Use use_ = Use::training;
+  Recompute recompute_ = Recompute::none;
   BatchSizes sizes_;
   std::vector<Tensor> x_;  // block borders: L + 1 in training, 2 that alternate in evaluation
   std::vector<Block::Saved> saved_;
@@ -77,6 +82,7 @@ class Model {
   Head::Saved head_saved_;
   Mtp::Saved mtp_saved_;
   Mtp::Gradients mtp_gradients_;
+  std::size_t last_run_ = 0;  // the layer whose fields the shared memory holds; MTP counts as the one after the last
   Tensor da_MD_, db_MD_;  // gradients at block borders, alternating
   BatchLosses losses_;
 };

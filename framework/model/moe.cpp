@@ -30,29 +30,36 @@ Moe::Sizes Moe::sizes(const BatchSizes& batch, const ModelTypes& types) const {
   return s;
 }
 
+/// The router works in the accumulator dtype; widening bf16 is exact.
+Tensor Moe::router_input(const Context& c, const Tensor& x_MD, Saved& s) const {
+  if (!s.x32_MD) return x_MD;
+  convert(*c.stream, x_MD, s.x32_MD);
+  return s.x32_MD;
+}
+
 void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& counts_E) const {
   const Stream& stream = *c.stream;
   const OwningSpan span(stream.timeline(), Work::router, "route");
-  Tensor x32 = x_MD;
-  if (s.x32_MD) {  // the router works in the accumulator dtype; widening bf16 is exact
-    convert(stream, x_MD, s.x32_MD);
-    x32 = s.x32_MD;
-  }
-  linear_forward(stream, x32, c.weight(router_), s.logits_ME);
+  linear_forward(stream, router_input(c, x_MD, s), c.weight(router_), s.logits_ME);
   routing_forward(stream, routing_, s.logits_ME, bias_ ? c.weight(*bias_) : Tensor{}, s.scores_ME, s.experts_MK, s.weights_MK);
   if (c.balance_weight != 0) balance_loss(stream, c.balance_weight, c.sizes.tokens_per_sequence, K_, s.scores_ME, s.balance_S, s.dscores_ME);
   if (counts_E) count_choices(stream, s.experts_MK, counts_E);
+}
+
+void Moe::experts(const Context& c, Saved& s) const {
+  const Stream& stream = *c.stream;
+  grouped_linear_forward(stream, s.rows_RD, c.weight(gate_up_), s.offsets(), s.gate_up_R2F);
+  swiglu_forward(stream, s.gate_up_R2F, s.h_RF, s.h_RF.dim(0));
+  grouped_linear_forward(stream, s.h_RF, c.weight(down_), s.offsets(), s.out_RD);
 }
 
 void Moe::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD, const Tensor& residual_MD,
                   const Tensor& counts_E) const {
   const Stream& stream = *c.stream;
   route(c, x_MD, s, counts_E);
-  permute_plan(stream, s.experts_MK, s.offsets, s.row_token_R, s.row_of_MK);  // dispatch
+  permute_plan(stream, s.experts_MK, s.offsets(), s.row_token_R, s.row_of_MK);  // dispatch
   permute_forward(stream, x_MD, s.row_token_R, s.rows_RD);
-  grouped_linear_forward(stream, s.rows_RD, c.weight(gate_up_), s.offsets, s.gate_up_R2F);  // experts
-  swiglu_forward(stream, s.gate_up_R2F, s.h_RF, s.h_RF.dim(0));
-  grouped_linear_forward(stream, s.h_RF, c.weight(down_), s.offsets, s.out_RD);
+  experts(c, s);
   if (zero_routed_) fill_zero(stream, s.out_RD);
   Tensor base = residual_MD;  // combine
   if (shared_) {
@@ -62,12 +69,27 @@ void Moe::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& 
   combine_forward(stream, s.out_RD, s.weights_MK, s.row_of_MK, y_MD, base);
 }
 
+void Moe::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mode) const {
+  const Stream& stream = *c.stream;
+  if (mode == Recompute::full) {
+    route(c, x_MD, s, {});
+    permute_plan(stream, s.experts_MK, s.offsets(), s.row_token_R, s.row_of_MK);
+    permute_forward(stream, x_MD, s.row_token_R, s.rows_RD);
+    experts(c, s);
+  } else {
+    router_input(c, x_MD, s);
+    permute_forward(stream, x_MD, s.row_token_R, s.rows_RD);
+    swiglu_forward(stream, s.gate_up_R2F, s.h_RF, s.h_RF.dim(0));
+  }
+  if (shared_) shared_->recompute(c, x_MD, s.shared, mode);
+}
+
 void Moe::backward_input(const Context& c, const Saved& s, const Tensor& dy_MD, Gradients& g, const Tensor& dx_MD) const {
   const Stream& stream = *c.stream;
   combine_backward(stream, dy_MD, s.out_RD, s.weights_MK, s.row_of_MK, g.dout_RD, g.dweights_MK);
-  grouped_linear_backward_input(stream, g.dout_RD, c.weight(down_), s.offsets, g.dh_RF);
+  grouped_linear_backward_input(stream, g.dout_RD, c.weight(down_), s.offsets(), g.dh_RF);
   swiglu_backward(stream, g.dh_RF, s.gate_up_R2F, g.dgate_up_R2F, g.dh_RF.dim(0));
-  grouped_linear_backward_input(stream, g.dgate_up_R2F, c.weight(gate_up_), s.offsets, g.drows_RD);
+  grouped_linear_backward_input(stream, g.dgate_up_R2F, c.weight(gate_up_), s.offsets(), g.drows_RD);
   if (shared_) shared_->backward_input(c, s.shared, dy_MD, g.shared, g.dshared_MD);
   {
     const OwningSpan span(stream.timeline(), Work::router, "route_backward_input");
@@ -82,8 +104,8 @@ void Moe::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, 
   const Stream& stream = *c.stream;
   Cuts cuts = c.weight_cuts;
   cuts.row_token = s.row_token_R.as<std::int32_t>();
-  grouped_linear_backward_weight(stream, g.dout_RD, s.h_RF, s.offsets, c.gradient(down_), cuts);
-  grouped_linear_backward_weight(stream, g.dgate_up_R2F, s.rows_RD, s.offsets, c.gradient(gate_up_), cuts);
+  grouped_linear_backward_weight(stream, g.dout_RD, s.h_RF, s.offsets(), c.gradient(down_), cuts);
+  grouped_linear_backward_weight(stream, g.dgate_up_R2F, s.rows_RD, s.offsets(), c.gradient(gate_up_), cuts);
   if (shared_) shared_->backward_weight(c, x_MD, s.shared, dy_MD, g.shared);
   const OwningSpan span(stream.timeline(), Work::router, "route_backward_weight");
   linear_backward_weight(stream, g.dlogits_ME, s.x32_MD ? s.x32_MD : x_MD, c.gradient(router_), c.token_cuts);

@@ -4,7 +4,7 @@
 
 #include <memory>
 #include <optional>
-#include <vector>
+#include <span>
 
 #include "framework/model/mlp.h"
 #include "kernels/ops/routing.h"
@@ -26,31 +26,31 @@ class Moe {
 
   struct Saved {
     Tensor x32_MD, logits_ME, scores_ME, experts_MK, weights_MK, balance_S, dscores_ME;
-    Tensor row_token_R, row_of_MK, rows_RD, gate_up_R2F, h_RF, out_RD, base_MD;
+    Tensor row_token_R, row_of_MK, offsets_E1, rows_RD, gate_up_R2F, h_RF, out_RD, base_MD;
     Mlp::Saved shared;
-    std::vector<std::int32_t> offsets;  ///< E + 1
+    std::span<std::int32_t> offsets() const { return {offsets_E1.as<std::int32_t>(), static_cast<std::size_t>(offsets_E1.dim(0))}; }
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
       const DType act = s.types.activation, acc = s.types.accumulate;
       if (act != acc) visit(x32_MD, "x32", Shape{M, s.D}, acc, Keep::recomputable);
-      visit(logits_ME, "logits", Shape{M, s.E}, acc, Keep::recomputable);
+      visit(logits_ME, "logits", Shape{M, s.E}, acc, Keep::temporary);
       visit(scores_ME, "scores", Shape{M, s.E}, acc, Keep::needed);
       visit(experts_MK, "experts", Shape{M, s.K}, DType::i32, Keep::needed);
       visit(weights_MK, "weights", Shape{M, s.K}, acc, Keep::needed);
-      visit(balance_S, "balance", Shape{s.batch.num_sequences()}, acc, Keep::needed);
+      visit(balance_S, "balance", Shape{s.batch.num_sequences()}, acc, Keep::result);
       visit(dscores_ME, "dscores", Shape{M, s.E}, acc, Keep::needed);
       visit(row_token_R, "row_token", Shape{s.R()}, DType::i32, Keep::needed);
       visit(row_of_MK, "row_of", Shape{M, s.K}, DType::i32, Keep::needed);
+      visit(offsets_E1, "offsets", Shape{s.E + 1}, DType::i32, Keep::needed);
       visit(rows_RD, "rows", Shape{s.R(), s.D}, act, Keep::recomputable);
       visit(gate_up_R2F, "gate_up", Shape{s.R(), 2 * s.F}, act, Keep::needed);
       visit(h_RF, "h", Shape{s.R(), s.F}, act, Keep::recomputable);
-      visit(out_RD, "out", Shape{s.R(), s.D}, act, Keep::recomputable);
+      visit(out_RD, "out", Shape{s.R(), s.D}, act, Keep::needed);
       if (s.shared) {
-        visit(base_MD, "base", Shape{M, s.D}, act, Keep::recomputable);
+        visit(base_MD, "base", Shape{M, s.D}, act, Keep::temporary);
         shared.fields(*s.shared, visit);
       }
-      offsets.resize(static_cast<std::size_t>(s.E + 1));
     }
   };
   struct Gradients {
@@ -76,6 +76,9 @@ class Moe {
 
   /// x is the normalised input. `counts_E` (i64), where given, is increased by the choices of each expert.
   void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD, const Tensor& residual_MD, const Tensor& counts_E) const;
+  /// What backward needs, again: the tokens in experts' order and SwiGLU's outputs, in `full` the routing and the experts too. The
+  /// routing is a pure function of x, so the same experts are chosen; nothing is counted.
+  void recompute(const Context&, const Tensor& x_MD, Saved&, Recompute) const;
   void backward_input(const Context&, const Saved&, const Tensor& dy_MD, Gradients&, const Tensor& dx_MD) const;
   void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
 
@@ -85,7 +88,9 @@ class Moe {
   const std::optional<Slot>& bias() const { return bias_; }
 
  private:
+  Tensor router_input(const Context&, const Tensor& x_MD, Saved&) const;
   void route(const Context&, const Tensor& x_MD, Saved&, const Tensor& counts_E) const;
+  void experts(const Context&, Saved&) const;
 
   std::int64_t D_, F_, E_, K_;
   Routing routing_;

@@ -23,7 +23,7 @@ class Mtp {
   struct Saved {
     Tensor embedding_MD, e_rstd_M, h_rstd_M, joined_M2D, x_MD, y_MD;
     Block::Saved block;
-    Head::Saved head;
+    Head::Saved head;  ///< a list of its own: the model places it beside the main head's
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
@@ -35,7 +35,6 @@ class Mtp {
       visit(x_MD, "x", Shape{M, s.D}, act, Keep::needed);
       visit(y_MD, "y", Shape{M, s.D}, act, Keep::needed);
       block.fields(s.block, visit);
-      head.fields(s.head, visit);
     }
   };
   struct Gradients {

@@ -20,11 +20,12 @@ struct Table {
   Table() {
     std::vector<Field> all;
     add_run_fields(all);
+    add_memory_fields(all);
     add_model_fields(all);
     add_data_fields(all);
     add_training_fields(all);
     // Sections in the order in which recipes are usually written; keys as their file lists them.
-    for (std::string_view section : {"run", "model", "loss", "data", "precision", "parallel", "optimizer", "schedule",
+    for (std::string_view section : {"run", "model", "loss", "data", "precision", "parallel", "memory", "optimizer", "schedule",
                                      "evaluation", "checkpoint", "logging"}) {
       for (Field& field : all) {
         if (field.path == section || field.path.starts_with(std::string(section) + "."))

@@ -65,7 +65,7 @@ void report_unknown(const Key& key, const std::string& section, Families family,
     return;
   }
   const std::vector<std::string> names = names_in(section, family);
-  const std::string expected = names.size() <= 12
+  const std::string expected = names.size() <= (section.empty() ? 20 : 12)
                                    ? fmt::format("expected one of {}", all_of(names))
                                    : fmt::format("expected a key that `fourmi explain {}` lists", section);
   issues.add(key.place, fmt::format("found the unknown key `{}` in {}", shown(key.name), display(section)), expected,

@@ -98,6 +98,16 @@ struct ParallelSection {
   bool operator==(const ParallelSection&) const = default;
 };
 
+enum class Recompute {
+  none,       ///< every activation that backward reads is kept
+  selective,  ///< norms, SwiGLU outputs and attention's inputs are made again in backward
+  full        ///< only each layer's input is kept
+};
+struct MemorySection {
+  Recompute recompute = Recompute::none;
+  bool operator==(const MemorySection&) const = default;
+};
+
 struct OptimizerSection {
   std::string name = "adamw";
   double learning_rate = 3e-4, beta1 = 0.9, beta2 = 0.95, epsilon = 1e-8, weight_decay = 0.1, clip_grad_norm = 1.0;
@@ -137,6 +147,7 @@ struct Recipe {
   DataSection data;
   PrecisionSection precision;
   ParallelSection parallel;
+  MemorySection memory;
   OptimizerSection optimizer;
   ScheduleSection schedule;
   EvaluationSection evaluation;

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
-#include <optional>
 
 #include "framework/train/batch_tensors.h"
 #include "framework/train/schedule.h"
@@ -41,7 +40,7 @@ struct Engine::Parts {
       : store(table, types_of(r), arenas.weights, &arenas.gradients),
         model(r.model, store, r.data.sequence_length, arenas.weights),
         optimizer(store, moment_dtype(r), rank, num_ranks, arenas) {
-    model.allocate(batch_sizes(r), Model::Use::training, arenas.activations);
+    model.allocate(batch_sizes(r), Model::Use::training, arenas.activations, r.memory.recompute);
   }
   ParameterStore store;
   Model model;

@@ -31,7 +31,7 @@ const Bad kBad[] = {
     {"", "@tensor_model_parallel_size: 2\n", "fourmi calls it `parallel.tensor`"},
     {"", "@global_batch_size: 2\n", "It belongs to `data.global_batch_size`"},
     {"", "@distill: {mode: online}\n", "unknown key `distill` in the recipe, expected one of `run`, `model`"},
-    {"", "@memory: {recompute: full}\n", "unknown key `memory`"},
+    {"", "memory: {recompute: @some}\n", "expected one of `none`, `selective`, `full`"},
     {"", "@budget: {gpu_hours: 1}\n", "unknown key `budget`"},
     {"", "parallel: {@pipeline_schedule: 1f1b}\n", "unknown key `pipeline_schedule`"},
     {"", "precision: {@dispatch: fp8}\n", "unknown key `dispatch` in `precision`"},

@@ -1,70 +1,12 @@
 // Data parallelism changes nothing that it must not change: the same global batch on 1, 2 and 4 ranks.
 #include <gtest/gtest.h>
 
-#include <bit>
 #include <cmath>
-#include <cstring>
-#include <map>
-#include <mutex>
-#include <thread>
 
-#include "framework/train/engine.h"
-#include "tests/train/small_recipe.h"
+#include "tests/train/runs.h"
 
 namespace fourmi {
 namespace {
-
-struct RunResult {
-  std::vector<StepResult> steps;
-  std::map<std::string, std::vector<double>> gradients;  ///< of the last step, whole tensors
-  std::map<std::string, std::vector<double>> weights;
-};
-
-std::vector<double> widened(const Tensor& t) {
-  std::vector<double> v(static_cast<std::size_t>(t.num_elements()));
-  for (std::size_t i = 0; i < v.size(); ++i)
-    v[i] = t.dtype == DType::f64   ? t.as<double>()[i]
-           : t.dtype == DType::f32 ? static_cast<double>(t.as<float>()[i])
-                                   : static_cast<double>(t.as<bfloat16>()[i]);
-  return v;
-}
-
-RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps) {
-  auto groups = make_thread_groups("data", num_ranks);
-  RunResult result;
-  std::mutex mutex;
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < num_ranks; ++rank)
-    threads.emplace_back([&, rank] {
-      ThreadPool pool(1);
-      const Stream stream(pool);
-      Group& group = *groups[static_cast<std::size_t>(rank)];
-      const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
-      const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
-      Engine engine(recipe, group, stream);
-      engine.initialise();
-      Position position = loader.start();
-      double tokens = 0;
-      for (int s = 1; s <= num_steps; ++s) {
-        const StepPlan plan = loader.plan_step(position);
-        const StepResult r = engine.step(loader, plan, s, tokens, [](Phase, std::int64_t) {});
-        tokens += static_cast<double>(plan.num_targets);
-        position = plan.next;
-        if (rank == 0) result.steps.push_back(r);
-      }
-      std::lock_guard lock(mutex);
-      engine.optimizer().visit_gradients([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
-        std::vector<double>& whole = result.gradients[p.name];
-        whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
-        const std::vector<double> part = widened(rows);
-        std::copy(part.begin(), part.end(), whole.begin() + first_row * (p.shape.num_elements() / p.shape[0]));
-      });
-      if (rank == num_ranks - 1)
-        for (const Parameter& p : engine.table().all()) result.weights[p.name] = widened(engine.store().weight(engine.store().slot(p.name)));
-    });
-  for (std::thread& t : threads) t.join();
-  return result;
-}
 
 TEST(DataParallel, GradientsAgreeInFp64) {
   const Recipe recipe = small_recipe(Compute::fp64, Reproducibility::run);
@@ -84,18 +26,6 @@ TEST(DataParallel, GradientsAgreeInFp64) {
     }
     EXPECT_NEAR(many.steps[0].grad_norm, one.steps[0].grad_norm, 1e-9 * one.steps[0].grad_norm);
   }
-}
-
-void expect_equal_bits(const RunResult& a, const RunResult& b, const std::string& what) {
-  ASSERT_EQ(a.steps.size(), b.steps.size());
-  for (std::size_t s = 0; s < a.steps.size(); ++s) {
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].loss), std::bit_cast<std::uint64_t>(b.steps[s].loss)) << what << " step " << s + 1;
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].grad_norm), std::bit_cast<std::uint64_t>(b.steps[s].grad_norm)) << what << " step " << s + 1;
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].loss_mtp), std::bit_cast<std::uint64_t>(b.steps[s].loss_mtp)) << what;
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].loss_balance), std::bit_cast<std::uint64_t>(b.steps[s].loss_balance)) << what;
-  }
-  for (const auto& [name, values] : a.weights)
-    EXPECT_EQ(std::memcmp(values.data(), b.weights.at(name).data(), values.size() * sizeof(double)), 0) << what << ": " << name;
 }
 
 TEST(DataParallel, LayoutModeGivesEqualBits) {

@@ -1,0 +1,23 @@
+// The keys of memory: what a rank keeps, and where.
+#include "framework/recipe/access.h"
+
+namespace fourmi::recipe {
+
+void add_memory_fields(std::vector<Field>& table) {
+  table.push_back({.path = "memory",
+                   .type = Type::section,
+                   .meaning = "What a rank keeps in memory. No choice here changes a bit of the results.",
+                   .key_class = KeyClass::free});
+  table.push_back(bind({.path = "memory.recompute",
+                        .type = Type::choice,
+                        .meaning = "Activations that are computed again in backward instead of kept. selective: norms, "
+                                   "SwiGLU outputs and the inputs of attention (MLA's up-projections, rotary), cheap; "
+                                   "full: all but each layer's input, for one more forward pass.",
+                        .key_class = KeyClass::free,
+                        .choices = {"none", "selective", "full"},
+                        .foreign = {"gradient_checkpointing", "activation_checkpointing", "recompute_granularity",
+                                    "recompute_activations", "activation_checkpoint_mode"}},
+                       FOURMI_AT(memory.recompute)));
+}
+
+}  // namespace fourmi::recipe
