@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/numerics/mix.h"
+#include "kernels/numerics/target.h"
 
 namespace fourmi {
 namespace {
@@ -23,46 +24,68 @@ constexpr std::uint64_t mix64_other(std::uint64_t x) {
   return x ^ (x >> 32);
 }
 
+struct Sums {
+  std::uint64_t low_part = 0, middle_part = 0, high_part = 0;
+};
+
 /// The sum over n words with global indices first, first + 1, ... The lower half is summed in two parts, whose carries
 /// fit into 64 bits for up to 2^32 words; that keeps 128-bit arithmetic out of the loop.
 template <class Word>
-uint128 digest_words(Key key, const std::byte* data, std::uint64_t n, std::uint64_t first) {
+FOURMI_INLINE void add_words(Key key, const std::byte* data, std::uint64_t n, std::uint64_t first, Sums& sums) {
+  std::uint64_t low_part = 0, middle_part = 0, high_part = 0;
+  for (std::uint64_t i = 0; i < n; ++i) {
+    Word word;
+    std::memcpy(&word, data + i * sizeof(Word), sizeof(Word));
+    const std::uint64_t low = mix64((key.low + (first + i) * low_step) ^ word);
+    high_part += mix64_other(key.high + (first + i) * high_step + word);
+    low_part += low & 0xffffffffu;
+    middle_part += low >> 32;
+  }
+  sums = {low_part, middle_part, high_part};
+}
+
+template <class Word>
+void add_words_portable(Key key, const std::byte* data, std::uint64_t n, std::uint64_t first, Sums& sums) {
+  add_words<Word>(key, data, n, first, sums);
+}
+
+/// The same loop, for which the compiler then has 64-bit multiplication in vectors.
+template <class Word>
+FOURMI_AVX512 void add_words_avx512(Key key, const std::byte* data, std::uint64_t n, std::uint64_t first, Sums& sums) {
+  add_words<Word>(key, data, n, first, sums);
+}
+
+template <class Word>
+uint128 digest_words(Isa isa, Key key, const std::byte* data, std::uint64_t n, std::uint64_t first) {
+  const auto add = isa == Isa::avx512 ? add_words_avx512<Word> : add_words_portable<Word>;
   uint128 total = 0;
   constexpr std::uint64_t block = std::uint64_t{1} << 30;
   for (std::uint64_t begin = 0; begin < n; begin += block) {
-    const std::uint64_t end = std::min(n, begin + block);
-    std::uint64_t low_part = 0, middle_part = 0, high_part = 0;
-    for (std::uint64_t i = begin; i < end; ++i) {
-      Word word;
-      std::memcpy(&word, data + i * sizeof(Word), sizeof(Word));
-      const std::uint64_t low = mix64((key.low + (first + i) * low_step) ^ word);
-      high_part += mix64_other(key.high + (first + i) * high_step + word);
-      low_part += low & 0xffffffffu;
-      middle_part += low >> 32;
-    }
-    total += (static_cast<uint128>(high_part) << 64) + (static_cast<uint128>(middle_part) << 32) + low_part;
+    Sums s;
+    add(key, data + begin * sizeof(Word), std::min(n - begin, block), first + begin, s);
+    total += (static_cast<uint128>(s.high_part) << 64) + (static_cast<uint128>(s.middle_part) << 32) + s.low_part;
   }
   return total;
 }
 
 }  // namespace
 
-uint128 digest(std::string_view tensor_name, const Tensor& x, std::uint64_t first_element) {
+uint128 digest(std::string_view tensor_name, const Tensor& x, std::uint64_t first_element, Isa isa) {
   FOURMI_CHECK(x, "digest of an absent tensor {}", tensor_name);
   const Key key{mix_text(low_seed, tensor_name), mix_text(high_seed, tensor_name)};
   const auto* data = static_cast<const std::byte*>(x.data);
   const auto n = static_cast<std::uint64_t>(x.num_elements());
   switch (size_of(x.dtype)) {
     case 1:
-      return digest_words<std::uint8_t>(key, data, n, first_element);
+      return digest_words<std::uint8_t>(isa, key, data, n, first_element);
     case 2:
-      return digest_words<std::uint16_t>(key, data, n, first_element);
+      return digest_words<std::uint16_t>(isa, key, data, n, first_element);
     case 4:
-      return digest_words<std::uint32_t>(key, data, n, first_element);
+      return digest_words<std::uint32_t>(isa, key, data, n, first_element);
     case 8:
-      return digest_words<std::uint64_t>(key, data, n, first_element);
+      return digest_words<std::uint64_t>(isa, key, data, n, first_element);
     case 16:
-      return digest_words<std::uint64_t>(key, data, 2 * n, 2 * first_element);  // two words an element
+      return digest_words<std::uint64_t>(isa, key, data, 2 * n, 2 * first_element);  // two words an element
   }
   FOURMI_CHECK(false, "digest of {}", name_of(x.dtype));
   return 0;

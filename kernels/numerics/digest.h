@@ -8,14 +8,15 @@
 #include <string>
 #include <string_view>
 
+#include "kernels/runtime/stream.h"
 #include "kernels/runtime/tensor.h"
 
 namespace fourmi {
 
 /// The sum modulo 2^128 over the elements of x of mix(name, global index, bits); `first_element` is the global index of
 /// x's first element in the whole tensor of that name. Host memory; every dtype. A change of one element always changes
-/// it.
-uint128 digest(std::string_view tensor_name, const Tensor& x, std::uint64_t first_element);
+/// it. Integers, so every instruction set gives the same.
+uint128 digest(std::string_view tensor_name, const Tensor& x, std::uint64_t first_element, Isa isa = best_isa());
 
 /// 32 lower-case hexadecimal digits, most significant first.
 std::string digest_text(uint128 digest);

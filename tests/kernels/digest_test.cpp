@@ -37,6 +37,19 @@ TEST(Digest, EverySplitAddsUpToTheWhole) {
   }
 }
 
+TEST(Digest, EveryInstructionSetGivesTheSame) {
+  for (DType dtype : all_dtypes)
+    for (std::int64_t n : {1, 7, 64, 1003}) {
+      auto bytes = random_bytes(static_cast<std::size_t>(n * size_of(dtype)), 4);
+      const Tensor x(bytes.data(), dtype, {n});
+      const uint128 expected = digest("w", x, (std::uint64_t{1} << 33) + 5, Isa::portable);
+      for (Isa isa : {Isa::avx2, Isa::avx512})
+        if (has_isa(isa)) {
+          ASSERT_TRUE(digest("w", x, (std::uint64_t{1} << 33) + 5, isa) == expected) << name_of(dtype) << " " << n;
+        }
+    }
+}
+
 TEST(Digest, EveryFlippedBitChangesBothHalves) {
   for (DType dtype : all_dtypes) {
     constexpr std::int64_t n = 9;
