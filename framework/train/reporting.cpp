@@ -23,7 +23,7 @@ void Reporting::introduce(const Progress& p, const std::string& checkpoint) {
                   checkpoint.empty() ? "from the beginning" : fmt::format("on from step {} ({})", p.step, checkpoint)));
 }
 
-void Reporting::step(const Progress& p, const StepResult& r, double seconds) {
+void Reporting::step(const Progress& p, const StepResult& r, double seconds, double stall_seconds) {
   if (!context_.first()) return;
   const Recipe& recipe = context_.recipe;
   StepMetrics m;
@@ -40,6 +40,7 @@ void Reporting::step(const Progress& p, const StepResult& r, double seconds) {
   m.launch = p.launch;
   if (recipe.model.num_nextn_predict_layers > 0) m.loss_mtp = r.loss_mtp;
   if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
+  m.more.emplace_back("stall_seconds", stall_seconds);
   metrics_->append(m);
 
   const double keep = step_seconds_ == 0 ? 0 : 0.9;

@@ -22,8 +22,8 @@ class Reporting {
   void open(std::int64_t step);
   /// The first lines of a launch.
   void introduce(const Progress& progress, const std::string& checkpoint);
-  /// After each step; `progress` is the one after it.
-  void step(const Progress& progress, const StepResult& result, double seconds);
+  /// After each step; `progress` is the one after it. `stall_seconds`: between the last step and this one, evaluation aside.
+  void step(const Progress& progress, const StepResult& result, double seconds, double stall_seconds);
   void evaluation(const Progress& progress, const EvaluationResult& result);
   /// Makes all that was written last.
   void sync();

@@ -51,6 +51,7 @@ struct Trainer::Impl {
 
   Beginning beginning;
   Progress progress;
+  double stall_seconds = 0;  // since the last step: what saving and agreeing on a stop cost
   StepPlan plan;  // of the step that is being made; kept for its memory
 };
 
@@ -140,12 +141,14 @@ ExitStatus Trainer::Impl::run() {
   while (!progress.done() && !stop) {
     train_step();
     if (progress.due(recipe.evaluation.every) && !progress.done()) evaluate_now();
+    const Clock::time_point step_ended = Clock::now();
     if (!progress.done() && saving->due(progress)) {
       enter(Phase::save, progress.step);
       saving->start(progress);
     }
     saving->poll(progress);
     stop = stopping.agreed(progress);
+    stall_seconds = seconds_since(step_ended);
   }
   if (progress.done() && recipe.evaluation.at_end && validation->num_windows() > 0) evaluate_now();
   enter(Phase::save, progress.step);
@@ -167,7 +170,7 @@ void Trainer::Impl::train_step() {
   progress.state.position = plan.next;
   status->set_step(progress.step);
   if (context.first()) status->tick();
-  reporting->step(progress, result, seconds_since(begin));
+  reporting->step(progress, result, seconds_since(begin), std::exchange(stall_seconds, 0));
 }
 
 void Trainer::Impl::evaluate_now() {
