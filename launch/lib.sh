@@ -75,8 +75,28 @@ build_release() {
   fi
   mkdir -p build/bin
   ln -sfn ../cpu/bin/fourmi build/bin/fourmi
-  done_phase "$(awk -F'[][/]' '/^\[[0-9]+\/[0-9]+\] (Building|Linking)/ { n = $2; t = $3 } END { if (n) print n " of " t; else print "nothing to compile" }' "$log")"
+  done_phase "$(built "$log")"
 }
+
+# build_fuzz: the fuzz targets in build/fuzz, by clang.
+build_fuzz() {
+  local log=build/fuzz.log
+  phase "fuzz build"
+  local arguments=(--preset fuzz)
+  ! command -v ccache >/dev/null || arguments+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
+  if [ ! -e build/fuzz/build.ninja ] && ! cmake "${arguments[@]}" >build/configure.log 2>&1; then
+    tail -n 20 build/configure.log >&2
+    fail 3 build/configure.log "CMake failed, a configured build was expected."
+  fi
+  if ! NINJA_STATUS='[%f/%t] ' ninja -C build/fuzz -j "$(nproc)" 2>&1 | tee "$log" | show_build; then
+    grep -v '^\[[0-9]*/[0-9]*\] [A-Z]' "$log" | tail -n 40 >&2
+    fail 1 "$log" "the build failed, fuzz targets were expected."
+  fi
+  done_phase "$(built "$log")"
+}
+
+# What a build did, from its log.
+built() { awk -F'[][/]' '/^\[[0-9]+\/[0-9]+\] (Building|Linking)/ { n = $2; t = $3 } END { if (n) print n " of " t; else print "nothing to compile" }' "$1"; }
 
 # n/total as it grows: on one line of a terminal, else a line every tenth of a build that is worth it.
 show_build() {

@@ -19,6 +19,14 @@ struct Key {
 
 /// A value of the tree. Trees are at most kDeepest levels deep, so code that walks them may recurse.
 struct Node {
+  // Written out below, where Node is complete: a vector of pairs with Node in them cannot be made or destroyed before.
+  Node();
+  Node(const Node&);
+  Node(Node&&) noexcept;
+  Node& operator=(const Node&);
+  Node& operator=(Node&&) noexcept;
+  ~Node();
+
   /// `broken`: an error was already reported here; nothing more is to be said about it.
   enum class Kind { null, scalar, sequence, map, broken };
   Kind kind = Kind::null;
@@ -31,6 +39,13 @@ struct Node {
   const Node* find(std::string_view name) const;
   Node* find(std::string_view name);
 };
+
+inline Node::Node() = default;
+inline Node::Node(const Node&) = default;
+inline Node::Node(Node&&) noexcept = default;
+inline Node& Node::operator=(const Node&) = default;
+inline Node& Node::operator=(Node&&) noexcept = default;
+inline Node::~Node() = default;
 
 inline constexpr int kDeepest = 32;
 inline constexpr std::size_t kMostBytes = std::size_t{1} << 20;

@@ -6,4 +6,8 @@
 #define FOURMI_INLINE inline __attribute__((always_inline))
 
 /// Functions that run only where has_isa(Isa::avx512). Lambdas inside do not inherit it.
+#ifdef __clang__  // it has no such preference here
+#define FOURMI_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")))
+#else
 #define FOURMI_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")))
+#endif
