@@ -1,7 +1,7 @@
 #include <algorithm>
-#include <fstream>
 
 #include "framework/recipe/read.h"
+#include "framework/recipe/read_bytes.h"
 #include "framework/recipe/reading.h"
 #include "framework/recipe/scalar.h"
 
@@ -52,19 +52,8 @@ class Loader {
 
   /// Reads at most one byte more than a recipe may have, whatever kind of file it is.
   bool read(const std::string& path, Place named_at, const std::string& what, std::string& text) {
-    std::error_code error;
-    std::ifstream file;
-    if (!fs::is_directory(path, error)) file.open(path, std::ios::binary);
-    if (!file.is_open()) {
-      issues_.add(named_at, fmt::format("found no file `{}` that can be read", shown(path)), "expected " + what);
-      failed_ = true;
-      return false;
-    }
-    text.resize(kMostBytes + 1);
-    file.read(text.data(), static_cast<std::streamsize>(text.size()));
-    text.resize(static_cast<std::size_t>(file.gcount()));
-    if (file.bad()) {
-      issues_.add(named_at, fmt::format("found an error while reading `{}`", shown(path)), "expected " + what);
+    if (const std::string found = read_bytes(path, kMostBytes + 1, text); !found.empty()) {
+      issues_.add(named_at, fmt::format("found no file `{}` that can be read ({})", shown(path), found), "expected " + what);
       failed_ = true;
       return false;
     }
