@@ -1,0 +1,107 @@
+#include "framework/tokenizer/merges.h"
+
+#include <algorithm>
+#include <bit>
+#include <functional>
+
+namespace fourmi {
+namespace {
+
+/// Up to this many bytes a look at all neighbours is quicker than a heap.
+constexpr std::size_t short_word = 40;
+
+}  // namespace
+
+MergeTable::MergeTable(const std::array<std::int32_t, 256>& bytes, const std::vector<Merge>& merges) : bytes_(bytes) {
+  const std::size_t size = std::bit_ceil(std::max<std::size_t>(16, merges.size() * 2));
+  entries_.resize(size);
+  mask_ = size - 1;
+  shift_ = 64 - std::countr_zero(size);
+  for (std::size_t rank = 0; rank < merges.size(); ++rank) {
+    const Merge& m = merges[rank];
+    const std::uint64_t pair =
+        std::uint64_t{static_cast<std::uint32_t>(m.left)} << 32 | static_cast<std::uint32_t>(m.right);
+    std::size_t i = slot(pair);
+    while (entries_[i].pair != none && entries_[i].pair != pair) i = (i + 1) & mask_;
+    entries_[i] = {pair, static_cast<std::uint32_t>(rank), m.result};
+  }
+}
+
+void Merger::start(std::string_view word) {
+  symbols_.resize(word.size());
+  for (std::size_t i = 0; i < word.size(); ++i) {
+    const auto n = static_cast<std::int32_t>(i);
+    symbols_[i] = {table_.byte(static_cast<unsigned char>(word[i])), n - 1, i + 1 < word.size() ? n + 1 : -1,
+                   MergeTable::no_rank, -1};
+  }
+  for (std::size_t i = 0; i + 1 < word.size(); ++i) look_up(i);
+}
+
+void Merger::look_up(std::size_t i) {
+  Symbol& s = symbols_[i];
+  if (s.next < 0) {
+    s.rank = MergeTable::no_rank;
+    return;
+  }
+  const MergeTable::Entry found = table_.find(s.id, symbols_[static_cast<std::size_t>(s.next)].id);
+  s.rank = found.rank;
+  s.result = found.result;
+}
+
+/// Joins symbol i to its next one and looks up its new neighbours.
+void Merger::join(std::size_t i) {
+  Symbol& s = symbols_[i];
+  Symbol& gone = symbols_[static_cast<std::size_t>(s.next)];
+  s.id = s.result;
+  s.next = gone.next;
+  gone.id = -1;
+  if (s.next >= 0) symbols_[static_cast<std::size_t>(s.next)].previous = static_cast<std::int32_t>(i);
+  look_up(i);
+  if (s.previous >= 0) look_up(static_cast<std::size_t>(s.previous));
+}
+
+void Merger::merge_short() {
+  while (true) {
+    std::uint32_t best = MergeTable::no_rank;
+    std::size_t at = 0;
+    for (std::int32_t i = 0; i >= 0; i = symbols_[static_cast<std::size_t>(i)].next) {
+      const Symbol& s = symbols_[static_cast<std::size_t>(i)];
+      if (s.rank < best) {
+        best = s.rank;
+        at = static_cast<std::size_t>(i);
+      }
+    }
+    if (best == MergeTable::no_rank) return;
+    join(at);
+  }
+}
+
+void Merger::merge_long() {
+  heap_.clear();
+  const auto offer = [&](std::size_t i) {
+    if (symbols_[i].rank == MergeTable::no_rank) return;
+    heap_.push_back(std::uint64_t{symbols_[i].rank} << 32 | i);
+    std::push_heap(heap_.begin(), heap_.end(), std::greater<>());
+  };
+  for (std::size_t i = 0; i + 1 < symbols_.size(); ++i) offer(i);
+  while (!heap_.empty()) {
+    const std::uint64_t top = heap_.front();
+    std::pop_heap(heap_.begin(), heap_.end(), std::greater<>());
+    heap_.pop_back();
+    const auto i = static_cast<std::size_t>(top & 0xffffffffu);
+    if (symbols_[i].id < 0 || symbols_[i].rank != static_cast<std::uint32_t>(top >> 32)) continue;  // since changed
+    join(i);
+    offer(i);
+    if (symbols_[i].previous >= 0) offer(static_cast<std::size_t>(symbols_[i].previous));
+  }
+}
+
+void Merger::append(std::string_view word, std::vector<std::int32_t>& out) {
+  if (word.empty()) return;
+  start(word);
+  word.size() <= short_word ? merge_short() : merge_long();
+  for (std::int32_t i = 0; i >= 0; i = symbols_[static_cast<std::size_t>(i)].next)
+    out.push_back(symbols_[static_cast<std::size_t>(i)].id);
+}
+
+}  // namespace fourmi

@@ -1,0 +1,81 @@
+// What a tokenizer.json may hold, and that all else is refused by its key.
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/tokenizer/definition.h"
+#include "tests/data/files.h"
+#include "tests/tokenizer/goldens.h"
+
+namespace fourmi {
+namespace {
+
+using Json = nlohmann::json;
+
+struct Refused {
+  const char* pointer;  ///< where in cl100k.json
+  const char* value;    ///< what stands there instead; empty: nothing
+  const char* message;  ///< part of the error
+};
+
+const Refused refusals[] = {
+    {"/truncation", R"({"max_length": 5})", "t.json: truncation: found {\"max_length\":5}, expected null"},
+    {"/padding", "{}", "t.json: padding"},
+    {"/surprise", "1", "found the key surprise"},
+    {"/model/surprise", "1", "t.json: model: found the key surprise"},
+    {"/model/type", "\"Unigram\"", "t.json: model.type: found \"Unigram\", expected \"BPE\""},
+    {"/model/dropout", "0.1", "t.json: model.dropout"},
+    {"/model/end_of_word_suffix", "\"</w>\"", "t.json: model.end_of_word_suffix"},
+    {"/model/continuing_subword_prefix", "\"##\"", "t.json: model.continuing_subword_prefix"},
+    {"/model/vocab/a", "", "no token for the byte 0x61 (written a)"},
+    {"/model/vocab/a", "0", "expected an id of its own"},
+    {"/model/vocab/a", "-1", "t.json: model.vocab.a: found -1"},
+    {"/model/vocab/a", "99999999999", "t.json: model.vocab.a"},
+    {"/model/vocab", "[]", "t.json: model.vocab"},
+    {"/model/merges/3", "\"ab\"", "t.json: model.merges[3]: found \"ab\""},
+    {"/model/merges/3", "\"a b c\"", "t.json: model.merges[3]"},
+    {"/model/merges/3", R"(["a"])", "t.json: model.merges[3]"},
+    {"/model/merges/3", R"(["qq", "a"])", "found 'qq', which model.vocab does not have"},
+    {"/model/merges/3", R"(["q", "q"])", "found 'qq', which model.vocab does not have"},
+    {"/added_tokens/0/id", "5", "t.json: added_tokens[0].id: found 5, expected 0, its id in model.vocab"},
+    {"/added_tokens/1/id", "5", "t.json: added_tokens[1].id"},
+    {"/added_tokens/1/content", "\"\"", "t.json: added_tokens[1].content"},
+    {"/normalizer", R"({"type": "NFKC"})", "t.json: normalizer: found {\"type\":\"NFKC\"}"},
+    {"/pre_tokenizer", "null", "t.json: pre_tokenizer: found null, expected Sequence"},
+    {"/pre_tokenizer/pretokenizers/1", "", "only byte-level BPE is supported"},
+    {"/pre_tokenizer", R"({"type": "Whitespace"})", "t.json: pre_tokenizer: found {\"type\":\"Whitespace\"}"},
+    {"/pre_tokenizer/pretokenizers/0/behavior", "\"Removed\"", "t.json: pre_tokenizer.pretokenizers[0].behavior"},
+    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("[\\p{L}&&[^\\p{Han}]]+")",
+     "'&&' at character 6 of the pattern"},
+    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("a*")", "can match nothing at all"},
+    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("a{1,3}+")", "'{1,3}+'"},
+    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("\\ba")", "'\\b'"},
+    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("a$")", "'$'"},
+    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("[a[b]]")", "'[b'"},
+    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("(a")", "a regular expression was expected"},
+    {"/decoder", R"({"type": "WordPiece"})", "t.json: decoder"},
+};
+
+TEST(TokenizerJson, RefusesWhatItWouldReadDifferently) {
+  const Json good = Json::parse(test::golden("cl100k.json"));
+  EXPECT_NO_THROW(read_tokenizer_json(good.dump(), "t.json"));
+  for (const Refused& r : refusals) {
+    Json bad = good;
+    const Json::json_pointer pointer(r.pointer);
+    if (*r.value)
+      bad[pointer] = Json::parse(r.value);
+    else
+      bad = bad.patch(Json::array({{{"op", "remove"}, {"path", r.pointer}}}));
+    const std::string message = test::message_of(ExitStatus::input, [&] { read_tokenizer_json(bad.dump(), "t.json"); });
+    EXPECT_NE(message.find(r.message), std::string::npos) << r.pointer << ": " << message;
+  }
+}
+
+TEST(TokenizerJson, IsRefusedWhenCutAnywhere) {
+  const std::string text = test::golden("string.json");
+  for (std::size_t length = 0; length + 2 < text.size(); length += 97)
+    EXPECT_THROW(read_tokenizer_json(text.substr(0, length), "t.json"), Error);
+}
+
+}  // namespace
+}  // namespace fourmi
