@@ -16,5 +16,6 @@ void add_generate(CLI::App& app, ExitStatus& status);
 void add_eval(CLI::App& app, ExitStatus& status);
 void add_checkpoint(CLI::App& app, ExitStatus& status);
 void add_data(CLI::App& app, ExitStatus& status);
+void add_bench(CLI::App& app, ExitStatus& status);
 
 }  // namespace fourmi

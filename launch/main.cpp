@@ -28,6 +28,7 @@ void add_commands(CLI::App& app, ExitStatus& status) {
   add_eval(app, status);
   add_checkpoint(app, status);
   add_data(app, status);
+  add_bench(app, status);
 }
 
 std::string first_line(std::string text) {

@@ -1,0 +1,129 @@
+// `fourmi bench step`: steps of a recipe without a run directory: time, its split, and speed of light.
+#include <chrono>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "framework/data/loader.h"
+#include "framework/model/counts.h"
+#include "framework/recipe/read.h"
+#include "framework/run/machine.h"
+#include "framework/train/engine.h"
+#include "framework/train/trainer.h"
+#include "launch/bench/bench.h"
+#include "parallel/group.h"
+#include "parallel/launcher.h"
+
+namespace fourmi::bench {
+
+namespace {
+
+struct Result {
+  Recipe recipe;
+  int threads = 0;
+  std::string isa;
+  std::int64_t tokens = 0;  ///< of one step
+  double flops = 0;         ///< that one step needs
+  std::vector<double> seconds, losses;
+  std::array<double, num_works> split{};  ///< seconds of a step, mean
+  Limits limits;
+};
+
+double limit_of(const Result& r) {
+  return r.recipe.precision.compute == Compute::bf16 ? r.limits.bf16 : r.limits.fp32;
+}
+double speed_of_light(const Result& r, double seconds) {
+  return r.flops / limit_of(r) / seconds;
+}
+
+Result measure(const StepOptions& o) {
+  Result r;
+  r.recipe = load_recipe(o.recipe, o.overrides, 1);
+  require_trainable(r.recipe);
+  r.threads = r.recipe.run.threads > 0 ? static_cast<int>(r.recipe.run.threads) : usable_cores();
+  ThreadPool pool(r.threads);
+  Timeline timeline;
+  const Stream stream(pool, best_isa(), &timeline);
+  r.isa = name_of(stream.isa());
+  const std::vector<LoadedSource> sources = load_sources(r.recipe.data.train, "data.train");
+  const Loader loader(r.recipe.data, sources, r.recipe.run.seed, r.recipe.model.vocab_size);
+  const std::unique_ptr<Group> group = make_self_group("bench");
+  Engine engine(r.recipe, *group, stream);
+  engine.initialise();
+  const ModelCounts counts = count_model(r.recipe.model, engine.table(), r.recipe.data.sequence_length);
+  LimitMeter meter(stream);
+  Position position = loader.start();
+  double tokens = 0;
+  const PhaseObserver nobody = [](Phase, std::int64_t) {};
+  for (int i = 1; i <= o.warm_up + o.steps; ++i) {
+    meter.measure(false);
+    timeline.begin_step();
+    const StepPlan plan = loader.plan_step(position);
+    const StepResult result = engine.step(loader, plan, i, tokens, nobody);
+    timeline.end_step();
+    tokens += static_cast<double>(plan.num_targets);
+    position = plan.next;
+    if (i <= o.warm_up) continue;
+    r.tokens = plan.num_targets;
+    r.seconds.push_back(static_cast<double>(timeline.step_nanoseconds()) * 1e-9);
+    r.losses.push_back(result.loss);
+    for (std::size_t w = 0; w < num_works; ++w)
+      r.split[w] += static_cast<double>(timeline.nanoseconds()[w]) * 1e-9 / o.steps;
+  }
+  meter.measure(false);
+  r.limits = meter.limits();
+  r.flops = (counts.flops_per_token + counts.flops_per_token_mtp) * static_cast<double>(r.tokens);
+  return r;
+}
+
+void print_json(const Result& r) {
+  const Spread s = spread_of(r.seconds);
+  nlohmann::ordered_json j, split;
+  for (std::size_t w = 0; w < num_works; ++w)
+    if (r.split[w] > 0) split[std::string(name_of(static_cast<Work>(w)))] = r.split[w];
+  j["recipe"] = r.recipe.run.name;
+  j["threads"] = r.threads;
+  j["instruction_set"] = r.isa;
+  j["tokens_per_step"] = r.tokens;
+  j["flops_per_step"] = r.flops;
+  j["step_seconds"] = r.seconds;
+  j["losses"] = r.losses;
+  j["median_seconds"] = s.median;
+  j["tokens_per_second"] = static_cast<double>(r.tokens) / s.median;
+  j["limit_flops_bf16"] = r.limits.bf16;
+  j["limit_flops_fp32"] = r.limits.fp32;
+  j["speed_of_light"] = speed_of_light(r, s.median);
+  j["seconds_by_work"] = split;
+  std::cout << j << "\n";
+}
+
+void print_text(const Result& r) {
+  const Spread s = spread_of(r.seconds);
+  std::cout << fmt::format(
+      "{}: {} steps of {} tokens, {} thread(s), {}\n"
+      "step           {:8.3f} s median, {:.3f} to {:.3f}\n"
+      "tokens/s       {:8.0f}\n"
+      "needed work    {:8.1f} GFLOP a step (causal, nothing twice, no padding)\n"
+      "limit          {:8.1f} GFLOP/s bf16, {:.1f} fp32, measured between the steps, registers only\n"
+      "speed of light {:8.1f} %\n\n",
+      r.recipe.run.name, r.seconds.size(), r.tokens, r.threads, r.isa, s.median, s.low, s.high,
+      static_cast<double>(r.tokens) / s.median, r.flops * 1e-9, r.limits.bf16 * 1e-9, r.limits.fp32 * 1e-9,
+      100 * speed_of_light(r, s.median));
+  double all = 0;
+  for (double seconds : r.split) all += seconds;
+  for (std::size_t w = 0; w < num_works; ++w)
+    if (r.split[w] > 0)
+      std::cout << fmt::format("{:<14} {:8.3f} s {:6.1f} %\n", name_of(static_cast<Work>(w)), r.split[w],
+                               100 * r.split[w] / all);
+}
+
+}  // namespace
+
+void run_step(const StepOptions& options) {
+  if (read_launcher().size > 1)
+    throw Error(ExitStatus::usage, "fourmi bench step", fmt::format("{} ranks, expected one", read_launcher().size),
+                "Start it without a launcher; fourmi train reports the speed of several ranks");
+  const Result r = measure(options);
+  options.json ? print_json(r) : print_text(r);
+}
+
+}  // namespace fourmi::bench
