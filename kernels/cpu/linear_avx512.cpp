@@ -53,10 +53,20 @@ struct Bfloat16 {
   }
 };
 
+/// What a tile does with its finished chains instead of storing them.
+struct Tail {
+  enum class Kind : std::uint8_t { chains, to_bf16, to_f32 };
+  Kind kind = Kind::chains;
+  std::byte* out = nullptr;             ///< of the tile's first element
+  const std::byte* residual = nullptr;  ///< to_f32: what is added, or null
+  std::int64_t row_stride = 0;          ///< bytes
+  std::uint32_t present = 0;            ///< columns, one bit each
+};
+
 /// chains[R][32] += a b over the steps; V vectors of each row are wanted.
 template <class Type, int R, int V>
 FOURMI_AVX512 [[gnu::noinline]] void tile(const std::byte* a, std::int64_t a_row, std::int64_t a_step, const Word* b,
-                                          std::int64_t steps, float* chains, bool first) {
+                                          std::int64_t steps, float* chains, bool first, const Tail& tail) {
   __m512 c[R][V];
 #pragma GCC unroll 12
   for (int i = 0; i < R; ++i)
@@ -83,10 +93,31 @@ FOURMI_AVX512 [[gnu::noinline]] void tile(const std::byte* a, std::int64_t a_row
 #pragma GCC unroll 4
     for (int q = 0; q < (R + 2) / 3; ++q) quarter[q] += a_step;
   }
+  const auto present = [&](int j) { return static_cast<__mmask16>(tail.present >> (16 * j)); };
+  if (tail.kind == Tail::Kind::to_bf16) {
+    // The instruction takes denormals as zero; vdpbf16ps leaves none.
 #pragma GCC unroll 12
-  for (int i = 0; i < R; ++i)
+    for (int i = 0; i < R; ++i)
 #pragma GCC unroll 2
-    for (int j = 0; j < V; ++j) _mm512_storeu_ps(chains + i * width_b + j * 16, c[i][j]);
+      for (int j = 0; j < V; ++j)
+        _mm256_mask_storeu_epi16(tail.out + i * tail.row_stride + j * 32, present(j),
+                                 reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(c[i][j])));
+  } else if (tail.kind == Tail::Kind::to_f32) {
+#pragma GCC unroll 12
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < V; ++j) {
+        const std::int64_t at = i * tail.row_stride + j * 64;
+        if (tail.residual)
+          c[i][j] = _mm512_add_ps(_mm512_maskz_loadu_ps(present(j), tail.residual + at), c[i][j]);
+        _mm512_mask_storeu_ps(tail.out + at, present(j), c[i][j]);
+      }
+  } else {
+#pragma GCC unroll 12
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 2
+      for (int j = 0; j < V; ++j) _mm512_storeu_ps(chains + i * width_b + j * 16, c[i][j]);
+  }
 }
 
 /// 16 rows of 16 words become 16 steps, width_b words apart.
@@ -197,7 +228,7 @@ struct Kernel {
   using Input = typename Type::Input;
   using Unit = Word;
   using Acc = float;
-  static constexpr std::int64_t tile_rows = most_rows, tile_cols = width_b, block_elements = 160 * Type::per_word;
+  static constexpr std::int64_t tile_rows = most_rows, tile_cols = width_b, block_elements = 256 * Type::per_word;
   static std::int64_t steps(std::int64_t n) { return divide_up(n, Type::per_word); }
   static bool reads_in_place(std::int64_t n) { return n % Type::per_word == 0; }
 
@@ -242,14 +273,37 @@ struct Kernel {
       finish_exact_tile(out, row, col, rows, cols, chains);
   }
 
+  /// Can a tile finish its own chains? Sums with a bf16 residual may be denormal, exact sums are a matter of their own.
+  static bool finishes(const Output& out) {
+    return out.dtype == DType::f32 || (out.dtype == DType::bf16 && Type::per_word == 2 && !out.residual);
+  }
+
+  static void multiply_and_finish(const Output& out, std::int64_t row, std::int64_t col, std::int64_t rows,
+                                  std::int64_t cols, const std::byte* a, std::int64_t a_row, std::int64_t a_step,
+                                  const Word* b, std::int64_t steps, float* chains, bool first) {
+    const std::int64_t size = size_of(out.dtype), at = (row * out.row_stride + col) * size;
+    const Tail tail{out.dtype == DType::bf16 ? Tail::Kind::to_bf16 : Tail::Kind::to_f32, out.data + at,
+                    out.residual ? out.residual + at : nullptr, out.row_stride * size,
+                    static_cast<std::uint32_t>((std::uint64_t{1} << cols) - 1)};
+    run_tile(rows, cols, a, a_row, a_step, b, steps, chains, first, tail);
+  }
+
   static void multiply(std::int64_t rows, std::int64_t cols, const std::byte* a, std::int64_t a_row,
                        std::int64_t a_step, const Word* b, std::int64_t steps, float* chains, bool first) {
-    using Tile = void (*)(const std::byte*, std::int64_t, std::int64_t, const Word*, std::int64_t, float*, bool);
+    run_tile(rows, cols, a, a_row, a_step, b, steps, chains, first, {});
+  }
+
+ private:
+  static void run_tile(std::int64_t rows, std::int64_t cols, const std::byte* a, std::int64_t a_row,
+                       std::int64_t a_step, const Word* b, std::int64_t steps, float* chains, bool first,
+                       const Tail& tail) {
+    using Run = void (*)(const std::byte*, std::int64_t, std::int64_t, const Word*, std::int64_t, float*, bool,
+                         const Tail&);
     static constexpr auto tiles = []<int... R>(std::integer_sequence<int, R...>) {
-      return std::array<std::array<Tile, 2>, most_rows>{{{tile<Type, R + 1, 1>, tile<Type, R + 1, 2>}...}};
+      return std::array<std::array<Run, 2>, most_rows>{{{tile<Type, R + 1, 1>, tile<Type, R + 1, 2>}...}};
     }
     (std::make_integer_sequence<int, most_rows>{});
-    tiles[static_cast<std::size_t>(rows - 1)][cols > 16](a, a_row, a_step, b, steps, chains, first);
+    tiles[static_cast<std::size_t>(rows - 1)][cols > 16](a, a_row, a_step, b, steps, chains, first, tail);
   }
 };
 

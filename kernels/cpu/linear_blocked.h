@@ -10,6 +10,7 @@
 //   pack_transposed(src, stride, cols, n, dst)     contiguous in the sum -> [steps][tile_cols], absent columns zero
 //   pack_strided<width>(src, stride, cols, n, dst) contiguous across     -> [steps][width], absent columns zero
 //   finish(out, row, col, rows, cols, chains)      as linear::finish
+//   finishes(out), multiply_and_finish(...)        optional: both in one, without a way through memory
 //   multiply(rows, cols, a, a_row, a_step, b, steps, chains, first)      strides of a in bytes, chains
 //   [rows][tile_cols]
 #pragma once
@@ -32,7 +33,7 @@ struct Grid {
   Grid(std::int64_t rows, std::int64_t cols, std::int64_t tile_rows, std::int64_t tile_cols, std::int64_t num_groups,
        int num_threads, DType out) {
     // A block of fx128 totals is visited once per partial and should stay in the second cache.
-    const std::int64_t most_rows = out == DType::fx128 ? 120 : 384, most_cols = 256;
+    const std::int64_t most_rows = out == DType::fx128 ? 120 : 768, most_cols = 256;
     num_row_blocks = divide_up(rows, most_rows);
     num_col_blocks = divide_up(cols, most_cols);
     const std::int64_t wanted = num_threads == 1 ? 1 : 3 * num_threads;
@@ -128,6 +129,14 @@ class BlockTask {
     }
   }
 
+  static constexpr bool can_finish = requires(Output out) { Kernel::finishes(out); };
+  bool finishes() const {
+    if constexpr (can_finish)
+      return Kernel::finishes(p_.out);
+    else
+      return false;
+  }
+
   void run_tiles(std::int64_t steps, Acc* chains, bool keep, bool first, bool last) {
     const Unit* panel = b_;
     for (std::int64_t j = 0; j < cols_; j += tile_cols, panel += steps * tile_cols) {
@@ -135,8 +144,14 @@ class BlockTask {
       const std::byte* a = a_;
       for (std::int64_t i = 0; i < rows_; i += tile_rows, a += a_tile_) {
         const std::int64_t rows = std::min(tile_rows, rows_ - i);
-        Kernel::multiply(rows, cols, a, a_row_, a_step_, panel, steps, chains, first);
-        if (last) Kernel::finish(p_.out, row_ + i, col_ + j, rows, cols, chains);
+        if (last && finishes()) {
+          if constexpr (can_finish)
+            Kernel::multiply_and_finish(p_.out, row_ + i, col_ + j, rows, cols, a, a_row_, a_step_, panel, steps,
+                                        chains, first);
+        } else {
+          Kernel::multiply(rows, cols, a, a_row_, a_step_, panel, steps, chains, first);
+          if (last) Kernel::finish(p_.out, row_ + i, col_ + j, rows, cols, chains);
+        }
         if (keep) chains += tile_rows * tile_cols;
       }
     }

@@ -19,11 +19,13 @@ namespace {
 thread_local bool inside_a_body = false;  // a nested parallel_for runs inline instead of waiting for itself
 
 /// Waits a little for something that is likely to happen at once, before the caller goes to sleep: waking a thread costs
-/// tens of microseconds, on a busy machine milliseconds. A step's parts follow one another within a few microseconds.
+/// tens of microseconds, on a busy machine milliseconds. A step's parts follow one another within a few microseconds, and
+/// the last range of a part takes rarely more than a millisecond.
+constexpr std::chrono::microseconds worker_spins{200}, caller_spins{1000};
 template <class Ready>
-bool spin_until(const Ready& ready) {
+bool spin_until(const Ready& ready, std::chrono::microseconds time) {
   using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::microseconds(50);
+  const auto end = Clock::now() + time;
   do {
     for (int i = 0; i < 32; ++i) {
       if (ready()) return true;
@@ -53,16 +55,21 @@ struct ThreadPool::State {
 
   // Of the open job; written while none is open and no worker takes part.
   const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
-  std::int64_t n = 0, chunk = 1;
+  std::int64_t n = 0, grain = 1;
   std::atomic<std::int64_t> next{0};
   std::exception_ptr error;  // under the mutex
 
+  /// Ranges get smaller towards the end, so that all threads end at about the same time.
   void work() {
+    const auto share = static_cast<std::int64_t>(4 * (threads.size() + 1));
     for (;;) {
-      const std::int64_t begin = next.fetch_add(chunk);
-      if (begin >= n) return;
+      std::int64_t begin = next.load(), size = 0;
+      do {
+        if (begin >= n) return;
+        size = std::max(grain, (n - begin) / share);
+      } while (!next.compare_exchange_weak(begin, begin + size));
       try {
-        (*body)(begin, std::min(n, begin + chunk));
+        (*body)(begin, std::min(n, begin + size));
       } catch (...) {
         std::lock_guard lock(mutex);
         if (!error) error = std::current_exception();
@@ -79,7 +86,7 @@ struct ThreadPool::State {
     inside_a_body = true;
     std::uint64_t seen = ~std::uint64_t{0};
     for (;;) {
-      if (!spin_until([&] { return is_new(seen); })) {
+      if (!spin_until([&] { return is_new(seen); }, worker_spins)) {
         std::unique_lock lock(mutex);
         ++sleeping;
         wake.wait(lock, [&] { return is_new(seen); });
@@ -106,7 +113,7 @@ struct ThreadPool::State {
     work();
     job -= open;  // closed: nobody joins any more
     const auto all_done = [&] { return workers(job) == 0; };
-    if (spin_until(all_done)) return;
+    if (spin_until(all_done, caller_spins)) return;
     std::unique_lock lock(mutex);
     caller_sleeps = true;
     done.wait(lock, all_done);
@@ -140,7 +147,7 @@ void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain,
   std::lock_guard one(s.one_caller);
   s.body = &body;
   s.n = n;
-  s.chunk = std::max<std::int64_t>(grain, (n + 8 * num_threads() - 1) / (8 * num_threads()));
+  s.grain = std::max<std::int64_t>(grain, 1);
   s.next = 0;
   s.error = nullptr;
   inside_a_body = true;
