@@ -130,31 +130,32 @@ class BlockTask {
   }
 
   static constexpr bool can_finish = requires(Output out) { Kernel::finishes(out); };
-  bool finishes() const {
-    if constexpr (can_finish)
-      return Kernel::finishes(p_.out);
-    else
-      return false;
+
+  /// Rows in groups that stay in the second cache while all panels of b pass by.
+  void run_tiles(std::int64_t steps, Acc* chains, bool keep, bool first, bool last) {
+    constexpr std::int64_t group = 8 * tile_rows;
+    const std::int64_t num_panels = divide_up(cols_, tile_cols);
+    for (std::int64_t begin = 0; begin < rows_; begin += group) {
+      const std::int64_t end = std::min(rows_, begin + group);
+      const Unit* panel = b_;
+      for (std::int64_t j = 0; j < cols_; j += tile_cols, panel += steps * tile_cols)
+        for (std::int64_t i = begin; i < end; i += tile_rows) {
+          const std::int64_t tile = i / tile_rows * num_panels + j / tile_cols;
+          run_tile(i, j, a_ + i / tile_rows * a_tile_, panel, steps,
+                   keep ? chains + tile * tile_rows * tile_cols : chains, first, last);
+        }
+    }
   }
 
-  void run_tiles(std::int64_t steps, Acc* chains, bool keep, bool first, bool last) {
-    const Unit* panel = b_;
-    for (std::int64_t j = 0; j < cols_; j += tile_cols, panel += steps * tile_cols) {
-      const std::int64_t cols = std::min(tile_cols, cols_ - j);
-      const std::byte* a = a_;
-      for (std::int64_t i = 0; i < rows_; i += tile_rows, a += a_tile_) {
-        const std::int64_t rows = std::min(tile_rows, rows_ - i);
-        if (last && finishes()) {
-          if constexpr (can_finish)
-            Kernel::multiply_and_finish(p_.out, row_ + i, col_ + j, rows, cols, a, a_row_, a_step_, panel, steps,
-                                        chains, first);
-        } else {
-          Kernel::multiply(rows, cols, a, a_row_, a_step_, panel, steps, chains, first);
-          if (last) Kernel::finish(p_.out, row_ + i, col_ + j, rows, cols, chains);
-        }
-        if (keep) chains += tile_rows * tile_cols;
-      }
-    }
+  void run_tile(std::int64_t i, std::int64_t j, const std::byte* a, const Unit* panel, std::int64_t steps, Acc* chains,
+                bool first, bool last) {
+    const std::int64_t rows = std::min(tile_rows, rows_ - i), cols = std::min(tile_cols, cols_ - j);
+    if constexpr (can_finish)
+      if (last && Kernel::finishes(p_.out))
+        return Kernel::multiply_and_finish(p_.out, row_ + i, col_ + j, rows, cols, a, a_row_, a_step_, panel, steps,
+                                           chains, first);
+    Kernel::multiply(rows, cols, a, a_row_, a_step_, panel, steps, chains, first);
+    if (last) Kernel::finish(p_.out, row_ + i, col_ + j, rows, cols, chains);
   }
 
   const Product<T>& p_;
