@@ -151,6 +151,12 @@ void parse_into(Manifest& m, const json& j, const std::string& place) {
   if (!top.any("training").is_object() || !top.any("info").is_object()) top.fail("training and info to be objects");
   m.state.training = top.any("training").dump();
   m.state.info = top.any("info").dump();
+  if (j.contains("ledger_head")) {  // checkpoints of the first version have none
+    m.state.ledger_head = top.text("ledger_head");
+    if (m.state.ledger_head.size() != 64 ||
+        m.state.ledger_head.find_first_not_of("0123456789abcdef") != std::string::npos)
+      top.fail("ledger_head to be 64 hexadecimal digits");
+  }
   for (const json& e : top.array("files")) {
     const Fields f(e, "a file's entry", place);
     m.files.push_back({f.text("name"), f.integer("bytes"), f.text("sha256")});
@@ -173,10 +179,11 @@ void parse_into(Manifest& m, const json& j, const std::string& place) {
 std::string to_text(const Manifest& m) {
   json files = json::array();
   for (const FileEntry& f : m.files) files.push_back({{"name", f.name}, {"bytes", f.bytes}, {"sha256", f.sha256}});
-  const json j = {
+  json j = {
       {"format", "fourmi checkpoint"}, {"version", format_version},         {"root", m.root},
       {"step", m.state.step},          {"tokens", m.state.tokens},          {"training", json::parse(m.state.training)},
       {"recipe", m.state.recipe},      {"info", json::parse(m.state.info)}, {"files", files}};
+  if (!m.state.ledger_head.empty()) j["ledger_head"] = m.state.ledger_head;
   std::string body = j.dump(1);
   body = body.substr(2, body.size() - 4);  // without "{\n" and "\n}"
   body += ",\n \"tensors\": [";            // one a line: large models have many

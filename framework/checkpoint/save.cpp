@@ -92,7 +92,7 @@ struct CheckpointSaver::Save {
 };
 
 CheckpointSaver::CheckpointSaver(Group& group, fs::path checkpoints, SaveOptions options)
-    : group_(group), checkpoints_(std::move(checkpoints)), options_(options) {}
+    : group_(group), checkpoints_(std::move(checkpoints)), options_(std::move(options)) {}
 CheckpointSaver::~CheckpointSaver() = default;
 
 bool CheckpointSaver::pending() const {
@@ -175,6 +175,7 @@ SaveOutcome CheckpointSaver::finish() {
       std::vector<RankFile> files;
       for (const std::string& t : texts) files.push_back(parse_rank_file(t));
       manifest = merge(files, s.state);
+      if (options_.seal) manifest.state.ledger_head = options_.seal(manifest);
       commit(*options_.disk, manifest, s.unfinished, s.outcome.path, s.nonce);
     });
     if (group_.rank() == 0)
@@ -200,7 +201,7 @@ SaveOutcome CheckpointSaver::finish() {
 
 SaveOutcome save_checkpoint(Group& group, const fs::path& checkpoints, std::span<const Box> boxes,
                             const CheckpointState& state, SaveOptions options) {
-  CheckpointSaver saver(group, checkpoints, options);
+  CheckpointSaver saver(group, checkpoints, std::move(options));
   saver.start(boxes, state);
   return saver.finish();
 }
