@@ -142,6 +142,7 @@ void Loader::plan(const Position& position, std::int64_t num_samples, StepPlan& 
                sources_.size());
   step.samples.clear();
   step.num_targets = step.num_mtp_targets = 0;
+  step.source_targets.assign(sources_.size(), 0);
   step.next = position;
   for (std::int64_t n = 0; n < num_samples; ++n) {
     const std::size_t chosen = choose(step.next);
@@ -149,7 +150,9 @@ void Loader::plan(const Position& position, std::int64_t num_samples, StepPlan& 
     SourcePosition& source = step.next.sources[chosen];
     const std::int64_t window = Permutation(seed_, supply.name, source.epoch, supply.num_windows)(source.index);
     step.samples.push_back({static_cast<std::int32_t>(chosen), source.epoch, window});
-    step.num_targets += num_targets(*supply.tokens, shape_, window);
+    const std::int64_t targets = num_targets(*supply.tokens, shape_, window);
+    step.num_targets += targets;
+    step.source_targets[chosen] += targets;
     step.num_mtp_targets += num_mtp_targets(*supply.tokens, shape_, window);
     ++source.samples;
     if (++source.index == supply.num_windows) {

@@ -39,6 +39,7 @@ struct StepPlan {
   std::vector<Sample> samples;
   std::int64_t num_targets = 0;      ///< unmasked targets; also the input positions without padding
   std::int64_t num_mtp_targets = 0;  ///< unmasked targets of multi-token prediction
+  std::vector<std::int64_t> source_targets;  ///< num_targets, by source
   Position next;
 };
 
