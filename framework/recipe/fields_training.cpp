@@ -77,7 +77,8 @@ void add_optimizer(std::vector<Field>& table) {
                        FOURMI_AT(optimizer.epsilon)));
   table.push_back(bind({.path = "optimizer.weight_decay",
                         .type = Type::number,
-                        .meaning = "Decoupled weight decay, scaled by the learning rate; norms and biases have none.",
+                        .meaning = "Decoupled weight decay, scaled by the learning rate, of all matrices (embeddings, head and router "
+                                   "included); norms and biases have none.",
                         .least = 0,
                         .most = 1e3,
                         .foreign = {"wd"}},
