@@ -29,6 +29,7 @@ void add_commands(CLI::App& app, ExitStatus& status) {
   add_checkpoint(app, status);
   add_data(app, status);
   add_bench(app, status);
+  add_ledger(app, status);
 }
 
 std::string first_line(std::string text) {

@@ -45,7 +45,7 @@ bool is_sha256(std::string_view text);
 std::string utc_now();
 
 /// Longer lines, or deeper ones, are no entries.
-inline constexpr std::size_t most_line_bytes = std::size_t{16} << 20;
+inline constexpr std::size_t most_line_bytes = std::size_t{256} << 20;
 inline constexpr int deepest_payload = 16;
 
 }  // namespace fourmi

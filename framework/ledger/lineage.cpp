@@ -1,25 +1,29 @@
 #include "framework/ledger/lineage.h"
 
+#include <numeric>
 #include <unordered_set>
 
+#include "framework/ledger/trace.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
 
-RunLineage::RunLineage(LedgerWriter& writer, std::string head, std::int64_t step)
-    : writer_(writer), head_(std::move(head)), head_step_(step) {
-  now_.step = step;
-  FOURMI_CHECK(head_.empty() || writer_.file().find(head_), "the head {} is not in the ledger", head_);
+RunLineage::RunLineage(LedgerWriter& writer, std::string head) : writer_(writer) {
+  if (!head.empty()) move_to(head);
 }
 
-LedgerEntry RunLineage::after(const std::string& head, std::string_view type, const std::string& payload) const {
-  return make_entry(head.empty() ? nullptr : writer_.file().find(head), type, payload, utc_now());
+void RunLineage::move_to(const std::string& head) {
+  const Trace t = trace(writer_.file(), head, writer_.path().string());
+  head_ = head;
+  head_step_ = now_.step = t.step;
+  head_tokens_ = t.run_tokens;
+  now_.tokens.assign(datasets_.size(), 0);
 }
 
 void RunLineage::say(std::string_view type, const std::string& payload) {
-  const LedgerEntry entry = after(head_, type, payload);
+  const LedgerEntry entry = make_entry(head_.empty() ? nullptr : writer_.file().find(head_), type, payload, utc_now());
   writer_.append({entry});
-  head_ = entry.sha256;
+  move_to(entry.sha256);
 }
 
 void RunLineage::declare(const std::vector<DatasetFact>& sources) {
@@ -52,6 +56,9 @@ std::string RunLineage::seal(const std::string& root, std::int64_t tokens) {
   const auto add = [&](std::string_view type, const std::string& payload) {
     fresh.push_back(make_entry(fresh.empty() ? parent : &fresh.back(), type, payload, utc_now()));
   };
+  const std::int64_t since = std::accumulate(saved_.tokens.begin(), saved_.tokens.end(), std::int64_t{0});
+  FOURMI_CHECK(head_tokens_ + since == tokens, "{} tokens up to step {} and {} by source since, but {} in all", head_tokens_,
+               head_step_, since, tokens);
   if (saved_.step > head_step_) {
     TokensFact fact{head_step_, saved_.step, {}};
     for (std::size_t i = 0; i < datasets_.size(); ++i) fact.sources.push_back({datasets_[i], saved_.tokens[i]});
@@ -67,16 +74,17 @@ void RunLineage::settle(bool committed) {
   if (committed && !sealed_.empty()) {
     head_ = sealed_;
     head_step_ = saved_.step;
-    for (std::size_t i = 0; i < now_.tokens.size(); ++i) now_.tokens[i] -= saved_.tokens[i];
+    for (std::size_t i = 0; i < now_.tokens.size(); ++i) {
+      now_.tokens[i] -= saved_.tokens[i];
+      head_tokens_ += saved_.tokens[i];
+    }
   }
   sealed_.clear();
 }
 
 void RunLineage::roll_back(const std::string& head, const RollbackFact& fact) {
-  FOURMI_CHECK(writer_.file().find(head), "the head {} is not in the ledger", head);
-  head_ = head;
   sealed_.clear();
-  head_step_ = now_.step = fact.to_step;
+  move_to(head);
   say(RollbackFact::type, to_payload(fact));
   declare(std::vector<DatasetFact>(sources_));  // those that only the abandoned branch had
 }

@@ -24,10 +24,12 @@ namespace fourmi {
 
 class RunLineage {
  public:
-  /// Goes on after `head`, which is in the writer's file (empty: a root is to come), at `step` of the run.
-  RunLineage(LedgerWriter& writer, std::string head, std::int64_t step);
+  /// Goes on after `head` (empty: a root is to come). Throws Error(input) if its lineage is not whole in the writer's file.
+  RunLineage(LedgerWriter& writer, std::string head);
 
   const std::string& head() const { return head_; }
+  std::int64_t step() const { return head_step_; }      ///< of the run, at the head
+  std::int64_t tokens() const { return head_tokens_; }  ///< of the run, at the head
 
   /// Adds an entry after the head and makes it the head. Throws Error(environment).
   void say(std::string_view type, const std::string& payload);
@@ -50,11 +52,11 @@ class RunLineage {
     std::int64_t step = 0;
     std::vector<std::int64_t> tokens;  ///< by source, since the head
   };
-  LedgerEntry after(const std::string& head, std::string_view type, const std::string& payload) const;
+  void move_to(const std::string& head);
 
   LedgerWriter& writer_;
   std::string head_, sealed_;
-  std::int64_t head_step_ = 0;
+  std::int64_t head_step_ = 0, head_tokens_ = 0;
   std::vector<DatasetFact> sources_;   ///< declared
   std::vector<std::string> datasets_;  ///< their ids
   Count now_, saved_;

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "framework/recipe/reading.h"
@@ -96,6 +97,18 @@ std::optional<Value> value_of(const Field& field, const Node& node) {
     case Type::empty_list:
       if (node.kind == Node::Kind::sequence && node.items.empty()) return Value(std::vector<double>{});
       return std::nullopt;
+    case Type::words: {
+      if (node.kind != Node::Kind::sequence) return std::nullopt;
+      Field word = field;
+      word.type = Type::text;
+      std::vector<std::string> words;
+      for (const Node& item : node.items) {
+        const std::optional<Value> value = value_of(word, item);
+        if (!value || !std::holds_alternative<std::string>(*value)) return std::nullopt;
+        words.push_back(std::get<std::string>(*value));
+      }
+      return Value(words);
+    }
     case Type::section:
     case Type::list:
       break;
@@ -149,15 +162,22 @@ class Binder {
 
   static bool is_built(const Field& field, const Value& value) {
     if (field.choices.empty() || std::holds_alternative<std::monostate>(value)) return true;
+    const auto is_choice = [&](const std::string& word) {
+      return std::find(field.choices.begin(), field.choices.end(), word) != field.choices.end();
+    };
+    if (const auto* words = std::get_if<std::vector<std::string>>(&value))
+      return std::all_of(words->begin(), words->end(), is_choice);
     const std::string* text = std::get_if<std::string>(&value);
-    const std::string word = text ? *text : value_text(value);
-    for (const std::string& choice : field.choices) {
-      if (choice == word) return true;
-    }
-    return false;
+    return is_choice(text ? *text : value_text(value));
   }
 
   static std::string hint(const Field& field, const Node& node) {
+    if (field.type == Type::words) {
+      for (const Node& item : node.items) {
+        const std::string close = item.kind == Node::Kind::scalar ? closest(item.text, field.choices) : "";
+        if (!close.empty() && close != item.text) return fmt::format("Did you mean `{}`?", close);
+      }
+    }
     if (node.kind != Node::Kind::scalar) return {};
     if ((field.type == Type::text || field.type == Type::choice) && !field.choices.empty()) {
       const std::string close = closest(node.text, field.choices);

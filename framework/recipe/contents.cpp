@@ -6,6 +6,7 @@ std::string text_of(const Field& field, const Recipe& r, std::size_t index) {
   if (!field.get || field.path == "model.config") return {};
   const Value value = field.get(r, index);
   if (std::holds_alternative<std::monostate>(value)) return {};
+  if (const auto* words = std::get_if<std::vector<std::string>>(&value); words && words->empty()) return {};
   const std::string* text = std::get_if<std::string>(&value);
   return text && text->empty() ? std::string() : value_text(value);
 }

@@ -24,9 +24,10 @@ struct Table {
     add_model_fields(all);
     add_data_fields(all);
     add_training_fields(all);
+    add_ledger_fields(all);
     // Sections in the order in which recipes are usually written; keys as their file lists them.
     for (std::string_view section : {"run", "model", "loss", "data", "precision", "parallel", "memory", "optimizer", "schedule",
-                                     "evaluation", "checkpoint", "logging"}) {
+                                     "evaluation", "checkpoint", "ledger", "budget", "logging"}) {
       for (Field& field : all) {
         if (field.path == section || field.path.starts_with(std::string(section) + "."))
           rows.push_back(std::move(field));
@@ -131,6 +132,8 @@ std::string closest(std::string_view name, const std::vector<std::string>& names
 }
 
 std::string expectation(const Field& field) {
+  if (field.type == Type::words)
+    return "expected a list of " + (field.choices.empty() ? std::string("texts") : joined(field.choices));
   if (field.type != Type::choice && field.choices.size() == 1) return "expected " + field.choices.front();
   if (!field.choices.empty()) return "expected one of " + joined(field.choices);
   switch (field.type) {
@@ -154,6 +157,8 @@ std::string expectation(const Field& field) {
       return "expected two numbers from 0 to below 1, such as [0.9, 0.95]";
     case Type::empty_list:
       return "expected []";
+    case Type::words:
+      return "expected a list of texts";
     case Type::section:
       return "expected a section (`key: value` lines)";
     case Type::list:
@@ -178,6 +183,11 @@ std::string value_text(const Value& value) {
       for (const auto& [tokens, number] : stepped.steps) {
         out += fmt::format("{}[{}, {}]", out.empty() ? "" : ", ", number_text(tokens), number_text(number));
       }
+      return "[" + out + "]";
+    }
+    std::string operator()(const std::vector<std::string>& words) const {
+      std::string out;
+      for (const std::string& word : words) out += (out.empty() ? "" : ", ") + quoted_if_needed(word);
       return "[" + out + "]";
     }
     std::string operator()(const std::vector<double>& numbers) const {

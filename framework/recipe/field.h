@@ -27,6 +27,7 @@ enum class Type {
   stepped,            ///< number, or [[tokens, number], ...]
   betas,              ///< [number, number]
   empty_list,         ///< []: the only value that is built
+  words,              ///< [text, ...], each one of `choices` where there are some
   section,            ///< a map of further keys
   list,               ///< a list of maps
 };
@@ -43,7 +44,8 @@ struct Seconds {
 
 /// A value as it stands in the recipe. monostate: not given (YAML null).
 using Value =
-    std::variant<std::monostate, bool, std::int64_t, double, std::string, Seconds, Stepped, std::vector<double>>;
+    std::variant<std::monostate, bool, std::int64_t, double, std::string, Seconds, Stepped, std::vector<double>,
+                 std::vector<std::string>>;
 
 struct Field {
   std::string path{};  ///< "optimizer.learning_rate"; elements of lists are "data.train[].weight"
@@ -105,5 +107,6 @@ void add_memory_fields(std::vector<Field>& table);
 void add_model_fields(std::vector<Field>& table);
 void add_data_fields(std::vector<Field>& table);
 void add_training_fields(std::vector<Field>& table);
+void add_ledger_fields(std::vector<Field>& table);
 
 }  // namespace fourmi::recipe

@@ -42,7 +42,7 @@ void add_source(std::vector<Field>& table, const std::string& list, KeyClass key
   }
   table.push_back(bind({.path = list + "[].license",
                         .type = Type::text,
-                        .meaning = "The terms of the data, as an SPDX identifier where there is one.",
+                        .meaning = "The terms of the data: an SPDX licence expression, or LicenseRef-NAME for terms that SPDX does not list.",
                         .key_class = key_class,
                         .default_text = "none"},
                        at(&DataSource::license)));
@@ -52,6 +52,12 @@ void add_source(std::vector<Field>& table, const std::string& list, KeyClass key
                         .key_class = key_class,
                         .default_text = "none"},
                        at(&DataSource::source)));
+  table.push_back(bind({.path = list + "[].sha256",
+                        .type = Type::text,
+                        .meaning = "SHA-256 that the file must have (several files: of the lines of their digests).",
+                        .key_class = key_class,
+                        .default_text = "none"},
+                       at(&DataSource::sha256)));
 }
 
 }  // namespace

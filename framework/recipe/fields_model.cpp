@@ -57,6 +57,14 @@ void add_common(std::vector<Field>& table) {
                         .choices = {"deepseek_v2", "deepseek_v3", "kimi_k2", "qwen3_moe"},
                         .foreign = {"architecture", "base_model", "model_name_or_path", "flavor"}},
                        FOURMI_AT(model.model_type)));
+  table.push_back(bind({.path = "model.from",
+                        .type = Type::text,
+                        .meaning = "A run directory or checkpoint of fourmi whose weights a new run begins with; all else "
+                                   "begins anew. The architecture must be the same.",
+                        .key_class = KeyClass::fixed,
+                        .default_text = "none",
+                        .foreign = {"init_from", "pretrained_model", "pretrained_checkpoint", "finetune", "warm_start"}},
+                       FOURMI_AT(model.from)));
   table.push_back(bind({.path = "model.config",
                         .type = Type::text,
                         .meaning = "A config.json to take these keys from, relative to the file that names it; keys "

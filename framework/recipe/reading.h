@@ -49,6 +49,7 @@ void resolve_defaults(Reading& reading);
 /// What must hold between keys.
 void check_model(const Reading& reading, Issues& issues);
 void check_training(const Reading& reading, Issues& issues);
+void check_ledger(const Reading& reading, Issues& issues);
 void check_ranks(const Reading& reading, int ranks, Issues& issues);
 
 }  // namespace fourmi::recipe

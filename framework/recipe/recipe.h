@@ -57,6 +57,7 @@ struct ModelSection {
   std::optional<YarnScaling> rope_scaling;
   bool tie_word_embeddings = false;
   std::string config;  ///< path of a config.json that the keys above were taken from; empty: none
+  std::string from;    ///< run directory or checkpoint whose weights a new run takes; empty: none
   bool operator==(const ModelSection&) const = default;
 };
 
@@ -68,6 +69,7 @@ struct LossSection {
 
 struct DataSource {
   std::string name, path, format = "text", license, source;
+  std::string sha256;  ///< that the file must have; empty: not said
   double weight = 1;
   bool operator==(const DataSource&) const = default;
 };
@@ -135,6 +137,18 @@ struct CheckpointSection {
   bool stop_on_failure = false;
   bool operator==(const CheckpointSection&) const = default;
 };
+/// What the sources of data.train must bring, and under which terms they may not stand.
+struct LedgerSection {
+  std::vector<std::string> require;  ///< license, digest, source
+  std::vector<std::string> deny;     ///< SPDX identifiers, LicenseRef-..., or tags (license.h)
+  bool operator==(const LedgerSection&) const = default;
+};
+/// What the run may use up, over all its launches; a device hour is an hour of one rank.
+struct BudgetSection {
+  std::optional<double> gpu_hours, cost, price_per_gpu_hour;
+  std::string currency;  ///< ISO 4217; empty: not said
+  bool operator==(const BudgetSection&) const = default;
+};
 struct LoggingSection {
   std::int64_t every = 10;
   bool operator==(const LoggingSection&) const = default;
@@ -152,6 +166,8 @@ struct Recipe {
   ScheduleSection schedule;
   EvaluationSection evaluation;
   CheckpointSection checkpoint;
+  LedgerSection ledger;
+  BudgetSection budget;
   LoggingSection logging;
   bool operator==(const Recipe&) const = default;
 };

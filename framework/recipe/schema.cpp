@@ -61,6 +61,10 @@ Json shape_schema(const Field& field) {
     }
     case Type::empty_list:
       return {{"type", "array"}, {"maxItems", 0}};
+    case Type::words: {
+      const Json word = field.choices.empty() ? Json{{"type", "string"}, {"minLength", 1}} : Json{{"enum", field.choices}};
+      return {{"type", "array"}, {"items", word}};
+    }
     case Type::section:
       return object_schema(field.path);
     case Type::list: {
@@ -84,7 +88,8 @@ Json choices_schema(const Field& field) {
 }
 
 Json field_schema(const Field& field) {
-  Json json = field.choices.empty() ? shape_schema(field) : choices_schema(field);
+  const bool shape = field.choices.empty() || field.type == Type::words;
+  Json json = shape ? shape_schema(field) : choices_schema(field);
   if (field.choices.empty() && field.nullable) json = {{"anyOf", Json::array({json, {{"type", "null"}}})}};
   std::string text = field.meaning;
   if (!field.unit.empty()) text += " Unit: " + field.unit + ".";

@@ -40,7 +40,8 @@ std::string console_line(const ConsoleStep& s) {
   line += fmt::format("  grad {:.2g}  {} tok/s  {:.0f}% of this machine", s.grad_norm, short_count(s.tokens_per_second),
                       100 * s.of_machine);
   if (s.load > 0) line += fmt::format("  load {:.1f}x", s.load);
-  return line + fmt::format("  eta {}", short_time(s.seconds_left));
+  line += fmt::format("  eta {}", short_time(s.seconds_left));
+  return s.spent.empty() ? line : line + "  spent " + s.spent;
 }
 
 Log::Log(const std::filesystem::path& run_directory, int rank)

@@ -19,6 +19,7 @@ struct ConsoleStep {
   double of_machine = 0;  ///< mfu: share of what this machine's cores could do
   double load = 0;        ///< busiest expert over the mean; 0: there are no experts
   double seconds_left = 0;
+  std::string spent;  ///< "1.52 of 10 EUR"; empty: no budget
 };
 
 /// `step 40/160  loss 2.31 (3.33 bits/byte)  grad 1.2  8.1K tok/s  25% of this machine  load 1.4x  eta 1:12`

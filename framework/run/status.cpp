@@ -74,6 +74,7 @@ struct StatusFile::State {
   std::string checkpoint, final_text;
   std::timed_mutex writing;  ///< held over I/O, so the final status waits for it only so long
   std::optional<Clock::time_point> last_write;
+  std::optional<DeviceTime> device_time;
 
   std::string text(RunState state, const Ending* ending) {
     std::string newest;
@@ -92,6 +93,7 @@ struct StatusFile::State {
     json["place"] = ending ? ending->place : "";
     json["remedy"] = ending ? ending->remedy : "";
     json["launches"] = launch;
+    if (device_time) json["device_hours"] = device_time->hours();
     json["phase"] = phase.load();
     json["time"] = utc_time(now_seconds());
     // A path or a library's message may hold bytes that are no UTF-8: replaced, never an exception.
@@ -138,6 +140,10 @@ std::int64_t StatusFile::step() const noexcept {
 void StatusFile::set_checkpoint(const std::string& path) {
   const std::lock_guard lock(state_->text_mutex);
   state_->checkpoint = path;
+}
+
+void StatusFile::set_device_time(const DeviceTime& time) {
+  state_->device_time = time;
 }
 
 bool StatusFile::tick() noexcept try {

@@ -12,6 +12,7 @@
 #include <optional>
 #include <string>
 
+#include "framework/run/device_time.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -48,6 +49,8 @@ class StatusFile {
   std::int64_t step() const noexcept;
   /// The newest committed checkpoint.
   void set_checkpoint(const std::string& path);
+  /// Before the first tick: from now on every status says what the run has used up.
+  void set_device_time(const DeviceTime& time);
 
   /// Rank 0, often: writes state `running` if the period has passed (always the first time). A status that cannot be
   /// written ends no run; the result says whether it is up to date.

@@ -6,6 +6,7 @@
 #include "framework/checkpoint/folder.h"
 #include "framework/recipe/compare.h"
 #include "framework/recipe/read.h"
+#include "framework/train/origin.h"
 
 namespace fourmi {
 
@@ -46,11 +47,15 @@ std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, 
   return other.checkpoint;
 }
 
-void load_state(Engine& engine, Group& group, const std::optional<Checkpoint>& checkpoint, const Loader& loader, bool accept_changes,
+void load_state(Engine& engine, const Recipe& recipe, Group& group, const std::optional<Checkpoint>& checkpoint, const Loader& loader, bool accept_changes,
                 Beginning& b) {
   if (!checkpoint) {
     engine.initialise();
     b.state.position = loader.start();
+    if (!recipe.model.from.empty()) {
+      b.origin = open_origin(group, recipe, engine.table(), b.messages);
+      take_weights(engine, group, *b.origin);
+    }
     return;
   }
   const std::vector<Box> boxes = engine.boxes();

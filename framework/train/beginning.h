@@ -23,6 +23,7 @@ struct Beginning {
   std::int64_t tokens = 0;  ///< input positions of those
   TrainingState state;
   std::filesystem::path checkpoint;    ///< what the state came from; empty: a new run's
+  std::optional<Checkpoint> origin;    ///< of a new run: what its weights came from (model.from)
   std::vector<std::string> messages;   ///< to be said loudly: damaged checkpoints, changed keys
 };
 
@@ -35,8 +36,9 @@ StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_change
 std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, const StartDecision& decision,
                                             std::vector<std::string>& messages);
 
-/// Collective. Loads the engine's state and proves it against the checkpoint; or initialises it.
-void load_state(Engine& engine, Group& group, const std::optional<Checkpoint>& checkpoint, const Loader& loader, bool accept_changes,
+/// Collective. Loads the engine's state and proves it against the checkpoint; or initialises it, with the weights of model.from if the
+/// recipe names one.
+void load_state(Engine& engine, const Recipe& recipe, Group& group, const std::optional<Checkpoint>& checkpoint, const Loader& loader, bool accept_changes,
                 Beginning& beginning);
 
 /// How many steps the run has: run.steps, or what run.tokens or run.epochs come to.

@@ -13,6 +13,8 @@
 #include "framework/run/console.h"
 #include "framework/train/beginning.h"
 #include "framework/train/engine.h"
+#include "framework/train/provenance.h"
+#include "framework/train/spending.h"
 #include "parallel/mesh.h"
 
 namespace fourmi {
@@ -48,7 +50,10 @@ void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
 }
 
 void open_inputs(DryRun& run, const Recipe& r) {
+  if (!r.model.from.empty() && !std::filesystem::exists(r.model.from))
+    run.warnings.push_back(fmt::format("model.from: found no {}, expected a run directory or a checkpoint", r.model.from));
   try {
+    check_policy(r);
     const std::vector<LoadedSource> sources = load_sources(r.data.train, "data.train");
     const Loader loader(r.data, sources, r.run.seed, r.model.vocab_size);
     const Validation validation(r.data, sources, r.run.seed, r.model.vocab_size);
@@ -87,6 +92,11 @@ DryRun dry_run(const Recipe& r, int ranks) {
     const MachinePeak peak = host_peak(measure_core(best_isa()), usable_cores());
     const double flops = (run.counts.flops_per_token + run.counts.flops_per_token_mtp) * static_cast<double>(run.tokens_per_step) * static_cast<double>(*run.steps);
     run.least_seconds = flops / (r.precision.compute == Compute::bf16 ? peak.bf16 : peak.fp32);
+    run.device_hours = run.least_seconds * run.ranks / 3600;
+    run.cost = Spending::cost_of(r.budget, run.device_hours);
+    if (Spending::is_exceeded(r.budget, run.device_hours))
+      run.warnings.push_back(fmt::format("the budget does not suffice: at least {:.3g} device hours are needed{}", run.device_hours,
+                                         run.cost ? fmt::format(", which cost {:.3g} {}", *run.cost, r.budget.currency) : std::string()));
   }
   return run;
 }
@@ -106,7 +116,8 @@ std::string to_text(const DryRun& d, const Recipe& r) {
   s += fmt::format("checkpoint     {} bytes each, {} kept\n", d.checkpoint_bytes, d.checkpoints_kept);
   if (d.steps) {
     s += fmt::format("steps          {} of {} tokens: {:.4g} tokens\n", *d.steps, d.tokens_per_step, static_cast<double>(*d.steps * d.tokens_per_step));
-    s += fmt::format("time           at least {} on this machine (its measured peak; no price is known, so no cost)\n", short_time(d.least_seconds));
+    s += fmt::format("time           at least {} on this machine (its measured peak), {:.3g} device hours\n", short_time(d.least_seconds), d.device_hours);
+    s += d.cost ? fmt::format("cost           at least {:.3g} {}\n", *d.cost, r.budget.currency) : std::string("cost           not known: no budget.price_per_gpu_hour\n");
   }
   return s;
 }
@@ -125,6 +136,8 @@ std::string to_json(const DryRun& d) {
   if (d.steps) j["steps"] = *d.steps;
   j["tokens_per_step"] = d.tokens_per_step;
   j["least_seconds"] = d.least_seconds;
+  j["device_hours"] = d.device_hours;
+  if (d.cost) j["cost"] = *d.cost;
   j["warnings"] = d.warnings;
   return j.dump(2);
 }

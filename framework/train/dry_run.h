@@ -22,6 +22,8 @@ struct DryRun {
   std::optional<std::int64_t> steps;   ///< unknown where it depends on data that is absent
   std::int64_t tokens_per_step = 0;
   double least_seconds = 0;            ///< all steps' work at this machine's peak: no run is faster here
+  double device_hours = 0;             ///< least_seconds on all ranks
+  std::optional<double> cost;          ///< of device_hours, where the recipe names a price
   std::vector<std::string> warnings;   ///< absent inputs, too little memory or disk
 };
 

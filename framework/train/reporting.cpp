@@ -41,6 +41,8 @@ void Reporting::step(const Progress& p, const StepResult& r, double seconds, dou
   if (recipe.model.num_nextn_predict_layers > 0) m.loss_mtp = r.loss_mtp;
   if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
   m.more.emplace_back("stall_seconds", stall_seconds);
+  m.more.emplace_back("device_hours", context_.spending->hours());
+  if (const std::optional<double> cost = context_.spending->cost()) m.more.emplace_back("cost", *cost);
   metrics_->append(m);
 
   const double keep = step_seconds_ == 0 ? 0 : 0.9;
@@ -55,7 +57,8 @@ void Reporting::step(const Progress& p, const StepResult& r, double seconds, dou
                               .tokens_per_second = tokens_per_second_,
                               .of_machine = meter_.mfu(tokens_per_second_),
                               .load = recipe.model.n_routed_experts > 0 ? r.expert_load_max_over_mean : 0,
-                              .seconds_left = step_seconds_ * static_cast<double>(p.last_step - p.step)}));
+                              .seconds_left = step_seconds_ * static_cast<double>(p.last_step - p.step),
+                              .spent = context_.spending->text()}));
 }
 
 void Reporting::evaluation(const Progress& p, const EvaluationResult& e) {

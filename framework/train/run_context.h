@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "framework/recipe/recipe.h"
+#include "framework/train/spending.h"
 #include "framework/train/training_state.h"
 #include "kernels/runtime/stream.h"
 #include "parallel/group.h"
@@ -17,6 +18,7 @@ struct RunContext {
   Group& group;
   const Stream& stream;
   std::filesystem::path directory;
+  const Spending* spending = nullptr;  ///< from the moment that the launch is known; what it says counts on rank 0 alone
   bool first() const { return group.rank() == 0; }
 };
 

@@ -6,16 +6,18 @@
 namespace fourmi {
 
 Saving::Saving(const RunContext& context, Narrator& narrator, Reporting& reporting, StatusFile& status, Lease* lease,
-               Engine& engine, std::int64_t saved_step)
+               Engine& engine, Provenance& provenance, std::int64_t saved_step)
     : context_(context),
       narrator_(narrator),
       reporting_(reporting),
       status_(status),
       lease_(lease),
       engine_(engine),
+      provenance_(provenance),
       saver_(context.group, context.directory / "checkpoints",
              SaveOptions{.keep_last = context.recipe.checkpoint.keep_last,
-                         .keep_every_steps = context.recipe.checkpoint.keep_every_steps}),
+                         .keep_every_steps = context.recipe.checkpoint.keep_every_steps,
+                         .seal = [&provenance](const Manifest& manifest) { return provenance.seal(manifest); }}),
       saved_step_(saved_step) {}
 
 bool Saving::due(const Progress& progress) {
@@ -41,6 +43,7 @@ void Saving::start(const Progress& progress) {
   state.recipe = to_yaml(context_.recipe);
   state.info = fmt::format("{{\"ranks\":{},\"launch\":{}}}", context_.group.size(), progress.launch);
   const std::vector<Box> boxes = engine_.boxes();
+  provenance_.snapshot();
   saver_.start(boxes, state);
   last_save_ = Clock::now();
 }
@@ -58,6 +61,7 @@ void Saving::finish(const Progress& progress) {
 
 void Saving::settle(const SaveOutcome& outcome, const Progress& progress) {
   for (const std::string& w : outcome.warnings) narrator_.warn(w);
+  provenance_.settle(outcome.committed());
   if (outcome.committed()) {
     saved_step_ = outcome.step;
     status_.set_checkpoint(outcome.path.string());

@@ -6,6 +6,7 @@
 #include "framework/run/status.h"
 #include "framework/train/engine.h"
 #include "framework/train/narrator.h"
+#include "framework/train/provenance.h"
 #include "framework/train/reporting.h"
 #include "framework/train/run_context.h"
 
@@ -16,7 +17,7 @@ class Saving {
   /// `lease` is rank 0's, null on the others. `saved_step`: the step of the checkpoint that the state came from, -1
   /// without one.
   Saving(const RunContext& context, Narrator& narrator, Reporting& reporting, StatusFile& status, Lease* lease,
-         Engine& engine, std::int64_t saved_step);
+         Engine& engine, Provenance& provenance, std::int64_t saved_step);
 
   /// Collective. Is a checkpoint due after this step?
   bool due(const Progress& progress);
@@ -36,6 +37,7 @@ class Saving {
   StatusFile& status_;
   Lease* lease_;
   Engine& engine_;
+  Provenance& provenance_;
   CheckpointSaver saver_;
   std::int64_t saved_step_;
   Clock::time_point last_save_ = Clock::now();

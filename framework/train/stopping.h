@@ -1,4 +1,5 @@
-// Whether a run is to stop before its target, agreed on by all ranks at each step's end: a signal, run.time.
+// Whether a run is to stop before its target, agreed on by all ranks at each step's end: a signal, run.time,
+// the budget.
 #pragma once
 
 #include <string>
@@ -14,13 +15,16 @@ class Stopping {
 
   struct Wish {
     ExitStatus status = ExitStatus::ok;  ///< ok: go on
-    std::string why;                     ///< "SIGUSR1", "run.time"
+    std::string why;                     ///< "SIGUSR1", "run.time", "budget.cost: ..."
     explicit operator bool() const { return status != ExitStatus::ok; }
   };
+  /// Collective: is the budget spent?
+  Wish budget() const;
   /// Collective: the strongest wish of any rank, equal on all.
   Wish agreed(const Progress& progress) const;
 
  private:
+  std::string why_spent() const;
   const RunContext& context_;
   Clock::time_point launched_ = Clock::now();
 };

@@ -6,6 +6,7 @@
 #include "framework/run/host.h"
 #include "framework/train/beginning.h"
 #include "framework/train/evaluate.h"
+#include "framework/train/provenance.h"
 #include "framework/train/reporting.h"
 #include "framework/train/saving.h"
 #include "framework/train/stopping.h"
@@ -25,7 +26,7 @@ struct Trainer::Impl {
   void end(ExitStatus status_of_run);
   void begin();
   void load_inputs();
-  void record_launch();
+  void record_launch(const std::optional<Checkpoint>& checkpoint);
   void train_step();
   void evaluate_now();
   void enter(Phase phase, std::int64_t at) {
@@ -39,6 +40,8 @@ struct Trainer::Impl {
   TrainOptions options;
   RunContext context;
   Narrator narrator;
+  Provenance provenance{context, narrator};
+  std::optional<Spending> spending;
 
   std::unique_ptr<Lease> lease;  // rank 0's
   std::unique_ptr<StatusFile> status;
@@ -52,6 +55,7 @@ struct Trainer::Impl {
   Beginning beginning;
   Progress progress;
   double stall_seconds = 0;  // since the last step: what saving and agreeing on a stop cost
+  std::string stop_cause;  // for status.json, where a person should know it
   StepPlan plan;  // of the step that is being made; kept for its memory
 };
 
@@ -76,7 +80,12 @@ void require_trainable(const Recipe& r) {
 void Trainer::Impl::begin() {
   if (options.observer) options.observer(Phase::start, 0);
   const auto launch_known = [this] {
+    // What earlier launches used up is read before this one writes its first status.
+    const double hours_before = context.first() ? recorded_device_hours(context.directory) : 0;
+    spending.emplace(recipe.budget, DeviceTime(hours_before, group.size()));
+    context.spending = &*spending;
     status = std::make_unique<StatusFile>(context.directory, beginning.launch);
+    status->set_device_time(spending->time());
     status->set_phase(name_of(Phase::start));
     if (context.first()) status->tick();
     if (options.status_ready) options.status_ready(status.get());
@@ -86,10 +95,13 @@ void Trainer::Impl::begin() {
   narrator.open(context.directory, group.rank());
 
   enter(Phase::load, 0);
+  agreed(group, [&] {
+    if (context.first()) check_policy(recipe);
+  });
   load_inputs();
   reporting = std::make_unique<Reporting>(context, narrator, engine->table());
   const std::optional<Checkpoint> checkpoint = choose_checkpoint(recipe, group, beginning.decision, beginning.messages);
-  load_state(*engine, group, checkpoint, *loader, options.accept_changes, beginning);
+  load_state(*engine, recipe, group, checkpoint, *loader, options.accept_changes, beginning);
   progress = {.launch = beginning.launch,
               .started_at = beginning.step,
               .step = beginning.step,
@@ -98,9 +110,9 @@ void Trainer::Impl::begin() {
               .state = beginning.state};
   for (const std::string& m : beginning.messages) narrator.warn(m);
   for (const ChangedKey& c : beginning.decision.changes) narrator.say("changed: " + to_string(c));
-  record_launch();
+  record_launch(checkpoint);
   saving = std::make_unique<Saving>(context, narrator, *reporting, *status, lease.get(), *engine,
-                                    checkpoint ? beginning.step : -1);
+                                    provenance, checkpoint ? beginning.step : -1);
 }
 
 void Trainer::Impl::load_inputs() {
@@ -110,10 +122,11 @@ void Trainer::Impl::load_inputs() {
     loader = std::make_unique<Loader>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
     validation = std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
     engine = std::make_unique<Engine>(recipe, group, stream);
+    provenance.describe();
   });
 }
 
-void Trainer::Impl::record_launch() {
+void Trainer::Impl::record_launch(const std::optional<Checkpoint>& checkpoint) {
   LaunchRecord record = options.record;
   record.number = progress.launch;
   record.step = progress.step;
@@ -121,6 +134,8 @@ void Trainer::Impl::record_launch() {
   record.recipe = to_yaml(recipe);
   agreed(group, [&] {
     if (!context.first()) return;
+    // First the ledger: it may refuse, and then nothing of the run has changed.
+    provenance.begin(beginning, checkpoint, record, options.accept_changes);
     record_start(context.directory, beginning.decision, record);
     reporting->open(progress.step);
   });
@@ -135,6 +150,12 @@ ExitStatus Trainer::Impl::run() {
     narrator.say(
         fmt::format("{}: finished at step {}, nothing is left to do", context.directory.string(), progress.step));
     return ExitStatus::ok;
+  }
+  if (const Stopping::Wish spent = stopping.budget()) {
+    stop_cause = spent.why;
+    narrator.say(fmt::format("{}: at step {} nothing is left of the budget ({}); a larger one lets the run go on",
+                             context.directory.string(), progress.step, spent.why));
+    return spent.status;
   }
   reporting->introduce(progress, beginning.checkpoint.string());
   Stopping::Wish stop;
@@ -155,7 +176,12 @@ ExitStatus Trainer::Impl::run() {
   saving->finish(progress);
   reporting->sync();
   if (progress.done()) return ExitStatus::ok;
-  narrator.say(fmt::format("stopped at step {} on {}; the same command goes on", progress.step, stop.why));
+  stop_cause = stop.why;
+  if (stop.status == ExitStatus::budget) {
+    narrator.say(fmt::format("stopped at step {}: {}; with a larger budget the same command goes on", progress.step, stop.why));
+  } else {
+    narrator.say(fmt::format("stopped at step {} on {}; the same command goes on", progress.step, stop.why));
+  }
   return stop.status;
 }
 
@@ -167,6 +193,7 @@ void Trainer::Impl::train_step() {
       engine->step(*loader, plan, progress.step + 1, static_cast<double>(progress.tokens), observer);
   ++progress.step;
   progress.tokens += plan.num_targets;
+  provenance.consumed(progress.step, plan.source_targets);
   progress.state.position = plan.next;
   status->set_step(progress.step);
   if (context.first()) status->tick();
@@ -185,6 +212,7 @@ void Trainer::Impl::end(ExitStatus status_of_run) {
   if (!context.first()) return;
   Ending ending;
   ending.exit_status = status_of_run;
+  if (status_of_run == ExitStatus::budget) ending.cause = stop_cause;
   status->write_final(ending);
   lease->release();
 }

@@ -157,7 +157,7 @@ TEST(LedgerChain, TornLastLinesAreCutOffAndWholeOnesKept) {
   LedgerWriter writer(small.path);
   EXPECT_EQ(writer.cut_off(), 0u);
   EXPECT_EQ(read_file(small.path), good);
-  RunLineage lineage(writer, small.head, 12);
+  RunLineage lineage(writer, small.head);
   lineage.say(LaunchFact::type, to_payload(testing::launch(3, 12)));
   EXPECT_EQ(problem(read_file(small.path), lineage.head()), "");
 }

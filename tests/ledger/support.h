@@ -69,7 +69,7 @@ struct SmallLedger {
     std::int64_t step = 0;
     {
       LedgerWriter writer(path);
-      RunLineage lineage(writer, "", 0);
+      RunLineage lineage(writer, "");
       lineage.say(RunFact::type, to_payload(RunFact{"small", sha256("recipe"), "deepseek_v3"}));
       lineage.declare({dataset("web"), dataset("books", "GFDL-1.3-only")});
       lineage.say(LaunchFact::type, to_payload(launch(1, 0)));
@@ -79,7 +79,7 @@ struct SmallLedger {
       abandoned_head = lineage.head();
     }
     LedgerWriter writer(path);
-    RunLineage lineage(writer, first_head, 4);
+    RunLineage lineage(writer, first_head);
     lineage.declare({dataset("web"), dataset("books", "GFDL-1.3-only")});
     lineage.say(LaunchFact::type, to_payload(launch(2, 4)));
     step = 4;

@@ -33,7 +33,7 @@ TEST(LedgerTrace, AbandonedBranchesCountNothing) {
 TEST(LedgerTrace, ASaveThatFailedIsASideBranchAndItsTokensComeWithTheNext) {
   const Folder folder;
   LedgerWriter writer(folder / "ledger.jsonl");
-  RunLineage lineage(writer, "", 0);
+  RunLineage lineage(writer, "");
   lineage.say(RunFact::type, to_payload(RunFact{"r", "", ""}));
   lineage.declare({dataset("web"), dataset("books")});
   const std::int64_t tokens[] = {7, 0};
@@ -60,7 +60,7 @@ TEST(LedgerTrace, ASaveThatFailedIsASideBranchAndItsTokensComeWithTheNext) {
 TEST(LedgerTrace, ASaveThatNeverEndedAddsNothing) {
   const Folder folder;
   LedgerWriter writer(folder / "ledger.jsonl");
-  RunLineage lineage(writer, "", 0);
+  RunLineage lineage(writer, "");
   lineage.say(RunFact::type, to_payload(RunFact{"r", "", ""}));
   lineage.declare({dataset("web")});
   const std::int64_t tokens[] = {7};
@@ -76,7 +76,7 @@ TEST(LedgerTrace, ASaveThatNeverEndedAddsNothing) {
 TEST(LedgerTrace, RollbackForgetsWhatCameAfterTheCheckpoint) {
   const Folder folder;
   LedgerWriter writer(folder / "ledger.jsonl");
-  RunLineage lineage(writer, "", 0);
+  RunLineage lineage(writer, "");
   lineage.say(RunFact::type, to_payload(RunFact{"r", "", ""}));
   lineage.declare({dataset("web"), dataset("books")});
   std::int64_t step = 0;
@@ -94,7 +94,7 @@ TEST(LedgerTrace, RollbackForgetsWhatCameAfterTheCheckpoint) {
 TEST(LedgerTrace, RollbackBeforeASourceWasDeclaredDeclaresItAgain) {
   const Folder folder;
   LedgerWriter writer(folder / "ledger.jsonl");
-  RunLineage lineage(writer, "", 0);
+  RunLineage lineage(writer, "");
   lineage.say(RunFact::type, to_payload(RunFact{"r", "", ""}));
   lineage.declare({dataset("web"), dataset("books")});
   std::int64_t step = 0;
@@ -122,10 +122,10 @@ TEST(LedgerTrace, LineageGoesOnAcrossRuns) {
   writer.append(copies);
   writer.append(copies);  // a second launch before the first checkpoint does the same
   EXPECT_EQ(writer.file().entries().size(), copies.size());
-  RunLineage lineage(writer, parent.head, 12);
+  RunLineage lineage(writer, parent.head);
   lineage.say(model_from_type, to_payload(OriginFact{"runs/parent", sha256("root 12"), 12, 180}));
   lineage.say(RunFact::type, to_payload(RunFact{"child", sha256("recipe 2"), "deepseek_v3"}));
-  RunLineage child(writer, lineage.head(), 0);
+  RunLineage child(writer, lineage.head());
   child.declare({dataset("books", "GFDL-1.3-only"), dataset("chat", "LicenseRef-mine")});
   child.say(LaunchFact::type, to_payload(launch(1, 0)));
   std::int64_t step = 0;
@@ -146,7 +146,7 @@ TEST(LedgerTrace, LineageGoesOnAcrossRuns) {
 TEST(LedgerTrace, UnrecordedTokensAreSaid) {
   const Folder folder;
   LedgerWriter writer(folder / "ledger.jsonl");
-  RunLineage lineage(writer, "", 100);
+  RunLineage lineage(writer, "");
   lineage.say(UnrecordedFact::type, to_payload(UnrecordedFact{100, 12345, "the checkpoint names no head"}));
   lineage.declare({dataset("web")});
   lineage.say(LaunchFact::type, to_payload(launch(2, 100)));

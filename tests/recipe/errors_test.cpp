@@ -32,7 +32,7 @@ const Bad kBad[] = {
     {"", "@global_batch_size: 2\n", "It belongs to `data.global_batch_size`"},
     {"", "@distill: {mode: online}\n", "unknown key `distill` in the recipe, expected one of `run`, `model`"},
     {"", "memory: {recompute: @some}\n", "expected one of `none`, `selective`, `full`"},
-    {"", "@budget: {gpu_hours: 1}\n", "unknown key `budget`"},
+    {"", "@export: {dtype: bf16}\n", "unknown key `export`"},
     {"", "parallel: {@pipeline_schedule: 1f1b}\n", "unknown key `pipeline_schedule`"},
     {"", "precision: {@dispatch: fp8}\n", "unknown key `dispatch` in `precision`"},
     {"", "@<<: 1\n", "`base` takes over keys of other recipes"},

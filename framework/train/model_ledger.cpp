@@ -1,0 +1,78 @@
+#include "framework/train/model_ledger.h"
+
+#include "framework/checkpoint/inspect.h"
+#include "framework/digest/file_digest.h"
+#include "framework/run/start.h"
+#include "framework/train/provenance.h"
+
+namespace fourmi {
+
+namespace fs = std::filesystem;
+
+ModelLedger open_ledger(const fs::path& model) {
+  ModelLedger m;
+  for (const CheckpointReport& report : inspect(model, Proof::listing)) {
+    if (!report.manifest) continue;
+    m.checkpoint = report.folder;
+    m.state = report.manifest->state;
+    m.root = report.manifest->root;
+    break;
+  }
+  if (m.checkpoint.empty())
+    throw Error(ExitStatus::input, model.string(), "found no whole manifest, expected a checkpoint",
+                "See fourmi checkpoint verify");
+  const fs::path run = run_of(m.checkpoint);
+  if (run.empty())
+    throw Error(ExitStatus::input, m.checkpoint.string(),
+                "found a checkpoint outside of a run directory, expected its run's ledger.jsonl",
+                "Name it where its run left it");
+  m.path = ledger_path(run);
+  m.head = m.state.ledger_head;
+  if (m.head.empty())
+    throw Error(ExitStatus::input, m.checkpoint.string(),
+                "the manifest names no ledger entry, expected a checkpoint of a run with a ledger",
+                "Go on with the run: its next checkpoint has one");
+  std::error_code ignored;
+  if (!fs::exists(m.path, ignored))
+    throw Error(ExitStatus::input, m.path.string(), "found no ledger, expected the one that the checkpoint names",
+                "Restore it from a copy");
+  m.ledger = read_ledger(m.path);
+  return m;
+}
+
+Trace verify_ledger(const ModelLedger& m) {
+  const std::string place = m.path.string();
+  const char* remedy = "Restore ledger.jsonl from a copy";
+  // The lineage first: what is missing from it says more than a line number.
+  const Trace t = trace(m.ledger, m.head, place);
+  if (!m.ledger.damage().empty()) {
+    const LedgerFile::Damage& d = m.ledger.damage().front();
+    throw Error(ExitStatus::input, fmt::format("{}:{}", place, d.line), d.what, remedy);
+  }
+  const auto lineage = m.ledger.lineage(m.head, place);
+  const bool fits = lineage.back()->type == CheckpointFact::type && t.checkpoint.root == m.root &&
+                    t.step == m.state.step && t.run_tokens == m.state.tokens;
+  if (!fits)
+    throw Error(
+        ExitStatus::input, place,
+        fmt::format(
+            "the head, {}, tells of step {}, {} tokens, root {}, expected step {}, {} tokens, root {} as {} says",
+            name_of(*lineage.back()), t.step, t.run_tokens, short_digest(t.checkpoint.root), m.state.step,
+            m.state.tokens, short_digest(m.root), m.checkpoint.string()),
+        remedy);
+  return t;
+}
+
+void verify_data(const Trace& t) {
+  for (const DatasetFact& d : t.datasets)
+    for (const DataFile& f : d.files) {
+      const FileDigest now = digest_file(f.path);
+      if (now.sha256 != f.sha256 || now.bytes != f.bytes)
+        throw Error(ExitStatus::input, f.path,
+                    fmt::format("found {} bytes with SHA-256 {}, expected {} with {} as source {} was read", now.bytes,
+                                now.sha256, f.bytes, f.sha256, d.name),
+                    "Bring the file back as it was");
+    }
+}
+
+}  // namespace fourmi

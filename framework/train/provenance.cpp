@@ -1,0 +1,209 @@
+#include "framework/train/provenance.h"
+
+#include "framework/data/text.h"
+#include "framework/digest/sha256.h"
+#include "framework/ledger/trace.h"
+#include "framework/recipe/license.h"
+#include "framework/recipe/write.h"
+#include "framework/run/files.h"
+
+namespace fourmi {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* cache_name = "data_digests.json";
+
+SourceFiles source_files(const DataSource& source) {
+  if (source.format == "synthetic") return {source, {}};
+  const bool tokens = source.format == "bin";  // PREFIX, PREFIX.bin, or a pattern or folder of .bin
+  if (std::error_code ignored; tokens && fs::is_regular_file(source.path + ".bin", ignored))
+    return {source, {source.path + ".bin"}};
+  SourceFiles found{source, find_files(source.path, fmt::format("data.train.{}.path", source.name))};
+  if (tokens) std::erase_if(found.files, [](const fs::path& file) { return file.extension() != ".bin"; });
+  return found;
+}
+
+LaunchFact launch_fact_of(const LaunchRecord& record, std::string_view started_as,
+                          const std::vector<ChangedKey>& changes) {
+  LaunchFact fact{record.number,
+                  record.step,
+                  static_cast<std::int64_t>(record.hosts.size()),
+                  std::string(started_as),
+                  record.commit,
+                  record.version,
+                  sha256(record.recipe),
+                  {},
+                  {}};
+  for (const std::string& host : record.hosts)
+    if (fact.hosts.empty() || fact.hosts.back() != host) fact.hosts.push_back(host);
+  for (const ChangedKey& c : changes) fact.changes.push_back(to_string(c));
+  return fact;
+}
+
+bool same_folder(const fs::path& a, const fs::path& b) {
+  std::error_code error;
+  return fs::equivalent(a, b, error) && !error;
+}
+
+}  // namespace
+
+fs::path ledger_path(const fs::path& run_directory) {
+  return run_directory / "ledger.jsonl";
+}
+
+void check_policy(const Recipe& recipe) {
+  for (const DataSource& source : recipe.data.train) {
+    SourceFiles files{source, {}};
+    if (may_have_side_file(source)) files = source_files(source);
+    const SourceTerms terms = terms_of(files);
+    if (const LicenseProblem problem = check_license(terms.license); !terms.license.empty() && !problem.found.empty())
+      throw Error(
+          ExitStatus::input, "data.train." + source.name,
+          fmt::format("{} in the licence `{}` of its side file, {}", problem.found, terms.license, problem.expected),
+          problem.remedy);
+    if (const auto broken = breach(recipe.ledger, terms, false))
+      throw Error(ExitStatus::usage, "data.train." + source.name, broken->found + ", " + broken->expected,
+                  broken->remedy);
+  }
+}
+
+void Provenance::describe() {
+  if (!context_.first()) return;
+  const fs::path side = context_.directory / cache_name;
+  DigestCache cache(files::read(side).value_or(std::string()));
+  for (const DataSource& source : context_.recipe.data.train)
+    sources_.push_back(describe_source(source_files(source), cache));
+  if (cache.changed()) files::replace(side, cache.text());
+}
+
+/// Where a lineage comes from.
+struct Provenance::Parent {
+  fs::path run;  ///< its directory; empty: the checkpoint stands alone
+  const Manifest& manifest;
+  fs::path checkpoint;
+};
+
+void Provenance::begin(const Beginning& b, const std::optional<Checkpoint>& checkpoint, const LaunchRecord& record,
+                       bool accept_changes) {
+  if (!context_.first()) return;
+  writer_ = std::make_unique<LedgerWriter>(ledger_path(context_.directory));
+  if (writer_->cut_off() > 0)
+    narrator_.warn(
+        fmt::format("{}: {} bytes of a torn last line were cut off", writer_->path().string(), writer_->cut_off()));
+  if (!writer_->file().damage().empty())
+    narrator_.warn(fmt::format("{}: line {}: {}", writer_->path().string(), writer_->file().damage().front().line,
+                               writer_->file().damage().front().what));
+  lineage_ = std::make_unique<RunLineage>(*writer_, "");
+  if (checkpoint) {
+    go_on(*checkpoint, b, accept_changes);
+  } else {
+    if (b.origin) {
+      const Manifest& m = b.origin->manifest;
+      go_on_after({run_of(b.origin->folder), m, b.origin->folder}, accept_changes);
+      lineage_->say(model_from_type, to_payload(OriginFact{fs::absolute(b.origin->folder).string(), m.root,
+                                                           m.state.step, m.state.tokens}));
+    }
+    lineage_->say(RunFact::type, to_payload(RunFact{context_.recipe.run.name, sha256(record.recipe),
+                                                    context_.recipe.model.model_type}));
+  }
+  using Kind = StartDecision::Kind;
+  const char* kinds[] = {"fresh", "go on", "branch"};
+  static_assert(static_cast<int>(Kind::branch) == 2);
+  check_lineage();
+  lineage_->declare(sources_);
+  lineage_->say(LaunchFact::type,
+                to_payload(launch_fact_of(record, kinds[static_cast<int>(b.decision.kind)], b.decision.changes)));
+  begun_ = lineage_->head();
+}
+
+void Provenance::go_on(const Checkpoint& checkpoint, const Beginning&, bool accept_changes) {
+  const fs::path run = run_of(checkpoint.folder);
+  go_on_after({run, checkpoint.manifest, checkpoint.folder}, accept_changes);
+  if (same_folder(run, context_.directory)) return;
+  const CheckpointState& state = checkpoint.manifest.state;
+  lineage_->say(branch_type, to_payload(OriginFact{fs::absolute(checkpoint.folder).string(), checkpoint.manifest.root,
+                                                   state.step, state.tokens}));
+}
+
+/// The head moves to the parent's, whose lineage is copied where it is another run's.
+void Provenance::go_on_after(const Parent& parent, bool accept_changes) {
+  const CheckpointState& state = parent.manifest.state;
+  const fs::path path = parent.run.empty() ? fs::path() : ledger_path(parent.run);
+  std::string cause;
+  try {
+    if (state.ledger_head.empty()) {
+      cause = "the checkpoint was written before there were ledgers";
+    } else if (parent.run.empty()) {
+      cause = "the checkpoint stands alone, without its run's ledger";
+    } else {
+      const bool own = same_folder(parent.run, context_.directory);
+      std::vector<LedgerEntry> copies;
+      const LedgerFile other = own ? LedgerFile() : read_ledger(path);
+      const LedgerFile& ledger = own ? writer_->file() : other;
+      const Trace t = trace(ledger, state.ledger_head, path.string());
+      if (t.checkpoint.root != parent.manifest.root || t.run_tokens != state.tokens || t.step != state.step)
+        throw Error(
+            ExitStatus::input, path.string(),
+            fmt::format(
+                "the head {} tells of step {}, {} tokens, root {}, expected step {}, {} tokens, root {} as {} says",
+                short_digest(state.ledger_head), t.step, t.run_tokens, short_digest(t.checkpoint.root), state.step,
+                state.tokens, short_digest(parent.manifest.root), parent.checkpoint.string()));
+      if (!own)
+        for (const LedgerEntry* e : ledger.lineage(state.ledger_head, path.string())) copies.push_back(*e);
+      writer_->append(copies);
+      lineage_ = std::make_unique<RunLineage>(*writer_, state.ledger_head);
+      return;
+    }
+  } catch (const Error& e) {
+    if (e.status() != ExitStatus::input) throw;
+    if (!accept_changes)
+      throw Error(ExitStatus::input, e.place(), e.cause(),
+                  "Restore ledger.jsonl from a copy, or start with --accept-changes: the tokens so far are then said "
+                  "to be unrecorded");
+    cause = "the ledger was damaged";
+  }
+  narrator_.warn(fmt::format("{}: where its {} tokens came from is not recorded: {}", parent.checkpoint.string(),
+                             state.tokens, cause));
+  lineage_->say(UnrecordedFact::type, to_payload(UnrecordedFact{state.step, state.tokens, cause}));
+}
+
+/// What the model already learned from counts too.
+void Provenance::check_lineage() const {
+  if (lineage_->head().empty() || context_.recipe.ledger.deny.empty()) return;
+  for (const TracedSource& s : trace(writer_->file(), lineage_->head(), writer_->path().string()).sources) {
+    if (s.tokens == 0 || s.license.empty() || !check_license(s.license).found.empty()) continue;
+    if (const std::string denied = denied_by(s.license, context_.recipe.ledger.deny); !denied.empty())
+      throw Error(
+          ExitStatus::usage, "ledger.policy.deny",
+          fmt::format(
+              "found {} tokens of the source `{}` under {} in what the model was trained on, expected none ({})",
+              s.tokens, s.name, s.license, denied),
+          "Begin from a model without that source, or change the policy");
+  }
+}
+
+void Provenance::consumed(std::int64_t step, std::span<const std::int64_t> tokens_by_source) {
+  if (lineage_) lineage_->consumed(step, tokens_by_source);
+}
+
+void Provenance::snapshot() {
+  if (lineage_) lineage_->snapshot();
+}
+
+std::string Provenance::seal(const Manifest& manifest) {
+  return lineage_->seal(manifest.root, manifest.state.tokens);
+}
+
+void Provenance::settle(bool committed) {
+  if (lineage_) lineage_->settle(committed);
+}
+
+void Provenance::roll_back(const std::string& head, std::int64_t from_step, std::int64_t to_step,
+                           const std::string& cause) {
+  // A checkpoint without a head is the one that this launch began with, from before there were ledgers.
+  if (lineage_) lineage_->roll_back(head.empty() ? begun_ : head, {from_step, to_step, cause});
+}
+
+}  // namespace fourmi

@@ -1,0 +1,64 @@
+// A run's ledger as the trainer keeps it: what it is trained on is described and held against ledger.policy before the
+// first step, every launch and checkpoint gets its entry, and tokens are counted by source
+// (framework/ledger/lineage.h). Only rank 0 writes; the calls of the other ranks do nothing.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "framework/checkpoint/load.h"
+#include "framework/ledger/dataset.h"
+#include "framework/ledger/lineage.h"
+#include "framework/run/launches.h"
+#include "framework/train/beginning.h"
+#include "framework/train/narrator.h"
+#include "framework/train/run_context.h"
+
+namespace fourmi {
+
+/// "<run>/ledger.jsonl".
+std::filesystem::path ledger_path(const std::filesystem::path& run_directory);
+
+/// Terms of every source of data.train against ledger.policy; reads no more than side files. Throws Error(usage) naming
+/// source, rule and remedy. Also for the dry run.
+void check_policy(const Recipe& recipe);
+
+class Provenance {
+ public:
+  Provenance(const RunContext& context, Narrator& narrator) : context_(context), narrator_(narrator) {}
+
+  /// Digests of the sources: of files that are not known yet, by reading them. Throws Error(input).
+  void describe();
+
+  /// Enters the launch after the head of the checkpoint that the state came from; a new run begins with its own root,
+  /// or after the lineage of the model whose weights it took. Throws Error(input) if that lineage is not whole (with
+  /// `accept_changes` a new one begins, and the tokens before are said to be unrecorded), Error(usage) if the policy
+  /// denies a part of it.
+  void begin(const Beginning& beginning, const std::optional<Checkpoint>& checkpoint, const LaunchRecord& record,
+             bool accept_changes);
+
+  /// After each step: input positions of each source in it.
+  void consumed(std::int64_t step, std::span<const std::int64_t> tokens_by_source);
+  /// As the state is copied for a save; when its files are on the disk; when it is known what became of it.
+  void snapshot();
+  std::string seal(const Manifest& manifest);
+  void settle(bool committed);
+
+  /// The state is that of an earlier checkpoint of this run again; `head` is its manifest's ledger_head.
+  void roll_back(const std::string& head, std::int64_t from_step, std::int64_t to_step, const std::string& cause);
+
+ private:
+  struct Parent;
+  void go_on(const Checkpoint& checkpoint, const Beginning& beginning, bool accept_changes);
+  void go_on_after(const Parent& parent, bool accept_changes);
+  void check_lineage() const;
+
+  const RunContext& context_;
+  Narrator& narrator_;
+  std::vector<DatasetFact> sources_;
+  std::unique_ptr<LedgerWriter> writer_;
+  std::unique_ptr<RunLineage> lineage_;
+  std::string begun_;  ///< the head after this launch's entry
+};
+
+}  // namespace fourmi
