@@ -1,4 +1,6 @@
 // budget, checkpoint.every and keep, checkpoint.on_failure, model.from: what the program promises of them.
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "tests/end_to_end/scene.h"
@@ -69,7 +71,9 @@ TEST_F(Spending, GoesOnOverKills) {
     EXPECT_GT(j["device_hours"].get<double>(), before);
     before = j["device_hours"].get<double>();
     // What the killed launch used up beyond the checkpoint counts as well.
-    if (j["launch"] == 2) EXPECT_GT(before, metrics);
+    if (j["launch"] == 2) {
+      EXPECT_GT(before, metrics);
+    }
   }
   EXPECT_GE(device_hours(run_directory("run")), before);
 }

@@ -1,5 +1,7 @@
 // The ledger of real runs: whatever was killed, branched or fine-tuned, it tells of exactly the tokens that the model
 // learned.
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
 #include "tests/end_to_end/scene.h"
