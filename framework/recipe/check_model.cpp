@@ -47,9 +47,9 @@ class ModelChecks {
 
   void layers() {
     if (deepseek() && good({"first_k_dense_replace", "num_hidden_layers"}) &&
-        m_.first_k_dense_replace >= m_.num_hidden_layers) {
+        m_.first_k_dense_replace > m_.num_hidden_layers) {
       refuse("first_k_dense_replace", fmt::format("found {} as `first_k_dense_replace`", m_.first_k_dense_replace),
-             fmt::format("expected fewer than the {} blocks of `num_hidden_layers`", m_.num_hidden_layers));
+             fmt::format("expected at most the {} blocks of `num_hidden_layers`", m_.num_hidden_layers));
     }
   }
 

@@ -44,7 +44,28 @@ def rotate(x, cos, sin):
     return torch.stack((a * cos - b * sin, a * sin + b * cos), -1).flatten(-2).to(x.dtype)
 
 
-class Attention(torch.nn.Module):
+def rotate_half(x, cos, sin):
+    """x [..., T, head], pairs half a head apart."""
+    a, b = x.float().chunk(2, -1)
+    return torch.cat((a * cos - b * sin, a * sin + b * cos), -1).to(x.dtype)
+
+
+class GroupedQueryAttention(torch.nn.Module):
+    def __init__(self, m):
+        super().__init__()
+        D, self.H, self.G, self.Q = m["hidden_size"], m["num_attention_heads"], m["num_key_value_heads"], m["head_dim"]
+        self.qkv = torch.nn.Linear(D, (self.H + 2 * self.G) * self.Q, bias=False)
+        self.o = torch.nn.Linear(self.H * self.Q, D, bias=False)
+
+    def forward(self, x, cos, sin):
+        B, T, _ = x.shape
+        q, k, v = self.qkv(x).view(B, T, -1, self.Q).transpose(1, 2).split((self.H, self.G, self.G), 1)
+        q, k = rotate_half(q, cos, sin), rotate_half(k, cos, sin)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=self.H != self.G)
+        return self.o(y.transpose(1, 2).flatten(2))
+
+
+class LatentAttention(torch.nn.Module):
     def __init__(self, m):
         super().__init__()
         D, H = m["hidden_size"], m["num_attention_heads"]
@@ -120,9 +141,9 @@ class Moe(torch.nn.Module):
 class Block(torch.nn.Module):
     def __init__(self, m, layer, experts):
         super().__init__()
-        moe = m.get("n_routed_experts", 0) > 0 and layer >= m["first_k_dense_replace"]
+        moe = m.get("n_routed_experts", 0) > 0 and layer >= m.get("first_k_dense_replace", 0)
         self.norm1, self.norm2 = Norm(m["hidden_size"], m["rms_norm_eps"]), Norm(m["hidden_size"], m["rms_norm_eps"])
-        self.attention = Attention(m)
+        self.attention = LatentAttention(m) if m.get("kv_lora_rank") else GroupedQueryAttention(m)
         self.feed_forward = Moe(m, experts) if moe else Mlp(m["hidden_size"], m["intermediate_size"])
 
     def forward(self, x, cos, sin):
@@ -137,7 +158,7 @@ class Model(torch.nn.Module):
         self.blocks = torch.nn.ModuleList(Block(m, l, experts) for l in range(m["num_hidden_layers"]))
         self.norm = Norm(m["hidden_size"], m["rms_norm_eps"])
         self.head = torch.nn.Linear(m["hidden_size"], m["vocab_size"], bias=False)
-        half = m["qk_rope_head_dim"] // 2
+        half = m.get("qk_rope_head_dim", m.get("head_dim")) // 2
         frequency = m["rope_theta"] ** (-torch.arange(half, dtype=torch.float64) / half)
         angle = torch.arange(m["max_position_embeddings"], dtype=torch.float64)[:, None] * frequency
         self.register_buffer("cos", angle.cos().float())
@@ -173,11 +194,14 @@ def load_weights(model, path, m):
             p, a, b = f"model.layers.{l}.", block.attention, block.feed_forward
             put(block.norm1.weight, p + "input_layernorm.weight")
             put(block.norm2.weight, p + "post_attention_layernorm.weight")
-            put(a.down.weight, p + "self_attn.q_a_proj.weight", p + "self_attn.kv_a_proj_with_mqa.weight")
-            put(a.q_norm.weight, p + "self_attn.q_a_layernorm.weight")
-            put(a.kv_norm.weight, p + "self_attn.kv_a_layernorm.weight")
-            put(a.q_b.weight, p + "self_attn.q_b_proj.weight")
-            put(a.kv_b.weight, p + "self_attn.kv_b_proj.weight")
+            if isinstance(a, LatentAttention):
+                put(a.down.weight, p + "self_attn.q_a_proj.weight", p + "self_attn.kv_a_proj_with_mqa.weight")
+                put(a.q_norm.weight, p + "self_attn.q_a_layernorm.weight")
+                put(a.kv_norm.weight, p + "self_attn.kv_a_layernorm.weight")
+                put(a.q_b.weight, p + "self_attn.q_b_proj.weight")
+                put(a.kv_b.weight, p + "self_attn.kv_b_proj.weight")
+            else:
+                put(a.qkv.weight, *(f"{p}self_attn.{x}_proj.weight" for x in "qkv"))
             put(a.o.weight, p + "self_attn.o_proj.weight")
             dense = b if isinstance(b, Mlp) else b.shared
             s = p + ("mlp." if isinstance(b, Mlp) else "mlp.shared_experts.")
@@ -220,7 +244,7 @@ def prove(model, recipe, args, text):
             f.write(text[: B * T - 1])  # with the end of document B windows exactly
         directory = os.path.join(folder, "run")
         run([args.fourmi, "train", args.recipe, f"run.directory={directory}", "run.steps=1", "optimizer.learning_rate=0",
-             "loss.router_bias_rate=0", "loss.balance_weight=0", f"data.train.0.path={path}", "checkpoint.resume=auto"])
+             *(["loss.router_bias_rate=0", "loss.balance_weight=0"] if "loss" in recipe else []), f"data.train.0.path={path}", "checkpoint.resume=auto"])
         with open(os.path.join(directory, "metrics.jsonl")) as f:
             ours = json.loads(f.readline())
         assert ours["tokens"] == B * T - 1 or ours["tokens"] == B * T, ours["tokens"]

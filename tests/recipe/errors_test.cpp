@@ -127,7 +127,7 @@ const Bad kBad[] = {
     {"  norm_topk_prob: true", "  norm_topk_prob: true\n  num_key_value_heads: @2",
      "expected 4, as many as `num_attention_heads`"},
     {"qk_rope_head_dim: 8", "qk_rope_head_dim: @7", "expected an even number"},
-    {"first_k_dense_replace: 1", "first_k_dense_replace: @2", "expected fewer than the 2 blocks"},
+    {"first_k_dense_replace: 1", "first_k_dense_replace: @3", "expected at most the 2 blocks"},
     {"vocab_size: 320", "vocab_size: @256", "expected at least 257 for the tokenizer `bytes`"},
     {"name: made-up,", "name: @web,", "found a second source `web` in `data.train`"},
     {"format: synthetic", "format: synthetic, path: @/x",
