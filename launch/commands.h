@@ -18,5 +18,6 @@ void add_checkpoint(CLI::App& app, ExitStatus& status);
 void add_data(CLI::App& app, ExitStatus& status);
 void add_bench(CLI::App& app, ExitStatus& status);
 void add_ledger(CLI::App& app, ExitStatus& status);
+void add_doctor(CLI::App& app, ExitStatus& status);
 
 }  // namespace fourmi

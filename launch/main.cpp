@@ -30,6 +30,7 @@ void add_commands(CLI::App& app, ExitStatus& status) {
   add_data(app, status);
   add_bench(app, status);
   add_ledger(app, status);
+  add_doctor(app, status);
 }
 
 std::string first_line(std::string text) {
