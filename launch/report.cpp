@@ -1,5 +1,7 @@
 #include "launch/report.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <filesystem>
@@ -39,6 +41,7 @@ void print_error(const Error& error) {
     for (const std::string& line : recipe->lines()) text += line + "\n";
   }
   text += error_line(error) + "\n";
+  if (::isatty(STDERR_FILENO) == 1) text.insert(0, "\r\033[K");  // a progress bar may stand there
   std::fputs(text.c_str(), stderr);
   std::fflush(stderr);
 }

@@ -94,6 +94,17 @@ std::optional<Value> value_of(const Field& field, const Node& node) {
       }
       return Value(pair);
     }
+    case Type::first_last: {
+      if (node.kind != Node::Kind::sequence || (node.items.size() != 2 && !node.items.empty())) return std::nullopt;
+      std::vector<double> pair;
+      for (const Node& item : node.items) {
+        const std::optional<std::int64_t> whole = is_number(item) ? to_whole(item.text) : std::nullopt;
+        if (!whole || !in_range(field, *whole)) return std::nullopt;
+        if (!pair.empty() && static_cast<double>(*whole) < pair.back()) return std::nullopt;
+        pair.push_back(static_cast<double>(*whole));
+      }
+      return Value(pair);
+    }
     case Type::empty_list:
       if (node.kind == Node::Kind::sequence && node.items.empty()) return Value(std::vector<double>{});
       return std::nullopt;

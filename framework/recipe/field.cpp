@@ -155,6 +155,8 @@ std::string expectation(const Field& field) {
                          range_text(field));
     case Type::betas:
       return "expected two numbers from 0 to below 1, such as [0.9, 0.95]";
+    case Type::first_last:
+      return "expected the first and the last, such as [10, 12], or []";
     case Type::empty_list:
       return "expected []";
     case Type::words:

@@ -26,6 +26,7 @@ enum class Type {
   steps_or_duration,  ///< 200 or 30m
   stepped,            ///< number, or [[tokens, number], ...]
   betas,              ///< [number, number]
+  first_last,         ///< [whole, whole], ascending; or []
   empty_list,         ///< []: the only value that is built
   words,              ///< [text, ...], each one of `choices` where there are some
   section,            ///< a map of further keys

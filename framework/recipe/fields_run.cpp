@@ -266,6 +266,45 @@ void add_intervals(std::vector<Field>& table) {
                         .most = kMostSteps,
                         .foreign = {"logging_steps", "log_interval", "log_every_n_steps", "log_freq"}},
                        FOURMI_AT(logging.every)));
+  table.push_back(
+      bind({.path = "logging.tensorboard",
+            .type = Type::boolean,
+            .meaning = "Write `tensorboard/events.out.tfevents...` in the run's directory: losses of every "
+                       "step, the rest every `logging.every` steps.",
+            .key_class = KeyClass::free,
+            .foreign = {"report_to", "tensorboard_dir", "tensorboard_log_dir", "enable_tensorboard", "logging_dir"}},
+           FOURMI_AT(logging.tensorboard)));
+  table.push_back(bind({.path = "logging.expert_load_every",
+                        .type = Type::whole,
+                        .meaning = "Write the load of each layer's experts over so many steps to `expert_load.jsonl`; "
+                                   "0: never.",
+                        .unit = "steps",
+                        .key_class = KeyClass::free,
+                        .least = 0,
+                        .most = kMostSteps,
+                        .foreign = {"moe_per_layer_logging", "track_moe_metrics"}},
+                       FOURMI_AT(logging.expert_load_every)));
+  Field trace{.path = "logging.trace_steps",
+              .type = Type::first_last,
+              .meaning =
+                  "The first and the last step of which every rank writes `traces/step-<N>.rank-<R>.json`, a "
+                  "timeline for Perfetto; []: none.",
+              .unit = "steps",
+              .key_class = KeyClass::free,
+              .least = 1,
+              .most = kMostSteps,
+              .foreign = {"profile_step_start", "profile_step_end", "enable_profiling", "profile_freq", "profiler"}};
+  trace.get = [](const Recipe& r, std::size_t) -> Value {
+    if (r.logging.trace_last_step == 0) return std::vector<double>{};
+    return std::vector<double>{static_cast<double>(r.logging.trace_first_step),
+                               static_cast<double>(r.logging.trace_last_step)};
+  };
+  trace.set = [](Recipe& r, std::size_t, const Value& value) {
+    const std::vector<double>& pair = std::get<std::vector<double>>(value);
+    r.logging.trace_first_step = pair.empty() ? 0 : static_cast<std::int64_t>(pair.at(0));
+    r.logging.trace_last_step = pair.empty() ? 0 : static_cast<std::int64_t>(pair.at(1));
+  };
+  table.push_back(std::move(trace));
 }
 
 }  // namespace

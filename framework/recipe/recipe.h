@@ -151,6 +151,9 @@ struct BudgetSection {
 };
 struct LoggingSection {
   std::int64_t every = 10;
+  bool tensorboard = true;
+  std::int64_t expert_load_every = 100;                    ///< steps of a window; 0: never
+  std::int64_t trace_first_step = 0, trace_last_step = 0;  ///< logging.trace_steps; 0: none
   bool operator==(const LoggingSection&) const = default;
 };
 

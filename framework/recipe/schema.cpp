@@ -59,6 +59,11 @@ Json shape_schema(const Field& field) {
       const Json item{{"type", "number"}, {"minimum", 0}, {"exclusiveMaximum", 1}};
       return {{"type", "array"}, {"items", item}, {"minItems", 2}, {"maxItems", 2}};
     }
+    case Type::first_last: {
+      const Json item{{"type", "integer"}, {"minimum", field.least}};
+      const Json pair{{"type", "array"}, {"items", item}, {"minItems", 2}, {"maxItems", 2}};
+      return {{"anyOf", Json::array({pair, {{"type", "array"}, {"maxItems", 0}}})}};
+    }
     case Type::empty_list:
       return {{"type", "array"}, {"maxItems", 0}};
     case Type::words: {

@@ -40,8 +40,14 @@ std::string console_line(const ConsoleStep& s) {
   line += fmt::format("  grad {:.2g}  {} tok/s  {:.0f}% of this machine", s.grad_norm, short_count(s.tokens_per_second),
                       100 * s.of_machine);
   if (s.load > 0) line += fmt::format("  load {:.1f}x", s.load);
+  if (s.dead_experts > 0) line += fmt::format(" ({} idle)", s.dead_experts);
   line += fmt::format("  eta {}", short_time(s.seconds_left));
   return s.spent.empty() ? line : line + "  spent " + s.spent;
+}
+
+std::string bar_text(const ConsoleStep& s) {
+  return fmt::format("loss {:.2f}  {} tok/s  eta {}", s.loss, short_count(s.tokens_per_second),
+                     short_time(s.seconds_left));
 }
 
 Log::Log(const std::filesystem::path& run_directory, int rank)

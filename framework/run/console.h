@@ -16,14 +16,18 @@ struct ConsoleStep {
   double loss = 0;           ///< nats a token
   bool byte_tokens = false;  ///< a token is a byte, so the loss can be said in bits a byte
   double grad_norm = 0, tokens_per_second = 0;
-  double of_machine = 0;  ///< mfu: share of what this machine's cores could do
-  double load = 0;        ///< busiest expert over the mean; 0: there are no experts
+  double of_machine = 0;          ///< mfu: share of what this machine's cores could do
+  double load = 0;                ///< busiest expert over the mean; 0: there are no experts
+  std::int64_t dead_experts = 0;  ///< of all layers, in the newest window that is complete
   double seconds_left = 0;
   std::string spent;  ///< "1.52 of 10 EUR"; empty: no budget
 };
 
+/// The steps' own line, and (short) what a progress bar says beside the steps.
 /// `step 40/160  loss 2.31 (3.33 bits/byte)  grad 1.2  8.1K tok/s  25% of this machine  load 1.4x  eta 1:12`
 std::string console_line(const ConsoleStep& step);
+/// `loss 2.31  8.1K tok/s  eta 1:12`
+std::string bar_text(const ConsoleStep& step);
 
 /// 950, 8.1K, 12M: two or three digits and a unit.
 std::string short_count(double value);

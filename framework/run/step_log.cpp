@@ -147,7 +147,7 @@ bool StepLog::sync() {
 
 void copy_steps(const fs::path& from_run, const fs::path& to_run, const std::string& name, std::int64_t last_step) {
   const auto content = files::read(log_path(from_run, name));
-  files::replace(log_path(to_run, name), split(content.value_or(std::string()), StepLog::Steps::any, last_step).stays);
+  if (content) files::replace(log_path(to_run, name), split(*content, StepLog::Steps::any, last_step).stays);
 }
 
 }  // namespace fourmi

@@ -4,13 +4,20 @@
 
 namespace fourmi {
 
+void Narrator::print(const std::string& line) {
+  if (!first_) return;
+  bar_.clear();
+  std::cerr << line << std::endl;
+  bar_.redraw();
+}
+
 void Narrator::say(const std::string& text) {
-  if (first_) std::cerr << text << std::endl;
+  print(text);
   note(text);
 }
 
 void Narrator::warn(const std::string& text) {
-  if (first_) std::cerr << "fourmi: warning: " << text << std::endl;
+  print("fourmi: warning: " + text);
   if (log_) log_->warn(text);
 }
 

@@ -1,5 +1,7 @@
 #include "framework/train/reporting.h"
 
+#include "framework/telemetry/time_split.h"
+
 namespace fourmi {
 
 Reporting::Reporting(const RunContext& context, Narrator& narrator, const ParameterTable& table)
@@ -8,10 +10,16 @@ Reporting::Reporting(const RunContext& context, Narrator& narrator, const Parame
       counts_(count_model(context.recipe.model, table, context.recipe.data.sequence_length)),
       meter_(context.recipe, counts_, context.group, context.stream.isa()) {}
 
-void Reporting::open(std::int64_t step) {
+void Reporting::open(std::int64_t step, std::int64_t launch) {
   const Warn warn = [this](const std::string& text) { narrator_.warn(text); };
   metrics_ = std::make_unique<MetricsLog>(context_.directory, step, warn);
   evaluations_ = std::make_unique<EvaluationLog>(context_.directory, step, warn);
+  const LoggingSection& logging = context_.recipe.logging;
+  // Lines of steps that are done again are put aside even if no more are written.
+  const bool experts = logging.expert_load_every > 0 && context_.recipe.model.n_routed_experts > 0;
+  if (experts || std::filesystem::exists(context_.directory / "expert_load.jsonl"))
+    expert_load_ = std::make_unique<StepLog>(context_.directory, "expert_load", StepLog::Steps::any, step, warn);
+  if (logging.tensorboard) tensorboard_ = std::make_unique<TensorBoard>(context_.directory, step, launch, warn);
 }
 
 void Reporting::introduce(const Progress& p, const std::string& checkpoint) {
@@ -40,6 +48,7 @@ void Reporting::step(const Progress& p, const StepResult& r, double seconds, dou
   m.launch = p.launch;
   if (recipe.model.num_nextn_predict_layers > 0) m.loss_mtp = r.loss_mtp;
   if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
+  if (const Timeline* timeline = context_.stream.timeline()) m.more = time_figures(timeline->nanoseconds());
   m.more.emplace_back("stall_seconds", stall_seconds);
   m.more.emplace_back("device_hours", context_.spending->hours());
   if (const std::optional<double> cost = context_.spending->cost()) m.more.emplace_back("cost", *cost);
@@ -48,17 +57,28 @@ void Reporting::step(const Progress& p, const StepResult& r, double seconds, dou
   const double keep = step_seconds_ == 0 ? 0 : 0.9;
   step_seconds_ = keep * step_seconds_ + (1 - keep) * seconds;
   tokens_per_second_ = keep * tokens_per_second_ + (1 - keep) * m.tokens_per_second;
-  if (!p.due(recipe.logging.every) && !p.done() && p.step != p.started_at + 1) return;
-  narrator_.say(console_line({.step = p.step,
-                              .last_step = p.last_step,
-                              .loss = r.loss,
-                              .byte_tokens = recipe.data.tokenizer == "bytes",
-                              .grad_norm = r.grad_norm,
-                              .tokens_per_second = tokens_per_second_,
-                              .of_machine = meter_.mfu(tokens_per_second_),
-                              .load = recipe.model.n_routed_experts > 0 ? r.expert_load_max_over_mean : 0,
-                              .seconds_left = step_seconds_ * static_cast<double>(p.last_step - p.step),
-                              .spent = context_.spending->text()}));
+  const bool said = p.due(recipe.logging.every) || p.done() || p.step == p.started_at + 1;
+  if (tensorboard_)
+    tensorboard_->add_line(to_json_line(m), {}, said ? TensorBoard::Figures::all : TensorBoard::Figures::train);
+  const ConsoleStep line{.step = p.step,
+                         .last_step = p.last_step,
+                         .loss = r.loss,
+                         .byte_tokens = recipe.data.tokenizer == "bytes",
+                         .grad_norm = r.grad_norm,
+                         .tokens_per_second = tokens_per_second_,
+                         .of_machine = meter_.mfu(tokens_per_second_),
+                         .load = recipe.model.n_routed_experts > 0 ? r.expert_load_max_over_mean : 0,
+                         .dead_experts = dead_experts_,
+                         .seconds_left = step_seconds_ * static_cast<double>(p.last_step - p.step),
+                         .spent = context_.spending->text()};
+  if (said) narrator_.say(console_line(line));
+  narrator_.progress(p.step, p.last_step, bar_text(line));
+}
+
+void Reporting::expert_load(const Progress& p, const LoadSummary& load) {
+  dead_experts_ = load.dead();
+  expert_load_->append(to_json_line(p.step, p.launch, load));
+  if (tensorboard_) tensorboard_->add(p.step, to_scalars(load));
 }
 
 void Reporting::evaluation(const Progress& p, const EvaluationResult& e) {
@@ -69,12 +89,22 @@ void Reporting::evaluation(const Progress& p, const EvaluationResult& e) {
   if (e.bits_per_byte > 0) line.figures.emplace_back("bits_per_byte", e.bits_per_byte);
   if (context_.recipe.model.num_nextn_predict_layers > 0) line.figures.emplace_back("loss_mtp", e.loss_mtp);
   evaluations_->append(line);
+  if (tensorboard_) tensorboard_->add_line(to_json_line(line), "evaluation/");
   narrator_.say(fmt::format("step {}/{}  held-out loss {:.3f}{}", p.step, p.last_step, e.loss,
                             e.bits_per_byte > 0 ? fmt::format(" ({:.3f} bits/byte)", e.bits_per_byte) : ""));
 }
 
+void Reporting::conclude() {
+  narrator_.end_progress();
+  const Timeline* timeline = context_.stream.timeline();
+  if (!context_.first() || !timeline) return;
+  const std::string split = time_text(timeline->total());
+  if (!split.empty()) narrator_.say("time: " + split);
+}
+
 void Reporting::sync() {
   if (metrics_) metrics_->sync();
+  if (expert_load_) expert_load_->sync();
   if (evaluations_) evaluations_->sync();
 }
 

@@ -5,6 +5,8 @@
 #include <memory>
 
 #include "framework/run/metrics.h"
+#include "framework/telemetry/expert_load.h"
+#include "framework/telemetry/tensorboard.h"
 #include "framework/train/engine.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/meter.h"
@@ -19,14 +21,18 @@ class Reporting {
   Reporting(const RunContext& context, Narrator& narrator, const ParameterTable& table);
 
   /// Rank 0 alone opens the logs for a run that goes on after `step`. Throws Error(environment).
-  void open(std::int64_t step);
+  void open(std::int64_t step, std::int64_t launch);
   /// The first lines of a launch.
   void introduce(const Progress& progress, const std::string& checkpoint);
   /// After each step; `progress` is the one after it. `stall_seconds`: between the last step and this one, evaluation aside.
   void step(const Progress& progress, const StepResult& result, double seconds, double stall_seconds);
+  /// At the end of a window of steps.
+  void expert_load(const Progress& progress, const LoadSummary& load);
   void evaluation(const Progress& progress, const EvaluationResult& result);
   /// Makes all that was written last.
   void sync();
+  /// The last lines of a launch.
+  void conclude();
 
  private:
   const RunContext& context_;
@@ -35,6 +41,9 @@ class Reporting {
   Meter meter_;
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<EvaluationLog> evaluations_;
+  std::unique_ptr<StepLog> expert_load_;
+  std::unique_ptr<TensorBoard> tensorboard_;
+  std::int64_t dead_experts_ = 0;
   double step_seconds_ = 0, tokens_per_second_ = 0;  // smoothed, for the console
 };
 

@@ -1,15 +1,16 @@
 #include "framework/train/trainer.h"
 
 #include "framework/checkpoint/agree.h"
-#include "framework/tokenizer/choose.h"
 #include "framework/recipe/write.h"
 #include "framework/run/host.h"
+#include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/provenance.h"
 #include "framework/train/reporting.h"
 #include "framework/train/saving.h"
 #include "framework/train/stopping.h"
+#include "framework/train/telemetry.h"
 
 namespace fourmi {
 
@@ -17,9 +18,10 @@ struct Trainer::Impl {
   Impl(const Recipe& r, Group& g, const Stream& s, TrainOptions o)
       : recipe(r),
         group(g),
-        stream(s),
+        timeline(trace_records(r)),
+        stream(s.pool(), s.isa(), &timeline),
         options(std::move(o)),
-        context{r, g, s, r.run.directory},
+        context{r, g, stream, r.run.directory},
         narrator(g.rank() == 0) {}
 
   ExitStatus run();
@@ -28,6 +30,7 @@ struct Trainer::Impl {
   void load_inputs();
   void record_launch(const std::optional<Checkpoint>& checkpoint);
   void train_step();
+  void save_if_due();
   void evaluate_now();
   void enter(Phase phase, std::int64_t at) {
     if (status) status->set_phase(name_of(phase));
@@ -36,7 +39,8 @@ struct Trainer::Impl {
 
   const Recipe& recipe;
   Group& group;
-  const Stream& stream;
+  Timeline timeline;
+  const Stream stream;  // the one given, with the timeline
   TrainOptions options;
   RunContext context;
   Narrator narrator;
@@ -50,6 +54,7 @@ struct Trainer::Impl {
   std::unique_ptr<Validation> validation;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Reporting> reporting;
+  std::unique_ptr<Telemetry> telemetry;
   std::unique_ptr<Saving> saving;
 
   Beginning beginning;
@@ -100,6 +105,7 @@ void Trainer::Impl::begin() {
   });
   load_inputs();
   reporting = std::make_unique<Reporting>(context, narrator, engine->table());
+  telemetry = std::make_unique<Telemetry>(context, narrator, *reporting);
   const std::optional<Checkpoint> checkpoint = choose_checkpoint(recipe, group, beginning.decision, beginning.messages);
   load_state(*engine, recipe, group, checkpoint, *loader, options.accept_changes, beginning);
   progress = {.launch = beginning.launch,
@@ -137,7 +143,7 @@ void Trainer::Impl::record_launch(const std::optional<Checkpoint>& checkpoint) {
     // First the ledger: it may refuse, and then nothing of the run has changed.
     provenance.begin(beginning, checkpoint, record, options.accept_changes);
     record_start(context.directory, beginning.decision, record);
-    reporting->open(progress.step);
+    reporting->open(progress.step, progress.launch);
   });
   status->set_step(progress.step);
   if (!beginning.checkpoint.empty()) status->set_checkpoint(beginning.checkpoint.string());
@@ -163,18 +169,19 @@ ExitStatus Trainer::Impl::run() {
     train_step();
     if (progress.due(recipe.evaluation.every) && !progress.done()) evaluate_now();
     const Clock::time_point step_ended = Clock::now();
-    if (!progress.done() && saving->due(progress)) {
-      enter(Phase::save, progress.step);
-      saving->start(progress);
-    }
-    saving->poll(progress);
+    save_if_due();
+    const Span span(stream.timeline(), Work::reduce, "agree_to_go_on");
     stop = stopping.agreed(progress);
     stall_seconds = seconds_since(step_ended);
   }
   if (progress.done() && recipe.evaluation.at_end && validation->num_windows() > 0) evaluate_now();
   enter(Phase::save, progress.step);
-  saving->finish(progress);
+  {
+    const OwningSpan span(stream.timeline(), Work::save, "save");
+    saving->finish(progress);
+  }
   reporting->sync();
+  reporting->conclude();
   if (progress.done()) return ExitStatus::ok;
   stop_cause = stop.why;
   if (stop.status == ExitStatus::budget) {
@@ -186,22 +193,38 @@ ExitStatus Trainer::Impl::run() {
 }
 
 void Trainer::Impl::train_step() {
-  const Clock::time_point begin = Clock::now();
-  loader->plan_step(progress.state.position, plan);
+  telemetry->begin_step(progress.step + 1);
+  {
+    const Span span(stream.timeline(), Work::data, "plan_step");
+    loader->plan_step(progress.state.position, plan);
+  }
   const PhaseObserver observer = [this](Phase phase, std::int64_t at) { enter(phase, at); };
   const StepResult result =
       engine->step(*loader, plan, progress.step + 1, static_cast<double>(progress.tokens), observer);
+  telemetry->end_step();
   ++progress.step;
   progress.tokens += plan.num_targets;
   provenance.consumed(progress.step, plan.source_targets);
   progress.state.position = plan.next;
   status->set_step(progress.step);
   if (context.first()) status->tick();
-  reporting->step(progress, result, seconds_since(begin), std::exchange(stall_seconds, 0));
+  telemetry->after_step(progress, *engine);
+  reporting->step(progress, result, static_cast<double>(timeline.step_nanoseconds()) * 1e-9,
+                  std::exchange(stall_seconds, 0));
+}
+
+void Trainer::Impl::save_if_due() {
+  const OwningSpan span(stream.timeline(), Work::save, "save");
+  if (!progress.done() && saving->due(progress)) {
+    enter(Phase::save, progress.step);
+    saving->start(progress);
+  }
+  saving->poll(progress);
 }
 
 void Trainer::Impl::evaluate_now() {
   enter(Phase::evaluate, progress.step);
+  const OwningSpan span(stream.timeline(), Work::evaluate, "evaluate");
   Context options_of_run;
   options_of_run.attention_block = engine->attention_block();
   reporting->evaluation(progress, evaluate(engine->model(), stream, options_of_run, *validation, group,

@@ -56,6 +56,7 @@ std::int64_t Timeline::close() {
   const std::int64_t end = now(), took = end - f.begin;
   owners_ -= f.owns;
   own_[static_cast<std::size_t>(f.work)] += took - f.inside;
+  total_[static_cast<std::size_t>(f.work)] += took - f.inside;
   if (depth_ > 0) frames_[depth_ - 1].inside += took;
   if (recording_ && count_ - f.record <= records_.size()) records_[f.record % records_.size()].end = end;
   return took;

@@ -59,8 +59,11 @@ class Timeline {
   /// Ends it. Spans between two steps (evaluate, save) count until the next begin_step().
   void end_step();
 
-  /// Nanoseconds by kind since begin_step().
-  const std::array<std::int64_t, num_works>& nanoseconds() const { return own_; }
+  using Nanoseconds = std::array<std::int64_t, num_works>;
+  /// By kind since begin_step().
+  const Nanoseconds& nanoseconds() const { return own_; }
+  /// By kind since construction, with what was between steps.
+  const Nanoseconds& total() const { return total_; }
   /// Duration of the last step; equals the sum of nanoseconds() when asked right after end_step().
   std::int64_t step_nanoseconds() const { return step_; }
 
@@ -83,7 +86,7 @@ class Timeline {
   };
   static constexpr std::size_t most_depth = 32;
 
-  std::array<std::int64_t, num_works> own_{};
+  Nanoseconds own_{}, total_{};
   std::array<Frame, most_depth> frames_{};
   std::size_t depth_ = 0;
   std::size_t owners_ = 0;  ///< frames that own what is inside

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <vector>
 
-#include "framework/checkpoint/sha256.h"
+#include "framework/digest/sha256.h"
 #include "launch/doctor/look.h"
 
 namespace fourmi::doctor {

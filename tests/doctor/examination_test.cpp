@@ -110,17 +110,17 @@ TEST(Facts, TravelWhateverTheyHold) {
 }
 
 TEST(Files, DigestsTellBytesApart) {
-  const testing::TempFolder folder;
-  testing::put_text(folder.path() / "a", "same");
-  testing::put_text(folder.path() / "b", "same");
-  testing::put_text(folder.path() / "c", "some");
+  const TempFolder folder;
+  put_text(folder.path() / "a", "same");
+  put_text(folder.path() / "b", "same");
+  put_text(folder.path() / "c", "some");
   EXPECT_EQ(digest_text(folder.path() / "a"), "4 bytes, sha256 0967115f2813a354");  // of sha256sum
   EXPECT_EQ(digest_text(folder.path() / "a"), digest_text(folder.path() / "b"));
   EXPECT_NE(digest_text(folder.path() / "a"), digest_text(folder.path() / "c"));
 }
 
 TEST(Files, WhatIsNoFileIsSaidAndNothingHangs) {
-  const testing::TempFolder folder;
+  const TempFolder folder;
   ASSERT_EQ(::mkfifo((folder.path() / "fifo").c_str(), 0600), 0);
   EXPECT_EQ(digest_text(folder.path() / "fifo"), "cannot be read: not a plain file");
   EXPECT_EQ(digest_text(folder.path()), "cannot be read: not a plain file");
@@ -131,9 +131,9 @@ TEST(Files, WhatIsNoFileIsSaidAndNothingHangs) {
 }
 
 TEST(Files, AGreatFileIsReadAtBothEnds) {
-  const testing::TempFolder folder;
+  const TempFolder folder;
   const auto file = folder.path() / "great";
-  testing::put_text(file, "begin");
+  put_text(file, "begin");
   std::filesystem::resize_file(file, std::uintmax_t{200} << 20);  // sparse
   const std::string before = digest_text(file);
   EXPECT_NE(before.find(" of both ends"), std::string::npos);
@@ -142,7 +142,7 @@ TEST(Files, AGreatFileIsReadAtBothEnds) {
 }
 
 TEST(Look, EveryFactHasANameAndTheDiskIsLeftAsItWas) {
-  const testing::TempFolder folder;
+  const TempFolder folder;
   Facts facts;
   const LaunchInfo launch;
   look_at_build(facts);

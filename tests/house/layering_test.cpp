@@ -37,10 +37,11 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"framework/checkpoint", {"framework/checkpoint", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/ledger", {"framework/ledger", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/run", {"framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/telemetry", {"framework/telemetry", "framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/train",
-     {"framework/train", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+     {"framework/train", "framework/telemetry", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"launch",
-     {"launch", "framework/train", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+     {"launch", "framework/train", "framework/telemetry", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
 };
 
 TEST(Layering, IncludesPointDownward) {

@@ -129,6 +129,8 @@ std::string random_value(const recipe::Field& field, std::mt19937_64& random) {
       return recipe::number_text(1 + share * 1e5) + "smhd"[pick(4)];
     case Type::betas:
       return fmt::format("[{}, {}]", recipe::number_text(share), recipe::number_text(share * share));
+    case Type::first_last:
+      return share < 0.2 ? "[]" : fmt::format("[{}, {}]", 1 + pick(100), 200 + pick(100));
     default:
       return {};
   }
