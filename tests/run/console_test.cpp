@@ -20,9 +20,19 @@ TEST(Console, TheLineOfTheHandbook) {
                    .tokens_per_second = 8100,
                    .of_machine = 0.25,
                    .load = 1.4,
-                   .seconds_left = 72};
+                   .seconds_left = 72,
+                   .spent = ""};
   EXPECT_EQ(console_line(step),
             "step 40/160  loss 2.31 (3.33 bits/byte)  grad 1.2  8.1K tok/s  25% of this machine  load 1.4x  eta 1:12");
+  EXPECT_EQ(bar_text(step), "loss 2.31  8.1K tok/s  eta 1:12");
+  step.dead_experts = 3;
+  step.spent = "1.52 of 10 EUR";
+  EXPECT_EQ(console_line(step),
+            "step 40/160  loss 2.31 (3.33 bits/byte)  grad 1.2  8.1K tok/s  25% of this machine  load 1.4x (3 idle)  "
+            "eta 1:12  "
+            "spent 1.52 of 10 EUR");
+  step.dead_experts = 0;
+  step.spent.clear();
   step.byte_tokens = false;
   step.load = 0;
   EXPECT_EQ(console_line(step), "step 40/160  loss 2.31  grad 1.2  8.1K tok/s  25% of this machine  eta 1:12");
