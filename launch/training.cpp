@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <thread>
 
+#include "framework/run/failures.h"
 #include "framework/run/host.h"
 #include "framework/run/lease.h"
 #include "framework/run/machine.h"
@@ -37,12 +38,19 @@ std::string describe(const Loss& loss) {
                      loss.step > 0 ? fmt::format(" of step {}", loss.step) : "");
 }
 
+/// Who starts, loads, saves or evaluates waits for files, or computes for long without a call of a group.
+HangLimit hang_limit(const Recipe& recipe) {
+  HangLimit hang{.limit = std::chrono::milliseconds(static_cast<std::int64_t>(std::min(recipe.guard.hang_seconds, 1e9) * 1000))};
+  for (Phase phase : {Phase::start, Phase::load, Phase::save, Phase::evaluate}) hang.slow_phases |= 1u << static_cast<int>(phase);
+  return hang;
+}
+
 class Supervised {
  public:
-  Supervised(World& world, std::filesystem::path run_directory)
+  Supervised(World& world, const Recipe& recipe)
       : world_(world),
-        directory_(std::move(run_directory)),
-        watchdog_(world.group(), [this](const Loss& loss) { on_lost(loss); }) {}
+        directory_(recipe.run.directory),
+        watchdog_(world.group(), [this](const Loss& loss) { on_lost(loss); }, hang_limit(recipe)) {}
 
   void set_phase(Phase phase, std::int64_t step) { watchdog_.set_phase(static_cast<int>(phase), step); }
   void set_status(StatusFile* status) { status_ = status; }
@@ -54,7 +62,13 @@ class Supervised {
     if (error.status() == ExitStatus::rank_lost && world_.size() > 1)
       watchdog_.wait_for_loss(std::chrono::seconds(15));  // the callback ends the process
     if (world_.size() == 1 || watchdog_.announce_failure(error.what(), static_cast<int>(error.status()))) {
-      if (StatusFile* status = status_) status->write_final(Ending::of(error, world_.rank(), host_name()));
+      if (StatusFile* status = status_) {
+        const Ending ending = Ending::of(error, world_.rank(), host_name());
+        status->write_final(ending);
+        // What fails while it starts has made no step: a person sees it at once.
+        const std::string_view phase = status->phase();
+        if (phase != name_of(Phase::start) && phase != name_of(Phase::load)) note_failure(directory_, status->launch(), status->step(), ending);
+      }
       print_error(error);
     }
     World::end_process(static_cast<int>(error.status()));
@@ -67,6 +81,7 @@ class Supervised {
     if (loss.reporter == world_.rank()) {
       Ending ending{status, loss.rank, loss.host, loss.cause, describe(loss), "The error's line says what to do"};
       if (!loss.announced) ending.remedy = "Start the same command again: it goes on from the newest checkpoint";
+      if (loss.hung) ending.remedy += ". A step that takes so long needs a longer guard.hang";
       record(loss, ending);
       // A rank that announced its error has said it.
       if (!loss.announced) print_error(Error(status, ending.place, ending.cause, ending.remedy));
@@ -116,12 +131,13 @@ ExitStatus train_here(const Recipe& recipe, const LaunchInfo& launch, const Trai
   // may come when all is done.
   const StopSignals signals;
   World world(launch);
-  Supervised supervised(world, recipe.run.directory);
+  Supervised supervised(world, recipe);
   ThreadPool pool(threads_per_rank(recipe, world.launch()));
   const Stream stream(pool);
   TrainOptions options;
   options.accept_changes = arguments.accept_changes;
   options.record = record_of_this_program(arguments.command, stream);
+  options.engine_ready = arguments.engine_ready;
   options.status_ready = [&](StatusFile* status) { supervised.set_status(status); };
   options.observer = [&](Phase phase, std::int64_t step) {
     supervised.set_phase(phase, step);

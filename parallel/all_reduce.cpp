@@ -57,21 +57,25 @@ void Group::reduce(std::span<T> values, Fold fold) {
 }
 
 void Group::all_max(std::span<double> values) {
+  const Named named(*this, Call::all_max);
   for (double& v : values) v = max_nan(v, v);  // one NaN for all, whatever its payload was
   reduce(values, max_nan);
 }
 
 void Group::all_max(std::span<std::int64_t> values) {
+  const Named named(*this, Call::all_max);
   reduce(values, [](std::int64_t a, std::int64_t b) { return a > b ? a : b; });
 }
 
 void Group::all_sum(std::span<std::int64_t> values) {
+  const Named named(*this, Call::all_sum);
   reduce(values, [](std::int64_t a, std::int64_t b) {
     return static_cast<std::int64_t>(static_cast<std::uint64_t>(a) + static_cast<std::uint64_t>(b));
   });
 }
 
 void Group::all_sum(std::span<int128> values) {
+  const Named named(*this, Call::all_sum);
   reduce(values,
          [](int128 a, int128 b) { return static_cast<int128>(static_cast<uint128>(a) + static_cast<uint128>(b)); });
 }

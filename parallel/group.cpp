@@ -7,6 +7,8 @@ Request& Request::operator=(Request&& o) noexcept {
     end();
     finish_ = std::exchange(o.finish_, nullptr);
     abandon_ = std::exchange(o.abandon_, nullptr);
+    notes_ = std::move(o.notes_);
+    call_ = o.call_;
     exceptions_ = o.exceptions_;
   }
   return *this;
@@ -19,7 +21,10 @@ Request::~Request() {
 void Request::wait() {
   auto finish = std::exchange(finish_, nullptr);
   abandon_ = nullptr;
-  if (finish) finish();
+  if (!finish) return;
+  if (notes_) notes_->enter(call_);
+  finish();  // where it throws, the rank ends
+  if (notes_) notes_->leave();
 }
 
 void Request::end() noexcept {

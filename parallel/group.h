@@ -20,6 +20,7 @@
 #include <vector>
 
 #include "kernels/runtime/dtype.h"
+#include "parallel/calls.h"
 
 namespace fourmi {
 
@@ -34,14 +35,20 @@ class Request {
   Request(Request&& o) noexcept
       : finish_(std::exchange(o.finish_, nullptr)),
         abandon_(std::exchange(o.abandon_, nullptr)),
+        notes_(std::move(o.notes_)),
+        call_(o.call_),
         exceptions_(o.exceptions_) {}
   Request& operator=(Request&& o) noexcept;
   ~Request();
   void wait();
+  /// While it is waited for, the rank's notes say that it is in this call.
+  void note(const std::shared_ptr<CallNotes>& notes, std::uint64_t call) { notes_ = notes, call_ = call; }
 
  private:
   void end() noexcept;
   std::function<void()> finish_, abandon_;
+  std::shared_ptr<CallNotes> notes_;
+  std::uint64_t call_ = 0;
   int exceptions_ = std::uncaught_exceptions();
 };
 
@@ -97,8 +104,36 @@ class Group {
   /// Bytes that this rank has sent to and received from other ranks so far (the traffic meter).
   std::int64_t bytes_moved() const { return bytes_moved_; }
 
+  /// What this rank waits for, in this group and all that share its notes (its subgroups, and the group that it was made of).
+  const std::shared_ptr<CallNotes>& calls() const { return calls_; }
+
  protected:
-  Group(std::string name, int rank, int size) : name_(std::move(name)), rank_(rank), size_(size) {}
+  Group(std::string name, int rank, int size)
+      : name_(std::move(name)), rank_(rank), size_(size), index_(calls_->add_group(name_)) {}
+
+  /// Names the call that the moves from here on belong to; inside another one's the outer name stays.
+  class Named {
+   public:
+    Named(Group& group, Call call) : group_(group) {
+      if (group_.named_++ > 0) return;
+      group_.num_calls_ += call != Call::send && call != Call::receive;
+      group_.call_ = CallNotes::pack(call, group_.index_, group_.num_calls_);
+    }
+    ~Named() { --group_.named_; }
+    Named(const Named&) = delete;
+    Named& operator=(const Named&) = delete;
+
+   private:
+    Group& group_;
+  };
+  /// The call that is being made.
+  std::uint64_t call() const { return call_; }
+  /// A subgroup notes where its parent does.
+  void share_calls(const Group& parent) {
+    calls_ = parent.calls_;
+    index_ = calls_->add_group(name_);
+  }
+
   std::string name_;
   int rank_, size_;
   std::int64_t bytes_moved_ = 0;
@@ -107,6 +142,10 @@ class Group {
   template <class T, class Fold>
   void reduce(std::span<T> values, Fold fold);
   std::vector<std::byte> scratch_;
+  std::shared_ptr<CallNotes> calls_ = std::make_shared<CallNotes>();
+  int index_ = 0, named_ = 0;
+  std::int64_t num_calls_ = 0;  // collectives so far
+  std::uint64_t call_ = 0;
 };
 
 /// The group of one.

@@ -40,7 +40,9 @@ class SelfGroup final : public MovingGroup {
   std::unique_ptr<Group> subgroup(std::string name, std::span<const int> ranks) override {
     FOURMI_CHECK(ranks.size() == 1 && ranks[0] == 0, "{}: a group of {} ranks inside a group of one", name,
                  ranks.size());
-    return std::make_unique<SelfGroup>(std::move(name), poison_);
+    auto group = std::make_unique<SelfGroup>(std::move(name), poison_);
+    group->share_calls(*this);
+    return group;
   }
   void cancel(const std::string& reason) override { poison_->set(reason); }
   bool cancelled() const override { return poison_->is_set(); }

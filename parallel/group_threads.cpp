@@ -128,7 +128,9 @@ class ThreadGroup final : public MovingGroup {
     }
     auto hub = child.hub;
     if (++child.arrived == static_cast<int>(ranks.size())) hub_->forming.erase(key);
-    return std::make_unique<ThreadGroup>(std::move(name), my_rank, static_cast<int>(ranks.size()), std::move(hub));
+    auto group = std::make_unique<ThreadGroup>(std::move(name), my_rank, static_cast<int>(ranks.size()), std::move(hub));
+    group->share_calls(*this);
+    return group;
   }
 
   void cancel(const std::string& reason) override { hub_->cancel(reason); }

@@ -27,7 +27,11 @@ std::size_t sum(std::span<const std::size_t> counts) {
 Request MovingGroup::start(std::span<const Move> moves) {
   for (const Move& m : moves)
     if (m.peer != rank_) bytes_moved_ += static_cast<std::int64_t>(m.size);
-  return start_moves(moves);
+  calls()->enter(call());
+  Request request = start_moves(moves);
+  calls()->leave();
+  request.note(calls(), call());
+  return request;
 }
 
 Request MovingGroup::start_all_gather(std::span<const std::byte> send, std::span<std::byte> recv) {
@@ -39,6 +43,7 @@ Request MovingGroup::start_all_gather(std::span<const std::byte> send, std::span
 
 Request MovingGroup::start_all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,
                                         std::span<const std::size_t> counts) {
+  const Named named(*this, Call::all_gather);
   FOURMI_CHECK(counts.size() == static_cast<std::size_t>(size_) && sum(counts) == recv.size() &&
                    counts[static_cast<std::size_t>(rank_)] == send.size(),
                "{}: counts of an all_gather_v", name_);
@@ -56,6 +61,7 @@ Request MovingGroup::start_all_gather_v(std::span<const std::byte> send, std::sp
 
 Request MovingGroup::start_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_counts,
                                       std::span<std::byte> recv, std::span<const std::size_t> recv_counts) {
+  const Named named(*this, Call::all_to_all);
   const auto me = static_cast<std::size_t>(rank_);
   FOURMI_CHECK(send_counts.size() == static_cast<std::size_t>(size_) && recv_counts.size() == send_counts.size() &&
                    sum(send_counts) == send.size() && sum(recv_counts) == recv.size() &&
@@ -77,6 +83,7 @@ Request MovingGroup::start_all_to_all(std::span<const std::byte> send, std::span
 
 // Binomial tree: in the round of `bit`, ranks below it (counted from the root) pass the data on to those bit further.
 void MovingGroup::broadcast(std::span<std::byte> data, int root) {
+  const Named named(*this, Call::broadcast);
   FOURMI_CHECK(0 <= root && root < size_, "{}: broadcast from rank {} of {}", name_, root, size_);
   if (data.empty()) return;
   const int relative = (rank_ - root + size_) % size_;
@@ -94,6 +101,7 @@ void MovingGroup::broadcast(std::span<std::byte> data, int root) {
 
 // Dissemination (Hensgen, Finkel, Manber 1988): after round k each rank has heard, indirectly, of 2^(k+1) - 1 others.
 void MovingGroup::barrier() {
+  const Named named(*this, Call::barrier);
   for (int distance = 1; distance < size_; distance <<= 1) {
     std::byte mine{1}, theirs{0};
     const Move moves[] = {
@@ -106,6 +114,7 @@ void MovingGroup::barrier() {
 }
 
 Request MovingGroup::start_send(std::span<const std::byte> data, int to, int tag) {
+  const Named named(*this, Call::send);
   FOURMI_CHECK(0 <= to && to < size_ && 0 <= tag && tag < (1 << 30), "{}: send to {} of {}, tag {}", name_, to, size_,
                tag);
   const Move m{Move::Kind::send, writable(data.data()), data.size(), to, tag + 1};
@@ -113,6 +122,7 @@ Request MovingGroup::start_send(std::span<const std::byte> data, int to, int tag
 }
 
 Request MovingGroup::start_receive(std::span<std::byte> data, int from, int tag) {
+  const Named named(*this, Call::receive);
   FOURMI_CHECK(0 <= from && from < size_ && 0 <= tag && tag < (1 << 30), "{}: receive from {} of {}, tag {}", name_,
                from, size_, tag);
   const Move m{Move::Kind::receive, data.data(), data.size(), from, tag + 1};

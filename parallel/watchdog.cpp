@@ -19,10 +19,12 @@ constexpr int told_at_once = 8;  // ranks that hear of rank 0's phase from its t
 constexpr std::chrono::milliseconds answer_time{1000};
 }  // namespace
 
-Watchdog::State::State(Group& world, Callback callback)
+Watchdog::State::State(Group& world, Callback callback, HangLimit hang_limit)
     : rank(world.rank()),
       size(world.size()),
       on_lost(std::move(callback)),
+      hang(hang_limit),
+      calls(world.calls()),
       peers(static_cast<std::size_t>(world.size())) {}
 
 Link* Watchdog::State::link(int r) const {
@@ -40,12 +42,13 @@ Record Watchdog::State::phase_record(int r) {
 }
 
 Record Watchdog::State::lost_record(const Loss& l) {
-  return {Kind::lost, l.rank, l.phase, l.exit_status, l.reporter, l.step, l.announced, l.cause};
+  return {Kind::lost, l.rank, l.phase, l.exit_status, l.reporter, l.step, l.announced, l.hung, l.cause};
 }
 
-Watchdog::Watchdog(Group& world, Callback on_lost) : state_(std::make_unique<State>(world, std::move(on_lost))) {
+Watchdog::Watchdog(Group& world, Callback on_lost, HangLimit hang)
+    : state_(std::make_unique<State>(world, std::move(on_lost), hang)) {
   State& s = *state_;
-  if (s.size == 1) return;
+  if (s.size == 1 && hang.limit.count() == 0) return;
   s.star = watchdog::connect_star(world);
   s.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
   if (s.wake < 0)
@@ -73,6 +76,7 @@ void Watchdog::set_phase(int phase, std::int64_t step) {
   FOURMI_CHECK(0 <= phase && phase < (1 << 15) && 0 <= step && step < (std::int64_t{1} << 48), "phase {}, step {}",
                phase, step);
   const std::int64_t activity = watchdog::pack(phase, step);
+  s.num_phases.fetch_add(1, std::memory_order_relaxed);
   if (s.peer(s.rank).activity.exchange(activity) == activity || s.size == 1) return;
   const Record record = s.phase_record(s.rank);
   bool all_told = true;
@@ -87,7 +91,11 @@ void Watchdog::set_phase(int phase, std::int64_t step) {
 
 bool Watchdog::announce_failure(const std::string& message, int exit_status) {
   State& s = *state_;
-  if (s.size == 1) return true;
+  if (s.size == 1) {
+    const std::lock_guard lock(s.mutex);
+    s.ended = true;
+    return true;
+  }
   Record failed = s.phase_record(s.rank);
   failed.kind = Kind::failed;
   failed.exit_status = exit_status;
@@ -125,8 +133,11 @@ bool Watchdog::wait_for_loss(std::chrono::milliseconds timeout) {
 
 void Watchdog::goodbye() {
   State& s = *state_;
-  if (s.size == 1) return;
   std::unique_lock lock(s.mutex);
+  if (s.size == 1) {
+    s.ended = true;
+    return;
+  }
   if (s.ended || s.loss) return;
   s.ended = s.peer(s.rank).gone = true;
   for (auto& p : s.peers) p.heard = false;

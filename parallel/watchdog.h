@@ -6,8 +6,13 @@
 // of memory, a host that went away: TCP's keep-alive finds that within about 10 s). Rank 0 tells all others; if rank 0
 // is lost, each sees its own connection close. Peers' last phases are known beforehand, so the message can name them.
 //
-// Not covered yet: a process that lives but does not run (SIGSTOP, a hang), since its connection stays open. A core
-// dump of a large process keeps its connection open until the dump is written.
+// A process that lives but gets nowhere keeps its connection open. So every rank also sends a beat a few times within
+// HangLimit::limit: what it does, which call of a group it waits in, and for how long nothing has ended. When no rank
+// has got on for the limit, rank 0 says who is missing where (watchdog_hang.h), and all end. If rank 0 itself does not
+// run, each of the others finds that by its silence. Ranks that are stopped (SIGSTOP) are killed by the others on their
+// host. Time during which the judge did not run itself (a suspended machine, a stopped job) does not count.
+//
+// A core dump of a large process keeps its connection open until the dump is written.
 #pragma once
 
 #include <chrono>
@@ -27,9 +32,16 @@ struct Loss {
   std::int64_t step = 0;   ///< its last set_phase
   std::string cause;       ///< the announced message, or that it ended without a word
   int exit_status = 0;     ///< the announced one, or ExitStatus::rank_lost
-  bool announced = false;  ///< by announce_failure, else it ended without a word
+  bool announced = false;  ///< by announce_failure, else it ended without a word, or hung
+  bool hung = false;       ///< no rank got on; `rank` is the first of those that the others wait for
   std::string host;        ///< where it ran
   int reporter = 0;        ///< the lowest surviving rank: the one that writes status.json
+};
+
+/// When a run counts as hung: nothing has ended on any rank (no phase, no call of a group) for `limit`. Equal on all ranks.
+struct HangLimit {
+  std::chrono::milliseconds limit{0};  ///< 0: hangs are not looked for
+  std::uint32_t slow_phases = 0;       ///< bit p: in phase p a rank may take ten times as long (it waits for files)
 };
 
 class Watchdog {
@@ -44,8 +56,8 @@ class Watchdog {
   using Callback = std::function<void(const Loss&)>;
 
   /// Collective over `world`. Throws Error(environment) if rank 0 cannot listen, Error(rank_lost) if a rank does not
-  /// connect within 20 s. With one rank there is no thread and no socket, and all calls do nothing.
-  Watchdog(Group& world, Callback on_lost);
+  /// connect within 20 s. With one rank there is no socket, and without a hang limit no thread either.
+  Watchdog(Group& world, Callback on_lost, HangLimit hang = {});
   /// Without a goodbye() before, the others take this rank for lost: right while an exception passes, and at no other
   /// time.
   ~Watchdog();

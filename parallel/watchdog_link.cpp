@@ -17,7 +17,7 @@ namespace {
 struct Header {
   std::uint32_t magic = 0x676f6457;
   std::uint16_t length = 0;
-  std::uint8_t kind = 0, announced = 0;
+  std::uint8_t kind = 0, flags = 0;
   std::int32_t rank = 0, phase = 0, exit_status = 0, reporter = 0;
   std::int64_t step = 0;
 };
@@ -33,7 +33,7 @@ void encode(const Record& r, std::string& out) {
   h.exit_status = r.exit_status;
   h.reporter = r.reporter;
   h.step = r.step;
-  h.announced = r.announced;
+  h.flags = static_cast<std::uint8_t>(r.announced | r.hung << 1);
   out.append(reinterpret_cast<const char*>(&h), sizeof h);
   out.append(r.text, 0, h.length);
 }
@@ -109,11 +109,11 @@ bool Link::receive(std::vector<Record>& records, std::size_t most) {
   for (std::size_t taken = 0; taken < most && in_.size() - at >= sizeof(Header); ++taken) {
     Header h;
     std::memcpy(&h, in_.data() + at, sizeof h);
-    if (h.magic != Header().magic || h.length > most_text || h.kind > static_cast<std::uint8_t>(Record::Kind::heard))
+    if (h.magic != Header().magic || h.length > most_text || h.kind > static_cast<std::uint8_t>(Record::Kind::beat))
       return false;
     if (in_.size() - at < sizeof h + h.length) break;
     records.push_back({static_cast<Record::Kind>(h.kind), h.rank, h.phase, h.exit_status, h.reporter, h.step,
-                       h.announced != 0, in_.substr(at + sizeof h, h.length)});
+                       (h.flags & 1) != 0, (h.flags & 2) != 0, in_.substr(at + sizeof h, h.length)});
     at += sizeof h + h.length;
   }
   in_.erase(0, at);

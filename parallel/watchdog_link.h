@@ -19,11 +19,12 @@ struct Record {
     goodbye,   ///< rank ends in order
     reported,  ///< from rank 0, the reporter: its callback has returned
     heard,     ///< answer to failed, lost and goodbye
+    beat,      ///< rank runs: phase, step, text = what it waits in (watchdog_hang.h)
   };
   Kind kind = Kind::heard;
   std::int32_t rank = 0, phase = 0, exit_status = 0, reporter = 0;
   std::int64_t step = 0;
-  bool announced = false;
+  bool announced = false, hung = false;
   std::string text = {};  ///< cut at 2000 bytes when sent
 };
 

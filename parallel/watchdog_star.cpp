@@ -170,6 +170,10 @@ std::unique_ptr<Link> connect_to(const Invitation& invitation, int rank) {
 Star connect_star(Group& group) {
   Star star;
   star.hosts = gather_hosts(group);
+  const RankProcess mine = RankProcess::mine();
+  star.processes.resize(static_cast<std::size_t>(group.size()));
+  group.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(star.processes)));
+  if (group.size() == 1) return star;
   Invitation invitation;
   int listener = -1;
   if (group.rank() == 0) {

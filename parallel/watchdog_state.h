@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <optional>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "parallel/watchdog.h"
+#include "parallel/watchdog_hang.h"
 #include "parallel/watchdog_star.h"
 
 namespace fourmi {
@@ -32,19 +34,25 @@ struct Peer {
   bool closed = false;              ///< its connection; the thread's own
   bool gone = false;                ///< said goodbye, or is lost
   bool heard = false;               ///< has answered the last record that wants an answer, or cannot any more
+  // Of its beats; the thread's own.
+  std::chrono::milliseconds beat_at{0}, idle{0};  ///< when the last one came (of `awake`); what it said of progress
+  WaitingCall call;
 };
 
 }  // namespace watchdog
 
 struct Watchdog::State {
-  State(Group& world, Callback callback);
+  State(Group& world, Callback callback, HangLimit hang);
 
   const int rank, size;
   const Callback on_lost;
+  const HangLimit hang;
+  const std::shared_ptr<CallNotes> calls;
   watchdog::Star star;
   int wake = -1;  // an eventfd
   std::thread thread;
   std::atomic<bool> stop{false};
+  std::atomic<std::uint64_t> num_phases{0};  // calls of set_phase: each is progress
 
   std::mutex mutex;  // of all below, except the atomics in `peers`
   std::condition_variable changed;
@@ -87,6 +95,22 @@ struct Watchdog::State {
   void flush_all();
   bool has_news();
   void forward_phases();
+
+  // Hangs (watchdog_beats.cpp); the thread's own.
+  int next_wake_ms();
+  void beat();
+  void on_beat(const watchdog::Record& record);
+  void note_progress();
+  void judge();
+  void judge_rank_0();
+  bool is_stuck(int r);
+  void on_hang(const watchdog::HangVerdict& verdict, int reporter);
+  void end_stopped_ranks();
+  std::chrono::milliseconds beat_period() const;
+  std::chrono::milliseconds patience(int phase) const;
+  std::chrono::steady_clock::time_point last_look_{}, last_beat_{};
+  std::chrono::milliseconds awake_{0}, progress_at_{0};
+  std::uint64_t seen_progress_ = 0;
 };
 
 }  // namespace fourmi

@@ -1,6 +1,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "kernels/runtime/error.h"
 #include "parallel/watchdog_state.h"
 
@@ -87,6 +89,7 @@ void Watchdog::State::wait_for_my_turn(const Loss& l) {
 
 void Watchdog::State::run_callback(const Loss& l) {
   wait_for_my_turn(l);
+  end_stopped_ranks();
   on_lost(l);
   if (is_hub()) tell_all_but(l.rank, {.kind = Kind::reported});
   std::lock_guard lock(mutex);
@@ -118,6 +121,7 @@ void Watchdog::State::on_told_loss(const Record& record) {
     std::lock_guard lock(mutex);
     Loss l = make_loss(record.rank, &record);
     l.reporter = record.reporter;
+    l.hung = record.hung;
     mine = first_loss(std::move(l)) && !ended;
   }
   if (mine) run_callback(*loss);
@@ -153,6 +157,9 @@ void Watchdog::State::on_record(int from, const Record& record) {
       break;
     case Kind::lost:
       if (!is_hub()) on_told_loss(record);
+      break;
+    case Kind::beat:
+      on_beat(record);
       break;
     case Kind::reported:
     case Kind::hello:
@@ -208,7 +215,9 @@ void Watchdog::State::run() {
     polled.assign(1, {wake, POLLIN, 0});
     for (int r : open)
       polled.push_back({link(r)->fd(), static_cast<short>(link(r)->has_backlog() ? POLLIN | POLLOUT : POLLIN), 0});
-    poll(polled.data(), polled.size(), has_news() ? static_cast<int>(forward_period / 1ms) : -1);
+    int timeout = has_news() ? static_cast<int>(forward_period / 1ms) : -1;
+    if (const int wake_ms = next_wake_ms(); wake_ms >= 0) timeout = timeout < 0 ? wake_ms : std::min(timeout, wake_ms);
+    poll(polled.data(), polled.size(), timeout);
     if (polled[0].revents != 0) {
       std::uint64_t rings = 0;
       [[maybe_unused]] const ssize_t n = ::read(wake, &rings, sizeof rings);
@@ -223,6 +232,7 @@ void Watchdog::State::run() {
       forward_phases();
       next_forward = now + forward_period;
     }
+    beat();
   }
 }
 

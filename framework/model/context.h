@@ -30,6 +30,9 @@ struct Context {
   Cuts token_cuts;                       ///< norms, router, embedding rows: one token a partial in mode layout
   double balance_weight = 0;             ///< 0: no balance loss
   const std::function<void()>* before_backward = nullptr;  ///< called between forward and backward, where given
+  /// Called in forward with each layer's output, where given: layer -1 is the embedding, num_hidden_layers the MTP layer. To look for
+  /// what is not finite, and for tests that put it there.
+  const std::function<void(std::int64_t layer, const Tensor& output_MD)>* after_layer = nullptr;
 
   const ModelTypes& types() const { return parameters->types(); }
   Tensor weight(const Slot& s) const { return parameters->weight(s); }

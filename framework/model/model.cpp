@@ -111,6 +111,7 @@ Tensor Model::hidden() const { return use_ == Use::training ? x_.back() : x_[blo
 
 void Model::forward_blocks(const Context& c, const BatchTensors& b) {
   embedding_forward(*c.stream, b.tokens_M, c.weight(embedding_), x_[0]);
+  if (c.after_layer) (*c.after_layer)(-1, x_[0]);
   std::int64_t moe = 0;
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
     const bool training = use_ == Use::training;
@@ -118,6 +119,7 @@ void Model::forward_blocks(const Context& c, const BatchTensors& b) {
     const std::size_t from = training ? l : l % 2, to = training ? l + 1 : (l + 1) % 2;
     blocks_[l].forward(c, x_[from], saved(l), x_[to], counts);
     last_run_ = l;
+    if (c.after_layer) (*c.after_layer)(static_cast<std::int64_t>(l), x_[to]);
   }
 }
 
@@ -127,6 +129,7 @@ BatchLosses Model::forward(const Stream& stream, const BatchTensors& b, const Co
   head_.forward(c, hidden(), b.targets_M, head_saved_, losses_.loss_M);
   if (mtp_) {
     mtp_->forward(c, hidden(), b.mtp_tokens_M, mtp_saved_, {});
+    if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, mtp_saved_.y_MD);
     mtp_->head().forward(c, mtp_saved_.y_MD, b.mtp_targets_M, mtp_saved_.head, losses_.loss_mtp_M);
   }
   return losses_;
@@ -142,6 +145,7 @@ BatchLosses Model::forward_backward(const Stream& stream, const BatchTensors& b,
     const bool moe = mtp_->block().is_moe();
     mtp_->forward(c, hidden(), b.mtp_tokens_M, mtp_saved_, moe ? counts_row(num_moe_layers_ - 1) : Tensor{});
     last_run_ = blocks_.size();
+    if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, mtp_saved_.y_MD);
     mtp_->head().forward_backward(c, mtp_saved_.y_MD, b.mtp_targets_M, weights.mtp, mtp_saved_.head, losses_.loss_mtp_M);
   }
 

@@ -109,5 +109,6 @@ void add_model_fields(std::vector<Field>& table);
 void add_data_fields(std::vector<Field>& table);
 void add_training_fields(std::vector<Field>& table);
 void add_ledger_fields(std::vector<Field>& table);
+void add_guard_fields(std::vector<Field>& table);
 
 }  // namespace fourmi::recipe

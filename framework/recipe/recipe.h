@@ -149,6 +149,17 @@ struct BudgetSection {
   std::string currency;  ///< ISO 4217; empty: not said
   bool operator==(const BudgetSection&) const = default;
 };
+/// What is done about a bad step: nothing but saying it, no update, back to the last checkpoint with other data, or exit 5.
+enum class GuardAction { stop, skip, rollback, none };
+struct GuardSection {
+  GuardAction non_finite = GuardAction::stop;  ///< none is refused
+  GuardAction spike_action = GuardAction::none;
+  double spike_z = 8;
+  std::int64_t spike_window = 200;  ///< good steps
+  double hang_seconds = 600;        ///< 0: hangs are not looked for
+  std::int64_t max_rollbacks = 3;
+  bool operator==(const GuardSection&) const = default;
+};
 struct LoggingSection {
   std::int64_t every = 10;
   bool tensorboard = true;
@@ -171,6 +182,7 @@ struct Recipe {
   CheckpointSection checkpoint;
   LedgerSection ledger;
   BudgetSection budget;
+  GuardSection guard;
   LoggingSection logging;
   bool operator==(const Recipe&) const = default;
 };

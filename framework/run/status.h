@@ -47,6 +47,7 @@ class StatusFile {
   /// The last step that is complete.
   void set_step(std::int64_t step) noexcept;
   std::int64_t step() const noexcept;
+  std::int64_t launch() const noexcept;
   /// The newest committed checkpoint.
   void set_checkpoint(const std::string& path);
   /// Before the first tick: from now on every status says what the run has used up.

@@ -7,6 +7,7 @@
 #include "framework/recipe/compare.h"
 #include "framework/recipe/read.h"
 #include "framework/train/origin.h"
+#include "framework/run/failures.h"
 
 namespace fourmi {
 
@@ -20,6 +21,7 @@ StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_change
     const auto compare_with = [&](const std::filesystem::path& recorded) { return compare(load_recipe(recorded), recipe); };
     lease = Lease::acquire(recipe.run.directory);
     decision = decide_start(wish, compare_with);
+    refuse_repeated_failure(recipe.run.directory, accept_changes || !decision.changes.empty());
     launch = next_launch(recipe.run.directory);
     launch_known();
     clean_leftovers(real_disk(), std::filesystem::path(recipe.run.directory) / "checkpoints");
@@ -38,7 +40,7 @@ std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, 
                                             std::vector<std::string>& messages) {
   if (decision.kind == StartDecision::Kind::go_on) {
     Choice own = choose_newest(group, std::filesystem::path(recipe.run.directory) / "checkpoints", true);
-    messages = own.messages;
+    messages.insert(messages.end(), own.messages.begin(), own.messages.end());
     if (own.checkpoint || decision.branch_from.empty()) return own.checkpoint;
   }
   if (decision.branch_from.empty()) return std::nullopt;

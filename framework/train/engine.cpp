@@ -5,7 +5,9 @@
 #include <numeric>
 
 #include "framework/train/batch_tensors.h"
+#include "framework/train/non_finite.h"
 #include "framework/train/schedule.h"
+#include "kernels/numerics/fixed128.h"
 #include "kernels/ops/reduce.h"
 
 namespace fourmi {
@@ -52,6 +54,13 @@ struct Engine::Parts {
 /// Sums over the micro-batches of all ranks: exact, so their order does not matter.
 struct Engine::Sums {
   int128 loss = 0, loss_mtp = 0, balance = 0;
+  bool finite = true;  ///< else some losses are in none of the sums
+  void add(const Stream& stream, const Tensor& losses, int128& sum) {
+    if (max_abs(stream, losses) < fixed128_limit)  // false for NaN
+      sum += sum_fixed(stream, losses);
+    else
+      finite = false;
+  }
 };
 
 Engine::Memory Engine::measure(const Recipe& recipe, const ParameterTable& table, int num_ranks) {
@@ -97,6 +106,7 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
   Context context = cuts_of(*recipe_, &p.refused);
   const std::function<void()> before_backward = [&] { observer(Phase::backward, step); };
   context.before_backward = &before_backward;
+  if (probe_) context.after_layer = &probe_;
   const std::int64_t B = recipe_->data.micro_batch_size;
   const std::int64_t count = recipe_->data.global_batch_size / group_->size() / B;
   for (std::int64_t i = 0; i < count; ++i) {
@@ -107,15 +117,16 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
     }
     const BatchLosses losses = p.model.forward_backward(*stream_, p.rows.tensors(), weights, context);
     const OwningSpan span(stream_->timeline(), Work::head, "sum_of_losses");
-    sums.loss += sum_fixed(*stream_, losses.loss_M);
-    if (losses.loss_mtp_M) sums.loss_mtp += sum_fixed(*stream_, losses.loss_mtp_M);
+    sums.add(*stream_, losses.loss_M, sums.loss);
+    if (losses.loss_mtp_M) sums.add(*stream_, losses.loss_mtp_M, sums.loss_mtp);
     if (weights.balance != 0)
-      for (const Tensor& b : losses.balance_S) sums.balance += sum_fixed(*stream_, b);
+      for (const Tensor& b : losses.balance_S) sums.add(*stream_, b, sums.balance);
   }
   return sums;
 }
 
-StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer) {
+StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer,
+                        const StepJudge& judge) {
   Parts& p = *parts_;
   {
     const OwningSpan span(stream_->timeline(), Work::optimizer, "zero_gradients");
@@ -127,44 +138,88 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
   Sums sums = run_micro_batches(loader, plan, step, tokens_before, observer);
 
   observer(Phase::optimizer, step);
-  std::int64_t refused = p.refused;
+  std::int64_t bad[2] = {p.refused, !sums.finite};
   {
     const Span span(stream_->timeline(), Work::reduce, "wait_for_ranks");
-    group_->all_max(std::span(&refused, 1));
+    group_->all_max(std::span(bad));
   }
-  if (refused)
-    throw Error(ExitStatus::guard, fmt::format("step {}", step), "a partial sum of a gradient is not finite or has 2^40 or more, expected finite sums",
-                "Lower optimizer.learning_rate, or go on from an earlier checkpoint with checkpoint.resume");
   int128 exact[3] = {sums.loss, sums.loss_mtp, sums.balance};
   group_->all_sum(std::span(exact));
 
   StepResult result;
   result.targets = plan.num_targets;
   const double targets = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets));
-  result.loss = from_fixed(exact[0]) / targets;
+  result.loss = bad[1] ? std::nan("") : from_fixed(exact[0]) / targets;
   result.loss_mtp = from_fixed(exact[1]) / static_cast<double>(std::max<std::int64_t>(1, plan.num_mtp_targets));
   result.loss_balance = from_fixed(exact[2]) / targets;
 
   p.optimizer.reduce(*stream_, *group_);
-  result.grad_norm = p.optimizer.gradient_norm(*stream_, *group_, 1.0 / targets);
-  if (!std::isfinite(result.grad_norm) || !std::isfinite(result.loss))
-    throw Error(ExitStatus::guard, fmt::format("step {}", step),
-                fmt::format("loss {} and gradient norm {}, expected finite numbers", result.loss, result.grad_norm),
-                "Lower optimizer.learning_rate, or go on from an earlier checkpoint with checkpoint.resume");
+  const double norm = p.optimizer.gradient_norm(*stream_, *group_, 1.0 / targets);
+  result.grad_norm = bad[0] ? std::nan("") : norm;
   const OptimizerSection& o = recipe_->optimizer;
   const double tokens_after = tokens_before + static_cast<double>(plan.num_targets);
   result.learning_rate = learning_rate(o, recipe_->schedule, step, tokens_after);
-  const double clip = o.clip_grad_norm > 0 && result.grad_norm > o.clip_grad_norm ? o.clip_grad_norm / result.grad_norm : 1.0;
-  p.optimizer.update(*stream_, {.learning_rate = result.learning_rate,
-                                .beta1 = o.beta1,
-                                .beta2 = o.beta2,
-                                .epsilon = o.epsilon,
-                                .weight_decay = o.weight_decay,
-                                .step = step,
-                                .grad_scale = clip / targets});
-  p.optimizer.gather_weights(*stream_, *group_);
-  result.expert_load_max_over_mean = update_router_bias(recipe_->loss.router_bias_rate.at(tokens_before));
+  if (!std::isfinite(result.grad_norm) || !std::isfinite(result.loss)) {
+    find_non_finite(loader, plan, bad[0] != 0, result);
+    if (!judge)
+      throw Error(ExitStatus::guard, fmt::format("step {}", step),
+                  fmt::format("{} (loss {}, gradient norm {}), expected finite numbers", result.non_finite, result.loss, result.grad_norm),
+                  "Lower optimizer.learning_rate, or go on from an earlier checkpoint with checkpoint.resume");
+  }
+  result.updated = !judge || judge(result);
+  if (result.updated) {
+    const double clip = o.clip_grad_norm > 0 && result.grad_norm > o.clip_grad_norm ? o.clip_grad_norm / result.grad_norm : 1.0;
+    p.optimizer.update(*stream_, {.learning_rate = result.learning_rate,
+                                  .beta1 = o.beta1,
+                                  .beta2 = o.beta2,
+                                  .epsilon = o.epsilon,
+                                  .weight_decay = o.weight_decay,
+                                  .step = step,
+                                  .grad_scale = clip / targets});
+    p.optimizer.gather_weights(*stream_, *group_);
+  }
+  result.expert_load_max_over_mean = update_router_bias(result.updated ? recipe_->loss.router_bias_rate.at(tokens_before) : 0);
   return result;
+}
+
+/// Weights first: what is bad there spoils all else. Then the forward passes again, layer by layer; then the gradients before their sum.
+void Engine::find_non_finite(const Loader& loader, const StepPlan& plan, bool partial_sum_refused, StepResult& result) {
+  Parts& p = *parts_;
+  NonFinite find = find_in_weights(*stream_, p.store);
+  result.state_is_bad = first_kind(*group_, find) == NonFinite::Kind::weight;
+  if (find.kind == NonFinite::Kind::none) find = find_in_forward(loader, plan);
+  // Exact sums hold integers: what did not fit was left out of them.
+  const bool exact = p.store.types().gradient == DType::fx128;
+  if (find.kind == NonFinite::Kind::none && !exact) find = find_in_gradients(*stream_, p.store);
+  if (find.kind == NonFinite::Kind::none && partial_sum_refused && p.refused) find = {.kind = NonFinite::Kind::gradient, .which = -1};
+  result.non_finite = tell_first(*group_, p.store, find);
+}
+
+NonFinite Engine::find_in_forward(const Loader& loader, const StepPlan& plan) {
+  Parts& p = *parts_;
+  NonFinite find;
+  std::int64_t micro_batch = 0;
+  const ActivationProbe look = [&](std::int64_t layer, const Tensor& output) {
+    if (probe_) probe_(layer, output);
+    if (find.kind != NonFinite::Kind::none) return;
+    if (const auto bad = first_non_finite(*stream_, output))
+      find = {.kind = NonFinite::Kind::activation, .order = micro_batch, .which = layer, .micro_batch = micro_batch, .index = bad->index,
+              .value = bad->value};
+  };
+  Context context = cuts_of(*recipe_, nullptr);
+  context.after_layer = &look;
+  const std::int64_t B = recipe_->data.micro_batch_size;
+  const std::int64_t count = recipe_->data.global_batch_size / group_->size() / B;
+  for (; micro_batch < count && find.kind == NonFinite::Kind::none; ++micro_batch) {
+    loader.micro_batch(plan, group_->rank(), group_->size(), micro_batch, B, p.rows.batch());
+    const BatchLosses losses = p.model.forward(*stream_, p.rows.tensors(), context);
+    for (const Tensor& loss : {losses.loss_M, losses.loss_mtp_M}) {
+      if (!loss || find.kind != NonFinite::Kind::none) continue;
+      if (const auto bad = first_non_finite(*stream_, loss))
+        find = {.kind = NonFinite::Kind::loss, .order = micro_batch, .micro_batch = micro_batch, .index = bad->index, .value = bad->value};
+    }
+  }
+  return find;
 }
 
 /// b[e] += rate * sign(mean(c) - c[e]) over the counts of the whole global batch (DeepSeek-V3 report 2.1.2). Returns the load figure.

@@ -2,11 +2,14 @@
 // writes down what it returns; tests run several of it in one process.
 #pragma once
 
+#include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "framework/data/loader.h"
 #include "framework/model/model.h"
+#include "framework/train/non_finite.h"
 #include "framework/train/optimizer.h"
 #include "framework/train/phase.h"
 
@@ -19,7 +22,16 @@ struct StepResult {
   double grad_norm = 0;  ///< before clipping
   double learning_rate = 0;
   double expert_load_max_over_mean = 1;  ///< of the worst layer
+  std::string non_finite;                ///< what is not finite, and where; empty: all is
+  bool state_is_bad = false;             ///< it is in a weight: the next step would be as bad
+  bool updated = true;                   ///< false: the judge left the state as it was
+  double spike_z = 0;                    ///< of a spike, by the guard (spike.h)
 };
+
+/// Asked on every rank before the optimizer's update, with equal figures: is the step to change the state? May throw, on all ranks alike.
+using StepJudge = std::function<bool(const StepResult&)>;
+/// Sees each layer's output in forward (Context::after_layer); for tests, which may change it.
+using ActivationProbe = std::function<void(std::int64_t layer, const Tensor& output_MD)>;
 
 class Engine {
  public:
@@ -37,8 +49,10 @@ class Engine {
   void state_loaded();
 
   /// One optimizer step (numbered from 1) on the samples after `position`; `tokens_before` are the input positions of all earlier
-  /// steps. Throws Error(guard) if the gradient is not finite; the state is then what it was before the step.
-  StepResult step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer);
+  /// steps. Without a judge a loss or gradient that is not finite throws Error(guard); the state is then what it was before the step.
+  StepResult step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer,
+                  const StepJudge& judge = nullptr);
+  void set_activation_probe(ActivationProbe probe) { probe_ = std::move(probe); }
 
   /// Everything that a checkpoint must hold of tensors: this rank's masters and moments, and on rank 0 the router bias.
   std::vector<Box> boxes() const;
@@ -56,6 +70,8 @@ class Engine {
   struct Sums;
   Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer);
   double update_router_bias(double rate);
+  void find_non_finite(const Loader& loader, const StepPlan& plan, bool partial_sum_refused, StepResult& result);
+  NonFinite find_in_forward(const Loader& loader, const StepPlan& plan);
 
   const Recipe* recipe_;
   Group* group_;
@@ -63,6 +79,7 @@ class Engine {
   std::unique_ptr<ParameterTable> table_;
   std::unique_ptr<Arenas> arenas_;
   std::unique_ptr<Parts> parts_;
+  ActivationProbe probe_;
 };
 
 }  // namespace fourmi

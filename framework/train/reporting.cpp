@@ -52,6 +52,8 @@ void Reporting::step(const Progress& p, const StepResult& r, double seconds, dou
   m.more.emplace_back("stall_seconds", stall_seconds);
   m.more.emplace_back("device_hours", context_.spending->hours());
   if (const std::optional<double> cost = context_.spending->cost()) m.more.emplace_back("cost", *cost);
+  if (!r.updated) m.more.emplace_back("skipped", 1);
+  if (r.spike_z > 0) m.more.emplace_back("spike_z", r.spike_z);
   metrics_->append(m);
 
   const double keep = step_seconds_ == 0 ? 0 : 0.9;

@@ -2,6 +2,7 @@
 
 #include "framework/checkpoint/agree.h"
 #include "framework/recipe/write.h"
+#include "framework/train/non_finite.h"
 
 namespace fourmi {
 
@@ -30,7 +31,7 @@ bool Saving::due(const Progress& progress) {
 }
 
 void Saving::start(const Progress& progress) {
-  if (saver_.pending()) settle(saver_.finish(), progress);
+  settle_pending(progress);
   agreed(context_.group, [&] {
     if (!context_.first()) return;
     lease_->check();
@@ -44,6 +45,7 @@ void Saving::start(const Progress& progress) {
   state.info = fmt::format("{{\"ranks\":{},\"launch\":{}}}", context_.group.size(), progress.launch);
   const std::vector<Box> boxes = engine_.boxes();
   provenance_.snapshot();
+  require_finite(context_.stream, context_.group, boxes, progress.step);
   saver_.start(boxes, state);
   last_save_ = Clock::now();
 }
@@ -52,8 +54,12 @@ void Saving::poll(const Progress& progress) {
   if (std::optional<SaveOutcome> done = saver_.poll()) settle(*done, progress);
 }
 
-void Saving::finish(const Progress& progress) {
+void Saving::settle_pending(const Progress& progress) {
   if (saver_.pending()) settle(saver_.finish(), progress);
+}
+
+void Saving::finish(const Progress& progress) {
+  settle_pending(progress);
   if (saved_step_ == progress.step) return;
   start(progress);
   settle(saver_.finish(), progress);

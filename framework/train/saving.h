@@ -25,6 +25,10 @@ class Saving {
   void start(const Progress& progress);
   /// Collective, cheap, at a step's end: commits a save whose file work is done on all ranks.
   void poll(const Progress& progress);
+  /// Collective. Waits for what is pending.
+  void settle_pending(const Progress& progress);
+  /// The state is that of `step` again, of a checkpoint or (-1) the beginning's.
+  void rolled_back(std::int64_t saved_step) { saved_step_ = saved_step; }
   /// Collective. Waits for what is pending, and saves the last state if it has no checkpoint.
   void finish(const Progress& progress);
 

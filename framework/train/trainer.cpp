@@ -6,8 +6,10 @@
 #include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
 #include "framework/train/evaluate.h"
+#include "framework/train/guard.h"
 #include "framework/train/provenance.h"
 #include "framework/train/reporting.h"
+#include "framework/train/rollbacks.h"
 #include "framework/train/saving.h"
 #include "framework/train/stopping.h"
 #include "framework/train/telemetry.h"
@@ -22,14 +24,19 @@ struct Trainer::Impl {
         stream(s.pool(), s.isa(), &timeline),
         options(std::move(o)),
         context{r, g, stream, r.run.directory},
-        narrator(g.rank() == 0) {}
+        narrator(g.rank() == 0),
+        guard(r.guard, narrator) {}
 
   ExitStatus run();
   void end(ExitStatus status_of_run);
   void begin();
+  void tell_of_the_dead();
   void load_inputs();
   void record_launch(const std::optional<Checkpoint>& checkpoint);
-  void train_step();
+  /// False if the step led back to a checkpoint.
+  bool train_step();
+  void begin_state(Beginning& from, const std::optional<Checkpoint>& checkpoint);
+  void roll_back(const StepPlan& bad);
   void save_if_due();
   void evaluate_now();
   void enter(Phase phase, std::int64_t at) {
@@ -46,6 +53,7 @@ struct Trainer::Impl {
   Narrator narrator;
   Provenance provenance{context, narrator};
   std::optional<Spending> spending;
+  Guard guard;
 
   std::unique_ptr<Lease> lease;  // rank 0's
   std::unique_ptr<StatusFile> status;
@@ -56,6 +64,8 @@ struct Trainer::Impl {
   std::unique_ptr<Reporting> reporting;
   std::unique_ptr<Telemetry> telemetry;
   std::unique_ptr<Saving> saving;
+  std::unique_ptr<Rollbacks> rollbacks;
+  Guard::Verdict verdict = Guard::Verdict::update;  // on the last step
 
   Beginning beginning;
   Progress progress;
@@ -92,6 +102,7 @@ void Trainer::Impl::begin() {
     status = std::make_unique<StatusFile>(context.directory, beginning.launch);
     status->set_device_time(spending->time());
     status->set_phase(name_of(Phase::start));
+    if (context.first()) tell_of_the_dead();
     if (context.first()) status->tick();
     if (options.status_ready) options.status_ready(status.get());
   };
@@ -107,7 +118,8 @@ void Trainer::Impl::begin() {
   reporting = std::make_unique<Reporting>(context, narrator, engine->table());
   telemetry = std::make_unique<Telemetry>(context, narrator, *reporting);
   const std::optional<Checkpoint> checkpoint = choose_checkpoint(recipe, group, beginning.decision, beginning.messages);
-  load_state(*engine, recipe, group, checkpoint, *loader, options.accept_changes, beginning);
+  rollbacks = std::make_unique<Rollbacks>(context);
+  begin_state(beginning, checkpoint);
   progress = {.launch = beginning.launch,
               .started_at = beginning.step,
               .step = beginning.step,
@@ -121,6 +133,25 @@ void Trainer::Impl::begin() {
                                     provenance, checkpoint ? beginning.step : -1);
 }
 
+/// A launch whose ranks were all killed at once could not write how it ended.
+void Trainer::Impl::tell_of_the_dead() {
+  const std::optional<StatusView> last = read_status(context.directory);
+  if (last && last->state == "running" && last->launches < beginning.launch)
+    beginning.messages.push_back(fmt::format("launch {} ended without a word after step {}, in phase {}, on {} (killed, or the machine went down)",
+                                             last->launches, last->step, last->phase, last->host));
+}
+
+/// Collective. The state of a checkpoint, or the beginning's; with the data that a rollback to it went on with, if there was one.
+void Trainer::Impl::begin_state(Beginning& from, const std::optional<Checkpoint>& checkpoint) {
+  load_state(*engine, recipe, group, checkpoint, *loader, options.accept_changes, from);
+  const Rollback* rollback = rollbacks->last_to(checkpoint ? checkpoint->manifest.root : "");
+  if (!rollback) return;
+  agreed(group, [&] {
+    from.state = training_state_from_json(rollback->state, "rollbacks.jsonl");
+    from.state.position = loader->resume(from.state.position, options.accept_changes);
+  });
+}
+
 void Trainer::Impl::load_inputs() {
   agreed(group, [&] {
     sources = load_sources(recipe.data.train, "data.train");
@@ -129,6 +160,7 @@ void Trainer::Impl::load_inputs() {
     validation = std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
     engine = std::make_unique<Engine>(recipe, group, stream);
     provenance.describe();
+    if (options.engine_ready) options.engine_ready(*engine);
   });
 }
 
@@ -166,7 +198,7 @@ ExitStatus Trainer::Impl::run() {
   reporting->introduce(progress, beginning.checkpoint.string());
   Stopping::Wish stop;
   while (!progress.done() && !stop) {
-    train_step();
+    if (!train_step()) continue;
     if (progress.due(recipe.evaluation.every) && !progress.done()) evaluate_now();
     const Clock::time_point step_ended = Clock::now();
     save_if_due();
@@ -192,16 +224,25 @@ ExitStatus Trainer::Impl::run() {
   return stop.status;
 }
 
-void Trainer::Impl::train_step() {
+bool Trainer::Impl::train_step() {
   telemetry->begin_step(progress.step + 1);
   {
     const Span span(stream.timeline(), Work::data, "plan_step");
     loader->plan_step(progress.state.position, plan);
   }
   const PhaseObserver observer = [this](Phase phase, std::int64_t at) { enter(phase, at); };
-  const StepResult result =
-      engine->step(*loader, plan, progress.step + 1, static_cast<double>(progress.tokens), observer);
+  const StepJudge judge = [this](const StepResult& r) {
+    verdict = guard.judge(r, progress.step + 1, progress.state.guard);
+    return verdict == Guard::Verdict::update;
+  };
+  StepResult result =
+      engine->step(*loader, plan, progress.step + 1, static_cast<double>(progress.tokens), observer, judge);
   telemetry->end_step();
+  if (verdict == Guard::Verdict::rollback) {
+    roll_back(plan);
+    return false;
+  }
+  result.spike_z = guard.spike_z();
   ++progress.step;
   progress.tokens += plan.num_targets;
   provenance.consumed(progress.step, plan.source_targets);
@@ -211,6 +252,43 @@ void Trainer::Impl::train_step() {
   telemetry->after_step(progress, *engine);
   reporting->step(progress, result, static_cast<double>(timeline.step_nanoseconds()) * 1e-9,
                   std::exchange(stall_seconds, 0));
+  return true;
+}
+
+/// Collective. Back to the newest checkpoint (the beginning without one); the data from there to the end of the bad step is left out.
+void Trainer::Impl::roll_back(const StepPlan& bad) {
+  const std::int64_t bad_step = progress.step + 1;
+  if (rollbacks->count() >= recipe.guard.max_rollbacks)
+    throw Error(ExitStatus::guard, fmt::format("step {}", bad_step),
+                fmt::format("{}; the run was rolled back {} time(s), expected a good step after at most guard.max_rollbacks", guard.why(),
+                            rollbacks->count()),
+                "Lower optimizer.learning_rate or look at the data; a larger guard.max_rollbacks goes on with other data");
+  enter(Phase::load, progress.step);
+  saving->settle_pending(progress);  // of a step before the bad one
+  StartDecision own = beginning.decision;
+  own.kind = StartDecision::Kind::go_on;  // the run's own checkpoints first
+  Beginning from;
+  const std::optional<Checkpoint> checkpoint = choose_checkpoint(recipe, group, own, from.messages);
+  begin_state(from, checkpoint);
+  from.state.guard.left_out.push_back({bad_step, from.state.position.samples, bad.next.samples});
+  from.state.position = bad.next;
+  rollbacks->add({progress.launch, bad_step, from.step, checkpoint ? checkpoint->manifest.root : "", guard.why(), to_json(from.state)});
+  progress.step = from.step;
+  progress.tokens = from.tokens;
+  progress.state = from.state;
+  agreed(group, [&] {
+    if (!context.first()) return;
+    provenance.roll_back(checkpoint ? checkpoint->manifest.state.ledger_head : "", bad_step, from.step, guard.why());
+    reporting->open(progress.step);
+  });
+  status->set_step(progress.step);
+  saving->rolled_back(checkpoint ? from.step : -1);
+  telemetry = std::make_unique<Telemetry>(context, narrator, *reporting);  // its windows begin anew
+  for (const std::string& m : from.messages) narrator.warn(m);
+  const LeftOut& left_out = from.state.guard.left_out.back();
+  narrator.warn(fmt::format("step {}: {}; back to step {} ({}), samples {} to {} are left out, rollback {} of {}", bad_step, guard.why(), from.step,
+                            checkpoint ? checkpoint->folder.string() : "the beginning", left_out.first, left_out.last, rollbacks->count(),
+                            recipe.guard.max_rollbacks));
 }
 
 void Trainer::Impl::save_if_due() {

@@ -9,6 +9,7 @@
 #include "framework/recipe/recipe.h"
 #include "framework/run/launches.h"
 #include "framework/run/status.h"
+#include "framework/train/engine.h"
 #include "framework/train/phase.h"
 #include "kernels/runtime/error.h"
 #include "kernels/runtime/stream.h"
@@ -22,6 +23,8 @@ struct TrainOptions {
   LaunchRecord record;
   /// Called on every rank as it enters a phase; for the watchdog, and for tests that break a rank there.
   PhaseObserver observer;
+  /// Called once on every rank when the engine is made, before its state is loaded; for tests that put a fault into it.
+  std::function<void(Engine&)> engine_ready;
   /// Called once on every rank when the run's directory and launch are known, so that a watchdog can write status.json. The pointer
   /// is valid until the trainer is gone.
   std::function<void(StatusFile*)> status_ready;

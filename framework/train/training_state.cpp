@@ -9,6 +9,7 @@ namespace fourmi {
 std::string to_json(const TrainingState& state) {
   nlohmann::ordered_json j;
   j["position"] = nlohmann::ordered_json::parse(to_json(state.position));
+  j["guard"] = nlohmann::ordered_json::parse(to_json(state.guard));
   return j.dump();
 }
 
@@ -20,6 +21,7 @@ TrainingState training_state_from_json(std::string_view json, const std::string&
   // The first checkpoints held the position alone.
   state.position =
       position_from_json(parsed.contains("position") ? parsed["position"].dump() : std::string(json), place);
+  if (parsed.contains("guard")) state.guard = guard_state_from_json(parsed["guard"].dump(), place);
   return state;
 }
 

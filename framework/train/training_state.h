@@ -7,11 +7,13 @@
 #include <string_view>
 
 #include "framework/data/position.h"
+#include "framework/train/guard_state.h"
 
 namespace fourmi {
 
 struct TrainingState {
   Position position;  ///< of the data
+  GuardState guard;
   bool operator==(const TrainingState&) const = default;
 };
 

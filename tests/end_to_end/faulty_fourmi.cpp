@@ -1,16 +1,19 @@
 // `fourmi train` in which one rank breaks, or waits, as it enters a phase of a step:
 //   faulty_fourmi HOW RANK PHASE STEP FOLDER RECIPE [key=value ...]
 // HOW: exception (of a type that nobody expects), error (fourmi's own), kill, segv, exit (status 0, without a word),
-// wait (until FOLDER/go_on exists). STEP: the first time that PHASE is entered at this step or later. The rank puts
-// FOLDER/reached there first, so that a test knows when.
+// wait (until FOLDER/go_on exists), stop (SIGSTOP), spin (for ever, in code of its own); and what spoils numbers
+// (spoil.h). STEP: the first time that PHASE is entered at this step or later; of several (3,7,9) each once. RANK -1:
+// every rank. The rank puts FOLDER/reached there first, so that a test knows when.
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -21,50 +24,69 @@
 #include "launch/training.h"
 #include "parallel/launcher.h"
 #include "parallel/world.h"
+#include "tests/end_to_end/spoil.h"
 
 namespace {
 
 namespace fs = std::filesystem;
 
 struct Fault {
-  std::string how, phase;
+  std::string phase;
   int rank = 0;
-  std::int64_t step = 0;
+  std::vector<std::string> hows;
+  std::vector<std::int64_t> steps;
   fs::path folder;
-  bool done = false;
+  fourmi::testing::Spoiler spoiler;
+  std::size_t next = 0;
 
   void at(fourmi::Phase entered, std::int64_t entered_step) {
-    if (done || fourmi::name_of(entered) != phase || entered_step < step) return;
-    done = true;
+    spoiler.enter(entered_step);
+    if (next == steps.size() || fourmi::name_of(entered) != phase || entered_step < steps[next]) return;
+    const std::string how = hows[std::min(next, hows.size() - 1)];
+    ++next;
+    if (spoiler.spoil(how)) return;
     std::ofstream(folder / "reached.aside") << ::getpid() << "\n";
     fs::rename(folder / "reached.aside", folder / "reached");
-    happen();
+    happen(how);
   }
 
  private:
-  void happen() const {
+  void happen(const std::string& how) const {
     if (how == "exception") throw std::logic_error("a fault of the test");
     if (how == "error")
       throw fourmi::Error(fourmi::ExitStatus::input, "a place", "a fault was found, none was expected", "None");
     if (how == "kill") ::raise(SIGKILL);
+    if (how == "stop") ::raise(SIGSTOP);
     if (how == "segv") *static_cast<volatile int*>(nullptr) = 0;
     if (how == "exit") ::_exit(0);
-    while (!fs::exists(folder / "go_on")) std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    for (volatile bool spin = how == "spin"; spin;) continue;
+    while (how == "wait" && !fs::exists(folder / "go_on")) std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
 };
 
+std::vector<std::string> parts_of(const std::string& text) {
+  std::vector<std::string> parts;
+  std::istringstream stream(text);
+  for (std::string part; std::getline(stream, part, ',');) parts.push_back(part);
+  return parts;
+}
+
 int train(const std::vector<std::string>& words) {
   const fourmi::LaunchInfo launch = fourmi::read_launcher();
-  Fault fault{.how = words.at(0),
-              .phase = words.at(2),
+  Fault fault{.phase = words.at(2),
               .rank = std::stoi(words.at(1)),
-              .step = std::stoll(words.at(3)),
-              .folder = words.at(4)};
+              .hows = parts_of(words.at(0)),
+              .steps = {},
+              .folder = words.at(4),
+              .spoiler = {}};
+  for (const std::string& step : parts_of(words.at(3))) fault.steps.push_back(std::stoll(step));
   const fourmi::Recipe recipe = fourmi::load_recipe(words.at(5), {words.begin() + 6, words.end()}, launch.size);
   fourmi::TrainingArguments arguments;
   arguments.command = "faulty_fourmi";
-  if (launch.rank == fault.rank)
+  if (launch.rank == fault.rank || fault.rank < 0) {
     arguments.observer = [&fault](fourmi::Phase phase, std::int64_t step) { fault.at(phase, step); };
+    arguments.engine_ready = [&fault](fourmi::Engine& engine) { fault.spoiler.set_engine(engine); };
+  }
   return static_cast<int>(fourmi::train_here(recipe, launch, arguments));
 }
 

@@ -19,6 +19,7 @@ struct Fault {
   int rank = 0;
   std::string phase = "forward";
   int step = 0;
+  std::string later = {};  ///< of several faults: ",9,12", further steps
 };
 
 class Scene : public ::testing::Test {
@@ -40,7 +41,7 @@ class Scene : public ::testing::Test {
   Words faulty(const Fault& fault, const std::string& run, int ranks, const Words& more = {}) const {
     Words words = overrides(run, more);
     words.insert(words.begin(), {FAULTY_FOURMI, fault.how, std::to_string(fault.rank), fault.phase,
-                                 std::to_string(fault.step), folder().string(), small_recipe});
+                                 std::to_string(fault.step) + fault.later, folder().string(), small_recipe});
     return on_ranks(ranks, std::move(words));
   }
   /// Step of the newest committed checkpoint; 0 without one.
