@@ -73,8 +73,10 @@ void append_gzip(std::string_view data, const std::string& name, std::string& ou
 }
 
 std::uint32_t Text::checksum() const {
-  return static_cast<std::uint32_t>(
-      crc32_z(crc32_z(0, nullptr, 0), reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
+  auto crc = crc32_z(crc32_z(0, nullptr, 0), reinterpret_cast<const Bytef*>(bytes.data()), bytes.size());
+  if (file_ends.size() > 1)
+    crc = crc32_z(crc, reinterpret_cast<const Bytef*>(file_ends.data()), file_ends.size() * sizeof(file_ends[0]));
+  return static_cast<std::uint32_t>(crc);
 }
 
 }  // namespace fourmi

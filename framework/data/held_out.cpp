@@ -20,12 +20,26 @@ void add_cut(const Text& text, std::int64_t begin, std::int64_t end, std::vector
   }
 }
 
-}  // namespace
-
-Split split_text(const Text& text, double share, const std::string& place) {
+void check_share(double share) {
   if (!(share >= 0 && share <= 0.5))
     throw Error(ExitStatus::usage, "data.validation.holdout",
                 fmt::format("{} was found, a share from 0 to 0.5 was expected", share));
+}
+
+/// The first place from `at` on that is no inside of a character of UTF-8.
+std::int64_t character_from(const std::string& bytes, std::int64_t at) {
+  const auto inside = [&](std::int64_t i) {
+    return i < std::ssize(bytes) && (static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]) & 0xC0) == 0x80;
+  };
+  for (std::int64_t i = at; i < at + 4; ++i)
+    if (!inside(i)) return i;
+  return at;  // no UTF-8
+}
+
+}  // namespace
+
+Split split_text(const Text& text, double share, const std::string& place, bool whole_characters) {
+  check_share(share);
   const auto size = static_cast<std::int64_t>(text.bytes.size());
   Split split;
   if (share == 0) {
@@ -35,9 +49,10 @@ Split split_text(const Text& text, double share, const std::string& place) {
   const std::int64_t every = std::llround(1 / share);
   std::int64_t begin = 0;  // of the training text since the last held-out block
   for (std::int64_t at = every / 2 * held_out_block; at < size; at += every * held_out_block) {
-    const std::int64_t stop = std::min(size, at + held_out_block);
-    add_cut(text, begin, at, split.train);
-    add_cut(text, at, stop, split.held_out);
+    const auto edge = [&](std::int64_t i) { return whole_characters ? character_from(text.bytes, i) : i; };
+    const std::int64_t first = edge(at), stop = std::min(size, edge(at + held_out_block));
+    add_cut(text, begin, first, split.train);
+    add_cut(text, first, stop, split.held_out);
     begin = stop;
   }
   add_cut(text, begin, size, split.train);
@@ -50,11 +65,19 @@ Split split_text(const Text& text, double share, const std::string& place) {
   return split;
 }
 
-std::string held_out_bytes(const Text& text, double share, const std::string& place) {
-  std::string bytes;
-  for (const TextPiece& piece : split_text(text, share, place).held_out)
-    bytes.append(text.bytes, static_cast<std::size_t>(piece.begin), static_cast<std::size_t>(piece.end - piece.begin));
-  return bytes;
+Split split_documents(const std::vector<TextPiece>& documents, double share, const std::string& place) {
+  check_share(share);
+  if (share == 0) return {documents, {}};
+  const auto every = static_cast<std::size_t>(std::llround(1 / share));
+  Split split;
+  for (std::size_t d = 0; d < documents.size(); ++d)
+    (d % every == every / 2 ? split.held_out : split.train).push_back(documents[d]);
+  if (split.held_out.empty() || split.train.empty())
+    throw Error(ExitStatus::input, place,
+                fmt::format("{} documents were found, more than {} were expected so that a share of {} holds one out",
+                            documents.size(), every / 2, share),
+                "Give data.validation files of its own, or a larger share.");
+  return split;
 }
 
 }  // namespace fourmi

@@ -21,56 +21,81 @@ std::string place_of(const DataSource& source) {
 
 }  // namespace
 
-std::vector<LoadedSource> load_sources(const std::vector<DataSource>& sources, const std::string& place) {
-  std::vector<LoadedSource> loaded;
-  for (const DataSource& source : sources) {
-    LoadedSource one{source, nullptr};
-    if (source.format == "text")
-      one.text = std::make_shared<const Text>(read_text(source.path, fmt::format("{}.{}.path", place, source.name)));
-    else if (source.format != "synthetic")
-      throw Error(ExitStatus::usage, fmt::format("{}.{}.format", place, source.name),
-                  fmt::format("'{}' was found, 'text' or 'synthetic' was expected", source.format));
-    loaded.push_back(std::move(one));
-  }
-  return loaded;
-}
-
 Loader::Loader(const DataSection& data, const std::vector<LoadedSource>& train, std::uint64_t seed,
                std::int64_t vocab_size)
-    : seed_(seed), global_batch_size_(data.global_batch_size) {
+    : seed_(seed), global_batch_size_(data.global_batch_size), repeat_(data.repeat) {
   const auto tokenizer = make_tokenizer(data, vocab_size);
-  shape_ = {data.sequence_length, data.cross_document_attention, tokenizer->end_of_document()};
+  shape_ = {data.sequence_length, data.cross_document_attention, tokenizer->end_of_document(), data.packing};
   double total = 0;
   for (const LoadedSource& source : train) total += source.recipe.weight;
   if (!(total > 0))
     throw Error(ExitStatus::usage, "data.train", "no source with a weight above 0, at least one was expected");
   for (const LoadedSource& source : train) {
-    Supply supply;
-    supply.name = source.recipe.name;
+    Supply supply = make_supply(data, source, *tokenizer, seed, vocab_size);
     supply.share = std::llround(source.recipe.weight / total * 4294967296.0);
-    if (source.text == nullptr)
-      supply.tokens =
-          std::make_unique<SyntheticSource>(seed, supply.name, synthetic_documents, vocab_size, shape_.end_of_document);
-    else
-      supply.tokens = std::make_unique<ByteSource>(
-          source.text, split_text(*source.text, data.holdout, place_of(source.recipe)).train, shape_.end_of_document,
-          true);
-    if (supply.tokens->num_tokens() < shape_.sequence_length)
-      throw Error(ExitStatus::input, place_of(source.recipe),
-                  fmt::format("{} training tokens were found, at least one sequence of {} was expected",
-                              supply.tokens->num_tokens(), shape_.sequence_length),
-                  "Give it more text, or choose a shorter data.sequence_length.");
-    supply.num_windows = num_windows(*supply.tokens, shape_.sequence_length);
     total_share_ += supply.share;
     sources_.push_back(std::move(supply));
   }
 }
 
+Loader::Supply Loader::make_supply(const DataSection& data, const LoadedSource& source, const Tokenizer& tokenizer,
+                                   std::uint64_t seed, std::int64_t vocab_size) {
+  const std::string place = place_of(source.recipe);
+  Supply supply;
+  supply.name = source.recipe.name;
+  if (source.synthetic()) {
+    supply.tokens =
+        std::make_unique<SyntheticSource>(seed, supply.name, synthetic_documents, vocab_size, shape_.end_of_document);
+    if (!shape_.packing && shape_.sequence_length < SyntheticSource::document && data.overlong != "truncate")
+      throw Error(
+          ExitStatus::input, place,
+          fmt::format("made-up documents of {} tokens with data.packing: false, sequences as long were expected",
+                      SyntheticSource::document),
+          "Set data.packing: true, or data.overlong: truncate.");
+  } else {
+    Documents documents = documents_of(source, Side::train, data.holdout, tokenizer, vocab_size, place);
+    if (!documents.note.empty()) notes_.push_back(documents.note);
+    if (!shape_.packing) fit_documents(data, place, documents.pieces);
+    supply.tokens = std::make_unique<DocumentSource>(std::move(documents.store), std::move(documents.pieces),
+                                                     shape_.end_of_document, true);
+  }
+  supply.num_bytes = source.num_bytes();
+  supply.checksum = source.checksum();
+  supply.num_windows = num_windows(*supply.tokens, shape_);
+  if (shape_.packing)
+    supply.num_tokens = supply.tokens->num_tokens();
+  else
+    for (std::int64_t w = 0; w < supply.num_windows; ++w) supply.num_tokens += num_targets(*supply.tokens, shape_, w);
+  if (shape_.packing && supply.num_tokens < shape_.sequence_length)
+    throw Error(ExitStatus::input, place,
+                fmt::format("{} training tokens were found, at least one sequence of {} was expected",
+                            supply.num_tokens, shape_.sequence_length),
+                "Give it more text, or choose a shorter data.sequence_length.");
+  return supply;
+}
+
+void Loader::fit_documents(const DataSection& data, const std::string& place, std::vector<TextPiece>& documents) {
+  // An opening token comes before them.
+  const auto too_long = [&](const TextPiece& d) { return d.end - d.begin + 1 > shape_.sequence_length; };
+  const std::int64_t count = std::count_if(documents.begin(), documents.end(), too_long);
+  if (count == 0) return;
+  const std::string found =
+      fmt::format("{} of {} documents are longer than {} tokens", count, documents.size(), shape_.sequence_length - 1);
+  if (data.overlong == "error")
+    throw Error(ExitStatus::input, place,
+                fmt::format("{} (the first is document {}), documents that fit into data.sequence_length were expected",
+                            found, std::find_if(documents.begin(), documents.end(), too_long) - documents.begin()),
+                "Set data.overlong to drop or truncate, or data.packing: true.");
+  if (data.overlong == "drop") std::erase_if(documents, too_long);
+  notes_.push_back(fmt::format("{}: {} and are {}", place, found, data.overlong == "drop" ? "left out" : "cut off"));
+  if (documents.empty())
+    throw Error(ExitStatus::input, place, found + ", some that fit into data.sequence_length were expected");
+}
+
 Position Loader::start() const {
   Position position;
   for (const Supply& supply : sources_)
-    position.sources.push_back(
-        {.name = supply.name, .bytes = supply.tokens->num_bytes(), .checksum = supply.tokens->checksum()});
+    position.sources.push_back({.name = supply.name, .bytes = supply.num_bytes, .checksum = supply.checksum});
   return position;
 }
 
@@ -79,6 +104,7 @@ Position Loader::resume(const Position& position, bool accept_changes) const {
       "Bring the text back, or start with --accept-changes to go on with the text as it is now.";
   Position now = start();
   now.samples = position.samples;
+  now.tokens = position.tokens;
   bool same_sources = position.sources.size() == now.sources.size();
   for (std::size_t i = 0; i < now.sources.size(); ++i) {
     SourcePosition& source = now.sources[i];
@@ -99,6 +125,7 @@ Position Loader::resume(const Position& position, bool accept_changes) const {
     source.epoch = before->epoch;
     source.index = before->index;
     source.samples = before->samples;
+    source.tokens = before->tokens;
     source.credit = before->credit;
     if (source.index >= sources_[i].num_windows) {  // the text has become shorter: this pass is over
       source.index = 0;
@@ -113,22 +140,35 @@ Position Loader::resume(const Position& position, bool accept_changes) const {
   return now;
 }
 
-std::size_t Loader::choose(Position& position) const {
-  std::size_t best = 0;
-  for (std::size_t i = 0; i < sources_.size(); ++i) {
-    position.sources[i].credit += sources_[i].share;
-    if (position.sources[i].credit > position.sources[best].credit) best = i;
-  }
-  position.sources[best].credit -= total_share_;
+std::size_t Loader::choose(const Position& position) const {
+  // With what the next sample will give each of them, if it is a whole one.
+  const auto claim = [&](std::size_t i) {
+    return position.sources[i].credit + sources_[i].share * shape_.sequence_length;
+  };
+  std::size_t best = sources_.size();
+  for (std::size_t i = 0; i < sources_.size(); ++i)
+    if (!exhausted(position.sources[i]) && (best == sources_.size() || claim(i) > claim(best))) best = i;
+  if (best == sources_.size())
+    throw Error(ExitStatus::input, "data.repeat",
+                fmt::format("every source has been read {} times, more text was expected", *repeat_),
+                "Give it more text, raise data.repeat, or end the run earlier.");
   return best;
 }
 
-void Loader::plan_step(const Position& position, StepPlan& step) const {
-  plan(position, global_batch_size_, step);
+void Loader::pay(Position& position, std::size_t chosen, std::int64_t tokens) const {
+  for (std::size_t i = 0; i < sources_.size(); ++i) position.sources[i].credit += sources_[i].share * tokens;
+  position.sources[chosen].credit -= total_share_ * tokens;
+}
+
+void Loader::plan_step(const Position& position, StepPlan& step, std::optional<double> epochs) const {
+  step.samples.reserve(static_cast<std::size_t>(global_batch_size_.most()));
+  plan(position, global_batch_size_.at(position.tokens), step, epochs);
 }
 
 StepPlan Loader::plan_step(const Position& position) const {
-  return plan(position, global_batch_size_);
+  StepPlan step;
+  plan_step(position, step);
+  return step;
 }
 
 StepPlan Loader::plan(const Position& position, std::int64_t num_samples) const {
@@ -137,7 +177,8 @@ StepPlan Loader::plan(const Position& position, std::int64_t num_samples) const 
   return step;
 }
 
-void Loader::plan(const Position& position, std::int64_t num_samples, StepPlan& step) const {
+void Loader::plan(const Position& position, std::int64_t num_samples, StepPlan& step,
+                  std::optional<double> epochs) const {
   FOURMI_CHECK(position.sources.size() == sources_.size(), "a position of {} sources for {}", position.sources.size(),
                sources_.size());
   step.samples.clear();
@@ -145,22 +186,40 @@ void Loader::plan(const Position& position, std::int64_t num_samples, StepPlan& 
   step.source_targets.assign(sources_.size(), 0);
   step.next = position;
   for (std::int64_t n = 0; n < num_samples; ++n) {
+    if (epochs && finished(step.next, *epochs)) {
+      step.samples.push_back({-1, 0, 0});
+      continue;
+    }
     const std::size_t chosen = choose(step.next);
     const Supply& supply = sources_[chosen];
     SourcePosition& source = step.next.sources[chosen];
     const std::int64_t window = Permutation(seed_, supply.name, source.epoch, supply.num_windows)(source.index);
+    const std::int64_t tokens = num_targets(*supply.tokens, shape_, window);
     step.samples.push_back({static_cast<std::int32_t>(chosen), source.epoch, window});
-    const std::int64_t targets = num_targets(*supply.tokens, shape_, window);
-    step.num_targets += targets;
-    step.source_targets[chosen] += targets;
+    step.num_targets += tokens;
+    step.source_targets[chosen] += tokens;
     step.num_mtp_targets += num_mtp_targets(*supply.tokens, shape_, window);
+    pay(step.next, chosen, tokens);
+    ++step.next.samples;
     ++source.samples;
+    source.tokens += tokens;
     if (++source.index == supply.num_windows) {
       source.index = 0;
       ++source.epoch;
     }
   }
-  step.next.samples += num_samples;
+  step.next.tokens += step.num_targets;
+}
+
+bool Loader::finished(const Position& position, double epochs) const {
+  for (std::size_t i = 0; i < sources_.size(); ++i) {
+    const Supply& supply = sources_[i];
+    const SourcePosition& source = position.sources[i];
+    const double needed = std::ceil(epochs * static_cast<double>(supply.num_windows));
+    const bool read = static_cast<double>(source.epoch * supply.num_windows + source.index) >= needed;
+    if (supply.share > 0 && !read && !exhausted(source)) return false;
+  }
+  return true;
 }
 
 Batch Loader::micro_batch(const StepPlan& step, std::int64_t rank, std::int64_t num_ranks, std::int64_t micro_batch,
@@ -191,25 +250,54 @@ void Loader::batch(const StepPlan& step, std::int64_t first_sample, std::int64_t
   empty_batch(shape_, num_sequences, batch);
   for (std::int64_t s = 0; s < num_sequences; ++s) {
     const Sample& sample = step.samples.at(static_cast<std::size_t>(first_sample + s));
+    if (sample.source < 0) continue;
     write_window(*sources_[static_cast<std::size_t>(sample.source)].tokens, shape_, sample.window, s, batch);
   }
 }
 
 std::int64_t Loader::tokens_per_epoch(std::int64_t source) const {
-  return sources_.at(static_cast<std::size_t>(source)).tokens->num_tokens();
+  return sources_.at(static_cast<std::size_t>(source)).num_tokens;
 }
 
 std::int64_t Loader::samples_per_epoch(std::int64_t source) const {
   return sources_.at(static_cast<std::size_t>(source)).num_windows;
 }
 
-std::int64_t Loader::samples_per_epoch() const {
-  double samples = 0;
-  for (const Supply& supply : sources_)
-    if (supply.share > 0)
-      samples = std::max(samples, std::ceil(static_cast<double>(supply.num_windows) *
-                                            static_cast<double>(total_share_) / static_cast<double>(supply.share)));
-  return static_cast<std::int64_t>(samples);
+double Loader::share(std::int64_t source) const {
+  return static_cast<double>(sources_.at(static_cast<std::size_t>(source)).share) / static_cast<double>(total_share_);
+}
+
+double Loader::tokens_per_sample() const {
+  double samples_a_token = 0;
+  for (std::int64_t i = 0; i < num_sources(); ++i)
+    samples_a_token += share(i) * static_cast<double>(samples_per_epoch(i)) / static_cast<double>(tokens_per_epoch(i));
+  return 1 / samples_a_token;
+}
+
+double Loader::tokens_per_epoch() const {
+  double tokens = 0;
+  for (std::int64_t i = 0; i < num_sources(); ++i)
+    if (share(i) > 0) tokens = std::max(tokens, static_cast<double>(tokens_per_epoch(i)) / share(i));
+  return tokens;
+}
+
+void Loader::check_repeat(const Position& position, double tokens) const {
+  if (!repeat_) return;
+  for (std::int64_t i = 0; i < num_sources(); ++i) {
+    const SourcePosition& source = position.sources[static_cast<std::size_t>(i)];
+    const double windows = static_cast<double>(samples_per_epoch(i));
+    const double read = static_cast<double>(source.epoch) + static_cast<double>(source.index) / windows;
+    const double passes = read + share(i) * tokens / static_cast<double>(tokens_per_epoch(i));
+    // Mixing is exact to within a few sequences; a source that has reached its limit gives no more (choose).
+    const double slack = num_sources() > 1 ? static_cast<double>(num_sources()) / windows : 0;
+    if (passes <= static_cast<double>(*repeat_) + slack + 1e-9) continue;
+    throw Error(
+        ExitStatus::input, fmt::format("data.train.{}", source.name),
+        fmt::format("the run reads it {:.3f} times ({:.3f} until now, then a share of {:.4f} of {:.0f} tokens, of "
+                    "which it has {} an epoch), at most data.repeat = {} were expected",
+                    passes, read, share(i), tokens, tokens_per_epoch(i), *repeat_),
+        "Give it more text or less weight, raise data.repeat, or end the run earlier.");
+  }
 }
 
 }  // namespace fourmi

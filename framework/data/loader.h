@@ -2,34 +2,28 @@
 // order, does not depend on how many ranks share them.
 //
 // Each source's tokens are windows (windows.h); every epoch visits them all once, in an order of its own
-// (permutation.h). Sources are mixed by weight: each sample gives every source its share as credit, and the source with
-// the most credit gives the sample and pays one for it. After n samples a source of share w has given w*n of them, to
-// within the number of sources.
+// (permutation.h). Sources are mixed by weight, in tokens: each token read gives every source its share as credit, and
+// the source with the most credit gives the next sample and pays its tokens. So after n tokens a source of share w has
+// given w*n of them, to within a few sequences.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "framework/data/batch.h"
 #include "framework/data/position.h"
+#include "framework/data/sources.h"
 #include "framework/data/token_source.h"
 #include "framework/data/windows.h"
 #include "framework/recipe/recipe.h"
 
 namespace fourmi {
 
-/// A source of the recipe with its text in memory (no text: synthetic). Shared by Loader and Validation.
-struct LoadedSource {
-  DataSource recipe;
-  std::shared_ptr<const Text> text;
-};
-/// Reads all texts. `place` is the recipe's key, e.g. "data.train". Throws Error(input) naming source and file.
-std::vector<LoadedSource> load_sources(const std::vector<DataSource>& sources, const std::string& place);
-
 struct Sample {
-  std::int32_t source = 0;  ///< index into data.train
+  std::int32_t source = 0;  ///< index into data.train; -1: padding, where the run's last step has no more samples
   std::int64_t epoch = 0, window = 0;
   bool operator==(const Sample&) const = default;
 };
@@ -55,15 +49,21 @@ class Loader {
   /// begins anew.
   Position resume(const Position& position, bool accept_changes) const;
 
-  /// The global_batch_size samples after `position`. The first form fills the caller's plan, whose memory it keeps: from the second
-  /// step on it allocates nothing.
-  void plan_step(const Position& position, StepPlan& step) const;
+  /// The samples after `position`: as many as data.global_batch_size says there. With `epochs`, the run ends where
+  /// every source has been read so many times: from there on the step is filled up with padding. Fills the caller's
+  /// plan, whose memory it keeps: from the second step on it allocates nothing. Throws Error(input) if data.repeat
+  /// leaves nothing.
+  void plan_step(const Position& position, StepPlan& step, std::optional<double> epochs = {}) const;
   StepPlan plan_step(const Position& position) const;
-  void plan(const Position& position, std::int64_t num_samples, StepPlan& step) const;
+  void plan(const Position& position, std::int64_t num_samples, StepPlan& step,
+            std::optional<double> epochs = {}) const;
   StepPlan plan(const Position& position, std::int64_t num_samples) const;
+  /// Has every source been read so many times?
+  bool finished(const Position& position, double epochs) const;
 
   /// Micro-batch `micro_batch` (of `num_sequences` sequences) of data rank `rank` of `num_ranks`: rank r owns the r-th
-  /// of num_ranks equal, contiguous parts of the step's samples. The first forms fill the caller's batch, whose memory they keep.
+  /// of num_ranks equal, contiguous parts of the step's samples. The first forms fill the caller's batch, whose memory
+  /// they keep.
   void micro_batch(const StepPlan& step, std::int64_t rank, std::int64_t num_ranks, std::int64_t micro_batch,
                    std::int64_t num_sequences, Batch& batch) const;
   void batch(const StepPlan& step, std::int64_t first_sample, std::int64_t num_sequences, Batch& batch) const;
@@ -74,22 +74,40 @@ class Loader {
   std::int64_t num_sources() const { return static_cast<std::int64_t>(sources_.size()); }
   std::int64_t tokens_per_epoch(std::int64_t source) const;   ///< input tokens
   std::int64_t samples_per_epoch(std::int64_t source) const;  ///< windows
-  /// Samples after which every source has been seen once, at the recipe's weights: what run.epochs counts.
-  std::int64_t samples_per_epoch() const;
+  double share(std::int64_t source) const;                    ///< of the tokens
+  /// Mean input tokens of a sample at the recipe's weights: sequence_length without the padding.
+  double tokens_per_sample() const;
+  /// Input tokens after which every source has been seen once, at the recipe's weights.
+  double tokens_per_epoch() const;
+  /// Throws Error(input) with the arithmetic if `tokens` more take any source beyond data.repeat.
+  void check_repeat(const Position& position, double tokens) const;
+  /// Worth saying before the first step: how long texts took to encode, documents that are left out or cut off.
+  const std::vector<std::string>& notes() const { return notes_; }
 
  private:
   struct Supply {
     std::string name;
     std::unique_ptr<TokenSource> tokens;
-    std::int64_t num_windows = 0, share = 0;  ///< share of 2^32
+    std::int64_t num_bytes = 0;
+    std::uint32_t checksum = 0;
+    std::int64_t num_windows = 0, num_tokens = 0, share = 0;  ///< windows and their input tokens; share of 2^32
   };
-  /// Which source gives the next sample; pays for it.
-  std::size_t choose(Position& position) const;
+  Supply make_supply(const DataSection& data, const LoadedSource& source, const Tokenizer& tokenizer,
+                     std::uint64_t seed, std::int64_t vocab_size);
+  /// Without packing: what becomes of documents that are longer than a sequence.
+  void fit_documents(const DataSection& data, const std::string& place, std::vector<TextPiece>& documents);
+  bool exhausted(const SourcePosition& source) const { return repeat_ && source.epoch >= *repeat_; }
+  /// Which source gives the next sample.
+  std::size_t choose(const Position& position) const;
+  void pay(Position& position, std::size_t chosen, std::int64_t tokens) const;
 
   WindowShape shape_;
   std::uint64_t seed_;
-  std::int64_t global_batch_size_, total_share_ = 0;
+  BatchSize global_batch_size_;
+  std::optional<std::int64_t> repeat_;
+  std::int64_t total_share_ = 0;
   std::vector<Supply> sources_;
+  std::vector<std::string> notes_;
 };
 
 }  // namespace fourmi

@@ -14,6 +14,7 @@ struct SourcePosition {
   std::int64_t epoch = 0;    ///< whole passes made
   std::int64_t index = 0;    ///< samples consumed in this pass
   std::int64_t samples = 0;  ///< samples consumed in all passes
+  std::int64_t tokens = 0;   ///< input positions of those, without padding
   std::int64_t credit = 0;   ///< what the mixing rule owes this source (loader.h)
   std::int64_t bytes = 0;    ///< size and CRC-32 of the text that was read: a changed file is noticed at resume
   std::uint32_t checksum = 0;
@@ -22,6 +23,7 @@ struct SourcePosition {
 
 struct Position {
   std::int64_t samples = 0;  ///< consumed so far, over all sources
+  std::int64_t tokens = 0;   ///< input positions of those, without padding; it decides the batch size of a ramp
   std::vector<SourcePosition> sources;
   bool operator==(const Position&) const = default;
 };

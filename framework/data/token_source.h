@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "framework/data/held_out.h"
-#include "framework/data/text.h"
+#include "framework/data/token_store.h"
 
 namespace fourmi {
 
@@ -23,31 +23,35 @@ class TokenSource {
   virtual void read(std::int64_t first, std::span<std::int32_t> out) const = 0;
   /// Documents that open in [first, end), end <= num_tokens().
   virtual std::int64_t num_openings(std::int64_t first, std::int64_t end) const = 0;
-  /// Tells whether a resumed run still reads the same tokens.
-  virtual std::int64_t num_bytes() const = 0;
-  virtual std::uint32_t checksum() const = 0;
+  /// Document d opens at token opening(d) with the end-of-document token; the last one ends before
+  /// opening(num_documents()).
+  virtual std::int64_t num_documents() const = 0;
+  virtual std::int64_t opening(std::int64_t document) const = 0;
 };
 
-/// Documents of a text as bytes. In memory: the text itself and one entry a document.
-class ByteSource final : public TokenSource {
+/// Documents that lie in a store. In memory beside the store: three numbers a document.
+class DocumentSource final : public TokenSource {
  public:
-  /// At least one piece. With `closed`, the token after the last document is end-of-document (training); without, the
-  /// last byte of the last piece is the last target (held-out blocks, where nothing but the text's own bytes is
-  /// counted).
-  ByteSource(std::shared_ptr<const Text> text, std::vector<TextPiece> documents, std::int32_t end_of_document, bool closed);
+  /// At least one document, none of them empty or with an end-of-document inside. With `closed`, the token after the
+  /// last document is end-of-document (training); without, the last id of the last document is the last target
+  /// (held-out blocks of a text, where nothing but the text's own bytes is counted).
+  DocumentSource(std::shared_ptr<const TokenStore> store, std::vector<TextPiece> documents,
+                 std::int32_t end_of_document, bool closed);
+
   std::int64_t num_tokens() const override { return num_tokens_; }
   void read(std::int64_t first, std::span<std::int32_t> out) const override;
   std::int64_t num_openings(std::int64_t first, std::int64_t end) const override;
-  std::int64_t num_bytes() const override { return static_cast<std::int64_t>(text_->bytes.size()); }
-  std::uint32_t checksum() const override { return checksum_; }
+  std::int64_t num_documents() const override { return static_cast<std::int64_t>(documents_.size()); }
+  std::int64_t opening(std::int64_t document) const override {
+    return first_token_[static_cast<std::size_t>(document)];
+  }
 
  private:
-  std::shared_ptr<const Text> text_;
+  std::shared_ptr<const TokenStore> store_;
   std::vector<TextPiece> documents_;
-  std::vector<std::int64_t> first_token_;  ///< of each document: where its opening end-of-document token stands
+  std::vector<std::int64_t> first_token_;  ///< of each document, where its opening end-of-document stands; and one more
   std::int64_t num_tokens_ = 0;
   std::int32_t end_of_document_;
-  std::uint32_t checksum_;
   bool closed_;
 };
 
@@ -64,8 +68,8 @@ class SyntheticSource final : public TokenSource {
   std::int64_t num_tokens() const override { return num_documents_ * document; }
   void read(std::int64_t first, std::span<std::int32_t> out) const override;
   std::int64_t num_openings(std::int64_t first, std::int64_t end) const override;
-  std::int64_t num_bytes() const override { return 0; }
-  std::uint32_t checksum() const override { return 0; }
+  std::int64_t num_documents() const override { return num_documents_; }
+  std::int64_t opening(std::int64_t d) const override { return d * document; }
 
  private:
   std::uint64_t key_;

@@ -25,35 +25,36 @@ Validation::Validation(const DataSection& data, const std::vector<LoadedSource>&
   if (!files && data.holdout == 0) return;
   for (const LoadedSource& source : files ? load_sources(data.validation, "data.validation") : train) {
     const std::string place = fmt::format("data.{}.{}", files ? "validation" : "train", source.recipe.name);
-    if (source.text == nullptr) {
+    if (source.synthetic()) {
       // Held-out synthetic text is a line of its own, so it is none that is trained on.
-      add_document(std::make_unique<SyntheticSource>(seed, source.recipe.name + " held out", synthetic_documents,
-                                                     vocab_size, shape_.end_of_document));
-    } else {
-      const Split split = split_text(*source.text, files ? 0 : data.holdout, place);
-      add_text(source.text, files ? split.train : split.held_out);
+      add(std::make_unique<SyntheticSource>(seed, source.recipe.name + " held out", synthetic_documents, vocab_size,
+                                            shape_.end_of_document));
+      continue;
     }
+    const double share = files ? 0 : data.holdout;
+    Documents documents =
+        documents_of(source, files ? Side::train : Side::held_out, share, *tokenizer, vocab_size, place);
+    num_bytes_ += documents.num_bytes;
+    if (!documents.note.empty()) notes_.push_back(documents.note);
+    checksum_ = checksum_ * 31 + source.checksum();
+    add_documents(std::move(documents), source.recipe.format == "text");
   }
 }
 
-void Validation::add_text(const std::shared_ptr<const Text>& text, const std::vector<TextPiece>& pieces) {
-  // Only the held-out bytes are kept: the training text may be given back.
-  for (const TextPiece& piece : pieces) {
-    auto part = std::make_shared<Text>();
-    part->bytes =
-        text->bytes.substr(static_cast<std::size_t>(piece.begin), static_cast<std::size_t>(piece.end - piece.begin));
-    const std::int64_t size = piece.end - piece.begin;
-    num_bytes_ += size;
-    add_document(
-        std::make_unique<ByteSource>(std::move(part), std::vector<TextPiece>{{0, size}}, shape_.end_of_document, false));
-  }
+void Validation::add_documents(Documents documents, bool each_alone) {
+  if (!each_alone)
+    return add(std::make_unique<DocumentSource>(std::move(documents.store), std::move(documents.pieces),
+                                                shape_.end_of_document, true));
+  for (const TextPiece& piece : documents.pieces)
+    add(std::make_unique<DocumentSource>(documents.store, std::vector<TextPiece>{piece}, shape_.end_of_document,
+                                         false));
 }
 
-void Validation::add_document(std::unique_ptr<TokenSource> document) {
-  const std::int64_t count = fourmi::num_windows(*document, shape_.sequence_length);
-  for (std::int64_t w = 0; w < count; ++w) windows_.push_back({documents_.size(), w});
-  num_targets_ += document->num_tokens();
-  documents_.push_back(std::move(document));
+void Validation::add(std::unique_ptr<TokenSource> line) {
+  const std::int64_t count = fourmi::num_windows(*line, shape_);
+  for (std::int64_t w = 0; w < count; ++w) windows_.push_back({lines_.size(), w});
+  num_targets_ += line->num_tokens();
+  lines_.push_back(std::move(line));
 }
 
 std::vector<std::int64_t> Validation::spread(std::int64_t count) const {
@@ -69,7 +70,7 @@ Batch Validation::batch(std::span<const std::int64_t> windows) const {
   for (std::size_t s = 0; s < windows.size(); ++s) {
     if (windows[s] < 0) continue;
     const Window& window = windows_.at(static_cast<std::size_t>(windows[s]));
-    write_window(*documents_[window.document], shape_, window.index, static_cast<std::int64_t>(s), batch);
+    write_window(*lines_[window.line], shape_, window.index, static_cast<std::int64_t>(s), batch);
   }
   return batch;
 }

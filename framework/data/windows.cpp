@@ -11,28 +11,44 @@ namespace {
 /// The target two further is left out where it would be guessed across a document's end: the token between is the
 /// end-of-document that closes this row's document.
 bool has_mtp_target(const WindowShape& shape, std::int32_t next, std::int32_t after) {
-  return after >= 0 && (shape.cross_document_attention || next != shape.end_of_document);
+  const bool sees_on = shape.cross_document_attention && shape.packing;
+  return after >= 0 && (sees_on || next != shape.end_of_document);
 }
 
-void read_window(const TokenSource& source, const WindowShape& shape, std::int64_t window, std::vector<std::int32_t>& tokens) {
-  FOURMI_CHECK(window >= 0 && window < num_windows(source, shape.sequence_length), "window {} of {}", window,
-               num_windows(source, shape.sequence_length));
+std::int64_t first_token(const TokenSource& source, const WindowShape& shape, std::int64_t window) {
+  return shape.packing ? window * shape.sequence_length : source.opening(window);
+}
+
+/// The window's tokens and two more.
+void read_window(const TokenSource& source, const WindowShape& shape, std::int64_t window,
+                 std::vector<std::int32_t>& tokens) {
+  FOURMI_CHECK(window >= 0 && window < num_windows(source, shape), "window {} of {}", window,
+               num_windows(source, shape));
   tokens.resize(static_cast<std::size_t>(shape.sequence_length + 2));
-  source.read(window * shape.sequence_length, tokens);
+  const auto needed = static_cast<std::size_t>(num_targets(source, shape, window) + 2);
+  source.read(first_token(source, shape, window), std::span(tokens).first(needed));
 }
 
 }  // namespace
 
-std::int64_t num_windows(const TokenSource& source, std::int64_t sequence_length) {
-  return (source.num_tokens() + sequence_length - 1) / sequence_length;
+std::int64_t num_windows(const TokenSource& source, const WindowShape& shape) {
+  if (!shape.packing) return source.num_documents();
+  return (source.num_tokens() + shape.sequence_length - 1) / shape.sequence_length;
 }
 
 std::int64_t num_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window) {
-  return std::min(shape.sequence_length, source.num_tokens() - window * shape.sequence_length);
+  const std::int64_t first = first_token(source, shape, window);
+  const std::int64_t end = shape.packing ? source.num_tokens() : source.opening(window + 1);
+  return std::min(shape.sequence_length, end - first);
 }
 
 std::int64_t num_mtp_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window) {
-  const std::int64_t first = window * shape.sequence_length;
+  const std::int64_t first = first_token(source, shape, window);
+  if (!shape.packing) {
+    // Every row has one but the document's last, which is not there where the document was cut off.
+    const bool whole = source.opening(window + 1) - first <= shape.sequence_length;
+    return num_targets(source, shape, window) - whole;
+  }
   // The source's last row has nothing two further; every other row has, unless a document opens right behind it.
   const std::int64_t end = std::min(first + shape.sequence_length, source.num_tokens() - 1);
   return end - first - (shape.cross_document_attention ? 0 : source.num_openings(first + 1, end + 1));

@@ -1,5 +1,6 @@
 // A source's tokens in windows of sequence_length: window w's inputs are tokens [w*T, (w+1)*T), its targets one further
-// and its targets of multi-token prediction two further, whatever window or document these lie in.
+// and its targets of multi-token prediction two further, whatever window or document these lie in. Without packing,
+// window w is document w from its opening token on, cut off after T, and its targets end with the document.
 #pragma once
 
 #include <cstdint>
@@ -14,10 +15,11 @@ struct WindowShape {
   std::int64_t sequence_length = 0;
   bool cross_document_attention = false;
   std::int32_t end_of_document = 0;
+  bool packing = true;
 };
 
-std::int64_t num_windows(const TokenSource& source, std::int64_t sequence_length);
-/// Rows with a target: sequence_length but for a source's last window.
+std::int64_t num_windows(const TokenSource& source, const WindowShape& shape);
+/// Rows with a target: sequence_length but for a source's last window, and for documents on their own.
 std::int64_t num_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window);
 /// Rows with a target of multi-token prediction.
 std::int64_t num_mtp_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window);

@@ -32,7 +32,8 @@ bool has_control(const std::string& text) {
 std::optional<Value> read_stepped(const Field& field, const Node& node) {
   const auto value_of = [&](const Node& item) -> std::optional<double> {
     const std::optional<double> number = number_of(item);
-    return number && in_range(field, *number) ? number : std::nullopt;
+    const bool fits = number && in_range(field, *number) && (!field.whole_values || to_whole(item.text));
+    return fits ? number : std::nullopt;
   };
   Stepped stepped;
   if (const std::optional<double> constant = value_of(node)) {

@@ -20,8 +20,27 @@ double Stepped::at(double tokens) const {
   return value;
 }
 
+std::int64_t BatchSize::at(std::int64_t tokens) const {
+  return static_cast<std::int64_t>(over_tokens.at(static_cast<double>(tokens)));
+}
+
+std::int64_t BatchSize::most() const {
+  double most = 0;
+  for (const auto& step : over_tokens.steps) most = std::max(most, step.second);
+  return static_cast<std::int64_t>(most);
+}
+
 namespace recipe {
 namespace {
+
+/// The first size of the ramp that is no multiple of `portion`; 0: all are.
+std::int64_t odd_size(const BatchSize& sizes, std::int64_t portion) {
+  for (const auto& step : sizes.over_tokens.steps) {
+    const auto size = static_cast<std::int64_t>(step.second);
+    if (size % portion != 0) return size;
+  }
+  return 0;
+}
 
 class TrainingChecks {
  public:
@@ -75,9 +94,14 @@ class TrainingChecks {
   void batch() {
     const DataSection& data = r_.data;
     if (good("data.global_batch_size") && good("data.micro_batch_size") &&
-        data.global_batch_size % data.micro_batch_size != 0) {
-      refuse("data.global_batch_size", fmt::format("found {} as `global_batch_size`", data.global_batch_size),
+        odd_size(data.global_batch_size, data.micro_batch_size) != 0) {
+      refuse("data.global_batch_size",
+             fmt::format("found {} as `global_batch_size`", odd_size(data.global_batch_size, data.micro_batch_size)),
              fmt::format("expected a multiple of `micro_batch_size`, which is {}", data.micro_batch_size));
+    }
+    if (good("data.packing") && good("data.overlong") && data.packing && data.overlong != "error") {
+      refuse("data.overlong", "found `overlong` with `packing: true`, which cuts no document off",
+             "expected `packing: false` beside it, or none");
     }
     if (good("data.sequence_length") && good("run.reproducibility") && data.sequence_length % 16 != 0 &&
         r_.run.reproducibility == Reproducibility::layout) {
@@ -103,7 +127,24 @@ class TrainingChecks {
       } else if (!synthetic && !has_path) {
         refuse(element, fmt::format("found no `path` for the source `{}`", shown(source.name)), "expected a file");
       }
+      form(element, source);
     }
+  }
+
+  void form(const std::string& element, const DataSource& source) {
+    if (reading_.given(element + ".field") && good(element + ".field") && source.format != "jsonl") {
+      refuse(element + ".field", fmt::format("found a field for the format `{}`", source.format),
+             "expected `format: jsonl` beside it");
+    }
+    if (reading_.given(element + ".format") || !reading_.given(element + ".path")) return;
+    std::string name = source.path;
+    for (const char* packed : {".gz", ".zst"}) {
+      if (name.ends_with(packed)) name.resize(name.size() - std::string_view(packed).size());
+    }
+    const char* meant = name.ends_with(".jsonl") ? "jsonl" : name.ends_with(".bin") || name.ends_with(".idx") ? "bin" : nullptr;
+    if (!meant) return;
+    refuse(element + ".path", fmt::format("found `{}` without a format, which is read as plain text", shown(source.path)),
+           fmt::format("expected `format: {}` beside it, or `format: text` if plain text is meant", meant));
   }
 
   void evaluation() {
@@ -193,10 +234,10 @@ void rank_issues(const Recipe& r, int ranks, const Refuse& refuse) {
     refuse("parallel.data", fmt::format("found {} as `parallel.data`", *p.data),
            fmt::format("expected {}, which is what {} ranks leave", data, ranks));
   }
-  if (r.data.global_batch_size % r.data.micro_batch_size != 0) return;  // said without ranks
+  if (odd_size(r.data.global_batch_size, r.data.micro_batch_size) != 0) return;  // said without ranks
   const std::int64_t portion = r.data.micro_batch_size * data;
-  if (r.data.global_batch_size % portion != 0) {
-    refuse("data.global_batch_size", fmt::format("found {} as `global_batch_size`", r.data.global_batch_size),
+  if (const std::int64_t size = odd_size(r.data.global_batch_size, portion)) {
+    refuse("data.global_batch_size", fmt::format("found {} as `global_batch_size`", size),
            fmt::format("expected a multiple of {} (micro_batch_size {} x {} data ranks)", portion,
                        r.data.micro_batch_size, data));
   }

@@ -152,8 +152,9 @@ std::string expectation(const Field& field) {
     case Type::steps_or_duration:
       return "expected a whole number of steps of at least 0, or a duration such as 30m";
     case Type::stepped:
-      return fmt::format("expected a number{}, or steps over tokens such as [[0, 0.3], [10e9, 0.1]]",
-                         range_text(field));
+      return fmt::format("expected a {}number{}, or steps over tokens such as {}", field.whole_values ? "whole " : "",
+                         range_text(field),
+                         field.whole_values ? "[[0, 256], [10e9, 512]]" : "[[0, 0.3], [10e9, 0.1]]");
     case Type::betas:
       return "expected two numbers from 0 to below 1, such as [0.9, 0.95]";
     case Type::first_last:

@@ -59,6 +59,7 @@ struct Field {
   bool nullable = false;     ///< null is the same as not given
   double least = -std::numeric_limits<double>::infinity(), most = std::numeric_limits<double>::infinity();
   bool above_least = false;            ///< `least` itself is refused
+  bool whole_values = false;           ///< of a stepped: its values are whole numbers
   std::vector<std::string> choices{};  ///< of a choice; of other types: the only values that are built
   std::string default_text{};          ///< shown instead of the default of recipe.h, where that depends on other keys
   std::vector<std::string> foreign{};  ///< what other stacks call it

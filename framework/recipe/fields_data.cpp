@@ -19,17 +19,32 @@ void add_source(std::vector<Field>& table, const std::string& list, KeyClass key
                        at(&DataSource::name)));
   table.push_back(bind({.path = list + "[].path",
                         .type = Type::text,
-                        .meaning = "The file; names that end in .gz or .dz are decompressed. Not for synthetic.",
+                        .meaning = "A file, a folder or a glob; gzip and zstd are decompressed. Of bin: PREFIX of "
+                                   "PREFIX.bin and PREFIX.idx, or a glob of .bin. Not for synthetic.",
                         .key_class = key_class,
                         .default_text = "required unless synthetic",
                         .foreign = {"data_path", "dataset_path", "train_data_path"}},
                        at(&DataSource::path)));
   table.push_back(bind({.path = list + "[].format",
                         .type = Type::text,
-                        .meaning = "text: documents as they are; synthetic: made up, for benchmarks.",
+                        .meaning = "text: files as they are; jsonl: a JSON object a line; bin: token files with their "
+                                   ".idx; synthetic: made up, for benchmarks.",
                         .key_class = key_class,
-                        .choices = {"text", "synthetic"}},
+                        .choices = {"text", "jsonl", "bin", "synthetic"}},
                        at(&DataSource::format)));
+  Field field = bind({.path = list + "[].field",
+                      .type = Type::text,
+                      .meaning = "The key of a JSON line that holds the document's text.",
+                      .key_class = key_class,
+                      .default_text = "text",
+                      .foreign = {"text_field", "text_key", "json_keys", "text_column", "content_key"}},
+                     at(&DataSource::field));
+  // Sources of other formats have none, so it is not written out where it is as always.
+  field.get = [get = field.get](const Recipe& r, std::size_t index) {
+    const Value value = get(r, index);
+    return value == Value(std::string("text")) ? Value() : value;
+  };
+  table.push_back(std::move(field));
   if (weighted) {
     table.push_back(bind({.path = list + "[].weight",
                           .type = Type::number,
@@ -110,16 +125,18 @@ void add_data_fields(std::vector<Field>& table) {
                         .foreign = {"seq_length", "seq_len", "max_seq_length", "max_seq_len", "sequence_len",
                                     "block_size", "cutoff_len", "model_max_length", "max_sequence_length"}},
                        FOURMI_AT(data.sequence_length)));
-  table.push_back(
-      bind({.path = "data.global_batch_size",
-            .type = Type::whole,
-            .meaning = "Sequences of one step, over all ranks.",
-            .unit = "sequences",
-            .required = kAll,
-            .least = 1,
-            .most = 1048576,
-            .foreign = {"train_batch_size", "batch_size", "gradient_accumulation_steps", "global_train_batch_size"}},
-           FOURMI_AT(data.global_batch_size)));
+  table.push_back(bind(
+      {.path = "data.global_batch_size",
+       .type = Type::stepped,
+       .meaning = "Sequences of one step, over all ranks. A ramp's size holds from the first step that begins with "
+                  "its tokens read.",
+       .unit = "sequences",
+       .required = kAll,
+       .least = 1,
+       .most = 1048576,
+       .whole_values = true,
+       .foreign = {"train_batch_size", "batch_size", "gradient_accumulation_steps", "global_train_batch_size"}},
+      FOURMI_AT(data.global_batch_size.over_tokens)));
   table.push_back(bind({.path = "data.micro_batch_size",
                         .type = Type::whole,
                         .meaning = "Sequences that a rank computes at once; the rest of its share follows.",
@@ -131,11 +148,35 @@ void add_data_fields(std::vector<Field>& table) {
                                     "train_micro_batch_size_per_gpu", "device_train_microbatch_size"}},
                        FOURMI_AT(data.micro_batch_size)));
   table.push_back(
+      bind({.path = "data.packing",
+            .type = Type::boolean,
+            .meaning = "true: sequences are cut from documents in a row; false: each document is a sequence "
+                       "of its own, padded.",
+            .foreign = {"pack_samples", "pack_sequences", "packed_sequence", "sample_pack"}},
+           FOURMI_AT(data.packing)));
+  table.push_back(bind({.path = "data.overlong",
+                        .type = Type::choice,
+                        .meaning = "Without packing: what becomes of documents that are longer than a sequence.",
+                        .choices = {"error", "drop", "truncate"},
+                        .foreign = {"truncation", "max_length_strategy", "overlength"}},
+                       FOURMI_AT(data.overlong)));
+  table.push_back(
       bind({.path = "data.cross_document_attention",
             .type = Type::boolean,
             .meaning = "Whether tokens see the documents before theirs in the same sequence.",
             .foreign = {"reset_attention_mask", "reset_position_ids", "sample_packing", "document_masking"}},
            FOURMI_AT(data.cross_document_attention)));
+  table.push_back(bind({.path = "data.repeat",
+                        .type = Type::whole,
+                        .meaning = "Passes that a run may make over any of its sources; one that needs more is refused "
+                                   "before its first step.",
+                        .unit = "epochs",
+                        .nullable = true,
+                        .least = 1,
+                        .most = 1e9,
+                        .default_text = "none: as many as the run takes",
+                        .foreign = {"max_repeats", "epochs_per_source", "max_epochs_per_source"}},
+                       FOURMI_AT(data.repeat)));
 }
 
 }  // namespace fourmi::recipe

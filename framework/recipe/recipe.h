@@ -67,8 +67,18 @@ struct LossSection {
   bool operator==(const LossSection&) const = default;
 };
 
+/// Sequences of a step: one number for the whole run, or a ramp over tokens.
+struct BatchSize {
+  Stepped over_tokens;
+  BatchSize(std::int64_t sequences = 0) : over_tokens{{{0, static_cast<double>(sequences)}}} {}
+  /// Of the step that begins when this many tokens have been read.
+  std::int64_t at(std::int64_t tokens) const;
+  std::int64_t most() const;
+  bool operator==(const BatchSize&) const = default;
+};
+
 struct DataSource {
-  std::string name, path, format = "text", license, source;
+  std::string name, path, format = "text", field = "text", license, source;
   std::string sha256;  ///< that the file must have; empty: not said
   double weight = 1;
   bool operator==(const DataSource&) const = default;
@@ -76,9 +86,12 @@ struct DataSource {
 struct DataSection {
   std::string tokenizer = "bytes";
   std::int64_t sequence_length = 0;
-  std::int64_t global_batch_size = 0;
+  BatchSize global_batch_size;
   std::int64_t micro_batch_size = 1;
+  bool packing = true;
+  std::string overlong = "error";  ///< without packing: error drop truncate
   bool cross_document_attention = false;
+  std::optional<std::int64_t> repeat;  ///< passes over any source; none: as many as the run takes
   std::vector<DataSource> train;
   std::vector<DataSource> validation;  ///< either these,
   double holdout = 0;                  ///< or this share of train

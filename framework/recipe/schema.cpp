@@ -48,7 +48,7 @@ Json shape_schema(const Field& field) {
     case Type::steps_or_duration:
       return {{"anyOf", Json::array({number_schema(field, "integer"), duration_schema()})}};
     case Type::stepped: {
-      const Json number = number_schema(field, "number");
+      const Json number = number_schema(field, field.whole_values ? "integer" : "number");
       const Json step{{"type", "array"},
                       {"items", Json::array({{{"type", "integer"}, {"minimum", 0}}, number})},
                       {"minItems", 2},

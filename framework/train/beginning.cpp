@@ -74,11 +74,4 @@ void load_state(Engine& engine, const Recipe& recipe, Group& group, const std::o
   });
 }
 
-std::int64_t target_steps(const Recipe& r, const Loader& loader) {
-  if (r.run.steps) return *r.run.steps;
-  const double batch = static_cast<double>(r.data.global_batch_size);
-  if (r.run.tokens) return static_cast<std::int64_t>(std::ceil(*r.run.tokens / (batch * static_cast<double>(r.data.sequence_length))));
-  return static_cast<std::int64_t>(std::ceil(r.run.epochs.value_or(1) * static_cast<double>(loader.samples_per_epoch()) / batch));
-}
-
 }  // namespace fourmi

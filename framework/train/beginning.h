@@ -41,7 +41,4 @@ std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, 
 void load_state(Engine& engine, const Recipe& recipe, Group& group, const std::optional<Checkpoint>& checkpoint, const Loader& loader, bool accept_changes,
                 Beginning& beginning);
 
-/// How many steps the run has: run.steps, or what run.tokens or run.epochs come to.
-std::int64_t target_steps(const Recipe& recipe, const Loader& loader);
-
 }  // namespace fourmi

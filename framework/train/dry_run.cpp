@@ -13,6 +13,7 @@
 #include "framework/run/console.h"
 #include "framework/train/beginning.h"
 #include "framework/train/engine.h"
+#include "framework/train/horizon.h"
 #include "framework/train/provenance.h"
 #include "framework/train/spending.h"
 #include "parallel/mesh.h"
@@ -57,12 +58,21 @@ void open_inputs(DryRun& run, const Recipe& r) {
     const std::vector<LoadedSource> sources = load_sources(r.data.train, "data.train");
     const Loader loader(r.data, sources, r.run.seed, r.model.vocab_size);
     const Validation validation(r.data, sources, r.run.seed, r.model.vocab_size);
-    run.steps = target_steps(r, loader);
+    const Position start = loader.start();
+    const Horizon horizon(r, loader);
+    run.steps = horizon.last_step(0, start);
+    run.tokens = horizon.tokens_left(0, start);
+    for (std::int64_t i = 0; i < loader.num_sources(); ++i)
+      run.sources.push_back({start.sources[static_cast<std::size_t>(i)].name, loader.tokens_per_epoch(i), loader.samples_per_epoch(i),
+                             loader.share(i), loader.share(i) * run.tokens / static_cast<double>(loader.tokens_per_epoch(i))});
+    run.warnings.insert(run.warnings.end(), loader.notes().begin(), loader.notes().end());
+    horizon.check_repeat(0, start);
   } catch (const Error& e) {
     if (e.status() != ExitStatus::input) throw;
     run.warnings.push_back(e.what());
-    if (r.run.steps) run.steps = *r.run.steps;
+    if (!run.steps && r.run.steps) run.steps = *r.run.steps;
   }
+  if (run.steps && run.tokens == 0) run.tokens = static_cast<double>(*run.steps * run.tokens_per_step);
 }
 
 void check_disk(DryRun& run, const Recipe& r) {
@@ -84,13 +94,13 @@ DryRun dry_run(const Recipe& r, int ranks) {
   check_ranks(r, run.ranks);
   const ParameterTable table(r.model);
   run.counts = count_model(r.model, table, r.data.sequence_length);
-  run.tokens_per_step = r.data.global_batch_size * r.data.sequence_length;
+  run.tokens_per_step = r.data.global_batch_size.at(0) * r.data.sequence_length;
   add_memory(run, r, table);
   open_inputs(run, r);
   check_disk(run, r);
   if (run.steps) {
     const MachinePeak peak = host_peak(measure_core(best_isa()), usable_cores());
-    const double flops = (run.counts.flops_per_token + run.counts.flops_per_token_mtp) * static_cast<double>(run.tokens_per_step) * static_cast<double>(*run.steps);
+    const double flops = (run.counts.flops_per_token + run.counts.flops_per_token_mtp) * run.tokens;
     run.least_seconds = flops / (r.precision.compute == Compute::bf16 ? peak.bf16 : peak.fp32);
     run.device_hours = run.least_seconds * run.ranks / 3600;
     run.cost = Spending::cost_of(r.budget, run.device_hours);
@@ -107,15 +117,21 @@ std::string to_text(const DryRun& d, const Recipe& r) {
   s += Mesh(mesh_sizes(r, d.ranks)).table();
   s += fmt::format("schedule       each rank, each step: {} micro-batches of {} sequences x {} tokens, forward and backward in turn; then\n"
                    "               sum of gradients over {} ranks by panels, AdamW on own panels, weights to all\n",
-                   r.data.global_batch_size / d.ranks / r.data.micro_batch_size, r.data.micro_batch_size, r.data.sequence_length, d.ranks);
+                   r.data.global_batch_size.at(0) / d.ranks / r.data.micro_batch_size, r.data.micro_batch_size, r.data.sequence_length, d.ranks);
   s += fmt::format("parameters     {} ({} active; {} more in multi-token prediction)\n", d.counts.parameters_total, d.counts.parameters_active, d.counts.parameters_mtp);
   s += fmt::format("work           {:.4g} GFLOP a token, forward and backward ({:.4g} more in multi-token prediction)\n", d.counts.flops_per_token / 1e9, d.counts.flops_per_token_mtp / 1e9);
   s += "memory a rank\n";
   for (const auto& [name, bytes] : d.memory_bytes_per_rank) s += fmt::format("  {:<13}{:>16} bytes\n", name, bytes);
   s += fmt::format("  {:<13}{:>16} bytes\n", "together", d.memory_total);
   s += fmt::format("checkpoint     {} bytes each, {} kept\n", d.checkpoint_bytes, d.checkpoints_kept);
+  for (const DryRun::Source& source : d.sources)
+    s += fmt::format("data           {}: {} tokens in {} sequences, a share of {:.4f}, read {:.3f} times\n", source.name, source.tokens_per_epoch,
+                     source.samples_per_epoch, source.share, source.epochs);
   if (d.steps) {
-    s += fmt::format("steps          {} of {} tokens: {:.4g} tokens\n", *d.steps, d.tokens_per_step, static_cast<double>(*d.steps * d.tokens_per_step));
+    const auto& ramp = r.data.global_batch_size.over_tokens.steps;
+    s += fmt::format("steps          {} of {} tokens{}: {:.4g} tokens\n", *d.steps, d.tokens_per_step, ramp.size() > 1 ? " at first" : "", d.tokens);
+    for (std::size_t i = 1; i < ramp.size(); ++i)
+      s += fmt::format("               {:.0f} sequences a step from {:.4g} tokens on\n", ramp[i].second, ramp[i].first);
     s += fmt::format("time           at least {} on this machine (its measured peak), {:.3g} device hours\n", short_time(d.least_seconds), d.device_hours);
     s += d.cost ? fmt::format("cost           at least {:.3g} {}\n", *d.cost, r.budget.currency) : std::string("cost           not known: no budget.price_per_gpu_hour\n");
   }
@@ -135,6 +151,11 @@ std::string to_json(const DryRun& d) {
   j["checkpoint_bytes"] = d.checkpoint_bytes;
   if (d.steps) j["steps"] = *d.steps;
   j["tokens_per_step"] = d.tokens_per_step;
+  j["tokens"] = d.tokens;
+  j["sources"] = nlohmann::ordered_json::array();
+  for (const DryRun::Source& source : d.sources)
+    j["sources"].push_back({{"name", source.name}, {"tokens_per_epoch", source.tokens_per_epoch}, {"samples_per_epoch", source.samples_per_epoch},
+                            {"share", source.share}, {"epochs", source.epochs}});
   j["least_seconds"] = d.least_seconds;
   j["device_hours"] = d.device_hours;
   if (d.cost) j["cost"] = *d.cost;

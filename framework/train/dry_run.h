@@ -20,7 +20,15 @@ struct DryRun {
   std::int64_t checkpoint_bytes = 0;   ///< one, of all ranks
   std::int64_t checkpoints_kept = 0;
   std::optional<std::int64_t> steps;   ///< unknown where it depends on data that is absent
-  std::int64_t tokens_per_step = 0;
+  std::int64_t tokens_per_step = 0;    ///< of the first step; a ramp changes it
+  double tokens = 0;                   ///< of all steps
+  struct Source {
+    std::string name;
+    std::int64_t tokens_per_epoch = 0, samples_per_epoch = 0;
+    double share = 0;   ///< of the tokens
+    double epochs = 0;  ///< that the run makes over it
+  };
+  std::vector<Source> sources;  ///< empty where data is absent
   double least_seconds = 0;            ///< all steps' work at this machine's peak: no run is faster here
   double device_hours = 0;             ///< least_seconds on all ranks
   std::optional<double> cost;          ///< of device_hours, where the recipe names a price

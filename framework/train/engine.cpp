@@ -108,7 +108,7 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
   context.before_backward = &before_backward;
   if (probe_) context.after_layer = &probe_;
   const std::int64_t B = recipe_->data.micro_batch_size;
-  const std::int64_t count = recipe_->data.global_batch_size / group_->size() / B;
+  const std::int64_t count = std::ssize(plan.samples) / group_->size() / B;
   for (std::int64_t i = 0; i < count; ++i) {
     observer(Phase::forward, step);
     {

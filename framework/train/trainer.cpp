@@ -3,10 +3,11 @@
 #include "framework/checkpoint/agree.h"
 #include "framework/recipe/write.h"
 #include "framework/run/host.h"
-#include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/guard.h"
+#include "framework/train/horizon.h"
+#include "framework/train/inputs.h"
 #include "framework/train/provenance.h"
 #include "framework/train/reporting.h"
 #include "framework/train/rollbacks.h"
@@ -39,6 +40,7 @@ struct Trainer::Impl {
   void roll_back(const StepPlan& bad);
   void save_if_due();
   void evaluate_now();
+  Horizon horizon() const { return {recipe, *loader}; }
   void enter(Phase phase, std::int64_t at) {
     if (status) status->set_phase(name_of(phase));
     if (options.observer) options.observer(phase, at);
@@ -57,7 +59,6 @@ struct Trainer::Impl {
 
   std::unique_ptr<Lease> lease;  // rank 0's
   std::unique_ptr<StatusFile> status;
-  std::vector<LoadedSource> sources;
   std::unique_ptr<Loader> loader;
   std::unique_ptr<Validation> validation;
   std::unique_ptr<Engine> engine;
@@ -123,9 +124,10 @@ void Trainer::Impl::begin() {
   progress = {.launch = beginning.launch,
               .started_at = beginning.step,
               .step = beginning.step,
-              .last_step = target_steps(recipe, *loader),
+              .last_step = horizon().last_step(beginning.step, beginning.state.position),
               .tokens = beginning.tokens,
               .state = beginning.state};
+  if (!progress.done()) agreed(group, [&] { horizon().check_repeat(progress.step, progress.state.position); });
   for (const std::string& m : beginning.messages) narrator.warn(m);
   for (const ChangedKey& c : beginning.decision.changes) narrator.say("changed: " + to_string(c));
   record_launch(checkpoint);
@@ -153,15 +155,18 @@ void Trainer::Impl::begin_state(Beginning& from, const std::optional<Checkpoint>
 }
 
 void Trainer::Impl::load_inputs() {
+  agree_inputs_open(recipe.data, group);
   agreed(group, [&] {
-    sources = load_sources(recipe.data.train, "data.train");
-    make_tokenizer(recipe.data, recipe.model.vocab_size);
+    const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
     loader = std::make_unique<Loader>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
     validation = std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
     engine = std::make_unique<Engine>(recipe, group, stream);
     provenance.describe();
     if (options.engine_ready) options.engine_ready(*engine);
   });
+  agree_inputs_equal(*loader, *validation, group);
+  for (const auto* notes : {&loader->notes(), &validation->notes()})
+    for (const std::string& note : *notes) narrator.say(note);
 }
 
 void Trainer::Impl::record_launch(const std::optional<Checkpoint>& checkpoint) {
@@ -228,7 +233,7 @@ bool Trainer::Impl::train_step() {
   telemetry->begin_step(progress.step + 1);
   {
     const Span span(stream.timeline(), Work::data, "plan_step");
-    loader->plan_step(progress.state.position, plan);
+    loader->plan_step(progress.state.position, plan, recipe.run.epochs);
   }
   const PhaseObserver observer = [this](Phase phase, std::int64_t at) { enter(phase, at); };
   const StepJudge judge = [this](const StepResult& r) {
@@ -247,6 +252,7 @@ bool Trainer::Impl::train_step() {
   progress.tokens += plan.num_targets;
   provenance.consumed(progress.step, plan.source_targets);
   progress.state.position = plan.next;
+  progress.last_step = horizon().last_step(progress.step, progress.state.position);
   status->set_step(progress.step);
   if (context.first()) status->tick();
   telemetry->after_step(progress, *engine);

@@ -47,6 +47,7 @@ void evaluate_on_ranks(const Arguments& a, World& world) {
     DataSource file;
     file.name = "data";
     file.path = a.data;
+    file.format = format_of_name(a.data);
     data.validation = {file};
     data.holdout = 0;
   }
@@ -86,7 +87,7 @@ void add_eval(CLI::App& app, ExitStatus& status) {
   auto a = std::make_shared<Arguments>();
   CLI::App* c = app.add_subcommand("eval", "loss of a trained model on held-out text or on a file");
   c->add_option("MODEL", a->model, "a run directory (its newest proven checkpoint) or a checkpoint")->required();
-  c->add_option("--data", a->data, "a text file (plain or gzip); without it, what the model's recipe held out");
+  c->add_option("--data", a->data, "text, JSON lines (.jsonl) or token files (.bin); without it, what the model's recipe held out");
   c->add_flag("--zero-routed-experts", a->zero_routed,
               "count the chosen experts' outputs as zero: what do they contribute?");
   c->add_flag("--json", a->json, "one JSON object");

@@ -38,7 +38,7 @@ void validate(const Options& options) {
     } else if (options.ranks > 0) {
       fmt::print("{}: valid on {} ranks: {} share the batch, {} sequences a step each\n", options.recipe, options.ranks,
                  data_ranks(recipe.parallel, options.ranks),
-                 recipe.data.global_batch_size / data_ranks(recipe.parallel, options.ranks));
+                 recipe.data.global_batch_size.at(0) / data_ranks(recipe.parallel, options.ranks));
     } else {
       fmt::print("{}: valid\n", options.recipe);
     }

@@ -55,7 +55,11 @@ TEST(HeldOut, EveryByteIsOnOneSide) {
     std::string expected;
     for (std::int64_t at = 25 * K; at < size; at += 50 * K)
       expected += text.bytes.substr(static_cast<std::size_t>(at), K);
-    EXPECT_EQ(held_out_bytes(text, 0.02, "p"), expected);
+    std::string found;
+    for (const TextPiece& piece : split.held_out)
+      found +=
+          text.bytes.substr(static_cast<std::size_t>(piece.begin), static_cast<std::size_t>(piece.end - piece.begin));
+    EXPECT_EQ(found, expected);
   }
 }
 
@@ -65,6 +69,13 @@ TEST(HeldOut, WhatCannotBeHeldOutIsAnError) {
   EXPECT_EQ(message.find("data.train.x: "), 0u) << message;
   for (const double share : {-0.1, 0.51, std::nan("")})
     message_of(ExitStatus::usage, [&] { split_text(text_of(K, {K}), share, "p"); });
+}
+
+std::string held_out_bytes(const Text& text, double share) {
+  std::string bytes;
+  for (const TextPiece& piece : split_text(text, share, "p").held_out)
+    bytes.append(text.bytes, static_cast<std::size_t>(piece.begin), static_cast<std::size_t>(piece.end - piece.begin));
+  return bytes;
 }
 
 /// Texts of a recipe without files on disk.
@@ -80,7 +91,7 @@ TEST(Validation, EveryHeldOutByteIsATargetOnce) {
     data.sequence_length = length;
     data.holdout = 0.5;
     const std::vector<LoadedSource> train = loaded(text_of(3 * K + K / 2, {K + 77, 3 * K + K / 2}));
-    const std::string expected = held_out_bytes(*train[0].text, 0.5, "p");
+    const std::string expected = held_out_bytes(*train[0].text, 0.5);
     const Validation validation(data, train, 1, 320);
     EXPECT_EQ(validation.num_bytes(), static_cast<std::int64_t>(expected.size()));
     EXPECT_EQ(validation.num_targets(), validation.num_bytes());

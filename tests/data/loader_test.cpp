@@ -306,13 +306,42 @@ TEST(Loader, SyntheticNeedsNoFile) {
 TEST(Loader, EpochsCountTheSlowestSource) {
   const Loader loader(section(10, 4), {source_of("a", numbered(99), 3), source_of("b", numbered(99), 1)}, 1, 320);
   EXPECT_EQ(loader.samples_per_epoch(0), 10);  // 99 bytes and the opening token
-  EXPECT_EQ(loader.samples_per_epoch(), 40);
+  EXPECT_EQ(loader.tokens_per_epoch(), 400);
+  EXPECT_EQ(loader.tokens_per_sample(), 10);
+}
+
+TEST(Loader, DocumentsThatAreTooLongForASequence) {
+  // 40 documents of 10 bytes and one of 50.
+  std::vector<std::int64_t> ends;
+  for (std::int64_t d = 1; d <= 40; ++d) ends.push_back(10 * d);
+  ends.push_back(450);
+  const std::vector<LoadedSource> train{source_of("x", numbered(450), 1, ends)};
+  DataSection data = section(32, 4);
+  data.packing = false;
+  EXPECT_NE(message_of(ExitStatus::input, [&] { Loader(data, train, 1, 320); })
+                .find("data.train.x: 1 of 41 documents are longer than 31 tokens (the first is document 40)"),
+            std::string::npos);
+  data.overlong = "drop";
+  const Loader dropped(data, train, 1, 320);
+  EXPECT_EQ(dropped.samples_per_epoch(0), 40);
+  EXPECT_EQ(dropped.tokens_per_epoch(0), 40 * 11);
+  ASSERT_EQ(dropped.notes().size(), 1u);
+  EXPECT_NE(dropped.notes()[0].find("1 of 41 documents"), std::string::npos);
+  data.overlong = "truncate";
+  const Loader truncated(data, train, 1, 320);
+  EXPECT_EQ(truncated.samples_per_epoch(0), 41);
+  EXPECT_EQ(truncated.tokens_per_epoch(0), 40 * 11 + 32);
+  const StepPlan epoch = truncated.plan(truncated.start(), 41);
+  EXPECT_EQ(epoch.num_targets, 40 * 11 + 32);
+  data.sequence_length = 51;
+  data.overlong = "error";
+  EXPECT_EQ(Loader(data, train, 1, 320).samples_per_epoch(0), 41);
 }
 
 TEST(Position, JsonIsStrict) {
   Position position;
   position.samples = 12;
-  position.sources.push_back({"a \"quoted\" name", 1, 2, 3, -4, 5, 0xffffffffu});
+  position.sources.push_back({"a \"quoted\" name", 1, 2, 3, 77, -4, 5, 0xffffffffu});
   EXPECT_EQ(position_from_json(to_json(position), "p"), position);
   EXPECT_EQ(to_json(position_from_json(to_json(position), "p")), to_json(position));
   for (const char* bad : {"", "{", "[]", "{\"samples\":1}", "{\"samples\":\"1\",\"sources\":[]}",

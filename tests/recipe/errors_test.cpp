@@ -107,7 +107,12 @@ const Bad kBad[] = {
     {"  train:\n    - {name: web, path: /data/web.txt, weight: 2}\n    - {name: made-up, format: synthetic}\n",
      "  train: @[]\n", "found an empty list as `data.train`, expected a list of sources"},
     {"    - {name: made-up, format: synthetic}", "    - @made-up", "expected a source (`- {name: ...}`)"},
-    {"format: synthetic", "format: @jsonl", "expected one of `text`, `synthetic`"},
+    {"format: synthetic", "format: @parquet", "expected one of `text`, `jsonl`, `bin`, `synthetic`"},
+    {"global_batch_size: 8", "global_batch_size: @0", "expected a whole number from 1 to 1048576, or steps over tokens"},
+    {"global_batch_size: 8", "global_batch_size: @[[0, 8], [100, 12.5]]", "expected a whole number from 1"},
+    {"global_batch_size: 8", "global_batch_size: @[[5, 8]]", "such as [[0, 256], [10e9, 512]]"},
+    {"global_batch_size: 8", "global_batch_size: @[[0, 8], [100, 16], [100, 32]]", "or steps over tokens"},
+    {"micro_batch_size: 2", "micro_batch_size: 2\n  repeat: @0", "expected a whole number from 1"},
     {"weight: 2}", "weight: @0}", "expected a number above 0"},
     {"holdout: 0.1", "holdout: @0.9", "expected a number above 0 and at most 0.5"},
     // What is missing.
@@ -122,6 +127,12 @@ const Bad kBad[] = {
     {"  steps: 10", "  steps: 10\n  tokens: @5e6", "found `run.tokens` beside `run.steps`, expected exactly one of"},
     {"steps: 10", "epochs: @2", "found `run.epochs` with a synthetic source, which has no end"},
     {"global_batch_size: 8", "global_batch_size: @9", "expected a multiple of `micro_batch_size`, which is 2"},
+    {"global_batch_size: 8", "global_batch_size: @[[0, 8], [1e6, 11]]",
+     "found 11 as `global_batch_size`, expected a multiple of `micro_batch_size`, which is 2"},
+    {"micro_batch_size: 2", "micro_batch_size: 2\n  overlong: @drop", "found `overlong` with `packing: true`"},
+    {"path: /data/web.txt", "path: @/data/web.jsonl.zst", "expected `format: jsonl` beside it, or `format: text`"},
+    {"path: /data/web.txt", "path: @/data/web.bin", "expected `format: bin` beside it"},
+    {"weight: 2}", "weight: 2, field: @body}", "found a field for the format `text`, expected `format: jsonl`"},
     {"sequence_length: 32", "sequence_length: @65", "expected at most 64, the model's `max_position_embeddings`"},
     {"num_experts_per_tok: 2", "num_experts_per_tok: @9", "expected at most the 8 experts of `n_routed_experts`"},
     {"n_group: 4", "n_group: @3", "expected a divisor of the 8 `n_routed_experts`"},
@@ -227,6 +238,9 @@ TEST(Errors, OfRanks) {
   EXPECT_EQ(
       three[0].text(),
       "recipe:29:22: found 8 as `global_batch_size`, expected a multiple of 6 (micro_batch_size 2 x 3 data ranks)");
+  const auto ramp = issues_of(with("size: 8", "size: [[0, 8], [1e9, 20]]"), {}, 4);
+  ASSERT_EQ(ramp.size(), 1u);
+  EXPECT_NE(ramp[0].text().find("found 20 as `global_batch_size`, expected a multiple of 8"), std::string::npos);
   const auto asserted = issues_of(testing::small_recipe(), {"parallel.data=4"}, 2);
   ASSERT_EQ(asserted.size(), 1u);
   EXPECT_EQ(asserted[0].text(),

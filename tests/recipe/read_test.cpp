@@ -185,6 +185,9 @@ TEST(Compare, NamesKeyValuesAndClass) {
   EXPECT_EQ(changes({"data.validation={holdout: 0.2}"}), "data.validation.holdout: 0.1 -> 0.2 fixed; ");
   EXPECT_EQ(changes({"data.micro_batch_size=4"}), "data.micro_batch_size: 2 -> 4 free; ");
   EXPECT_EQ(changes({"data.global_batch_size=4"}), "data.global_batch_size: 8 -> 4 asked; ");
+  EXPECT_EQ(changes({"data.global_batch_size=[[0, 8], [1e6, 16]]"}),
+            "data.global_batch_size: 8 -> [[0, 8], [1000000, 16]] asked; ");
+  EXPECT_EQ(changes({"data.repeat=2"}), "data.repeat: none -> 2 asked; ");
   EXPECT_EQ(changes({"checkpoint.every=1h", "logging.every=1"}),
             "checkpoint.every: 5 -> 1h free; logging.every: 10 -> 1 free; ");
   EXPECT_EQ(changes({"data.train=[{name: web, path: /data/web.txt, weight: 2}]"}),

@@ -52,7 +52,7 @@ TEST(Recompute, GivesTheBitsOfARunThatKeepsAll) {
 
 TEST(Recompute, CountsEveryChoiceOnce) {
   Recipe recipe = small_recipe(Compute::fp32, Reproducibility::run);
-  const std::int64_t choices = recipe.data.global_batch_size * recipe.data.sequence_length * recipe.model.num_experts_per_tok;
+  const std::int64_t choices = recipe.data.global_batch_size.at(0) * recipe.data.sequence_length * recipe.model.num_experts_per_tok;
   const auto E = static_cast<std::size_t>(recipe.model.n_routed_experts);
   for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
     recipe.memory.recompute = recompute;

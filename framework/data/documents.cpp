@@ -1,0 +1,110 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "framework/data/sources.h"
+#include "framework/tokenizer/bytes.h"
+#include "kernels/runtime/error.h"
+
+namespace fourmi {
+namespace {
+
+/// Lines' documents as pieces of the text.
+std::vector<TextPiece> lines_of(const Text& text) {
+  std::vector<TextPiece> pieces;
+  std::int64_t begin = 0;
+  for (const std::int64_t end : text.file_ends) {
+    if (end > begin) pieces.push_back({begin, end});
+    begin = end;
+  }
+  return pieces;
+}
+
+Split split_source(const LoadedSource& source, double share, const Tokenizer& tokenizer, std::int64_t vocab_size,
+                   const std::string& place, bool bytes) {
+  if (source.tokens)
+    return split_documents(source.tokens->scan(vocab_size, tokenizer.end_of_document()).documents, share, place);
+  if (source.recipe.format == "jsonl") return split_documents(lines_of(*source.text), share, place);
+  return split_text(*source.text, share, place, !bytes);
+}
+
+/// Ids of one document into the store; end-of-document inside of them (whatever the tokenizer makes of such a text)
+/// cuts.
+void append_document(std::span<const std::int32_t> ids, std::int32_t end_of_document, EncodedStore& store,
+                     std::vector<TextPiece>& pieces) {
+  for (auto at = ids.begin(); at != ids.end();) {
+    at = std::find_if(at, ids.end(), [&](std::int32_t id) { return id != end_of_document; });
+    const auto end = std::find(at, ids.end(), end_of_document);
+    if (at == end) continue;
+    const std::int64_t begin = store.size();
+    store.append({at, end});
+    pieces.push_back({begin, store.size()});
+    at = end;
+  }
+}
+
+void encode(const Text& text, const Tokenizer& tokenizer, const std::string& place, Documents& documents) {
+  const auto start = std::chrono::steady_clock::now();
+  auto store = std::make_shared<EncodedStore>(tokenizer.vocab_size());
+  std::vector<TextPiece> pieces;
+  const std::unique_ptr<Encoder> encoder = tokenizer.make_encoder();
+  std::vector<std::int32_t> ids;
+  for (const TextPiece& piece : documents.pieces) {
+    ids.clear();
+    encoder->append({text.bytes.data() + piece.begin, static_cast<std::size_t>(piece.end - piece.begin)}, ids);
+    append_document(ids, tokenizer.end_of_document(), *store, pieces);
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  documents.note =
+      fmt::format("{}: {} bytes of text are {} tokens, encoded in {:.1f} s (`fourmi tokenize` does it once)", place,
+                  documents.num_bytes, store->size(), seconds);
+  const Utf8Flaws flaws = find_utf8_flaws(text.bytes);
+  if (flaws.count > 0)
+    documents.note +=
+        fmt::format("; {} bytes are no UTF-8 and are taken one by one, the first is byte {}", flaws.count, flaws.first);
+  documents.store = std::move(store);
+  documents.pieces = std::move(pieces);
+}
+
+/// Bytes of the text that token files were made from.
+std::int64_t decoded_bytes(const TokenStore& store, const std::vector<TextPiece>& pieces, const Tokenizer& tokenizer) {
+  constexpr std::int64_t most = 1 << 16;
+  std::int64_t bytes = 0;
+  std::vector<std::int32_t> ids;
+  for (const TextPiece& piece : pieces)
+    for (std::int64_t at = piece.begin; at < piece.end; at += most) {
+      ids.resize(static_cast<std::size_t>(std::min(most, piece.end - at)));
+      store.read(at, ids);
+      // A model may have more ids than the tokenizer: they stand for nothing.
+      std::erase_if(ids, [&](std::int32_t id) { return id >= tokenizer.vocab_size(); });
+      bytes += std::ssize(tokenizer.decode(ids));
+    }
+  return bytes;
+}
+
+}  // namespace
+
+Documents documents_of(const LoadedSource& source, Side side, double share, const Tokenizer& tokenizer,
+                       std::int64_t vocab_size, const std::string& place) {
+  FOURMI_CHECK(!source.synthetic(), "documents of a synthetic source");
+  const bool bytes = dynamic_cast<const ByteTokenizer*>(&tokenizer) != nullptr;
+  Split split = split_source(source, share, tokenizer, vocab_size, place, bytes);
+  Documents documents;
+  documents.pieces = std::move(side == Side::train ? split.train : split.held_out);
+  if (source.tokens) {
+    documents.store = std::make_shared<FileStore>(source.tokens, vocab_size);
+    if (side == Side::held_out) documents.num_bytes = decoded_bytes(*documents.store, documents.pieces, tokenizer);
+  } else {
+    for (const TextPiece& piece : documents.pieces) documents.num_bytes += piece.end - piece.begin;
+    if (bytes)
+      documents.store = std::make_shared<ByteStore>(source.text);
+    else
+      encode(*source.text, tokenizer, place, documents);
+  }
+  if (documents.pieces.empty() && (side == Side::train || share > 0))
+    throw Error(ExitStatus::input, place, "no token at all, at least one was expected");
+  return documents;
+}
+
+}  // namespace fourmi
