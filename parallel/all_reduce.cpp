@@ -40,7 +40,7 @@ void Group::reduce(std::span<T> values, Fold fold) {
     fold_rows(rows.data(), size_, n, values.data(), fold);
     return;
   }
-  std::vector<std::size_t> counts(members);
+  const std::span<std::size_t> counts = this->counts(2);
   std::size_t begin = 0;
   for (std::size_t r = 0; r < members; ++r) {
     counts[r] = (n / members + (r < n % members)) * sizeof(T);
@@ -49,8 +49,7 @@ void Group::reduce(std::span<T> values, Fold fold) {
   const std::size_t mine = counts[static_cast<std::size_t>(rank_)];
   scratch_.resize(std::max(scratch_.size(), mine * members));
   const std::span<std::byte> rows(scratch_.data(), mine * members);
-  const std::vector<std::size_t> recv_counts(members, mine);
-  all_to_all(std::as_bytes(values), counts, rows, recv_counts);
+  all_to_all(std::as_bytes(values), counts, rows, equal_counts(mine));
   const std::span<T> piece = values.subspan(begin, mine / sizeof(T));
   if (!piece.empty()) fold_rows(rows.data(), size_, piece.size(), piece.data(), fold);
   all_gather_v(std::as_bytes(piece), std::as_writable_bytes(values), counts);

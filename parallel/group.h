@@ -101,6 +101,14 @@ class Group {
   /// Is it poisoned, as far as this rank knows?
   virtual bool cancelled() const = 0;
 
+  /// An array of size() numbers for what is built on the group, kept from call to call: `which` of three, so that a transfer's two
+  /// lists of counts do not meet all_sum's.
+  std::span<std::size_t> counts(int which) {
+    std::vector<std::size_t>& c = counts_[which];
+    c.resize(static_cast<std::size_t>(size_));
+    return c;
+  }
+
   /// Bytes that this rank has sent to and received from other ranks so far (the traffic meter).
   std::int64_t bytes_moved() const { return bytes_moved_; }
 
@@ -146,6 +154,13 @@ class Group {
   int index_ = 0, named_ = 0;
   std::int64_t num_calls_ = 0;  // collectives so far
   std::uint64_t call_ = 0;
+  std::vector<std::size_t> counts_[4];  // all of a group's lists keep their memory: a steady step allocates nothing
+
+ protected:
+  std::span<std::size_t> equal_counts(std::size_t each) {
+    counts_[3].assign(static_cast<std::size_t>(size_), each);
+    return counts_[3];
+  }
 };
 
 /// The group of one.

@@ -2,7 +2,6 @@
 // rank that comes second, outside the lock.
 #include <condition_variable>
 #include <cstring>
-#include <deque>
 #include <map>
 #include <mutex>
 #include <tuple>
@@ -19,7 +18,13 @@ struct Op {
   Move move;
   int owner = 0;
 };
-using OpPtr = std::shared_ptr<Op>;
+
+/// The moves of one request. Its rank's group keeps it and uses it again, so that a steady step allocates nothing; other ranks see
+/// the operations through the hub's queues, which hold none once finish() has returned or thrown.
+struct Transfer {
+  std::vector<Op> ops;
+  bool in_use = false;
+};
 
 // What the members share.
 struct Hub {
@@ -28,7 +33,7 @@ struct Hub {
 
   using Key = std::tuple<int, int, int>;  // from, to, tag
   struct Queues {
-    std::deque<OpPtr> sends, receives;
+    std::vector<Op*> sends, receives;  // oldest first; a few at most
   };
   struct Child {
     std::shared_ptr<Hub> hub;
@@ -44,10 +49,10 @@ struct Hub {
 
   std::condition_variable& of(int rank) { return changed[static_cast<std::size_t>(rank)]; }
 
-  void start(const OpPtr& op) {
+  void start(Op* op) {
     const bool sends = op->move.kind == Move::Kind::send;
     const Key key = sends ? Key{op->owner, op->move.peer, op->move.tag} : Key{op->move.peer, op->owner, op->move.tag};
-    OpPtr other;
+    Op* other = nullptr;
     {
       std::lock_guard lock(mutex);
       Queues& q = queues[key];
@@ -57,7 +62,7 @@ struct Hub {
         return;
       }
       other = waiting.front();
-      waiting.pop_front();
+      waiting.erase(waiting.begin());
       other->state = op->state = Op::State::copying;
     }
     const Move &from = sends ? op->move : other->move, &to = sends ? other->move : op->move;
@@ -69,20 +74,20 @@ struct Hub {
   }
 
   // A copy in progress is waited for even when poisoned: the buffers may go when this returns or throws.
-  void finish(const std::vector<OpPtr>& ops, int rank, const std::string& group) {
+  void finish(std::span<Op> ops, int rank, const std::string& group) {
     std::unique_lock lock(mutex);
-    for (const OpPtr& op : ops) {
+    for (Op& op : ops) {
       of(rank).wait(lock,
-                    [&] { return op->state >= Op::State::done || (op->state == Op::State::open && poison->is_set()); });
-      if (op->state == Op::State::open) forget(op);
+                    [&] { return op.state >= Op::State::done || (op.state == Op::State::open && poison->is_set()); });
+      if (op.state == Op::State::open) forget(&op);
     }
     poison->check(group);
-    for (const OpPtr& op : ops)
-      FOURMI_CHECK(op->state == Op::State::done, "{}: a message of another size than the receive of {} bytes", group,
-                   op->move.size);
+    for (const Op& op : ops)
+      FOURMI_CHECK(op.state == Op::State::done, "{}: a message of another size than the receive of {} bytes", group,
+                   op.move.size);
   }
 
-  void forget(const OpPtr& op) {
+  void forget(Op* op) {
     for (auto& [key, q] : queues) {
       std::erase(q.sends, op);
       std::erase(q.receives, op);
@@ -138,18 +143,40 @@ class ThreadGroup final : public MovingGroup {
 
  protected:
   Request start_moves(std::span<const Move> moves) override {
-    std::vector<OpPtr> ops;
-    ops.reserve(moves.size());
+    Transfer* transfer = take_transfer();
+    transfer->ops.clear();
+    transfer->ops.reserve(moves.size());  // others point at them: they must not move
     for (const Move& m : moves) {
-      ops.push_back(std::make_shared<Op>(Op{Op::State::open, m, rank_}));
-      hub_->start(ops.back());
+      transfer->ops.push_back({Op::State::open, m, rank_});
+      hub_->start(&transfer->ops.back());
     }
-    return Request([hub = hub_, ops = std::move(ops), rank = rank_, group = name_] { hub->finish(ops, rank, group); },
-                   [hub = hub_] { hub->cancel("a rank stopped in the midst of a transfer"); });
+    const Call call{this, transfer};  // small enough for std::function to hold
+    return Request([call] { call.group->finish(*call.transfer); },
+                   [call] { call.group->hub_->cancel("a rank stopped in the midst of a transfer"); });
   }
 
  private:
+  struct Call {
+    ThreadGroup* group;
+    Transfer* transfer;
+  };
+  Transfer* take_transfer() {
+    for (auto& t : transfers_)
+      if (!std::exchange(t->in_use, true)) return t.get();
+    transfers_.push_back(std::make_unique<Transfer>());
+    transfers_.back()->in_use = true;
+    return transfers_.back().get();
+  }
+  void finish(Transfer& transfer) {
+    struct Return {
+      Transfer& t;
+      ~Return() { t.in_use = false; }
+    } back{transfer};
+    hub_->finish(transfer.ops, rank_, name_);
+  }
+
   std::shared_ptr<Hub> hub_;
+  std::vector<std::unique_ptr<Transfer>> transfers_;  // requests must not outlive their group
   std::map<std::string, int> made_;
 };
 

@@ -37,8 +37,7 @@ Request MovingGroup::start(std::span<const Move> moves) {
 Request MovingGroup::start_all_gather(std::span<const std::byte> send, std::span<std::byte> recv) {
   FOURMI_CHECK(recv.size() == send.size() * static_cast<std::size_t>(size_), "{}: {} bytes gathered into {}", name_,
                send.size(), recv.size());
-  const std::vector<std::size_t> counts(static_cast<std::size_t>(size_), send.size());
-  return start_all_gather_v(send, recv, counts);
+  return start_all_gather_v(send, recv, equal_counts(send.size()));
 }
 
 Request MovingGroup::start_all_gather_v(std::span<const std::byte> send, std::span<std::byte> recv,

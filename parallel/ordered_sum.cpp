@@ -30,7 +30,7 @@ void for_range(std::span<const Piece> pieces, std::int64_t begin, std::int64_t e
 
 // The rounds of one transfer: round i covers packed elements [i * chunk, (i + 1) * chunk) of every rank.
 struct Rounds {
-  Rounds(const Group& group, const Ownership& owners_, const Tensor& flat_, const Tensor& mine, const Tensor& scratch)
+  Rounds(Group& group, const Ownership& owners_, const Tensor& flat_, const Tensor& mine, const Tensor& scratch)
       : owners(owners_), element(size_of(flat_.dtype)), others(group.size() - 1) {
     FOURMI_CHECK(owners.num_ranks() == group.size(), "pieces of {} ranks for a group of {}", owners.num_ranks(),
                  group.size());
@@ -41,8 +41,8 @@ struct Rounds {
     FOURMI_CHECK(chunk > 0 || owners.most_elements() == 0, "{} bytes of scratch for {} ranks", scratch.bytes(),
                  group.size());
     buffer = static_cast<std::byte*>(scratch.data);
-    send_counts.resize(index(group.size()));
-    recv_counts.resize(index(group.size()));
+    send_counts = group.counts(0);
+    recv_counts = group.counts(1);
   }
   std::int64_t in_round(int rank, std::int64_t begin) const {
     return std::clamp<std::int64_t>(owners.num_elements(rank) - begin, 0, chunk);
@@ -52,7 +52,7 @@ struct Rounds {
   const Ownership& owners;
   std::int64_t element, others, chunk = 0;
   std::byte* buffer = nullptr;
-  std::vector<std::size_t> send_counts, recv_counts;
+  std::span<std::size_t> send_counts, recv_counts;
 };
 
 const std::byte* at(const Tensor& t, std::int64_t i) {
@@ -84,15 +84,17 @@ Out convert_sum(In x) {
   }
 }
 
-// out[i] = rows[0][i] + rows[1][i] + ... in this order.
-template <class In, class Out>
-void sum_rows(std::span<const In* const> rows, std::int64_t n, Out* out) {
+// out[i] = row(0)[i] + row(1)[i] + ... in this order; row(r) points at rank r's elements.
+template <class In, class Out, class Row>
+void sum_rows(int num_rows, const Row& row, std::int64_t n, Out* out) {
   In sum[block];
   for (std::int64_t i0 = 0; i0 < n; i0 += block) {
     const std::int64_t m = std::min(block, n - i0);
-    std::copy_n(rows[0] + i0, m, sum);
-    for (std::size_t r = 1; r < rows.size(); ++r)
-      for (std::int64_t i = 0; i < m; ++i) sum[i] = add(sum[i], rows[r][i0 + i]);
+    std::copy_n(row(0) + i0, m, sum);
+    for (int r = 1; r < num_rows; ++r) {
+      const In* next = row(r) + i0;
+      for (std::int64_t i = 0; i < m; ++i) sum[i] = add(sum[i], next[i]);
+    }
     for (std::int64_t i = 0; i < m; ++i) out[i0 + i] = convert_sum<In, Out>(sum[i]);
   }
 }
@@ -102,13 +104,10 @@ void reduce_typed(Group& group, Rounds& rounds, const Tensor& flat, const Tensor
   const int me = group.rank();
   const auto* flat_data = static_cast<const In*>(flat.data);
   auto* out = static_cast<Out*>(mine.data);
-  std::vector<const In*> rows(index(group.size()));
   if (group.size() == 1) {
     if (mine.data == flat.data && mine.dtype == flat.dtype && rounds.owners.is_identity()) return;
-    for (const Piece& p : rounds.owners.pieces(0)) {
-      rows[0] = flat_data + p.flat;
-      sum_rows<In, Out>(rows, p.count, out + p.packed);
-    }
+    for (const Piece& p : rounds.owners.pieces(0))
+      sum_rows<In, Out>(1, [&](int) { return flat_data + p.flat; }, p.count, out + p.packed);
     return;
   }
   for (std::int64_t begin = 0; begin < rounds.owners.most_elements(); begin += rounds.chunk) {
@@ -131,9 +130,10 @@ void reduce_typed(Group& group, Rounds& rounds, const Tensor& flat, const Tensor
                      rounds.recv_counts);
     for_range(rounds.owners.pieces(me), begin, begin + rounds.chunk,
               [&](std::int64_t from, std::int64_t packed, std::int64_t n) {
-                for (int r = 0, slot = 0; r < group.size(); ++r)
-                  rows[index(r)] = r == me ? flat_data + from : received + slot++ * my_count + (packed - begin);
-                sum_rows<In, Out>(rows, n, out + packed);
+                const auto row = [&](int r) {
+                  return r == me ? flat_data + from : received + (r - (r > me)) * my_count + (packed - begin);
+                };
+                sum_rows<In, Out>(group.size(), row, n, out + packed);
               });
   }
 }

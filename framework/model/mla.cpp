@@ -69,7 +69,7 @@ MlaAssemble Mla::assembly() const {
   return {.num_heads = H_, .nope = nope_, .rope = rope_, .v = V_, .q_column = 0, .k_column = q_width + kv_rank_};
 }
 
-Attention Mla::attention(const Context& c) const { return {.scale = scale_, .block = c.attention_block}; }
+Attention Mla::attention(const Context& c) const { return {.scale = scale_, .block = c.attention_block, .sequence = c.sizes.tokens_per_sequence}; }
 
 void Mla::normalise_input(const Context& c, const Tensor& x_MD, Saved& s) const {
   rms_norm_forward(*c.stream, x_norm_, x_MD, c.weight(norm_), s.xn_MD, s.x_rstd_M);

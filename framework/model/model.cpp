@@ -123,7 +123,7 @@ void Model::forward_blocks(const Context& c, const BatchTensors& b) {
   }
 }
 
-BatchLosses Model::forward(const Stream& stream, const BatchTensors& b, const Context& options) {
+const BatchLosses& Model::forward(const Stream& stream, const BatchTensors& b, const Context& options) {
   const Context c = context(stream, b, options);
   forward_blocks(c, b);
   head_.forward(c, hidden(), b.targets_M, head_saved_, losses_.loss_M);
@@ -135,7 +135,7 @@ BatchLosses Model::forward(const Stream& stream, const BatchTensors& b, const Co
   return losses_;
 }
 
-BatchLosses Model::forward_backward(const Stream& stream, const BatchTensors& b, const LossWeights& weights, const Context& options) {
+const BatchLosses& Model::forward_backward(const Stream& stream, const BatchTensors& b, const LossWeights& weights, const Context& options) {
   FOURMI_CHECK(use_ == Use::training, "backward of a model allocated for evaluation");
   Context c = context(stream, b, options);
   c.balance_weight = weights.balance;

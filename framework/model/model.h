@@ -36,9 +36,9 @@ class Model {
   void allocate(const BatchSizes& sizes, Use use, Arena& activations, Recompute recompute = Recompute::none);
 
   /// Forward and, for training, nothing else yet: activations stay in the model's saved structs.
-  BatchLosses forward(const Stream&, const BatchTensors&, const Context& options);
+  const BatchLosses& forward(const Stream&, const BatchTensors&, const Context& options);
   /// Forward and backward of sum(loss) + mtp * sum(loss_mtp) + sum of balance losses; adds to the store's gradients.
-  BatchLosses forward_backward(const Stream&, const BatchTensors&, const LossWeights&, const Context& options);
+  const BatchLosses& forward_backward(const Stream&, const BatchTensors&, const LossWeights&, const Context& options);
 
   /// Choices of each expert since the last reset, [num_moe_layers, E] i64: MTP's layer last.
   const Tensor& expert_counts() const { return counts_LE_; }

@@ -120,6 +120,7 @@ enum class Recompute {
 };
 struct MemorySection {
   Recompute recompute = Recompute::none;
+  bool offload_optimizer = false;  ///< masters and moments lie in host memory
   bool operator==(const MemorySection&) const = default;
 };
 

@@ -2,38 +2,53 @@
 #pragma once
 
 #include <array>
+#include <string>
 #include <utility>
 
+#include "framework/recipe/recipe.h"
 #include "kernels/runtime/arena.h"
 
 namespace fourmi {
 
 struct Arenas {
+  static constexpr std::size_t count = 6;
+  static constexpr std::array<const char*, count> names{"weights", "gradients", "optimizer", "activations", "communication", "staging"};
+
   /// Measuring.
-  Arenas() : Arenas(Arena::Mode::measure, {0, 0, 0, 0, 0}) {}
-  /// For real, with what a measuring set counted.
-  explicit Arenas(const Arenas& measured)
-      : Arenas(Arena::Mode::allocate, {measured.weights.peak(), measured.gradients.peak(), measured.optimizer.peak(),
-                                       measured.activations.peak(), measured.communication.peak()}) {}
+  explicit Arenas(const MemorySection& memory) : Arenas(Arena::Mode::measure, memory.offload_optimizer ? Place::host : Place::device, {}) {}
+  /// For real, with what a measuring set counted. Throws Error(environment) with the table of all of them where one cannot be had.
+  explicit Arenas(const Arenas& measured) : Arenas(Arena::Mode::allocate, measured.optimizer.place(), measured.bytes()) {}
 
   /// Name and bytes, in the order in which people ask.
-  std::array<std::pair<const char*, std::int64_t>, 5> sizes() const {
-    return {{{"weights", weights.peak()},
-             {"gradients", gradients.peak()},
-             {"optimizer", optimizer.peak()},
-             {"activations", activations.peak()},
-             {"communication", communication.peak()}}};
+  std::array<std::pair<const char*, std::int64_t>, count> sizes() const {
+    std::array<std::pair<const char*, std::int64_t>, count> sizes;
+    for (std::size_t i = 0; i < count; ++i) sizes[i] = {names[i], all()[i]->peak()};
+    return sizes;
+  }
+  std::array<Place, count> places() const {
+    std::array<Place, count> places{};
+    for (std::size_t i = 0; i < count; ++i) places[i] = all()[i]->place();
+    return places;
   }
 
   Arena weights, gradients, optimizer, activations, communication;
+  Arena staging;  ///< panels of optimizer state on the device; empty unless the state lies on the host
 
  private:
-  Arenas(Arena::Mode mode, std::array<std::int64_t, 5> bytes)
-      : weights({"weights", mode}, bytes[0]),
-        gradients({"gradients", mode}, bytes[1]),
-        optimizer({"optimizer", mode}, bytes[2]),
-        activations({"activations", mode}, bytes[3]),
-        communication({"communication", mode}, bytes[4]) {}
+  using Bytes = std::array<std::int64_t, count>;
+  Arenas(Arena::Mode mode, Place optimizer_place, const Bytes& bytes)
+      : weights({names[0], mode}, bytes[0]),
+        gradients({names[1], mode}, bytes[1]),
+        optimizer({.name = names[2], .mode = mode, .poison = false, .place = optimizer_place}, bytes[2]),
+        activations({names[3], mode}, bytes[3]),
+        communication({names[4], mode}, bytes[4]),
+        staging({names[5], mode}, bytes[5]) {}
+  std::array<const Arena*, count> all() const { return {&weights, &gradients, &optimizer, &activations, &communication, &staging}; }
+  Bytes bytes() const {
+    Bytes b{};
+    for (std::size_t i = 0; i < count; ++i) b[i] = all()[i]->peak();
+    return b;
+  }
 };
 
 }  // namespace fourmi

@@ -45,6 +45,9 @@ void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
     run.memory_bytes_per_rank.emplace_back(name, bytes);
     run.memory_total += bytes;
   }
+  const auto places = Arenas(r.memory).places();
+  for (std::size_t i = 0; i < places.size(); ++i)
+    if (places[i] == Place::host) run.arenas_on_host.emplace_back(Arenas::names[i]);
   const double here = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
   if (static_cast<double>(run.memory_total) > here)
     run.warnings.push_back(fmt::format("a rank needs {}B of memory, this machine has {}B in all", short_count(static_cast<double>(run.memory_total)), short_count(here)));
@@ -121,7 +124,10 @@ std::string to_text(const DryRun& d, const Recipe& r) {
   s += fmt::format("parameters     {} ({} active; {} more in multi-token prediction)\n", d.counts.parameters_total, d.counts.parameters_active, d.counts.parameters_mtp);
   s += fmt::format("work           {:.4g} GFLOP a token, forward and backward ({:.4g} more in multi-token prediction)\n", d.counts.flops_per_token / 1e9, d.counts.flops_per_token_mtp / 1e9);
   s += "memory a rank\n";
-  for (const auto& [name, bytes] : d.memory_bytes_per_rank) s += fmt::format("  {:<13}{:>16} bytes\n", name, bytes);
+  for (const auto& [name, bytes] : d.memory_bytes_per_rank) {
+    const bool host = std::find(d.arenas_on_host.begin(), d.arenas_on_host.end(), name) != d.arenas_on_host.end();
+    if (bytes > 0 || !host) s += fmt::format("  {:<13}{:>16} bytes{}\n", name, bytes, host ? " in host memory" : "");
+  }
   s += fmt::format("  {:<13}{:>16} bytes\n", "together", d.memory_total);
   s += fmt::format("checkpoint     {} bytes each, {} kept\n", d.checkpoint_bytes, d.checkpoints_kept);
   for (const DryRun::Source& source : d.sources)
@@ -148,6 +154,7 @@ std::string to_json(const DryRun& d) {
   j["ranks"] = d.ranks;
   j["memory_bytes_per_rank"] = nlohmann::ordered_json::object();
   for (const auto& [name, bytes] : d.memory_bytes_per_rank) j["memory_bytes_per_rank"][name] = bytes;
+  j["memory_on_host"] = d.arenas_on_host;
   j["checkpoint_bytes"] = d.checkpoint_bytes;
   if (d.steps) j["steps"] = *d.steps;
   j["tokens_per_step"] = d.tokens_per_step;

@@ -16,6 +16,7 @@ struct DryRun {
   bool ranks_chosen = false;  ///< nobody said how many: the least that the sizes allow
   ModelCounts counts;
   std::vector<std::pair<std::string, std::int64_t>> memory_bytes_per_rank;  ///< by arena; of the rank that needs most
+  std::vector<std::string> arenas_on_host;  ///< those of them whose place is host memory (memory.offload_optimizer)
   std::int64_t memory_total = 0;
   std::int64_t checkpoint_bytes = 0;   ///< one, of all ranks
   std::int64_t checkpoints_kept = 0;

@@ -1,8 +1,11 @@
 #include "framework/train/engine.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <string>
 
 #include "framework/train/batch_tensors.h"
 #include "framework/train/non_finite.h"
@@ -35,19 +38,43 @@ Context cuts_of(const Recipe& r, std::int32_t* refused) {
   return c;
 }
 
+/// The arenas for real. What cannot be had is said with all of them, since another may be the one to shrink.
+std::unique_ptr<Arenas> allocate(const Arenas& measured, const Recipe& r, int rank) {
+  std::int64_t together = 0;
+  for (const auto& [name, bytes] : measured.sizes()) together += bytes;
+  const std::int64_t machine = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
+  std::string refused = together > machine ? fmt::format("this machine has {} bytes in all", machine) : "";
+  if (refused.empty()) try {
+      return std::make_unique<Arenas>(measured);
+    } catch (const Error& e) {
+      if (e.status() != ExitStatus::environment) throw;
+      refused = fmt::format("{} could not be had", e.place());
+    }
+  std::string table;
+  for (const auto& [name, bytes] : measured.sizes())
+    if (bytes > 0) table += fmt::format("{}{} {}", table.empty() ? "" : ", ", name, bytes);
+  std::string remedy = "Use ";
+  if (r.memory.recompute != Recompute::full) remedy += "memory.recompute=full, ";
+  if (r.data.micro_batch_size > 1) remedy += "a smaller data.micro_batch_size, ";
+  throw Error(ExitStatus::environment, fmt::format("memory of rank {}", rank),
+              fmt::format("{}, {} bytes were expected: {}", refused, together, table), remedy + "more ranks, or a machine with more memory");
+}
+
 }  // namespace
 
 struct Engine::Parts {
   Parts(const Recipe& r, const ParameterTable& table, int rank, int num_ranks, Arenas& arenas)
       : store(table, types_of(r), arenas.weights, &arenas.gradients),
         model(r.model, store, r.data.sequence_length, arenas.weights),
-        optimizer(store, moment_dtype(r), rank, num_ranks, arenas) {
+        optimizer(store, moment_dtype(r), r.memory.offload_optimizer, rank, num_ranks, arenas) {
+    router_biases = model.router_biases();
     model.allocate(batch_sizes(r), Model::Use::training, arenas.activations, r.memory.recompute);
   }
   ParameterStore store;
   Model model;
   Optimizer optimizer;
   BatchRows rows;
+  std::vector<Slot> router_biases;
   std::int32_t refused = 0;
 };
 
@@ -64,16 +91,16 @@ struct Engine::Sums {
 };
 
 Engine::Memory Engine::measure(const Recipe& recipe, const ParameterTable& table, int num_ranks) {
-  Arenas measured;
+  Arenas measured(recipe.memory);
   Parts(recipe, table, Optimizer::rank_with_most(table, num_ranks), num_ranks, measured);
   return measured.sizes();
 }
 
 Engine::Engine(const Recipe& recipe, Group& data_group, const Stream& stream)
     : recipe_(&recipe), group_(&data_group), stream_(&stream), table_(std::make_unique<ParameterTable>(recipe.model)) {
-  Arenas measured;
+  Arenas measured(recipe.memory);
   Parts(recipe, *table_, group_->rank(), group_->size(), measured);
-  arenas_ = std::make_unique<Arenas>(measured);
+  arenas_ = allocate(measured, recipe, group_->rank());
   parts_ = std::make_unique<Parts>(recipe, *table_, group_->rank(), group_->size(), *arenas_);
 }
 
@@ -115,7 +142,7 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
       const Span span(stream_->timeline(), Work::data, "micro_batch");
       loader.micro_batch(plan, group_->rank(), group_->size(), i, B, p.rows.batch());
     }
-    const BatchLosses losses = p.model.forward_backward(*stream_, p.rows.tensors(), weights, context);
+    const BatchLosses& losses = p.model.forward_backward(*stream_, p.rows.tensors(), weights, context);
     const OwningSpan span(stream_->timeline(), Work::head, "sum_of_losses");
     sums.add(*stream_, losses.loss_M, sums.loss);
     if (losses.loss_mtp_M) sums.add(*stream_, losses.loss_mtp_M, sums.loss_mtp);
@@ -231,7 +258,7 @@ double Engine::update_router_bias(double rate) {
   auto* c = counts.as<std::int64_t>();
   group_->all_sum(std::span(c, static_cast<std::size_t>(counts.num_elements())));
   const std::int64_t layers = counts.dim(0), E = counts.dim(1);
-  const std::vector<Slot> biases = p.model.router_biases();
+  const std::vector<Slot>& biases = p.router_biases;
   double worst = 1;
   for (std::int64_t l = 0; l < layers; ++l) {
     const std::int64_t* row = c + l * E;

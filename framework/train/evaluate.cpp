@@ -27,7 +27,7 @@ EvaluationResult evaluate(Model& model, const Stream& stream, const Context& opt
     for (std::int64_t i = 0; i < sequences_per_batch && begin + at + i < end; ++i)
       chosen[static_cast<std::size_t>(i)] = windows[static_cast<std::size_t>(begin + at + i)];
     BatchRows rows(validation.batch(chosen));
-    const BatchLosses losses = model.forward(stream, rows.tensors(), options);
+    const BatchLosses& losses = model.forward(stream, rows.tensors(), options);
     sums[0] += sum_fixed(stream, losses.loss_M);
     counts[0] += std::count_if(rows.batch().targets.begin(), rows.batch().targets.end(), [](auto t) { return t >= 0; });
     if (!losses.loss_mtp_M) continue;

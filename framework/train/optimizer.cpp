@@ -28,23 +28,25 @@ constexpr std::int64_t most_scratch = std::int64_t{64} << 20;  // more rounds of
 
 }  // namespace
 
-Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, int rank, int num_ranks, Arenas& arenas)
+Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, int rank, int num_ranks, Arenas& arenas)
     : store_(&store), rank_(rank) {
-  std::int64_t scratch = 0;
+  std::int64_t scratch = 0, largest = 0;
   for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) {
     std::vector<const Parameter*> parameters = store.table().of(set);
     ShardPlan plan(shard_tensors(parameters), num_ranks);
     const Shape n{plan.shard_elements(rank)};
     const DType master = store.types().accumulate;
-    Shard s{set, std::move(parameters), std::move(plan), {}, {}, {}, {}, {}};
+    for (const RowRun& run : plan.runs(rank)) largest = std::max(largest, run.num_elements);
+    Shard s{set, std::move(parameters), std::move(plan), {}, {}, {}};
     s.gradient = arenas.gradients.allocate(n, master, "shard");
-    s.master = arenas.optimizer.allocate(n, master, "master");
-    s.exp_avg = arenas.optimizer.allocate(n, moment_dtype, "exp_avg");
-    s.exp_avg_sq = arenas.optimizer.allocate(n, moment_dtype, "exp_avg_sq");
+    s.state.master = arenas.optimizer.allocate(n, master, "master");
+    s.state.exp_avg = arenas.optimizer.allocate(n, moment_dtype, "exp_avg");
+    s.state.exp_avg_sq = arenas.optimizer.allocate(n, moment_dtype, "exp_avg_sq");
     s.weight = arenas.communication.allocate(n, store.weights(set).dtype, "shard of weights");
     scratch = std::max({scratch, zero_scratch_bytes(s.plan, store.types().gradient), zero_scratch_bytes(s.plan, s.weight.dtype)});
     shards_.push_back(std::move(s));
   }
+  if (staged) staging_.emplace(store.types().accumulate, moment_dtype, largest, arenas.staging);
   scratch_ = arenas.communication.allocate({std::min(scratch, most_scratch)}, DType::u8, "scratch");
 }
 
@@ -58,17 +60,20 @@ int Optimizer::rank_with_most(const ParameterTable& table, int num_ranks) {
 
 void Optimizer::initialise(const Stream& stream, std::uint64_t seed, double initializer_range) {
   runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
-    initialise_rows(p, seed, initializer_range, run.first_row, as_rows(s.master, p, run));
+    initialise_rows(p, seed, initializer_range, run.first_row, as_rows(s.state.master, p, run));
   });
   for (const Shard& s : shards_) {
-    fill_zero(stream, s.exp_avg);
-    fill_zero(stream, s.exp_avg_sq);
+    fill_zero(stream, s.state.exp_avg);
+    fill_zero(stream, s.state.exp_avg_sq);
   }
   masters_changed(stream);
 }
 
 void Optimizer::masters_changed(const Stream& stream) {
-  for (const Shard& s : shards_) convert(stream, s.master, s.weight);
+  for (const Shard& s : shards_)
+    on_device(stream, {s.state.master, {}, {}}, Staging::Back::no, [&](std::int64_t begin, std::int64_t end, const OptimizerState& state) {
+      convert(stream, state.master, s.weight.rows(begin, end));
+    });
 }
 
 void Optimizer::reduce(const Stream& stream, Group& group) {
@@ -98,8 +103,11 @@ void Optimizer::update(const Stream& stream, const AdamW& options) {
   runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
     AdamW o = options;
     if (!p.weight_decay) o.weight_decay = 0;
-    adamw_step(stream, o, elements(s.gradient, run), elements(s.master, run), elements(s.exp_avg, run), elements(s.exp_avg_sq, run),
-               elements(s.weight, run));
+    const OptimizerState mine = s.state.rows(run.offset, run.offset + run.num_elements);
+    on_device(stream, mine, Staging::Back::yes, [&](std::int64_t begin, std::int64_t end, const OptimizerState& state) {
+      const auto part = [&](const Tensor& t) { return elements(t, run).rows(begin, end); };
+      adamw_step(stream, o, part(s.gradient), state.master, state.exp_avg, state.exp_avg_sq, part(s.weight));
+    });
   });
 }
 
@@ -116,9 +124,9 @@ std::vector<Box> Optimizer::boxes() const {
   std::vector<Box> boxes;
   runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
     // The model's weights are the masters rounded once, so the same bytes serve under both names.
-    boxes.push_back({"/optimizer/master/" + p.name, "/model/" + p.name, p.shape, run.first_row, as_rows(s.master, p, run)});
-    boxes.push_back({"/optimizer/exp_avg/" + p.name, "", p.shape, run.first_row, as_rows(s.exp_avg, p, run)});
-    boxes.push_back({"/optimizer/exp_avg_sq/" + p.name, "", p.shape, run.first_row, as_rows(s.exp_avg_sq, p, run)});
+    boxes.push_back({"/optimizer/master/" + p.name, "/model/" + p.name, p.shape, run.first_row, as_rows(s.state.master, p, run)});
+    boxes.push_back({"/optimizer/exp_avg/" + p.name, "", p.shape, run.first_row, as_rows(s.state.exp_avg, p, run)});
+    boxes.push_back({"/optimizer/exp_avg_sq/" + p.name, "", p.shape, run.first_row, as_rows(s.state.exp_avg_sq, p, run)});
   });
   return boxes;
 }

@@ -3,11 +3,13 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <vector>
 
 #include "framework/checkpoint/boxes.h"
 #include "framework/model/store.h"
 #include "framework/train/arenas.h"
+#include "framework/train/staging.h"
 #include "kernels/ops/adamw.h"
 #include "kernels/runtime/stream.h"
 #include "parallel/group.h"
@@ -17,8 +19,9 @@ namespace fourmi {
 
 class Optimizer {
  public:
-  /// Rank `rank` of `num_ranks`; memory from `arenas`, which may be measuring.
-  Optimizer(const ParameterStore& store, DType moment_dtype, int rank, int num_ranks, Arenas& arenas);
+  /// Rank `rank` of `num_ranks`; memory from `arenas`, which may be measuring. `staged`: masters and moments lie on the host and come
+  /// to the device panel by panel (staging.h); AdamW works element by element, so that changes no bit.
+  Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, int rank, int num_ranks, Arenas& arenas);
 
   /// The rank whose shard of the matrices is largest.
   static int rank_with_most(const ParameterTable& table, int num_ranks);
@@ -47,7 +50,8 @@ class Optimizer {
     ParameterSet set;
     std::vector<const Parameter*> parameters;
     ShardPlan plan;
-    Tensor gradient, master, exp_avg, exp_avg_sq, weight;  // packed: my runs, one after another
+    Tensor gradient, weight;  // packed: my runs, one after another
+    OptimizerState state;     // as these; in host memory where it is staged
   };
   /// Calls visit(shard, parameter, run) for each run of rows that this rank owns.
   template <class Visit>
@@ -58,7 +62,17 @@ class Optimizer {
 
   const ParameterStore* store_;
   int rank_;
+  /// Calls compute(begin, end, state on the device) for the parts of `state`; what it writes into the state stays.
+  template <class Compute>
+  void on_device(const Stream& stream, const OptimizerState& state, Staging::Back back, const Compute& compute) {
+    if (staging_)
+      staging_->visit(stream, state, back, compute);
+    else
+      compute(std::int64_t{0}, state.master.num_elements(), state);
+  }
+
   std::vector<Shard> shards_;
+  std::optional<Staging> staging_;
   Tensor scratch_;
 };
 

@@ -244,7 +244,7 @@ void attention_backward(const Stream& stream, const Attention& attention, const 
       backward_bf16(stream, p, x, segments);
       return;
     }
-    std::int64_t max_keys = 0;
+    std::int64_t max_keys = p.sequence;
     for (const Segment& s : segments) max_keys = std::max(max_keys, s.key_end - s.key_begin);
     const auto num_segments = static_cast<std::int64_t>(segments.size());
     run_rows(stream, num_segments * p.G, 1,

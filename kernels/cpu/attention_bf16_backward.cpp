@@ -283,7 +283,7 @@ struct Bf16Backward {
 
 void backward_bf16(const Stream& stream, const Bf16Problem& p, const BackwardOperands& operands,
                    const std::vector<Segment>& segments) {
-  std::int64_t max_keys = 0;
+  std::int64_t max_keys = p.sequence;
   for (const Segment& s : segments) max_keys = std::max(max_keys, s.key_end - s.key_begin);
   run_rows(stream, static_cast<std::int64_t>(segments.size()) * p.G, 1,
            Bf16Backward{p, pair_kernels(stream.isa()), operands, segments.data(), max_keys});

@@ -20,6 +20,7 @@ struct Problem {
   std::int64_t num_queries, num_keys, H, G, Q, V, block;
   T scale;
   Chains<T> chains;
+  std::int64_t sequence;  ///< memory for a segment is that for so many keys at least
 };
 
 /// Checks shapes and ranges.
@@ -40,7 +41,8 @@ Problem<X> problem_of(const Stream& stream, const Attention& attention, const Te
                      v.dim(2),
                      attention.block,
                      static_cast<T>(attention.scale),
-                     chains_of<T>(stream.isa())};
+                     chains_of<T>(stream.isa()),
+                     std::min(attention.sequence, k.dim(0))};
   FOURMI_CHECK(p.G > 0 && p.H % p.G == 0 && k.dim(2) == p.Q && v.dim(0) == p.num_keys && v.dim(1) == p.G,
                "q {}, k {}, v {}", to_string(q.shape), to_string(k.shape), to_string(v.shape));
   FOURMI_CHECK(p.block > 0, "blocks of {} rows", p.block);

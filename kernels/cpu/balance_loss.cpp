@@ -27,12 +27,28 @@ T row_sum(const T* scores, std::int64_t num_experts) {
   return lane_sum<T>(scores, num_experts) + static_cast<T>(epsilon);
 }
 
+/// What a thread keeps for the next sequence, so that a steady step allocates nothing.
+template <class T>
+struct Workspace {
+  static Workspace& of_this_thread(std::int64_t num_experts) {
+    thread_local Workspace w;
+    const auto n = static_cast<std::size_t>(num_experts);
+    for (auto* v : {&w.fraction, &w.total}) v->resize(n);
+    for (auto* v : {&w.ids, &w.scratch}) v->resize(n);
+    w.keys.resize(n);
+    w.counts.assign(n, 0);
+    return w;
+  }
+  std::vector<T> fraction, total;
+  std::vector<OrderKey<T>> keys;
+  std::vector<std::int32_t> ids, scratch;
+  std::vector<std::int64_t> counts;
+};
+
 /// fraction[e] = E / (K T) * how many tokens have e among the K best of their unbiased scores.
 template <class T>
-void choice_fractions(const Sequence<T>& s, std::int64_t num_chosen, std::vector<T>& fraction) {
-  std::vector<std::int64_t> counts(fraction.size(), 0);
-  std::vector<OrderKey<T>> keys(fraction.size());
-  std::vector<std::int32_t> ids(fraction.size()), scratch(fraction.size());
+void choice_fractions(const Sequence<T>& s, std::int64_t num_chosen, Workspace<T>& w) {
+  auto& [fraction, total, keys, ids, scratch, counts] = w;
   for (std::int64_t t = 0; t < s.num_tokens; ++t) {
     for (std::size_t e = 0; e < keys.size(); ++e)
       keys[e] = order_key(s.scores[t * s.num_experts + static_cast<std::int64_t>(e)]);
@@ -67,8 +83,9 @@ void sum_over_tokens(const Sequence<T>& s, std::vector<T>& total) {
 /// Returns the loss times T and writes the gradient.
 template <class T>
 T balance_sequence(const Sequence<T>& s, T coefficient, std::int64_t num_chosen) {
-  std::vector<T> fraction(static_cast<std::size_t>(s.num_experts)), total(fraction.size());
-  choice_fractions(s, num_chosen, fraction);
+  Workspace<T>& w = Workspace<T>::of_this_thread(s.num_experts);
+  std::vector<T>&fraction = w.fraction, &total = w.total;
+  choice_fractions(s, num_chosen, w);
   for (std::int64_t t = 0; t < s.num_tokens; ++t) {
     const T* scores = s.scores + t * s.num_experts;
     T* normalised = s.dscores + t * s.num_experts;

@@ -30,19 +30,22 @@ void score(Scoring scoring, const T* logits, T* scores, std::int64_t n) {
   for (std::int64_t e = 0; e < n; ++e) scores[e] /= sum;
 }
 
-/// The selection of one token. Lives as long as a range of tokens, so that a token allocates nothing.
+/// The selection of one token. A thread keeps one of each type, so that a steady step allocates nothing.
 template <class T>
 class Selector {
  public:
-  Selector(const Routing& r, std::int64_t num_experts, std::int64_t num_chosen)
-      : routing_(r),
-        group_size_(num_experts / r.num_groups),
-        num_chosen_(num_chosen),
-        values_(static_cast<std::size_t>(num_experts)),
-        keys_(values_.size()),
-        groups_(static_cast<std::size_t>(r.num_groups)),
-        kept_(groups_.size()),
-        scratch_(values_.size()) {}
+  static Selector& of_this_thread(const Routing& r, std::int64_t num_experts, std::int64_t num_chosen) {
+    thread_local Selector selector;
+    selector.routing_ = r;
+    selector.group_size_ = num_experts / r.num_groups;
+    selector.num_chosen_ = num_chosen;
+    selector.values_.resize(static_cast<std::size_t>(num_experts));
+    selector.keys_.resize(selector.values_.size());
+    selector.scratch_.resize(selector.values_.size());
+    selector.groups_.resize(static_cast<std::size_t>(r.num_groups));
+    selector.kept_.resize(selector.groups_.size());
+    return selector;
+  }
 
   /// Writes the ids of the chosen experts, ascending; `bias` may be null.
   void select(const T* scores, const T* bias, std::int32_t* chosen) {
@@ -72,7 +75,7 @@ class Selector {
   }
 
   Routing routing_;
-  std::int64_t group_size_, num_chosen_;
+  std::int64_t group_size_ = 1, num_chosen_ = 1;
   std::vector<T> values_;
   std::vector<OrderKey<T>> keys_, groups_;
   std::vector<std::int32_t> kept_, scratch_;
@@ -106,7 +109,7 @@ void routing_forward(const Stream& stream, const Routing& routing, const Tensor&
     auto* experts = experts_MK.as<std::int32_t>();
     const T factor = static_cast<T>(routing.scaling_factor);
     stream.pool().parallel_for(num_tokens, token_grain(num_experts), [&](std::int64_t begin, std::int64_t end) {
-      Selector<T> selector(routing, num_experts, num_chosen);
+      Selector<T>& selector = Selector<T>::of_this_thread(routing, num_experts, num_chosen);
       for (std::int64_t t = begin; t < end; ++t) {
         T* row = scores + t * num_experts;
         score(routing.scoring, logits + t * num_experts, row, num_experts);

@@ -27,7 +27,6 @@ inline std::int64_t grain_of(std::int64_t elements_per_row) {
   return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, elements_per_row));
 }
 
-/// The captured state is one pointer, so that the pool's std::function allocates nothing.
 template <class Body>
 void run_rows(const Stream& stream, std::int64_t num_rows, std::int64_t grain, const Body& body) {
   struct Call {

@@ -21,6 +21,9 @@ namespace fourmi {
 struct Attention {
   double scale = 1;         ///< multiplies q k^T
   std::int64_t block = 64;  ///< rows per key block and per query block
+  /// Rows of a sequence, where known: no row sees more keys. Threads then keep memory for that many from the first call on, however
+  /// short its documents are.
+  std::int64_t sequence = 0;
 };
 
 /// lse [Mq, H]: log of the softmax denominator, accumulator dtype; needed by backward.

@@ -14,6 +14,11 @@
 
 namespace fourmi {
 
+/// Where an arena's memory lies. On the CPU both are the host's; what an arena of place `host` holds is brought to the device panel by
+/// panel (framework/train/staging.h), here as there.
+enum class Place : std::uint8_t { device, host };
+constexpr const char* name_of(Place place) { return place == Place::host ? "host" : "device"; }
+
 class Arena {
  public:
   enum class Mode { allocate, measure };
@@ -21,6 +26,7 @@ class Arena {
     std::string name;
     Mode mode = Mode::allocate;
     bool poison = false;
+    Place place = Place::device;
   };
   static constexpr std::int64_t alignment = 64;  ///< bytes; a cache line and an AVX-512 vector
 
@@ -39,6 +45,7 @@ class Arena {
   void release(std::int64_t mark);
 
   const std::string& name() const { return options_.name; }
+  Place place() const { return options_.place; }
   bool measuring() const { return options_.mode == Mode::measure; }
   std::int64_t used() const { return used_; }
   std::int64_t peak() const { return peak_; }

@@ -54,7 +54,7 @@ struct ThreadPool::State {
   std::vector<std::thread> threads;
 
   // Of the open job; written while none is open and no worker takes part.
-  const std::function<void(std::int64_t, std::int64_t)>* body = nullptr;
+  const RangeBody* body = nullptr;
   std::int64_t n = 0, grain = 1;
   std::atomic<std::int64_t> next{0};
   std::exception_ptr error;  // under the mutex
@@ -136,8 +136,7 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::num_threads() const { return static_cast<int>(state_->threads.size()) + 1; }
 
-void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain,
-                              const std::function<void(std::int64_t, std::int64_t)>& body) {
+void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, RangeBody body) {
   if (n <= 0) return;
   State& s = *state_;
   if (s.threads.empty() || inside_a_body || n <= grain) {

@@ -1,0 +1,155 @@
+// After its second step a run takes nothing more from the heap, and its arenas do not grow: the memory of a step is known.
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <barrier>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "framework/train/engine.h"
+#include "kernels/numerics/random.h"
+#include "tests/steady/heap.h"
+#include "tests/train/small_recipe.h"
+
+namespace fourmi {
+namespace {
+
+struct Steady {
+  std::int64_t allocations = 0;              ///< in steps 3 to 8, of all ranks
+  std::int64_t heap = 0;                     ///< bytes in use then beyond those before the run, of all ranks
+  std::vector<Engine::Memory> after_second;  ///< by rank
+  std::vector<Engine::Memory> after_all;
+};
+
+Steady run(const Recipe& recipe, int num_ranks, int threads_per_rank = 1) {
+  const std::int64_t heap_before = heap_in_use();
+  auto groups = make_thread_groups("data", num_ranks);
+  if (num_ranks == 1) groups[0] = make_self_group("data");
+  Steady result;
+  result.after_second.resize(static_cast<std::size_t>(num_ranks));
+  result.after_all.resize(static_cast<std::size_t>(num_ranks));
+  std::barrier barrier(num_ranks);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < num_ranks; ++rank)
+    threads.emplace_back([&, rank] {
+      ThreadPool pool(threads_per_rank);
+      const Stream stream(pool);
+      const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
+      const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
+      Engine engine(recipe, *groups[static_cast<std::size_t>(rank)], stream);
+      engine.initialise();
+      Position position = loader.start();
+      StepPlan plan;
+      double tokens = 0;
+      const PhaseObserver observer = [](Phase, std::int64_t) {};
+      for (int s = 1; s <= 8; ++s) {
+        if (s == 3) {
+          result.after_second[static_cast<std::size_t>(rank)] = engine.arenas().sizes();
+          barrier.arrive_and_wait();
+          if (rank == 0) arm_heap();
+          barrier.arrive_and_wait();
+        }
+        loader.plan_step(position, plan);
+        engine.step(loader, plan, s, tokens, observer);
+        tokens += static_cast<double>(plan.num_targets);
+        position = plan.next;
+      }
+      barrier.arrive_and_wait();
+      if (rank == 0) {
+        disarm_heap();
+        result.heap = heap_in_use() - heap_before;
+      }
+      barrier.arrive_and_wait();
+      result.after_all[static_cast<std::size_t>(rank)] = engine.arenas().sizes();
+    });
+  for (std::thread& t : threads) t.join();
+  result.allocations = heap_allocations();
+  return result;
+}
+
+void expect_steady(const Recipe& recipe, int num_ranks, const std::string& what) {
+  const Steady s = run(recipe, num_ranks);
+  EXPECT_EQ(s.allocations, 0) << what;
+  if (s.allocations) print_heap_allocations();
+  EXPECT_EQ(s.after_second, s.after_all) << what;
+}
+
+std::string what_of(const Recipe& r, int num_ranks) {
+  return fmt::format("{} ranks, compute {}, mode {}, recompute {}", num_ranks, static_cast<int>(r.precision.compute),
+                     static_cast<int>(r.run.reproducibility), static_cast<int>(r.memory.recompute));
+}
+
+TEST(Steady, TheCounterCounts) {
+  arm_heap();
+  std::vector<int>* v = new std::vector<int>(100);
+  std::thread([&] { v->resize(1000); }).join();
+  disarm_heap();
+  EXPECT_GE(heap_allocations(), 3);
+  delete v;
+}
+
+TEST(Steady, AStepTakesNothingFromTheHeap) {
+  for (Compute compute : {Compute::fp32, Compute::bf16})
+    for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout})
+      for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full})
+        for (int ranks : {1, 2, 4}) {
+          if (ranks > 1 && recompute == Recompute::none) continue;
+          Recipe recipe = small_recipe(compute, mode);
+          recipe.memory.recompute = recompute;
+          recipe.memory.offload_optimizer = ranks == 2;
+          expect_steady(recipe, ranks, what_of(recipe, ranks));
+        }
+}
+
+/// A folder of documents of 1 to 400 bytes, so that every micro-batch has another number of them.
+class Documents {
+ public:
+  Documents() : path_(std::filesystem::temp_directory_path() / fmt::format("fourmi-steady-{}", getpid())) {
+    std::filesystem::create_directories(path_);
+    const RandomKey key = random_key(1, "test", "documents");
+    for (std::uint64_t i = 0; i < 200; ++i) {
+      const std::uint64_t bits = random_bits(key, i);
+      std::ofstream(path_ / std::to_string(i)) << std::string(1 + (bits >> 8) % (bits % 3 ? 40 : 400), static_cast<char>('a' + i % 26));
+    }
+  }
+  ~Documents() { std::filesystem::remove_all(path_); }
+  std::string path() const { return path_.string(); }
+
+ private:
+  std::filesystem::path path_;
+};
+
+TEST(Steady, NorOnDocumentsOfAllLengths) {
+  const Documents documents;
+  for (bool across : {false, true}) {
+    Recipe recipe = small_recipe(Compute::bf16, Reproducibility::run, 2);
+    DataSource& source = recipe.data.train[0];
+    source.path = documents.path(), source.format = "text";
+    recipe.data.cross_document_attention = across;
+    recipe.data.sequence_length = 256;
+    recipe.model.max_position_embeddings = 256;
+    for (int ranks : {1, 2}) expect_steady(recipe, ranks, what_of(recipe, ranks));
+  }
+}
+
+/// What is outside of the arenas: the batch's rows, the group's lists, threads' working memory of operations. None of it may grow with
+/// the model's depth, number of parameters or vocabulary.
+TEST(Steady, WhatTheHeapHoldsDoesNotGrowWithTheModel) {
+  Recipe recipe = small_recipe(Compute::bf16, Reproducibility::run);
+  const std::int64_t small = run(recipe, 1).heap;
+  recipe.model.num_hidden_layers = 12;
+  recipe.model.vocab_size = 4000;
+  recipe.model.moe_intermediate_size = 64;
+  const std::int64_t large = run(recipe, 1).heap;
+  const ParameterTable table(recipe.model);
+  std::int64_t arenas = 0;
+  for (const auto& [name, bytes] : Engine::measure(recipe, table, 1)) arenas += bytes;
+  EXPECT_GT(arenas, 20 << 20);
+  EXPECT_LT(large, 4 << 20) << "of " << arenas << " in arenas";
+  // Names of parameters and boxes are text, by layer.
+  EXPECT_LT(large - small, arenas / 20);
+}
+
+}  // namespace
+}  // namespace fourmi
