@@ -4,8 +4,8 @@
 
 #include <optional>
 
-#include "framework/model/mla.h"
 #include "framework/model/moe.h"
+#include "framework/model/self_attention.h"
 
 namespace fourmi {
 
@@ -17,14 +17,14 @@ class Block {
     BatchSizes batch;
     ModelTypes types;
     std::int64_t D;
-    Mla::Sizes attention;
+    SelfAttention::Sizes attention;
     std::optional<Mlp::Sizes> dense;
     std::optional<Moe::Sizes> moe;
   };
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
 
   struct Saved {
-    Mla::Saved attention;
+    SelfAttention::Saved attention;
     Tensor h_MD, hn_MD, h_rstd_M;
     Mlp::Saved dense;
     Moe::Saved moe;
@@ -39,7 +39,7 @@ class Block {
     }
   };
   struct Gradients {
-    Mla::Gradients attention;
+    SelfAttention::Gradients attention;
     Tensor dhn_MD, dh_MD;
     Mlp::Gradients dense;
     Moe::Gradients moe;
@@ -62,7 +62,7 @@ class Block {
   /// The half after attention, alone, for decoding with a cache: y = h + feed_forward(norm(h)).
   void feed_forward(const Context&, const Tensor& h_MD, Saved&, const Tensor& y_MD, const Tensor& counts_E) const;
 
-  const Mla& attention() const { return attention_; }
+  const SelfAttention& attention() const { return attention_; }
   bool is_moe() const { return moe_.has_value(); }
   std::int64_t layer() const { return layer_; }
   Moe* moe() { return moe_ ? &*moe_ : nullptr; }
@@ -70,7 +70,7 @@ class Block {
 
  private:
   std::int64_t layer_;
-  Mla attention_;
+  SelfAttention attention_;
   RmsNorm norm_;
   Slot norm_weight_;
   std::optional<Mlp> dense_;

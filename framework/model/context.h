@@ -5,6 +5,7 @@
 
 #include <functional>
 
+#include "framework/model/family.h"
 #include "framework/model/store.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/linear.h"
@@ -24,6 +25,7 @@ struct Context {
   const ParameterStore* parameters = nullptr;
   BatchSizes sizes;
   Tensor positions, key_begin, key_end;  ///< [M] i32
+  Tensor window_begin;                   ///< [M] i32: key_begin of layers with a sliding window; absent where no layer has one
   Tensor rotary_table;                   ///< [P, rope/2, 2]
   std::int64_t attention_block = 64;     ///< T/16 in mode layout (docs/numerics.md L5)
   Cuts weight_cuts;                      ///< matrices: T/16 tokens a partial in mode layout (L3)

@@ -2,6 +2,14 @@
 
 namespace fourmi {
 
+namespace {
+/// Of a causal row on average: T/2, or with a window of W < T keys the area of its band over T.
+double keys_per_query(std::int64_t sequence_length, std::int64_t window) {
+  const double T = static_cast<double>(sequence_length), W = static_cast<double>(window);
+  return window == 0 || window >= sequence_length ? T / 2 : W - W * W / (2 * T);
+}
+}  // namespace
+
 ModelCounts count_model(const ModelSection& m, const ParameterTable& table, std::int64_t sequence_length) {
   ModelCounts c;
   std::int64_t expert_total = 0;
@@ -26,13 +34,13 @@ ModelCounts count_model(const ModelSection& m, const ParameterTable& table, std:
   const double head = static_cast<double>(m.vocab_size) * static_cast<double>(m.hidden_size);
   if (m.tie_word_embeddings) main_products += head;
   mtp_products += static_cast<double>(m.num_nextn_predict_layers) * head;
-  const bool mla = m.kv_lora_rank > 0;
-  const std::int64_t query_key = mla ? m.qk_nope_head_dim + m.qk_rope_head_dim : m.head_dim;
-  const std::int64_t value = mla ? m.v_head_dim : m.head_dim;
-  // A causal row sees T/2 keys on average: T/2 * 2 operations * (score + value) a head.
-  const double attention = static_cast<double>(sequence_length) * static_cast<double>(m.num_attention_heads * (query_key + value));
-  c.flops_per_token = 3 * (2 * main_products + static_cast<double>(m.num_hidden_layers) * attention);
-  c.flops_per_token_mtp = 3 * (2 * mtp_products + static_cast<double>(m.num_nextn_predict_layers) * attention);
+  const double pair = 2 * static_cast<double>(m.num_attention_heads * (score_head_dim(m) + value_head_dim(m)));  // operations on a query and a key
+  const double full = pair * keys_per_query(sequence_length, 0);
+  double attention = 0;
+  for (std::int64_t l = 0; l < m.num_hidden_layers; ++l) attention += pair * keys_per_query(sequence_length, attention_window(m, l));
+  const double attention_mtp = static_cast<double>(m.num_nextn_predict_layers) * full;
+  c.flops_per_token = 3 * (2 * main_products + attention);
+  c.flops_per_token_mtp = 3 * (2 * mtp_products + attention_mtp);
   return c;
 }
 

@@ -1,7 +1,6 @@
 #include "framework/model/decode.h"
 
 #include <algorithm>
-#include <cstring>
 #include <numeric>
 
 #include "kernels/numerics/math.h"
@@ -13,67 +12,21 @@ namespace fourmi {
 Decoder::Decoder(const Model& model, const ParameterStore& store, std::int64_t max_tokens, Arena& arena)
     : model_(&model), store_(&store), max_tokens_(max_tokens) {
   const ModelSection& m = model.section();
-  H_ = m.num_attention_heads, nope_ = m.qk_nope_head_dim, rope_ = m.qk_rope_head_dim, V_ = m.v_head_dim;
-  kv_rank_ = m.kv_lora_rank, q_rank_ = m.q_lora_rank;
-  q_width_ = q_rank_ > 0 ? q_rank_ : H_ * (nope_ + rope_);
   const ModelTypes& t = store.types();
   const BatchSizes one{1, 1};
-  const std::int64_t C = kv_rank_ + rope_;
-  for (std::size_t l = 0; l < model.blocks().size(); ++l) {
-    cache_PC_.push_back(arena.allocate({max_tokens, C}, t.activation, "latent cache"));
-    kv_b_.push_back(store.slot(layer_prefix(static_cast<std::int64_t>(l)) + "self_attn.kv_b_proj.weight"));
-    const Block& b = model.blocks()[l];
+  if (has_latent_attention(m))
+    latents_.emplace(m, store, max_tokens, arena);
+  else
+    keys_values_.emplace(m, store, max_tokens, arena);
+  for (const Block& b : model.blocks()) {
     Block::Saved& saved = b.is_moe() ? moe_ : dense_;
     if (!saved.h_MD) allocate_fields(saved, b.sizes(one, t), arena, "decode.");
   }
   allocate_fields(head_, model.head().sizes(one, t), arena, "decode.");
   x_ = arena.allocate({1, m.hidden_size}, t.activation, "decode");
   y_ = arena.allocate({1, m.hidden_size}, t.activation, "decode");
-  absorbed_1HC_ = arena.allocate({1, H_, C}, t.activation, "decode");
-  latent_1HC_ = arena.allocate({1, H_, C}, t.activation, "decode");
-  o_1HV_ = arena.allocate({1, H_, V_}, t.activation, "decode");
-  lse_ = arena.allocate({1, H_}, t.accumulate, "decode");
   logits_ = arena.allocate({1, m.vocab_size}, t.accumulate, "decode");
   ids_ = arena.allocate({4, 1}, DType::i32, "decode");
-}
-
-namespace {
-/// `count` elements starting at `first` of a one-row tensor, as a [1, count] tensor.
-Tensor part(const Tensor& t, std::int64_t first, std::int64_t count) {
-  return t.view({t.num_elements()}).rows(first, first + count).view({1, count});
-}
-void copy(const Tensor& from, const Tensor& to) { std::memcpy(to.data, from.data, static_cast<std::size_t>(from.bytes())); }
-}  // namespace
-
-void Decoder::attention(const Stream& stream, const Context& c, std::size_t layer, const Tensor& x_1D) {
-  const Block& block = model_->blocks()[layer];
-  const Mla& mla = block.attention();
-  Block::Saved& saved = block.is_moe() ? moe_ : dense_;
-  Mla::Saved& s = saved.attention;
-  const std::int64_t Q = nope_ + rope_, C = kv_rank_ + rope_;
-  mla.project(c, x_1D, s);
-
-  const Tensor row = cache_PC_[layer].rows(length_, length_ + 1);
-  copy(s.cn_MKr, part(row, 0, kv_rank_));
-  copy(part(s.a_MA, q_width_ + kv_rank_, rope_), part(row, kv_rank_, rope_));
-  rotary_apply(stream, {.column = kv_rank_}, c.rotary_table, c.positions, row.view({1, 1, C}));
-  const Tensor q = part(q_rank_ > 0 ? s.q_MHQ : s.a_MA, 0, H_ * Q);
-  rotary_apply(stream, {.column = nope_}, c.rotary_table, c.positions, q.view({1, H_, Q}));
-
-  const Tensor up = store_->weight(kv_b_[layer]);  // [H (nope + V), kv_rank]
-  for (std::int64_t h = 0; h < H_; ++h) {
-    const std::int64_t first = h * (nope_ + V_);
-    linear_backward_input(stream, part(q, h * Q, nope_), up.rows(first, first + nope_), part(absorbed_1HC_, h * C, kv_rank_));
-    copy(part(q, h * Q + nope_, rope_), part(absorbed_1HC_, h * C + kv_rank_, rope_));
-  }
-  // Keys and values are the same cached rows; the value's rotary columns are computed and not used.
-  const Tensor keys = cache_PC_[layer].rows(0, length_ + 1).view({length_ + 1, 1, C});
-  attention_forward(stream, mla.attention(c), absorbed_1HC_, keys, keys, c.key_begin, c.key_end, latent_1HC_, lse_);
-  for (std::int64_t h = 0; h < H_; ++h) {
-    const std::int64_t first = h * (nope_ + V_) + nope_;
-    linear_forward(stream, part(latent_1HC_, h * C, kv_rank_), up.rows(first, first + V_), part(o_1HV_, h * V_, V_));
-  }
-  mla.output(c, x_1D, o_1HV_, saved.h_MD);
 }
 
 const std::vector<double>& Decoder::next(const Stream& stream, std::int32_t token) {
@@ -96,7 +49,10 @@ const std::vector<double>& Decoder::next(const Stream& stream, std::int32_t toke
   for (std::size_t l = 0; l < model_->blocks().size(); ++l) {
     const Block& block = model_->blocks()[l];
     Block::Saved& saved = block.is_moe() ? moe_ : dense_;
-    attention(stream, c, l, x_);
+    if (latents_)
+      latents_->attend(c, *block.attention().mla(), l, length_, x_, saved.attention.mla, saved.h_MD);
+    else
+      keys_values_->attend(c, *block.attention().gqa(), l, length_, x_, saved.attention.gqa, saved.h_MD);
     block.feed_forward(c, saved.h_MD, saved, y_, {});
     std::swap(x_, y_);
   }

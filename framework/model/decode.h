@@ -1,12 +1,12 @@
-// Writing text: one token at a time with a cache. MLA caches its latent and the shared rotary key only (kv_lora_rank + rope numbers a
-// token and layer) and attends in the absorbed form (DeepSeek-V2 report 2.1.3): the up-projection of keys is applied to the query, that
-// of values to the attention's result, so that cached rows are never expanded.
+// Writing text: one token at a time with a cache, of latents (latent_cache.h) or of keys and values (key_value_cache.h).
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "framework/model/key_value_cache.h"
+#include "framework/model/latent_cache.h"
 #include "framework/model/model.h"
 
 namespace fourmi {
@@ -23,17 +23,14 @@ class Decoder {
   void clear() { length_ = 0; }
 
  private:
-  void attention(const Stream&, const Context&, std::size_t layer, const Tensor& x_1D);
-
   const Model* model_;
   const ParameterStore* store_;
   std::int64_t max_tokens_, length_ = 0;
-  std::int64_t H_, nope_, rope_, V_, kv_rank_, q_rank_, q_width_;
-  std::vector<Slot> kv_b_;
-  std::vector<Tensor> cache_PC_;  // per layer [P, kv_rank + rope]
+  std::optional<LatentCache> latents_;  // one of the two, by the family
+  std::optional<KeyValueCache> keys_values_;
   Block::Saved dense_, moe_;
   Head::Saved head_;
-  Tensor x_, y_, absorbed_1HC_, latent_1HC_, o_1HV_, lse_, logits_, ids_;
+  Tensor x_, y_, logits_, ids_;
   std::vector<double> result_;
 };
 

@@ -1,36 +1,9 @@
 #include "framework/model/mla.h"
 
-#include <cmath>
+#include "framework/model/family.h"
+#include "framework/model/rope.h"
 
 namespace fourmi {
-
-namespace {
-
-Yarn yarn_of(const YarnScaling& s) {
-  return {s.factor, static_cast<double>(s.original_max_position_embeddings), s.beta_fast, s.beta_slow, s.mscale, s.mscale_all_dim};
-}
-
-/// 1 / sqrt(Q), times mscale_all_dim's square where YaRN is set (DeepSeek-V3's released model).
-double softmax_scale(const ModelSection& m) {
-  double scale = 1.0 / std::sqrt(static_cast<double>(m.qk_nope_head_dim + m.qk_rope_head_dim));
-  if (m.rope_scaling && m.rope_scaling->mscale_all_dim != 0) {
-    const double mscale = yarn_mscale(m.rope_scaling->factor, m.rope_scaling->mscale_all_dim);
-    scale *= mscale * mscale;
-  }
-  return scale;
-}
-
-}  // namespace
-
-void fill_rotary_table(const ModelSection& m, const Tensor& table_PH2) {
-  if (!m.rope_scaling) {
-    rotary_table(rotary_frequencies(m.qk_rope_head_dim, m.rope_theta), 1.0, table_PH2);
-    return;
-  }
-  const Yarn yarn = yarn_of(*m.rope_scaling);
-  const double scale = yarn_mscale(yarn.factor, yarn.mscale) / yarn_mscale(yarn.factor, yarn.mscale_all_dim);
-  rotary_table(rotary_frequencies(m.qk_rope_head_dim, m.rope_theta, &yarn), scale, table_PH2);
-}
 
 Mla::Mla(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
     : D_(m.hidden_size),

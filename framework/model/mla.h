@@ -98,7 +98,4 @@ class Mla {
   Slot norm_, down_, q_a_norm_, q_b_, kv_a_norm_, kv_b_, o_;
 };
 
-/// The rotary table of a model: positions 0..num_positions-1, YaRN where the model section sets it.
-void fill_rotary_table(const ModelSection& model, const Tensor& table_PH2);
-
 }  // namespace fourmi

@@ -4,7 +4,9 @@
 #include <optional>
 #include <utility>
 
+#include "framework/model/rope.h"
 #include "kernels/ops/embedding.h"
+#include "kernels/ops/window.h"
 
 namespace fourmi {
 
@@ -12,9 +14,12 @@ Model::Model(const ModelSection& section, const ParameterStore& store, std::int6
     : section_(section), store_(&store), embedding_(store.slot("model.embed_tokens.weight")), head_(section, store, "model.norm.weight") {
   for (std::int64_t l = 0; l < section.num_hidden_layers; ++l) blocks_.emplace_back(section, store, l);
   if (section.num_nextn_predict_layers > 0) mtp_ = std::make_unique<Mtp>(section, store);
-  for (const Block& b : blocks_) num_moe_layers_ += b.is_moe();
+  for (const Block& b : blocks_) {
+    num_moe_layers_ += b.is_moe();
+    if (const Gqa* gqa = b.attention().gqa()) window_ = std::max(window_, gqa->window());
+  }
   if (mtp_) num_moe_layers_ += mtp_->block().is_moe();
-  rotary_ = tables.allocate({num_positions, section.qk_rope_head_dim / 2, 2}, store.types().accumulate, "rotary table");
+  rotary_ = tables.allocate({num_positions, rotary_dim(section) / 2, 2}, store.types().accumulate, "rotary table");
   counts_LE_ = tables.allocate({num_moe_layers_, std::max<std::int64_t>(1, section.n_routed_experts)}, DType::i64, "expert counts");
   if (!tables.measuring()) {
     fill_rotary_table(section, rotary_);
@@ -26,6 +31,7 @@ void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute r
   use_ = use;
   sizes_ = sizes;
   recompute_ = recompute;
+  if (window_ > 0) window_begin_M_ = arena.allocate({sizes.rows}, DType::i32, "window");
   losses_.balance_S.clear();
   losses_.loss_M = arena.allocate({sizes.rows}, store_->types().accumulate, "loss");
   if (mtp_) losses_.loss_mtp_M = arena.allocate({sizes.rows}, store_->types().accumulate, "loss_mtp");
@@ -102,6 +108,10 @@ Context Model::context(const Stream& stream, const BatchTensors& b, const Contex
   c.key_begin = b.key_begin_M;
   c.key_end = b.key_end_M;
   c.rotary_table = rotary_;
+  if (window_ > 0) {
+    window_key_begin(stream, window_, b.key_begin_M, b.key_end_M, window_begin_M_);
+    c.window_begin = window_begin_M_;
+  }
   return c;
 }
 

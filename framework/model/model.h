@@ -71,7 +71,7 @@ class Model {
   Head head_;
   std::unique_ptr<Mtp> mtp_;
   Tensor rotary_, counts_LE_;
-  std::int64_t num_moe_layers_ = 0;
+  std::int64_t num_moe_layers_ = 0, window_ = 0;  // of the layers that have a sliding window; 0: none has
 
   Use use_ = Use::training;
   Recompute recompute_ = Recompute::none;
@@ -84,6 +84,7 @@ class Model {
   Mtp::Gradients mtp_gradients_;
   std::size_t last_run_ = 0;  // the layer whose fields the shared memory holds; MTP counts as the one after the last
   Tensor da_MD_, db_MD_;  // gradients at block borders, alternating
+  Tensor window_begin_M_;
   BatchLosses losses_;
 };
 

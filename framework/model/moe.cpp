@@ -8,7 +8,7 @@ namespace fourmi {
 
 Moe::Moe(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
     : D_(m.hidden_size), F_(m.moe_intermediate_size), E_(m.n_routed_experts), K_(m.num_experts_per_tok) {
-  const std::string p = layer_prefix(layer) + "mlp.";
+  const MoeNames names = moe_names(m, layer);
   routing_ = {.scoring = m.scoring_func == "softmax" ? Scoring::softmax : Scoring::sigmoid,
               .group_score = m.topk_method == "noaux_tc" ? GroupScore::top2_sum : GroupScore::max,
               // "greedy" knows no groups (DeepSeek-V2-Lite); the other methods limit a token to topk_group of them.
@@ -16,12 +16,11 @@ Moe::Moe(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
               .topk_group = m.topk_method == "greedy" ? 1 : m.topk_group,
               .normalise = m.norm_topk_prob,
               .scaling_factor = m.routed_scaling_factor};
-  router_ = store.slot(p + "gate.weight");
-  if (m.topk_method == "noaux_tc") bias_ = store.slot(p + "gate.e_score_correction_bias");
-  auto expert = [&](std::int64_t e, const char* what) { return fmt::format("{}experts.{}.{}.weight", p, e, what); };
-  gate_up_ = store.slot(expert(0, "gate_proj"), expert(E_ - 1, "up_proj"), {E_, 2 * F_, D_});
-  down_ = store.slot(expert(0, "down_proj"), expert(E_ - 1, "down_proj"), {E_, D_, F_});
-  if (m.n_shared_experts > 0) shared_.emplace(store, p + "shared_experts.", D_, m.n_shared_experts * F_);
+  router_ = store.slot(names.router());
+  if (m.topk_method == "noaux_tc") bias_ = store.slot(names.block + "gate.e_score_correction_bias");
+  gate_up_ = store.slot(names.expert(0, names.gate), names.expert(E_ - 1, names.up), {E_, 2 * F_, D_});
+  down_ = store.slot(names.expert(0, names.down), names.expert(E_ - 1, names.down), {E_, D_, F_});
+  if (m.n_shared_experts > 0) shared_.emplace(store, names.block + "shared_experts.", D_, m.n_shared_experts * F_);
 }
 
 Moe::Sizes Moe::sizes(const BatchSizes& batch, const ModelTypes& types) const {

@@ -4,14 +4,6 @@
 
 namespace fourmi {
 
-std::string layer_prefix(std::int64_t layer) { return fmt::format("model.layers.{}.", layer); }
-
-bool is_moe_layer(const ModelSection& m, std::int64_t layer) {
-  if (m.n_routed_experts == 0) return false;
-  if (layer >= m.num_hidden_layers) return true;  // MTP layers are mixtures of experts (DeepSeek-V3 report 2.2)
-  return layer >= m.first_k_dense_replace && layer % m.moe_layer_freq == 0;
-}
-
 ParameterTable::ParameterTable(const ModelSection& m) {
   add_matrix("model.embed_tokens.weight", m.vocab_size, m.hidden_size);
   for (std::int64_t l = 0; l < m.num_hidden_layers; ++l) add_layer(m, l, is_moe_layer(m, l));
@@ -45,16 +37,20 @@ void ParameterTable::add_norm(std::string name, std::int64_t size) {
   add(std::move(name), {size}, ParameterSet::full_precision, Initialisation::ones, false);
 }
 
+void ParameterTable::add_bias(std::string name, std::int64_t size) {
+  add(std::move(name), {size}, ParameterSet::full_precision, Initialisation::zeros, false);
+}
+
 void ParameterTable::add_layer(const ModelSection& m, std::int64_t layer, bool moe) {
   const std::string p = layer_prefix(layer);
   add_norm(p + "input_layernorm.weight", m.hidden_size);
-  if (m.kv_lora_rank > 0)
+  if (has_latent_attention(m))
     add_mla(m, p + "self_attn.");
   else
     add_gqa(m, p + "self_attn.");
   add_norm(p + "post_attention_layernorm.weight", m.hidden_size);
   if (moe)
-    add_moe(m, p + "mlp.");
+    add_moe(m, layer);
   else
     add_mlp(p + "mlp.", m.hidden_size, m.intermediate_size);
 }
@@ -77,12 +73,21 @@ void ParameterTable::add_mla(const ModelSection& m, const std::string& p) {
 }
 
 void ParameterTable::add_gqa(const ModelSection& m, const std::string& p) {
-  add_matrix(p + "q_proj.weight", m.num_attention_heads * m.head_dim, m.hidden_size);
-  add_matrix(p + "k_proj.weight", m.num_key_value_heads * m.head_dim, m.hidden_size);
-  add_matrix(p + "v_proj.weight", m.num_key_value_heads * m.head_dim, m.hidden_size);
-  add_norm(p + "q_norm.weight", m.head_dim);
-  add_norm(p + "k_norm.weight", m.head_dim);
-  add_matrix(p + "o_proj.weight", m.hidden_size, m.num_attention_heads * m.head_dim);
+  const std::int64_t query = m.num_attention_heads * m.head_dim, key = m.num_key_value_heads * m.head_dim;
+  add_matrix(p + "q_proj.weight", query, m.hidden_size);
+  add_matrix(p + "k_proj.weight", key, m.hidden_size);
+  add_matrix(p + "v_proj.weight", key, m.hidden_size);
+  if (has_qkv_bias(m)) {
+    add_bias(p + "q_proj.bias", query);
+    add_bias(p + "k_proj.bias", key);
+    add_bias(p + "v_proj.bias", key);
+  }
+  if (has_head_norm(m)) {
+    add_norm(p + "q_norm.weight", m.head_dim);
+    add_norm(p + "k_norm.weight", m.head_dim);
+  }
+  add_matrix(p + "o_proj.weight", m.hidden_size, query);
+  if (has_output_bias(m)) add_bias(p + "o_proj.bias", m.hidden_size);
 }
 
 void ParameterTable::add_mlp(const std::string& p, std::int64_t hidden, std::int64_t intermediate) {
@@ -91,18 +96,18 @@ void ParameterTable::add_mlp(const std::string& p, std::int64_t hidden, std::int
   add_matrix(p + "down_proj.weight", hidden, intermediate);
 }
 
-void ParameterTable::add_moe(const ModelSection& m, const std::string& p) {
-  add(p + "gate.weight", {m.n_routed_experts, m.hidden_size}, ParameterSet::full_precision, Initialisation::normal, true);
+void ParameterTable::add_moe(const ModelSection& m, std::int64_t layer) {
+  const MoeNames names = moe_names(m, layer);
+  add(names.router(), {m.n_routed_experts, m.hidden_size}, ParameterSet::full_precision, Initialisation::normal, true);
   if (m.topk_method == "noaux_tc")
-    add(p + "gate.e_score_correction_bias", {m.n_routed_experts}, ParameterSet::router_bias, Initialisation::zeros, false);
+    add(names.block + "gate.e_score_correction_bias", {m.n_routed_experts}, ParameterSet::router_bias, Initialisation::zeros, false);
   const std::int64_t f = m.moe_intermediate_size;
   for (std::int64_t e = 0; e < m.n_routed_experts; ++e) {
-    add_matrix(fmt::format("{}experts.{}.gate_proj.weight", p, e), f, m.hidden_size, true);
-    add_matrix(fmt::format("{}experts.{}.up_proj.weight", p, e), f, m.hidden_size, true);
+    add_matrix(names.expert(e, names.gate), f, m.hidden_size, true);
+    add_matrix(names.expert(e, names.up), f, m.hidden_size, true);
   }
-  for (std::int64_t e = 0; e < m.n_routed_experts; ++e)
-    add_matrix(fmt::format("{}experts.{}.down_proj.weight", p, e), m.hidden_size, f, true);
-  if (m.n_shared_experts > 0) add_mlp(p + "shared_experts.", m.hidden_size, m.n_shared_experts * f);
+  for (std::int64_t e = 0; e < m.n_routed_experts; ++e) add_matrix(names.expert(e, names.down), m.hidden_size, f, true);
+  if (m.n_shared_experts > 0) add_mlp(names.block + "shared_experts.", m.hidden_size, m.n_shared_experts * f);
 }
 
 const Parameter& ParameterTable::find(std::string_view name) const {

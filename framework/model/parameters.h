@@ -2,13 +2,14 @@
 // owners, initialisation and the parameter counts all read this table; none of them has a list of its own.
 //
 // Storage may fuse, names do not: parameters that one matrix product reads together (gate_proj and up_proj; q_a_proj and
-// kv_a_proj_with_mqa; all experts of a layer) lie next to each other in the table, and so in the flat buffers.
+// kv_a_proj_with_mqa; q_proj, k_proj and v_proj; all experts of a layer) lie next to each other in the table, and so in the flat buffers.
 #pragma once
 
 #include <cstdint>
 #include <string>
 #include <vector>
 
+#include "framework/model/family.h"
 #include "framework/recipe/recipe.h"
 #include "kernels/runtime/tensor.h"
 
@@ -46,21 +47,17 @@ class ParameterTable {
   void add(std::string name, Shape shape, ParameterSet set, Initialisation init, bool decay, bool expert = false);
   void add_matrix(std::string name, std::int64_t rows, std::int64_t columns, bool expert = false);
   void add_norm(std::string name, std::int64_t size);
+  void add_bias(std::string name, std::int64_t size);
   void add_layer(const ModelSection& model, std::int64_t layer, bool moe);
   void add_mla(const ModelSection& model, const std::string& prefix);
   void add_gqa(const ModelSection& model, const std::string& prefix);
   void add_mlp(const std::string& prefix, std::int64_t hidden, std::int64_t intermediate);
-  void add_moe(const ModelSection& model, const std::string& prefix);
+  void add_moe(const ModelSection& model, std::int64_t layer);
 
   std::vector<Parameter> parameters_;
   std::vector<std::pair<std::string, std::size_t>> by_name_;  // sorted
   std::int64_t elements_[3] = {0, 0, 0};
   bool in_mtp_ = false;
 };
-
-/// Is layer `layer` (0-based; num_hidden_layers and beyond: the MTP layers) a mixture of experts?
-bool is_moe_layer(const ModelSection& model, std::int64_t layer);
-/// "model.layers.<layer>."
-std::string layer_prefix(std::int64_t layer);
 
 }  // namespace fourmi

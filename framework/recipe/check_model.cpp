@@ -120,7 +120,7 @@ class ModelChecks {
     }
     double longest = static_cast<double>(m_.max_position_embeddings);
     if (m_.rope_scaling) {
-      const YarnScaling& yarn = *m_.rope_scaling;
+      const RopeScaling& yarn = *m_.rope_scaling;
       longest = std::max(longest, yarn.factor * static_cast<double>(yarn.original_max_position_embeddings));
     }
     const std::int64_t length = reading_.recipe.data.sequence_length;

@@ -170,7 +170,7 @@ void add_yarn(std::vector<Field>& table) {
   type.get = [](const Recipe&, std::size_t) -> Value { return std::string("yarn"); };
   type.set = [](Recipe&, std::size_t, const Value&) {};
   table.push_back(std::move(type));
-  const auto number = [&](const std::string& name, const std::string& meaning, double YarnScaling::*member,
+  const auto number = [&](const std::string& name, const std::string& meaning, double RopeScaling::*member,
                           double least, Families required) {
     table.push_back(bind(
         {.path = "model.rope_scaling." + name,
@@ -183,7 +183,7 @@ void add_yarn(std::vector<Field>& table) {
          .most = 1e6},
         [member](Recipe & r, std::size_t) -> auto& { return (*r.model.rope_scaling).*member; }));
   };
-  number("factor", "How much longer sequences may be.", &YarnScaling::factor, 1, kDeepseek);
+  number("factor", "How much longer sequences may be.", &RopeScaling::factor, 1, kDeepseek);
   table.push_back(bind({.path = "model.rope_scaling.original_max_position_embeddings",
                         .type = Type::whole,
                         .meaning = "The longest sequence before stretching.",
@@ -194,10 +194,10 @@ void add_yarn(std::vector<Field>& table) {
                         .least = 1,
                         .most = 1e9},
                        FOURMI_AT(model.rope_scaling->original_max_position_embeddings)));
-  number("beta_fast", "Rotations above which a frequency stays.", &YarnScaling::beta_fast, 0, 0);
-  number("beta_slow", "Rotations below which a frequency is divided by the factor.", &YarnScaling::beta_slow, 0, 0);
-  number("mscale", "Scale of the rotary embedding.", &YarnScaling::mscale, 0, 0);
-  number("mscale_all_dim", "Scale of the attention's softmax; 0: none.", &YarnScaling::mscale_all_dim, 0, 0);
+  number("beta_fast", "Rotations above which a frequency stays.", &RopeScaling::beta_fast, 0, 0);
+  number("beta_slow", "Rotations below which a frequency is divided by the factor.", &RopeScaling::beta_slow, 0, 0);
+  number("mscale", "Scale of the rotary embedding.", &RopeScaling::mscale, 0, 0);
+  number("mscale_all_dim", "Scale of the attention's softmax; 0: none.", &RopeScaling::mscale_all_dim, 0, 0);
 }
 
 void add_deepseek(std::vector<Field>& table) {

@@ -35,15 +35,21 @@ struct RunSection {
 };
 
 /// Hugging Face's config.json keys, by their names.
-struct YarnScaling {
-  double factor = 1, beta_fast = 32, beta_slow = 1, mscale = 1, mscale_all_dim = 0;
-  std::int64_t original_max_position_embeddings = 4096;
-  bool operator==(const YarnScaling&) const = default;
+struct RopeScaling {
+  std::string type = "yarn";  ///< yarn llama3
+  double factor = 1;
+  std::int64_t original_max_position_embeddings = 0;                      ///< 0: the model's max_position_embeddings
+  double beta_fast = 32, beta_slow = 1, mscale = 1, mscale_all_dim = 0;  // of yarn
+  std::optional<double> attention_factor;                                ///< of yarn: absent: from factor, mscale, mscale_all_dim
+  bool truncate = true;                                                  ///< of yarn: its ramp begins and ends at whole pairs
+  std::optional<double> low_freq_factor, high_freq_factor;               // of llama3
+  bool operator==(const RopeScaling&) const = default;
 };
 struct ModelSection {
-  std::string model_type;  ///< deepseek_v2 deepseek_v3 kimi_k2 qwen3_moe
+  std::string model_type;  ///< deepseek_v2 deepseek_v3 kimi_k2 qwen2 qwen3 qwen3_moe llama mixtral
   std::int64_t vocab_size = 0, hidden_size = 0, num_hidden_layers = 0, num_nextn_predict_layers = 0;
-  std::int64_t first_k_dense_replace = 0, moe_layer_freq = 1;
+  std::int64_t first_k_dense_replace = 0, moe_layer_freq = 1, decoder_sparse_step = 1;
+  std::vector<std::int64_t> mlp_only_layers;
   std::int64_t intermediate_size = 0, moe_intermediate_size = 0;
   std::int64_t n_routed_experts = 0, n_shared_experts = 0, num_experts_per_tok = 0;
   std::int64_t n_group = 1, topk_group = 1;
@@ -54,8 +60,12 @@ struct ModelSection {
   std::int64_t q_lora_rank = 0, kv_lora_rank = 0, qk_nope_head_dim = 0, qk_rope_head_dim = 0, v_head_dim = 0;
   std::int64_t max_position_embeddings = 0;
   double rms_norm_eps = 1e-6, rope_theta = 10000.0, initializer_range = 0.02;
-  std::optional<YarnScaling> rope_scaling;
+  std::optional<RopeScaling> rope_scaling;
   bool tie_word_embeddings = false;
+  bool attention_bias = false;  ///< on all four projections of attention
+  bool use_sliding_window = false;
+  std::int64_t sliding_window = 0, max_window_layers = 28;  ///< keys, 0: no window; first layer with a window, without layer_types
+  std::vector<std::string> layer_types;                     ///< one a layer: full_attention sliding_attention; empty: by max_window_layers
   std::string config;  ///< path of a config.json that the keys above were taken from; empty: none
   std::string from;    ///< run directory or checkpoint whose weights a new run takes; empty: none
   bool operator==(const ModelSection&) const = default;

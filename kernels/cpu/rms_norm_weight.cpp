@@ -1,8 +1,6 @@
 // The weight gradient of RMSNorm: partials over rows, added in ascending order or exactly.
-#include <atomic>
-
+#include "kernels/cpu/partial_sums.h"
 #include "kernels/cpu/run_rows.h"
-#include "kernels/numerics/fixed128.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/runtime/visit.h"
@@ -11,21 +9,6 @@ namespace fourmi {
 namespace {
 
 constexpr std::int64_t chunk = 256;  // columns whose partial is held at once
-
-template <class T>
-FOURMI_INLINE void add_partial(T* dw, const T* partial, std::int64_t n, std::int32_t*) {
-  for (std::int64_t d = 0; d < n; ++d) dw[d] += partial[d];
-}
-template <class T>
-FOURMI_INLINE void add_partial(int128* dw, const T* partial, std::int64_t n, std::int32_t* refused) {
-  for (std::int64_t d = 0; d < n; ++d) {
-    const double x = static_cast<double>(partial[d]);
-    if (fits_fixed128(x)) [[likely]]
-      dw[d] += to_fixed128(x);
-    else if (refused != nullptr)
-      std::atomic_ref(*refused).store(1, std::memory_order_relaxed);
-  }
-}
 
 /// Rows of this body are chunks of columns: a thread never takes a part of a column's sum.
 template <class X, class W>
@@ -39,17 +22,13 @@ struct BackwardWeight {
   std::int64_t num_rows, size;
   Cuts cuts;
 
-  FOURMI_INLINE std::int64_t part_of(std::int64_t row) const {
-    return cuts.rows == 0 ? 0 : (cuts.row_token != nullptr ? cuts.row_token[row] : row) / cuts.rows;
-  }
-
   FOURMI_INLINE void operator()(std::int64_t begin, std::int64_t end) const {
     for (std::int64_t c = begin; c < end; ++c) {
       const std::int64_t first = c * chunk, n = std::min(chunk, size - first);
       for (std::int64_t r = 0; r < num_rows;) {
         T partial[chunk] = {};
-        const std::int64_t part = part_of(r);
-        for (; r < num_rows && part_of(r) == part; ++r) {
+        const std::int64_t part = part_of(cuts, r);
+        for (; r < num_rows && part_of(cuts, r) == part; ++r) {
           const X* up = dy + r * dy_stride + first;
           const X* in = x + r * x_stride + first;
           const T scale = rstd[r];

@@ -16,7 +16,7 @@ struct Yarn {
   double factor = 1;
   double original_max_position = 4096;
   double beta_fast = 32, beta_slow = 1;
-  double mscale = 1, mscale_all_dim = 0;  ///< cos and sin are multiplied by mscale(factor, mscale) / mscale(factor, mscale_all_dim)
+  bool truncate = true;  ///< the ramp's ends are rounded to whole pairs, outward
 };
 
 /// 0.1 * m * ln(factor) + 1 for factor > 1, else 1.
@@ -24,6 +24,13 @@ double yarn_mscale(double factor, double m);
 
 /// One frequency per pair, radians per position: theta^(-2j/dim), j < dim/2, blended by YaRN where given.
 std::vector<double> rotary_frequencies(std::int64_t dim, double theta, const Yarn* yarn = nullptr);
+
+/// Llama 3.1's rule: frequencies of wavelengths beyond original / low are divided by the factor, those below original / high stay, and
+/// in between they are blended.
+struct Llama3Scaling {
+  double factor = 8, original_max_position = 8192, low_freq_factor = 1, high_freq_factor = 4;
+};
+std::vector<double> stretched(std::vector<double> frequencies, const Llama3Scaling&);
 
 /// table [P, dim/2, 2] (cos, sin) for positions 0..P-1, f32 or f64; `scale` multiplies both (YaRN's attention factor).
 void rotary_table(const std::vector<double>& frequencies, double scale, const Tensor& table_PH2);

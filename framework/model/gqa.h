@@ -1,0 +1,91 @@
+// Grouped-query attention (Ainslie et al. 2023), as the Llama, Qwen and Mixtral families have it: H query heads share G
+// key and value heads. Pre-norm and residual included: y = x + o_proj(attention(input_layernorm(x))). By family: biases
+// on the projections, RMSNorm of every query and key head before the rotation (Qwen3), a sliding window of keys.
+//   Letters beside context.h's: H query heads   G key/value heads   Q head_dim   A = (H + 2 G) Q columns of the joined
+//   projection
+#pragma once
+
+#include <optional>
+
+#include "framework/model/context.h"
+#include "framework/model/fields.h"
+#include "kernels/ops/gqa_assemble.h"
+#include "kernels/ops/rms_norm.h"
+
+namespace fourmi {
+
+class Gqa {
+ public:
+  Gqa(const ModelSection& model, const ParameterStore& store, std::int64_t layer);
+
+  struct Sizes {
+    BatchSizes batch;
+    ModelTypes types;
+    std::int64_t D, H, G, Q;
+    bool head_norm;  ///< queries and keys are normalised head by head
+    std::int64_t A() const { return (H + 2 * G) * Q; }
+  };
+  Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
+
+  struct Saved {
+    Tensor xn_MD, x_rstd_M, a_MA, head_rstd_MN, query_MHQ, key_MGQ, value_MGQ, o_MHQ, lse_MH;
+    template <class Visit>
+    void fields(const Sizes& s, Visit&& visit) {
+      const std::int64_t M = s.batch.rows;
+      const DType act = s.types.activation, acc = s.types.accumulate;
+      visit(xn_MD, "xn", Shape{M, s.D}, act, Keep::recomputable);
+      visit(x_rstd_M, "x_rstd", Shape{M}, acc, Keep::recomputable);
+      visit(a_MA, "a", Shape{M, s.A()}, act, Keep::needed);
+      if (s.head_norm) visit(head_rstd_MN, "head_rstd", Shape{M, s.H + s.G}, acc, Keep::recomputable);
+      visit(query_MHQ, "query", Shape{M, s.H, s.Q}, act, Keep::recomputable);
+      visit(key_MGQ, "key", Shape{M, s.G, s.Q}, act, Keep::recomputable);
+      visit(value_MGQ, "value", Shape{M, s.G, s.Q}, act, Keep::recomputable);
+      visit(o_MHQ, "o", Shape{M, s.H, s.Q}, act, Keep::needed);
+      visit(lse_MH, "lse", Shape{M, s.H}, acc, Keep::needed);
+    }
+  };
+  /// Written by backward_input, read by backward_weight.
+  struct Gradients {
+    Tensor do_MHQ, dquery_MHQ, dkey_MGQ, dvalue_MGQ, da_MA, dxn_MD;
+    template <class Visit>
+    void fields(const Sizes& s, Visit&& visit) {
+      const std::int64_t M = s.batch.rows;
+      const DType act = s.types.activation;
+      visit(do_MHQ, "do", Shape{M, s.H, s.Q}, act, Keep::needed);
+      visit(dquery_MHQ, "dquery", Shape{M, s.H, s.Q}, act, Keep::needed);
+      visit(dkey_MGQ, "dkey", Shape{M, s.G, s.Q}, act, Keep::needed);
+      visit(dvalue_MGQ, "dvalue", Shape{M, s.G, s.Q}, act, Keep::needed);
+      visit(da_MA, "da", Shape{M, s.A()}, act, Keep::needed);
+      visit(dxn_MD, "dxn", Shape{M, s.D}, act, Keep::needed);
+    }
+  };
+
+  void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD) const;
+  /// The norm, queries, keys and values again, from x and a.
+  void recompute(const Context&, const Tensor& x_MD, Saved&) const;
+  /// dx = dy + gradient through the attention branch.
+  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
+                      const Tensor& dx_MD) const;
+  void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
+
+  /// forward's pieces, which recompute and decoding use alone.
+  void project(const Context&, const Tensor& x_MD, Saved&) const;  ///< fills xn, a
+  void assemble(const Context&, Saved&) const;                     ///< a into query, key, value
+  Attention attention(const Context&) const;
+  void output(const Context&, const Tensor& x_MD, const Tensor& o_MHQ, const Tensor& y_MD) const;
+
+  std::int64_t window() const { return window_; }  ///< keys that a query sees at most; 0: all
+
+ private:
+  GqaAssemble assembly() const;
+  HeadNorm head_norm(const Context&, const Tensor& rstd_MN) const;  ///< empty where the family has none
+  Tensor key_begin(const Context&) const;
+
+  std::int64_t D_, H_, G_, Q_, window_;
+  double epsilon_, scale_;
+  RmsNorm x_norm_;
+  Slot norm_, qkv_, o_;
+  std::optional<Slot> qkv_bias_, o_bias_, q_norm_, k_norm_;
+};
+
+}  // namespace fourmi

@@ -1,0 +1,57 @@
+// A block's attention: multi-head latent (mla.h) or grouped-query (gqa.h), by the family. Pre-norm and residual are
+// included: y = x + o_proj(attention(input_layernorm(x))).
+#pragma once
+
+#include <optional>
+
+#include "framework/model/gqa.h"
+#include "framework/model/mla.h"
+
+namespace fourmi {
+
+class SelfAttention {
+ public:
+  SelfAttention(const ModelSection& model, const ParameterStore& store, std::int64_t layer);
+
+  /// Exactly one of the two is there, here and in the class.
+  struct Sizes {
+    std::optional<Mla::Sizes> mla;
+    std::optional<Gqa::Sizes> gqa;
+  };
+  Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
+
+  struct Saved {
+    Mla::Saved mla;
+    Gqa::Saved gqa;
+    template <class Visit>
+    void fields(const Sizes& s, Visit&& visit) {
+      if (s.mla) mla.fields(*s.mla, visit);
+      if (s.gqa) gqa.fields(*s.gqa, visit);
+    }
+  };
+  struct Gradients {
+    Mla::Gradients mla;
+    Gqa::Gradients gqa;
+    template <class Visit>
+    void fields(const Sizes& s, Visit&& visit) {
+      if (s.mla) mla.fields(*s.mla, visit);
+      if (s.gqa) gqa.fields(*s.gqa, visit);
+    }
+  };
+
+  void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD) const;
+  /// Makes again what backward reads of the shared fields, from the needed ones (Recompute::selective); `full` is forward again.
+  void recompute(const Context&, const Tensor& x_MD, Saved&) const;
+  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
+                      const Tensor& dx_MD) const;
+  void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
+
+  const Mla* mla() const { return mla_ ? &*mla_ : nullptr; }
+  const Gqa* gqa() const { return gqa_ ? &*gqa_ : nullptr; }
+
+ private:
+  std::optional<Mla> mla_;
+  std::optional<Gqa> gqa_;
+};
+
+}  // namespace fourmi
