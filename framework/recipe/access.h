@@ -61,7 +61,8 @@ void from_value(const Value& value, const Field& field, T& member) {
       member = std::get<double>(value);
     }
   } else {
-    member = std::get<T>(value);
+    const T* given = std::get_if<T>(&value);
+    member = given ? *given : T{};  // null is empty where the table allows null
   }
 }
 

@@ -107,9 +107,16 @@ std::optional<Value> value_of(const Field& field, const Node& node) {
       }
       return Value(pair);
     }
-    case Type::empty_list:
-      if (node.kind == Node::Kind::sequence && node.items.empty()) return Value(std::vector<double>{});
-      return std::nullopt;
+    case Type::wholes: {
+      if (node.kind != Node::Kind::sequence) return std::nullopt;
+      std::vector<std::int64_t> numbers;
+      for (const Node& item : node.items) {
+        const std::optional<std::int64_t> whole = is_number(item) ? to_whole(item.text) : std::nullopt;
+        if (!whole || *whole < 0) return std::nullopt;
+        numbers.push_back(*whole);
+      }
+      return Value(numbers);
+    }
     case Type::words: {
       if (node.kind != Node::Kind::sequence) return std::nullopt;
       Field word = field;

@@ -1,16 +1,40 @@
 // What must hold between the keys of `model`, and the defaults that depend on other keys.
+#include <algorithm>
+
 #include "framework/recipe/reading.h"
 
 namespace fourmi::recipe {
+
+namespace {
+
+void resolve_model(Reading& reading) {
+  ModelSection& m = reading.recipe.model;
+  const auto given = [&](const char* key) { return reading.given(std::string("model.") + key); };
+  const Families family = reading.family;
+  const bool softmax = family != kV3;
+  if (!given("scoring_func") && softmax) m.scoring_func = "softmax";
+  if (!given("topk_method") && softmax) m.topk_method = "greedy";
+  if (!given("num_key_value_heads")) m.num_key_value_heads = m.num_attention_heads;
+  if ((family & kGrouped) && !given("head_dim") && m.num_attention_heads > 0) m.head_dim = m.hidden_size / m.num_attention_heads;
+  if (m.rope_scaling && m.rope_scaling->original_max_position_embeddings == 0)
+    m.rope_scaling->original_max_position_embeddings = m.max_position_embeddings;
+  if (family == kQwen3Moe && !given("max_window_layers")) m.max_window_layers = 0;
+  if (family == kMixtral) {  // its feed-forward networks are all experts, and its window is everywhere
+    if (!given("rms_norm_eps")) m.rms_norm_eps = 1e-5;
+    if (!given("rope_theta")) m.rope_theta = 1e6;
+    m.moe_intermediate_size = m.intermediate_size;
+    m.use_sliding_window = m.sliding_window > 0;
+    m.max_window_layers = 0;
+  }
+}
+
+}  // namespace
 
 void resolve_defaults(Reading& reading) {
   Recipe& r = reading.recipe;
   ModelSection& m = r.model;
   if (!reading.given("run.directory")) r.run.directory = "runs/" + r.run.name;
-  const bool softmax = reading.family == kV2 || reading.family == kQwen3;
-  if (!reading.given("model.scoring_func") && softmax) m.scoring_func = "softmax";
-  if (!reading.given("model.topk_method") && softmax) m.topk_method = "greedy";
-  if (!reading.given("model.num_key_value_heads")) m.num_key_value_heads = m.num_attention_heads;
+  resolve_model(reading);
   if (!reading.given("loss.router_bias_rate") && m.topk_method != "noaux_tc") r.loss.router_bias_rate = {{{0, 0.0}}};
   if (!reading.given("evaluation.at_end")) r.evaluation.at_end = r.data.holdout > 0 || !r.data.validation.empty();
   const bool decays = r.schedule.name == "linear" || r.schedule.name == "cosine";
@@ -27,6 +51,8 @@ class ModelChecks {
   void run() {
     layers();
     heads();
+    windows();
+    rotary();
     experts();
     groups();
     positions();
@@ -46,10 +72,15 @@ class ModelChecks {
   bool deepseek() const { return (reading_.family & kDeepseek) != 0; }
 
   void layers() {
-    if (deepseek() && good({"first_k_dense_replace", "num_hidden_layers"}) &&
-        m_.first_k_dense_replace > m_.num_hidden_layers) {
+    if (!good({"num_hidden_layers"})) return;
+    if (deepseek() && good({"first_k_dense_replace"}) && m_.first_k_dense_replace > m_.num_hidden_layers) {
       refuse("first_k_dense_replace", fmt::format("found {} as `first_k_dense_replace`", m_.first_k_dense_replace),
              fmt::format("expected at most the {} blocks of `num_hidden_layers`", m_.num_hidden_layers));
+    }
+    for (const std::int64_t layer : m_.mlp_only_layers) {
+      if (good({"mlp_only_layers"}) && layer >= m_.num_hidden_layers)
+        refuse("mlp_only_layers", fmt::format("found {} in `mlp_only_layers`", layer),
+               fmt::format("expected blocks from 0 to {}", m_.num_hidden_layers - 1));
     }
   }
 
@@ -61,7 +92,15 @@ class ModelChecks {
       }
     };
     if (deepseek() && good({"qk_rope_head_dim"})) even("qk_rope_head_dim", m_.qk_rope_head_dim);
-    if (!deepseek() && good({"head_dim"})) even("head_dim", m_.head_dim);
+    if (!deepseek() && good({"head_dim", "hidden_size", "num_attention_heads"})) {
+      if (!reading_.given("model.head_dim") && m_.hidden_size % m_.num_attention_heads != 0)
+        refuse("hidden_size", fmt::format("found no `head_dim`, and {} as `hidden_size`", m_.hidden_size),
+               fmt::format("expected a multiple of the {} `num_attention_heads`", m_.num_attention_heads));
+      else
+        even("head_dim", m_.head_dim);
+    }
+    if (deepseek() && good({"attention_bias"}) && m_.attention_bias)
+      refuse("attention_bias", "found true as `model.attention_bias`", "expected false", "Other values are not built");
     if (!good({"num_attention_heads", "num_key_value_heads"})) return;
     const std::int64_t queries = m_.num_attention_heads, keys = m_.num_key_value_heads;
     const std::string found = fmt::format("found {} as `num_key_value_heads`", keys);
@@ -73,9 +112,47 @@ class ModelChecks {
     }
   }
 
-  std::string experts_key() const { return deepseek() ? "n_routed_experts" : "num_experts"; }
+  void windows() {
+    if (!good({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types", "num_hidden_layers"})) return;
+    if (m_.use_sliding_window && m_.sliding_window == 0)
+      refuse("use_sliding_window", "found true as `use_sliding_window`, and no `sliding_window`", "expected its size in tokens");
+    if (reading_.family == kQwen3Moe && m_.use_sliding_window && m_.max_window_layers != 0)
+      refuse("max_window_layers", fmt::format("found {} as `max_window_layers` with use_sliding_window", m_.max_window_layers),
+             "expected 0: with qwen3_moe every block has the window");
+    if (m_.layer_types.empty()) return;
+    if (static_cast<std::int64_t>(m_.layer_types.size()) != m_.num_hidden_layers)
+      refuse("layer_types", fmt::format("found {} words in `layer_types`", m_.layer_types.size()),
+             fmt::format("expected one for each of the {} blocks", m_.num_hidden_layers));
+    const bool slides = std::find(m_.layer_types.begin(), m_.layer_types.end(), "sliding_attention") != m_.layer_types.end();
+    if (slides && !m_.use_sliding_window)
+      refuse("layer_types", "found sliding_attention in `layer_types` without `use_sliding_window`", "expected full_attention everywhere",
+             "Set `use_sliding_window: true` and `sliding_window`");
+  }
+
+  void rotary() {
+    if (!m_.rope_scaling || !good({"rope_scaling", "rope_scaling.type"})) return;
+    const RopeScaling &s = *m_.rope_scaling, plain;
+    const auto given = [&](const char* key) { return reading_.given(std::string("model.rope_scaling.") + key); };
+    if (s.type == "llama3") {
+      if (deepseek()) return refuse("rope_scaling.type", "found llama3 as `rope_scaling.type`", "expected yarn with this family");
+      for (const char* key : {"low_freq_factor", "high_freq_factor"}) {
+        if (!given(key)) refuse("rope_scaling", fmt::format("found no `{}`", key), "expected it with the type llama3");
+      }
+      if (s.low_freq_factor && s.high_freq_factor && *s.low_freq_factor >= *s.high_freq_factor)
+        refuse("rope_scaling.high_freq_factor", fmt::format("found {} as `high_freq_factor`", *s.high_freq_factor),
+               fmt::format("expected more than the {} of `low_freq_factor`", *s.low_freq_factor));
+      if (s.beta_fast != plain.beta_fast || s.beta_slow != plain.beta_slow || s.mscale != plain.mscale ||
+          s.mscale_all_dim != plain.mscale_all_dim || s.attention_factor || !s.truncate)
+        refuse("rope_scaling", "found keys of yarn in `rope_scaling`", "expected keys of llama3");
+    } else if (given("low_freq_factor") || given("high_freq_factor")) {
+      refuse("rope_scaling", "found keys of llama3 in `rope_scaling`", "expected keys of yarn");
+    }
+  }
+
+  std::string experts_key() const { return deepseek() ? "n_routed_experts" : reading_.family == kMixtral ? "num_local_experts" : "num_experts"; }
 
   void experts() {
+    if (!(reading_.family & kExperts)) return;
     const std::string key = experts_key();
     if (good({"num_experts_per_tok", key.c_str()}) && m_.num_experts_per_tok > m_.n_routed_experts) {
       refuse("num_experts_per_tok", fmt::format("found {} as `num_experts_per_tok`", m_.num_experts_per_tok),
@@ -120,8 +197,8 @@ class ModelChecks {
     }
     double longest = static_cast<double>(m_.max_position_embeddings);
     if (m_.rope_scaling) {
-      const RopeScaling& yarn = *m_.rope_scaling;
-      longest = std::max(longest, yarn.factor * static_cast<double>(yarn.original_max_position_embeddings));
+      const RopeScaling& scaling = *m_.rope_scaling;
+      longest = std::max(longest, scaling.factor * static_cast<double>(scaling.original_max_position_embeddings));
     }
     const std::int64_t length = reading_.recipe.data.sequence_length;
     if (static_cast<double>(length) <= longest) return;

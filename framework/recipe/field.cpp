@@ -11,6 +11,10 @@
 namespace fourmi::recipe {
 namespace {
 
+constexpr std::pair<std::string_view, Families> kFamilyNames[] = {
+    {"deepseek_v2", kV2}, {"deepseek_v3", kV3},      {"kimi_k2", kV3},  {"qwen2", kQwen2},
+    {"qwen3", kQwen3},    {"qwen3_moe", kQwen3Moe}, {"llama", kLlama}, {"mixtral", kMixtral}};
+
 /// The table with its indices, built once.
 struct Table {
   std::vector<Field> rows;
@@ -75,18 +79,57 @@ std::string range_text(const Field& field) {
   return low ? fmt::format(" of at least {}", least) : "";
 }
 
+/// A value as YAML.
+struct Writer {
+  std::string operator()(std::monostate) const { return "null"; }
+  std::string operator()(bool flag) const { return flag ? "true" : "false"; }
+  std::string operator()(std::int64_t whole) const { return fmt::format("{}", whole); }
+  std::string operator()(double number) const { return number_text(number); }
+  std::string operator()(const std::string& text) const { return quoted_if_needed(text); }
+  std::string operator()(Seconds seconds) const { return seconds_text(seconds.value); }
+  std::string operator()(const Stepped& stepped) const {
+    if (stepped.steps.empty()) return "0";
+    if (stepped.steps.size() == 1) return number_text(stepped.steps.front().second);
+    std::string out;
+    for (const auto& [tokens, number] : stepped.steps) {
+      out += fmt::format("{}[{}, {}]", out.empty() ? "" : ", ", number_text(tokens), number_text(number));
+    }
+    return "[" + out + "]";
+  }
+  std::string operator()(const std::vector<double>& numbers) const { return list(numbers); }
+  std::string operator()(const std::vector<std::int64_t>& numbers) const { return list(numbers); }
+  std::string operator()(const std::vector<std::string>& words) const { return list(words); }
+
+  template <class T>
+  std::string list(const std::vector<T>& items) const {
+    std::string out;
+    for (const T& item : items) out += (out.empty() ? "" : ", ") + (*this)(item);
+    return "[" + out + "]";
+  }
+};
+
 }  // namespace
 
 Families family_of(std::string_view model_type) {
-  if (model_type == "deepseek_v2") return kV2;
-  if (model_type == "deepseek_v3" || model_type == "kimi_k2") return kV3;
-  return model_type == "qwen3_moe" ? kQwen3 : 0;
+  for (const auto& [name, family] : kFamilyNames) {
+    if (name == model_type) return family;
+  }
+  return 0;
+}
+
+const std::vector<std::string>& model_types() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> all;
+    for (const auto& [name, family] : kFamilyNames) all.emplace_back(name);
+    return all;
+  }();
+  return names;
 }
 
 std::string families_text(Families families) {
   std::string out;
-  for (std::string_view name : {"deepseek_v2", "deepseek_v3", "kimi_k2", "qwen3_moe"}) {
-    if (families & family_of(name)) out += (out.empty() ? "" : ", ") + std::string(name);
+  for (const auto& [name, family] : kFamilyNames) {
+    if (families & family) out += (out.empty() ? "" : ", ") + std::string(name);
   }
   return out;
 }
@@ -159,8 +202,8 @@ std::string expectation(const Field& field) {
       return "expected two numbers from 0 to below 1, such as [0.9, 0.95]";
     case Type::first_last:
       return "expected the first and the last, such as [10, 12], or []";
-    case Type::empty_list:
-      return "expected []";
+    case Type::wholes:
+      return "expected a list of whole numbers of at least 0, such as [0, 3]";
     case Type::words:
       return "expected a list of texts";
     case Type::section:
@@ -173,33 +216,6 @@ std::string expectation(const Field& field) {
 }
 
 std::string value_text(const Value& value) {
-  struct Writer {
-    std::string operator()(std::monostate) const { return "null"; }
-    std::string operator()(bool flag) const { return flag ? "true" : "false"; }
-    std::string operator()(std::int64_t whole) const { return fmt::format("{}", whole); }
-    std::string operator()(double number) const { return number_text(number); }
-    std::string operator()(const std::string& text) const { return quoted_if_needed(text); }
-    std::string operator()(Seconds seconds) const { return seconds_text(seconds.value); }
-    std::string operator()(const Stepped& stepped) const {
-      if (stepped.steps.empty()) return "0";
-      if (stepped.steps.size() == 1) return number_text(stepped.steps.front().second);
-      std::string out;
-      for (const auto& [tokens, number] : stepped.steps) {
-        out += fmt::format("{}[{}, {}]", out.empty() ? "" : ", ", number_text(tokens), number_text(number));
-      }
-      return "[" + out + "]";
-    }
-    std::string operator()(const std::vector<std::string>& words) const {
-      std::string out;
-      for (const std::string& word : words) out += (out.empty() ? "" : ", ") + quoted_if_needed(word);
-      return "[" + out + "]";
-    }
-    std::string operator()(const std::vector<double>& numbers) const {
-      std::string out;
-      for (const double number : numbers) out += (out.empty() ? "" : ", ") + number_text(number);
-      return "[" + out + "]";
-    }
-  };
   return std::visit(Writer(), value);
 }
 

@@ -27,7 +27,7 @@ enum class Type {
   stepped,            ///< number, or [[tokens, number], ...]
   betas,              ///< [number, number]
   first_last,         ///< [whole, whole], ascending; or []
-  empty_list,         ///< []: the only value that is built
+  wholes,             ///< [0, 3]: a list of whole numbers
   words,              ///< [text, ...], each one of `choices` where there are some
   section,            ///< a map of further keys
   list,               ///< a list of maps
@@ -35,8 +35,13 @@ enum class Type {
 
 /// Families of models (bit set): which keys are valid depends on model.model_type.
 using Families = unsigned;
-inline constexpr Families kV2 = 1, kV3 = 2, kQwen3 = 4, kDeepseek = kV2 | kV3, kAll = kV2 | kV3 | kQwen3;
+inline constexpr Families kV2 = 1, kV3 = 2, kQwen2 = 4, kQwen3 = 8, kQwen3Moe = 16, kLlama = 32, kMixtral = 64;
+inline constexpr Families kDeepseek = kV2 | kV3, kQwens = kQwen2 | kQwen3 | kQwen3Moe;
+inline constexpr Families kGrouped = kQwens | kLlama | kMixtral;  ///< grouped-query attention
+inline constexpr Families kExperts = kDeepseek | kQwen3Moe | kMixtral;
+inline constexpr Families kAll = kDeepseek | kGrouped;
 Families family_of(std::string_view model_type);  ///< 0: not a known one
+const std::vector<std::string>& model_types();    ///< all that are known
 
 struct Seconds {
   double value = 0;
@@ -46,7 +51,7 @@ struct Seconds {
 /// A value as it stands in the recipe. monostate: not given (YAML null).
 using Value =
     std::variant<std::monostate, bool, std::int64_t, double, std::string, Seconds, Stepped, std::vector<double>,
-                 std::vector<std::string>>;
+                 std::vector<std::int64_t>, std::vector<std::string>>;
 
 struct Field {
   std::string path{};  ///< "optimizer.learning_rate"; elements of lists are "data.train[].weight"

@@ -20,7 +20,8 @@ void add_loss(std::vector<Field>& table) {
   table.push_back(
       bind({.path = "loss.balance_weight",
             .type = Type::stepped,
-            .meaning = "Weight of the sequence-wise balance loss of the experts.",
+            .meaning = "Weight of the sequence-wise balance loss of the experts (DeepSeek-V3 report, eq. 17-20); every family trains "
+                       "with this one, also where config.json names a coefficient for another formula (router_aux_loss_coef).",
             .least = 0,
             .most = 1e3,
             .foreign = {"aux_loss_alpha", "router_aux_loss_coef", "moe_aux_loss_coeff", "moe_aux_loss_coef"}},

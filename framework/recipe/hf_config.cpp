@@ -9,24 +9,29 @@ namespace fourmi::recipe {
 namespace {
 
 /// Keys that say nothing about the architecture: how the released weights are stored, how text is generated, which
-/// special tokens its tokenizer has, and losses (which are keys of our section `loss`).
+/// special tokens its tokenizer has, what a call returns, and losses (which are keys of our section `loss`).
 constexpr std::string_view kIgnored[] = {"_commit_hash",
                                          "_name_or_path",
                                          "architectures",
                                          "auto_map",
                                          "aux_loss_alpha",
                                          "bos_token_id",
+                                         "chunk_size_feed_forward",
                                          "dtype",
                                          "eos_token_id",
                                          "ep_size",
-                                         "max_window_layers",
+                                         "id2label",
+                                         "label2id",
+                                         "output_attentions",
+                                         "output_hidden_states",
                                          "output_router_logits",
                                          "pad_token_id",
                                          "pretraining_tp",
+                                         "problem_type",
                                          "quantization_config",
+                                         "return_dict",
                                          "router_aux_loss_coef",
                                          "seq_aux",
-                                         "sliding_window",
                                          "torch_dtype",
                                          "transformers_version",
                                          "unk_token_id",
@@ -60,16 +65,19 @@ bool is_derived(const Node& config, const Key& key, const Node& value, Issues& i
   return false;
 }
 
-/// Newer versions of transformers write rope_type beside or instead of type.
-void unify_rope_type(Node& rope_scaling) {
-  if (rope_scaling.kind != Node::Kind::map || !rope_scaling.find("rope_type")) return;
-  if (rope_scaling.find("type")) {
-    std::erase_if(rope_scaling.entries, [](const auto& entry) { return entry.first.name == "rope_type"; });
-    return;
+/// transformers 5 writes one name for the number of experts of all families.
+void unify_experts(Node& config, Families family) {
+  if (family != kQwen3Moe || config.find("num_experts")) return;
+  for (auto& [key, value] : config.entries) {
+    if (key.name == "num_local_experts") key.name = "num_experts";
   }
-  for (auto& [key, value] : rope_scaling.entries) {
-    if (key.name == "rope_type") key.name = "type";
-  }
+}
+
+/// Keys that say that a model is more than a decoder: only their absence is built.
+constexpr std::string_view kOff[] = {"add_cross_attention", "is_encoder_decoder", "tie_encoder_decoder"};
+
+bool is_off(std::string_view name, const Node& value) {
+  return std::find(std::begin(kOff), std::end(kOff), name) != std::end(kOff) && value.kind == Node::Kind::scalar && value.text == "false";
 }
 
 Families family_in(const Node& map) {
@@ -101,14 +109,15 @@ bool merge_config(Node& model, const std::string& text, int source, Issues& issu
     return false;
   }
   const Families family = model.find("model_type") ? family_in(model) : family_in(config);
+  unify_spelling(config);
+  unify_experts(config, family);
   Node used = config;
   used.entries.clear();
   for (auto& [key, value] : config.entries) {
-    if (std::find(std::begin(kIgnored), std::end(kIgnored), key.name) != std::end(kIgnored)) continue;
+    if (std::find(std::begin(kIgnored), std::end(kIgnored), key.name) != std::end(kIgnored) || is_off(key.name, value)) continue;
     const Field* field = key.name == "config" ? nullptr : find_field("model." + key.name);
     const bool valid = field && (family == 0 || (field->families & family));
     if (valid) {
-      if (key.name == "rope_scaling") unify_rope_type(value);
       used.entries.emplace_back(key, value);
     } else if (field && value.kind == Node::Kind::null) {
       continue;  // another family's key that is off

@@ -127,6 +127,7 @@ Node load_tree(const std::string& path, const std::string* text, const std::vect
     apply_override(root, overrides[i], source, issues);
   }
   Node* model = root.find("model");
+  if (model) unify_spelling(*model);
   const Node* config = model && model->kind == Node::Kind::map ? model->find("config") : nullptr;
   if (config && config->kind == Node::Kind::scalar && !config->text.empty()) {
     const std::string file = loader.resolve(config->text, config->place.source);

@@ -37,6 +37,9 @@ void apply_override(Node& root, const std::string& text, int source, Issues& iss
 /// read.
 bool merge_config(Node& model, const std::string& text, int source, Issues& issues);
 
+/// rope_parameters, rope_type, and rope_theta inside of either, into the spelling of the field table.
+void unify_spelling(Node& model);
+
 /// The tree into structs by the field table: unknown keys, types, ranges, required keys.
 Reading bind_tree(const Node& root, Issues& issues);
 

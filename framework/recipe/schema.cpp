@@ -64,8 +64,8 @@ Json shape_schema(const Field& field) {
       const Json pair{{"type", "array"}, {"items", item}, {"minItems", 2}, {"maxItems", 2}};
       return {{"anyOf", Json::array({pair, {{"type", "array"}, {"maxItems", 0}}})}};
     }
-    case Type::empty_list:
-      return {{"type", "array"}, {"maxItems", 0}};
+    case Type::wholes:
+      return {{"type", "array"}, {"items", {{"type", "integer"}, {"minimum", 0}}}};
     case Type::words: {
       const Json word = field.choices.empty() ? Json{{"type", "string"}, {"minLength", 1}} : Json{{"enum", field.choices}};
       return {{"type", "array"}, {"items", word}};
@@ -93,9 +93,9 @@ Json choices_schema(const Field& field) {
 }
 
 Json field_schema(const Field& field) {
-  const bool shape = field.choices.empty() || field.type == Type::words;
-  Json json = shape ? shape_schema(field) : choices_schema(field);
-  if (field.choices.empty() && field.nullable) json = {{"anyOf", Json::array({json, {{"type", "null"}}})}};
+  const bool shaped = field.choices.empty() || field.type == Type::words;
+  Json json = shaped ? shape_schema(field) : choices_schema(field);
+  if (shaped && field.nullable) json = {{"anyOf", Json::array({json, {{"type", "null"}}})}};
   std::string text = field.meaning;
   if (!field.unit.empty()) text += " Unit: " + field.unit + ".";
   if (field.type != Type::section && field.type != Type::list) {
@@ -117,7 +117,7 @@ Json object_schema(const std::string& section) {
 /// Keys of other families are refused once model_type is given.
 Json family_rules() {
   Json rules = Json::array();
-  for (const char* model_type : {"deepseek_v2", "deepseek_v3", "kimi_k2", "qwen3_moe"}) {
+  for (const std::string& model_type : model_types()) {
     Json refused = Json::object();
     for (const Field* field : children("model")) {
       if (!(field->families & family_of(model_type))) refused[std::string(field->leaf())] = false;

@@ -37,10 +37,6 @@ void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
     run.checkpoint_bytes += p.shape.num_elements() *
                             (size_of(types.accumulate) + (p.set == ParameterSet::router_bias ? 0 : 2 * moments));
   run.checkpoints_kept = r.checkpoint.keep_last;
-  if (r.model.model_type == "qwen3_moe") {
-    run.warnings.push_back("model.model_type: qwen3_moe is counted here, but cannot be trained yet; memory is not known");
-    return;
-  }
   for (const auto& [name, bytes] : Engine::measure(r, table, run.ranks)) {
     run.memory_bytes_per_rank.emplace_back(name, bytes);
     run.memory_total += bytes;

@@ -85,9 +85,6 @@ ExitStatus Trainer::run() {
 }
 
 void require_trainable(const Recipe& r) {
-  if (r.model.model_type == "qwen3_moe")
-    throw Error(ExitStatus::usage, "model.model_type", "found qwen3_moe, expected deepseek_v2, deepseek_v3 or kimi_k2",
-                "This family is validated and counted, and cannot be trained yet");
   if (r.run.device == DeviceChoice::cuda)
     throw Error(ExitStatus::environment, "run.device",
                 "found cuda, expected cpu or auto: this build has no CUDA back end", "Set run.device: cpu");
