@@ -73,8 +73,8 @@ void unify_experts(Node& config, Families family) {
   }
 }
 
-/// Keys that say that a model is more than a decoder: only their absence is built.
-constexpr std::string_view kOff[] = {"add_cross_attention", "is_encoder_decoder", "tie_encoder_decoder"};
+/// Keys that say that a model is more than a decoder of text: only their absence is built.
+constexpr std::string_view kOff[] = {"add_cross_attention", "is_encoder_decoder", "tie_encoder_decoder", "use_mrope"};
 
 bool is_off(std::string_view name, const Node& value) {
   return std::find(std::begin(kOff), std::end(kOff), name) != std::end(kOff) && value.kind == Node::Kind::scalar && value.text == "false";

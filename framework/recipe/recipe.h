@@ -40,9 +40,9 @@ struct RopeScaling {
   double factor = 1;
   std::int64_t original_max_position_embeddings = 0;                      ///< 0: the model's max_position_embeddings
   double beta_fast = 32, beta_slow = 1, mscale = 1, mscale_all_dim = 0;  // of yarn
-  std::optional<double> attention_factor;                                ///< of yarn: absent: from factor, mscale, mscale_all_dim
+  std::optional<double> attention_factor{};                               ///< of yarn: absent: from factor, mscale, mscale_all_dim
   bool truncate = true;                                                  ///< of yarn: its ramp begins and ends at whole pairs
-  std::optional<double> low_freq_factor, high_freq_factor;               // of llama3
+  std::optional<double> low_freq_factor{}, high_freq_factor{};              // of llama3
   bool operator==(const RopeScaling&) const = default;
 };
 struct ModelSection {

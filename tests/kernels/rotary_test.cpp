@@ -50,6 +50,7 @@ TEST(Rotary, YarnWithEqualBounds) {  // Kimi K2: beta_fast = beta_slow = 1
 }
 
 TEST(Rotary, YarnMscale) {
+  EXPECT_NEAR(yarn_mscale(4, 1.0), 1.138629436111989, 1e-15);
   EXPECT_NEAR(yarn_mscale(40, 1.0), 1.36889, 5e-6);
   EXPECT_NEAR(std::pow(yarn_mscale(40, 0.707), 2), 1.58963, 5e-6);
   EXPECT_EQ(yarn_mscale(1, 1.0), 1.0);
@@ -132,6 +133,23 @@ TEST(Rotary, InstructionSetsAndThreadsGiveEqualBits) {
           EXPECT_TRUE(same_bytes(expected, got)) << name_of(isa) << threads;
         }
     }
+}
+
+/// Values of transformers 5.23 (in f32) for Llama 3.1 and for YaRN of Qwen3, ramp's ends rounded or not.
+TEST(RotaryFrequencies, AreThoseOfReleasedModels) {
+  const auto expect = [](const std::vector<double>& f, std::initializer_list<std::pair<std::size_t, double>> values) {
+    for (auto [j, value] : values) EXPECT_NEAR(f[j], value, 1e-6 * value) << j;
+  };
+  expect(stretched(rotary_frequencies(128, 500000.0), {.factor = 8, .original_max_position = 8192, .low_freq_factor = 1, .high_freq_factor = 4}),
+         {{0, 1.0}, {20, 0.016560440883040428}, {28, 0.0032114461064338684}, {29, 0.0021665706299245358}, {32, 0.0005248460220173001},
+          {34, 0.0001785077911335975}, {35, 9.556212171446532e-05}, {40, 3.428102354519069e-05}, {63, 3.068925877869333e-07}});
+  Yarn yarn{.factor = 4, .original_max_position = 32768};
+  expect(rotary_frequencies(128, 1e6, &yarn),
+         {{0, 1.0}, {20, 0.01333521492779255}, {23, 0.006978305988013744}, {24, 0.005375321488827467}, {30, 0.0010643609566614032},
+          {39, 6.490394298452884e-05}, {40, 4.4456985051510856e-05}, {63, 3.102344408034696e-07}});
+  yarn.truncate = false;
+  expect(rotary_frequencies(128, 1e6, &yarn), {{23, 0.006978305988013744}, {24, 0.005517270416021347}, {30, 0.0010792376706376672},
+                                               {39, 6.187807593960315e-05}, {40, 4.4456985051510856e-05}});
 }
 
 }  // namespace

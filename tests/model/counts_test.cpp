@@ -27,6 +27,33 @@ TEST(Counts, PublishedArchitectures) {
   }
 }
 
+/// Released models by their config.json, to the parameter.
+TEST(Counts, ReleasedConfigsToTheParameter) {
+  for (auto [config, total] : {std::pair{"llama-3.1-8b", 8030261248}, {"qwen2.5-7b", 7615616512}, {"qwen3-0.6b", 596049920},
+                               {"qwen3-30b-a3b", 30532122624}, {"mixtral-8x7b", 46702792704}}) {
+    const std::string folder = std::string(FOURMI_SOURCE_DIR) + "/tests/recipe/configs/";
+    const Recipe r = parse_recipe(fmt::format("run: {{name: x, steps: 1}}\nmodel: {{config: {}{}.json}}\ndata: {{sequence_length: 16, global_batch_size: 1, "
+                                              "train: [{{name: s, format: synthetic}}]}}\n", folder, config));
+    const ParameterTable table(r.model);
+    EXPECT_EQ(count_model(r.model, table, 4096).parameters_total, total) << config;
+  }
+}
+
+TEST(Counts, WorkOfAWindowAndOfTiedEmbeddings) {
+  ModelSection m;
+  m.model_type = "qwen2", m.vocab_size = 100, m.hidden_size = 8, m.num_hidden_layers = 2, m.intermediate_size = 10;
+  m.num_attention_heads = 2, m.num_key_value_heads = 1, m.head_dim = 4;
+  const double layer = 8 * (8 + 4 + 4) + 8 * 8 + 3 * 8 * 10, head = 100 * 8, T = 64, pair = 2 * 2 * (4 + 4);
+  const auto work = [&] { return count_model(m, ParameterTable(m), 64).flops_per_token; };
+  EXPECT_DOUBLE_EQ(work(), 3 * (2 * (2 * layer + head) + 2 * pair * T / 2));
+  m.tie_word_embeddings = true;
+  EXPECT_DOUBLE_EQ(work(), 3 * (2 * (2 * layer + head) + 2 * pair * T / 2));
+  m.use_sliding_window = true, m.sliding_window = 16, m.max_window_layers = 1;
+  EXPECT_DOUBLE_EQ(work(), 3 * (2 * (2 * layer + head) + pair * (T / 2 + 16 - 16 * 16 / (2 * T))));
+  m.sliding_window = 64;
+  EXPECT_DOUBLE_EQ(work(), 3 * (2 * (2 * layer + head) + 2 * pair * T / 2));
+}
+
 TEST(Counts, DeepSeekV3WorkAndMtp) {
   const ModelCounts c = counts_of("deepseek-v3", 4096);
   EXPECT_NEAR(c.flops_per_token / 1e9, 250.4, 0.05);

@@ -145,8 +145,11 @@ TEST(Families, AWindowHidesWhatIsBeforeIt) {
   const std::vector<double> before = losses();
   batch.tokens[2] = (batch.tokens[2] + 1) % 24;
   const std::vector<double> after = losses();
-  for (std::size_t t = 0; t < 8; ++t)
-    if (batch.targets[t] >= 0) EXPECT_EQ(before[t] != after[t], t >= 2 && t < 5) << "token " << t;
+  for (std::size_t t = 0; t < 8; ++t) {
+    if (batch.targets[t] >= 0) {
+      EXPECT_EQ(before[t] != after[t], t >= 2 && t < 5) << "token " << t;
+    }
+  }
 }
 
 TEST(Families, TiedEmbeddingsAreOneTensor) {

@@ -42,7 +42,7 @@ const Bad kBad[] = {
     {"  norm_topk_prob: true", "  norm_topk_prob: true\n  @num_experts: 8",
      "found the key `num_experts` of qwen3_moe, expected a key of deepseek_v3, kimi_k2. Its name there is "
      "`model.n_routed_experts`"},
-    {"  norm_topk_prob: true", "  norm_topk_prob: true\n  @head_dim: 8", "found the key `head_dim` of qwen3_moe"},
+    {"  norm_topk_prob: true", "  norm_topk_prob: true\n  @head_dim: 8", "found the key `head_dim` of qwen2, qwen3, qwen3_moe, llama, mixtral"},
     // What YAML allows and recipes do not.
     {"  steps: 10", "  steps: 10\n  @steps: 11",
      "found the key `steps` again (first in line 3), expected each key once"},

@@ -210,7 +210,7 @@ TEST(Config, RefusesWhatItDoesNotKnow) {
       std::string::npos);
   EXPECT_NE(error("\"use_cache\": true", "\"vocab_size\": 3").find("found the key `vocab_size` again"),
             std::string::npos);
-  EXPECT_NE(error("\"type\": \"yarn\", \"rope_type\": \"yarn\"", "\"rope_type\": \"linear\"").find("expected yarn"),
+  EXPECT_NE(error("\"type\": \"yarn\", \"rope_type\": \"yarn\"", "\"rope_type\": \"linear\"").find("expected one of `yarn`, `llama3`"),
             std::string::npos);
   EXPECT_NE(error("\"use_cache\": true,", "use_cache: true,").find(config + ":11:36: found what is no JSON"),
             std::string::npos)

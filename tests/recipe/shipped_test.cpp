@@ -25,13 +25,16 @@ TEST(Shipped, EveryRecipeValidatesAndReadsBack) {
     EXPECT_TRUE(parse_recipe(to_yaml(r)) == r);
   }
   for (const char* name :
-       {"tiny", "deepseek-v3", "deepseek-v2-lite", "moonlight-16b-a3b", "qwen3-30b-a3b", "kimi-k2"}) {
+       {"tiny", "tiny-dense", "deepseek-v3", "deepseek-v2-lite", "moonlight-16b-a3b", "qwen3-30b-a3b", "kimi-k2"}) {
     EXPECT_TRUE(names.contains(name)) << name;
   }
 }
 
 TEST(Shipped, TinyRunsOnUpToFourRanks) {
-  for (const int ranks : {1, 2, 4}) EXPECT_NO_THROW(load_recipe(testing::root() / "recipes/tiny.yaml", {}, ranks));
+  for (const int ranks : {1, 2, 4}) {
+    EXPECT_NO_THROW(load_recipe(testing::root() / "recipes/tiny.yaml", {}, ranks));
+    EXPECT_NO_THROW(load_recipe(testing::root() / "recipes/tiny-dense.yaml", {}, ranks));
+  }
 }
 
 TEST(Schema, IsJsonAndHasEveryKey) {

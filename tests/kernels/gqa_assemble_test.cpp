@@ -1,0 +1,155 @@
+#include "kernels/ops/gqa_assemble.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <complex>
+
+#include "kernels/ops/rotary.h"
+#include "tests/kernels/buffers.h"
+
+namespace fourmi {
+namespace {
+
+using namespace test;
+
+struct Scene {
+  DType dtype;
+  std::int64_t M, H, G, Q;
+  bool normed;
+  DType acc = accumulate_dtype(dtype);
+  std::int64_t A = (H + 2 * G) * Q;
+  Buffer table = make_table(), positions = make_positions();
+  Buffer a = noisy(dtype, {M, A}, 1), q_weight = noisy(acc, {Q}, 2), k_weight = noisy(acc, {Q}, 3);
+
+  GqaAssemble op() const { return {H, G, Q, 1e-3}; }
+  Buffer make_table() const {
+    Buffer t(acc, {32, Q / 2, 2});
+    rotary_table(rotary_frequencies(Q, 100.0), 1.0, t);
+    return t;
+  }
+  Buffer make_positions() const {
+    Buffer p(DType::i32, {M});
+    p.fill([](std::int64_t i) { return static_cast<double>((i * 11) % 32); });
+    return p;
+  }
+  HeadNorm norm(const Buffer& rstd) const { return normed ? HeadNorm{q_weight, k_weight, rstd} : HeadNorm{}; }
+};
+
+struct Operands {
+  explicit Operands(const Scene& s) : q(s.dtype, {s.M, s.H, s.Q}), k(s.dtype, {s.M, s.G, s.Q}), v(s.dtype, {s.M, s.G, s.Q}), rstd(s.acc, {s.M, s.H + s.G}) {}
+  Buffer q, k, v, rstd;
+};
+
+Operands forward(const Stream& stream, const Scene& s) {
+  Operands o(s);
+  gqa_assemble_forward(stream, s.op(), s.table, s.positions, s.a, s.norm(o.rstd), o.q, o.k, o.v);
+  return o;
+}
+
+/// Element i of a head that begins at column `first` of row m, by the definition in double.
+double expected(const Scene& s, std::int64_t m, std::int64_t first, const Buffer& weight, std::int64_t i) {
+  double squares = 0;
+  for (std::int64_t d = 0; d < s.Q; ++d) squares += std::pow(s.a.get(m * s.A + first + d), 2);
+  const double scale = s.normed ? 1 / std::sqrt(squares / static_cast<double>(s.Q) + 1e-3) : 1.0;
+  auto value = [&](std::int64_t d) { return s.a.get(m * s.A + first + d) * scale * (s.normed ? weight.get(d) : 1.0); };
+  const std::int64_t half = s.Q / 2, j = i % half;
+  const double angle = s.positions.get(m) * std::pow(100.0, -2.0 * static_cast<double>(j) / static_cast<double>(s.Q));
+  const std::complex<double> z = std::complex<double>(value(j), value(j + half)) * std::polar(1.0, angle);
+  return i < half ? z.real() : z.imag();
+}
+
+TEST(GqaAssemble, NormalisesRotatesAndCopies) {
+  ThreadPool pool(1);
+  for (DType dtype : float_dtypes())
+    for (bool normed : {false, true}) {
+      const Scene s{dtype, 5, 6, 2, 20, normed};
+      const Operands o = forward(Stream(pool), s);
+      const double unit = 8 * unit_of(dtype);
+      for (std::int64_t m = 0; m < s.M; ++m)
+        for (std::int64_t i = 0; i < s.Q; ++i) {
+          for (std::int64_t h = 0; h < s.H; ++h)
+            EXPECT_NEAR(o.q.get((m * s.H + h) * s.Q + i), expected(s, m, h * s.Q, s.q_weight, i), unit);
+          for (std::int64_t g = 0; g < s.G; ++g) {
+            EXPECT_NEAR(o.k.get((m * s.G + g) * s.Q + i), expected(s, m, (s.H + g) * s.Q, s.k_weight, i), unit);
+            EXPECT_EQ(o.v.get((m * s.G + g) * s.Q + i), s.a.get(m * s.A + (s.H + s.G + g) * s.Q + i));
+          }
+        }
+      EXPECT_EQ(is_poison(o.rstd, 0), !normed);
+    }
+}
+
+TEST(GqaAssemble, GradientsAgainstFiniteDifferences) {
+  ThreadPool pool(1);
+  const Stream stream(pool);
+  for (bool normed : {false, true}) {
+    const Scene s{DType::f64, 3, 4, 2, 6, normed};
+    const Buffer dq = noisy(DType::f64, {s.M, s.H, s.Q}, 4), dk = noisy(DType::f64, {s.M, s.G, s.Q}, 5), dv = noisy(DType::f64, {s.M, s.G, s.Q}, 6);
+    const auto value = [&] {
+      const Operands o = forward(stream, s);
+      double sum = 0;
+      for (std::int64_t i = 0; i < dq.size(); ++i) sum += o.q.get(i) * dq.get(i);
+      for (std::int64_t i = 0; i < dk.size(); ++i) sum += o.k.get(i) * dk.get(i) + o.v.get(i) * dv.get(i);
+      return sum;
+    };
+    const Operands o = forward(stream, s);
+    const Buffer da(DType::f64, {s.M, s.A});
+    gqa_assemble_backward_input(stream, s.op(), s.table, s.positions, dq, dk, dv, s.a, s.norm(o.rstd), da);
+    for (std::int64_t i = 0; i < da.size(); ++i) EXPECT_NEAR(da.get(i), difference(s.a, i, value), 1e-8) << i;
+    if (!normed) continue;
+    const Buffer dqw(DType::f64, {s.Q}), dkw(DType::f64, {s.Q});
+    dqw.fill([](std::int64_t) { return 2.0; });  // is added to
+    dkw.fill([](std::int64_t) { return 3.0; });
+    gqa_assemble_backward_weight(stream, s.op(), s.table, s.positions, dq, dk, s.a, o.rstd, dqw, dkw);
+    for (std::int64_t i = 0; i < s.Q; ++i) {
+      EXPECT_NEAR(dqw.get(i) - 2, difference(s.q_weight, i, value), 1e-8) << i;
+      EXPECT_NEAR(dkw.get(i) - 3, difference(s.k_weight, i, value), 1e-8) << i;
+    }
+  }
+}
+
+TEST(GqaAssemble, InstructionSetsAndThreadsGiveEqualBits) {
+  for (DType dtype : float_dtypes()) {
+    const Scene s{dtype, 70, 4, 2, 72, true};  // more than one chunk of pairs, and a part of one
+    const Buffer dq = noisy(dtype, {s.M, s.H, s.Q}, 4), dk = noisy(dtype, {s.M, s.G, s.Q}, 5), dv = noisy(dtype, {s.M, s.G, s.Q}, 6);
+    std::vector<Buffer> reference;
+    on_every_stream([&](const Stream& stream) {
+      const Operands o = forward(stream, s);
+      std::vector<Buffer> got{o.q, o.k, o.v, o.rstd, Buffer(dtype, {s.M, s.A})};
+      gqa_assemble_backward_input(stream, s.op(), s.table, s.positions, dq, dk, dv, s.a, s.norm(o.rstd), got[4]);
+      for (DType gradient : {s.acc, DType::fx128})
+        for (std::int64_t rows : {0, 1, 3}) {
+          const Buffer dqw(gradient, {s.Q}), dkw(gradient, {s.Q});
+          dqw.fill([](std::int64_t) { return 0.0; });
+          dkw.fill([](std::int64_t) { return 0.0; });
+          gqa_assemble_backward_weight(stream, s.op(), s.table, s.positions, dq, dk, s.a, o.rstd, dqw, dkw, {.rows = rows});
+          got.push_back(dqw);
+          got.push_back(dkw);
+        }
+      if (reference.empty()) reference = got;
+      for (std::size_t i = 0; i < got.size(); ++i) EXPECT_TRUE(got[i] == reference[i]) << i;
+    });
+  }
+}
+
+/// One partial a row in fixed point: two calls over halves give the bits of one over all.
+TEST(GqaAssemble, ExactGradientsDoNotSeeTheCut) {
+  ThreadPool pool(2);
+  const Stream stream(pool);
+  const Scene s{DType::f32, 8, 4, 2, 10, true};
+  const Buffer dq = noisy(DType::f32, {s.M, s.H, s.Q}, 4), dk = noisy(DType::f32, {s.M, s.G, s.Q}, 5);
+  const Operands o = forward(stream, s);
+  const auto weights = [&](std::initializer_list<std::pair<std::int64_t, std::int64_t>> parts) {
+    Buffer dqw(DType::fx128, {s.Q}), dkw(DType::fx128, {s.Q});
+    dqw.fill([](std::int64_t) { return 0.0; });
+    dkw.fill([](std::int64_t) { return 0.0; });
+    for (auto [b, e] : parts)
+      gqa_assemble_backward_weight(stream, s.op(), s.table, s.positions->rows(b, e), dq->rows(b, e), dk->rows(b, e), s.a->rows(b, e),
+                                   o.rstd->rows(b, e), dqw, dkw, {.rows = 1});
+    return std::pair(dqw, dkw);
+  };
+  EXPECT_TRUE(weights({{0, 8}}) == weights({{5, 8}, {0, 5}}));
+}
+
+}  // namespace
+}  // namespace fourmi
