@@ -236,7 +236,7 @@ NonFinite Engine::find_in_forward(const Loader& loader, const StepPlan& plan) {
   Context context = cuts_of(*recipe_, nullptr);
   context.after_layer = &look;
   const std::int64_t B = recipe_->data.micro_batch_size;
-  const std::int64_t count = recipe_->data.global_batch_size / group_->size() / B;
+  const std::int64_t count = static_cast<std::int64_t>(plan.samples.size()) / group_->size() / B;
   for (; micro_batch < count && find.kind == NonFinite::Kind::none; ++micro_batch) {
     loader.micro_batch(plan, group_->rank(), group_->size(), micro_batch, B, p.rows.batch());
     const BatchLosses losses = p.model.forward(*stream_, p.rows.tensors(), context);

@@ -282,7 +282,7 @@ void Trainer::Impl::roll_back(const StepPlan& bad) {
   agreed(group, [&] {
     if (!context.first()) return;
     provenance.roll_back(checkpoint ? checkpoint->manifest.state.ledger_head : "", bad_step, from.step, guard.why());
-    reporting->open(progress.step);
+    reporting->open(progress.step, progress.launch);
   });
   status->set_step(progress.step);
   saving->rolled_back(checkpoint ? from.step : -1);
