@@ -126,7 +126,7 @@ TEST_F(Configs, OfTransformers5) {
   qwen3 = replaced(replaced(qwen3, "\"sliding_window\": null", "\"sliding_window\": 64"), "\"use_sliding_window\": false", "\"use_sliding_window\": true");
   EXPECT_EQ(model(qwen3).layer_types.back(), "sliding_attention");
   EXPECT_NE(error(replaced(qwen3, "\"full_attention\", ", "")).find("expected one for each of the 2 blocks"), std::string::npos);
-  EXPECT_NE(error(replaced(qwen3, "\"full_attention\", ", "\"chunked_attention\", ")).find("expected a list of words"), std::string::npos);
+  EXPECT_NE(error(replaced(qwen3, "\"full_attention\", ", "\"chunked_attention\", ")).find("expected a list of `full_attention`, `sliding_attention`"), std::string::npos);
 
   const std::string llama = replaced(replaced(config_text("llama-3.1-8b"), "\"rope_scaling\": {", "\"rope_parameters\": {\"rope_theta\": 500000.0, "), "\"rope_theta\": 500000.0,\n", "");
   EXPECT_EQ(model(llama).rope_theta, 500000);
