@@ -68,7 +68,8 @@ std::string did_you_mean(std::string_view word, const Names& names) {
     std::string longer;
     for (std::size_t i = 0; i < lowered.size(); ++i)
       if (lowered[i].starts_with(plain + "-")) longer += fmt::format("{}`{}`", longer.empty() ? "" : ", ", names[i]);
-    if (!longer.empty()) return fmt::format("Did you mean one of {}?", longer);
+    const bool several = longer.find(',') != std::string::npos;
+    if (!longer.empty()) return fmt::format("Did you mean {}{}?", several ? "one of " : "", longer);
   }
   const std::string close = recipe::closest(lower(word), lowered);
   for (std::size_t i = 0; i < lowered.size(); ++i)

@@ -96,14 +96,17 @@ TEST_F(Saves, MilestonesStayAndDurationsCount) {
   expect_ok(run(train(
       "run", 0, {"run.steps=10", "checkpoint.every=2", "checkpoint.keep.last=1", "checkpoint.keep.every_steps=4"})));
   EXPECT_EQ(checkpoint_names(run_directory("run")), (Words{"step-00000004", "step-00000008", "step-00000010"}));
-  // A save every half a second until the run is asked to stop after four of them.
+  // A save a second, until the run stops after four.
   const Result timed =
-      run(train("timed", 2, {"run.steps=1000000", "run.time=3s", "checkpoint.every=0.5s", "checkpoint.keep.last=50"}),
-          {}, Seconds(120));
+      run(train("timed", 2, {"run.steps=1000000", "run.time=4s", "checkpoint.every=1s", "checkpoint.keep.last=50"}), {},
+          Seconds(120));
   EXPECT_EQ(timed.status, 6) << to_string(timed);
-  const std::size_t saved = checkpoint_names(run_directory("timed")).size();
-  EXPECT_GE(saved, 2u);
-  EXPECT_LE(saved, 20u);
+  const std::size_t saved = checkpoint_names(run_directory("timed")).size(),
+                    steps = step_lines(run_directory("timed")).size();
+  if (steps >= 10) {  // else the machine stood still
+    EXPECT_GE(saved, 3u);
+    EXPECT_LT(saved, steps / 2);
+  }
 }
 
 TEST_F(Saves, AFailedSaveStopsOrNotAsTheRecipeSays) {
@@ -113,7 +116,7 @@ TEST_F(Saves, AFailedSaveStopsOrNotAsTheRecipeSays) {
     fs::create_directories(run_directory(on_failure));
     std::ofstream(run_directory(on_failure) / "checkpoints") << "in the way";
     const Result result =
-        run(train(on_failure, 4, {"run.steps=12", "checkpoint.every=2", "checkpoint.on_failure=" + on_failure}));
+        run(train(on_failure, 2, {"run.steps=12", "checkpoint.every=2", "checkpoint.on_failure=" + on_failure}));
     EXPECT_EQ(result.status, 3) << to_string(result);  // the last one must be kept
     ASSERT_EQ(result.error_lines().size(), 1u);
     const std::size_t steps = step_lines(run_directory(on_failure)).size();
@@ -131,7 +134,7 @@ TEST_F(Saves, AFailedSaveStopsOrNotAsTheRecipeSays) {
 using ModelFrom = Scene;
 
 TEST_F(ModelFrom, TakesTheWeightsAndNothingElseOnAnyNumberOfRanks) {
-  expect_ok(run(train("parent", 4, {"run.steps=6"})));
+  expect_ok(run(train("parent", 2, {"run.steps=6"})));
   // With a learning rate that changes nothing a saved step has the weights of the parent, and fresh moments.
   const Words still{"model.from=" + newest_checkpoint(run_directory("parent")).string(),
                     "run.steps=1",
@@ -139,7 +142,7 @@ TEST_F(ModelFrom, TakesTheWeightsAndNothingElseOnAnyNumberOfRanks) {
                     "optimizer.weight_decay=0",
                     "loss.router_bias_rate=0",
                     "schedule.warmup_steps=0"};
-  for (const int ranks : {0, 2}) {
+  for (const int ranks : {0, 4}) {
     const std::string name = fmt::format("child{}", ranks);
     expect_ok(run(train(name, ranks, still)));
     const Result diff = run(fourmi({"checkpoint", "diff", run_directory("parent"), run_directory(name)}));

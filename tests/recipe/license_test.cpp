@@ -30,6 +30,7 @@ TEST(License, MisspellingsAreAnsweredWithTheRightOne) {
   EXPECT_EQ(check_license("apache-2.0").remedy, "Did you mean `Apache-2.0`?");
   EXPECT_EQ(check_license("CC-BY-SA-40").remedy, "Did you mean `CC-BY-SA-4.0`?");
   EXPECT_EQ(check_license("GPL-3.0").remedy, "Did you mean one of `GPL-3.0-only`, `GPL-3.0-or-later`?");
+  EXPECT_EQ(check_license("CC0").remedy, "Did you mean `CC0-1.0`?");
   EXPECT_EQ(check_license("LGPL-2.1+").remedy, "Did you mean one of `LGPL-2.1-only`, `LGPL-2.1-or-later`?");
   EXPECT_EQ(check_license("GPL-2.0-only WITH classpath-exception-2.0").remedy,
             "Did you mean `Classpath-exception-2.0`?");
