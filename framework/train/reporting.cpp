@@ -50,8 +50,9 @@ void Reporting::step(const Progress& p, const StepResult& r, double seconds, dou
   if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
   if (const Timeline* timeline = context_.stream.timeline()) m.more = time_figures(timeline->nanoseconds());
   m.more.emplace_back("stall_seconds", stall_seconds);
-  m.more.emplace_back("device_hours", context_.spending->hours());
-  if (const std::optional<double> cost = context_.spending->cost()) m.more.emplace_back("cost", *cost);
+  const double hours = context_.spending->hours();
+  m.more.emplace_back("device_hours", hours);
+  if (const auto cost = Spending::cost_of(recipe.budget, hours)) m.more.emplace_back("cost", *cost);
   if (!r.updated) m.more.emplace_back("skipped", 1);
   if (r.spike_z > 0) m.more.emplace_back("spike_z", r.spike_z);
   metrics_->append(m);
