@@ -30,7 +30,9 @@ class Hang : public Scene {
     EXPECT_NE(status.remedy.find("guard.hang"), std::string::npos) << status.remedy;
     for (const std::string& text : {status.cause, result.error_lines()[0]}) {
       EXPECT_NE(text.find("rank " + std::to_string(fault.rank) + " " + cause), std::string::npos) << text;
-      if (ranks > 1) EXPECT_NE(text.find(" of group "), std::string::npos) << "the others' call: " << text;
+      if (ranks > 1) {
+        EXPECT_NE(text.find(" of group "), std::string::npos) << "the others' call: " << text;
+      }
     }
   }
 };

@@ -32,7 +32,7 @@ const std::string sparse = std::string("model:\n  model_type: mixtral\n  num_loc
 
 class Family : public testing::TestWithParam<std::string> {};
 INSTANTIATE_TEST_SUITE_P(Families, Family, testing::Values(dense, sparse),
-                         [](const auto& info) { return std::string(info.index == 0 ? "dense" : "sparse"); });
+                         [](const auto& family) { return std::string(family.index == 0 ? "dense" : "sparse"); });
 
 TEST_P(Family, LayoutModeGivesEqualBits) {
   for (Compute compute : {Compute::fp32, Compute::bf16}) {

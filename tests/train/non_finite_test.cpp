@@ -32,7 +32,9 @@ void expect_found(DType dtype, T nan, T infinity, T largest) {
     ASSERT_TRUE(found);
     EXPECT_EQ(found->index, static_cast<std::int64_t>(first));
     EXPECT_EQ(std::isnan(found->value), i % 2 == 0);
-    if (i % 2 == 1) EXPECT_LT(found->value, 0);
+    if (i % 2 == 1) {
+      EXPECT_LT(found->value, 0);
+    }
     x[later] = x[first] = largest;
   }
 }
