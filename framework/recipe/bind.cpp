@@ -81,8 +81,8 @@ std::optional<Value> value_of(const Field& field, const Node& node) {
         return steps && in_range(field, *steps) ? std::optional<Value>(*steps) : std::nullopt;
       }
       const std::optional<double> seconds = scalar ? to_seconds(node.text) : std::nullopt;
-      const bool zero_is_one = field.type == Type::duration && field.least == 0 && !field.above_least;
-      return seconds && (*seconds > 0 || zero_is_one) ? std::optional<Value>(Seconds{*seconds}) : std::nullopt;
+      const bool zero_is_valid = field.type == Type::duration && field.least == 0 && !field.above_least;
+      return seconds && (*seconds > 0 || (zero_is_valid && *seconds == 0)) ? std::optional<Value>(Seconds{*seconds}) : std::nullopt;
     }
     case Type::stepped:
       return read_stepped(field, node);
