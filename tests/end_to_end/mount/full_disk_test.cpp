@@ -38,10 +38,15 @@ class FullDisk : public Scene {
     go_on();
     const Result result = job.wait();
     expect_ok(result);
-    const auto warnings = result.lines("fourmi: warning: ");
-    ASSERT_EQ(warnings.size(), 1u) << to_string(result);
-    EXPECT_NE(warnings[0].find("No space left on device"), std::string::npos) << warnings[0];
-    EXPECT_NE(warnings[0].find("training goes on"), std::string::npos) << warnings[0];
+    // While the save takes what room there is a log's line may have to wait; that is said, and that it was written.
+    int saves = 0;
+    for (const std::string& warning : result.lines("fourmi: warning: ")) {
+      const bool of_a_log = warning.find(".jsonl: ") != std::string::npos;
+      saves += !of_a_log;
+      EXPECT_TRUE(warning.find("No space left on device") != std::string::npos || (of_a_log && warning.find("no line is lost") != std::string::npos)) << warning;
+      EXPECT_TRUE(of_a_log || warning.find("training goes on, the older checkpoint stays") != std::string::npos) << warning;
+    }
+    EXPECT_EQ(saves, 1) << to_string(result);
     expect_each_step_once(run_directory("run"), 8);
     EXPECT_EQ(checkpoint_names(run_directory("run")), std::vector<std::string>{"step-00000008"});
   }
