@@ -42,7 +42,7 @@ HeadNorm Gqa::head_norm(const Context& c, const Tensor& rstd_MN) const {
 }
 
 Attention Gqa::attention(const Context& c) const {
-  return {.scale = scale_, .block = c.attention_block};
+  return {.scale = scale_, .block = c.attention_block, .sequence = c.sizes.tokens_per_sequence};
 }
 
 Tensor Gqa::key_begin(const Context& c) const {

@@ -10,6 +10,7 @@
 #include "framework/train/engine.h"
 #include "kernels/numerics/random.h"
 #include "tests/steady/heap.h"
+#include "tests/train/family_recipe.h"
 #include "tests/train/small_recipe.h"
 
 namespace fourmi {
@@ -100,6 +101,16 @@ TEST(Steady, AStepTakesNothingFromTheHeap) {
           recipe.memory.offload_optimizer = ranks == 2;
           expect_steady(recipe, ranks, what_of(recipe, ranks));
         }
+}
+
+TEST(Steady, NorWithGroupedQueryAttention) {
+  for (const std::string& family : {dense_family, sparse_family})
+    for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full})
+      for (int ranks : {1, 2}) {
+        Recipe recipe = family_recipe(family, Compute::bf16, Reproducibility::run);
+        recipe.memory.recompute = recompute;
+        expect_steady(recipe, ranks, recipe.model.model_type + ", " + what_of(recipe, ranks));
+      }
 }
 
 /// A folder of documents of 1 to 400 bytes, so that every micro-batch has another number of them.
