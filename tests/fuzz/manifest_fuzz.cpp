@@ -1,7 +1,7 @@
 // A manifest's bytes are proven by the SHA-256 that it carries, which no fuzzer gets past: the input is taken as it is, and also signed
 // with its right digest, as a damaged writer or a person with an editor would leave it.
 #include "framework/checkpoint/manifest.h"
-#include "framework/checkpoint/sha256.h"
+#include "framework/digest/sha256.h"
 #include "tests/fuzz/fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
