@@ -17,8 +17,6 @@ class Spending {
   const DeviceTime& time() const { return time_; }
 
   double hours() const { return time_.hours(); }
-  /// In budget.currency; nothing without a price.
-  std::optional<double> cost() const { return cost_of(*budget_, hours()); }
   bool spent() const { return is_exceeded(*budget_, hours()); }
   /// "budget.cost: 10.2 of 10 EUR are spent" where it is spent; else empty.
   std::string exceeded() const {
@@ -28,6 +26,7 @@ class Spending {
   /// "1.52 of 10 EUR", "0.31 of 4 device hours"; empty without a budget.
   std::string text() const { return text_of(*budget_, hours()); }
 
+  /// In budget.currency; nothing without a price.
   static std::optional<double> cost_of(const BudgetSection& budget, double hours);
   static std::string text_of(const BudgetSection& budget, double hours);
   /// Allocates nothing: asked after every step.
