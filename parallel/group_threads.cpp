@@ -5,6 +5,7 @@
 #include <map>
 #include <mutex>
 #include <tuple>
+#include <utility>
 
 #include "kernels/runtime/error.h"
 #include "parallel/moving_group.h"
@@ -17,6 +18,31 @@ struct Op {
   enum class State { open, copying, done, mismatch } state = State::open;
   Move move;
   int owner = 0;
+  Op* next = nullptr;  ///< the operation behind it in its queue
+};
+
+/// Operations that wait for their other end, oldest first. They are linked through themselves: which side comes first, and how many
+/// wait, depends on the ranks' speed, so a container would take memory at any step of a run.
+class Queue {
+ public:
+  bool empty() const { return first_ == nullptr; }
+  void push(Op* op) {
+    op->next = nullptr;
+    Op** end = &first_;
+    while (*end) end = &(*end)->next;  // a few at most
+    *end = op;
+  }
+  Op* pop() { return std::exchange(first_, first_->next); }
+  void erase(const Op* op) {
+    for (Op** at = &first_; *at; at = &(*at)->next)
+      if (*at == op) {
+        *at = op->next;
+        return;
+      }
+  }
+
+ private:
+  Op* first_ = nullptr;
 };
 
 /// The moves of one request. Its rank's group keeps it and uses it again, so that a steady step allocates nothing; other ranks see
@@ -33,7 +59,7 @@ struct Hub {
 
   using Key = std::tuple<int, int, int>;  // from, to, tag
   struct Queues {
-    std::vector<Op*> sends, receives;  // oldest first; a few at most
+    Queue sends, receives;
   };
   struct Child {
     std::shared_ptr<Hub> hub;
@@ -58,11 +84,10 @@ struct Hub {
       Queues& q = queues[key];
       auto &waiting = sends ? q.receives : q.sends, &mine = sends ? q.sends : q.receives;
       if (waiting.empty()) {
-        mine.push_back(op);
+        mine.push(op);
         return;
       }
-      other = waiting.front();
-      waiting.erase(waiting.begin());
+      other = waiting.pop();
       other->state = op->state = Op::State::copying;
     }
     const Move &from = sends ? op->move : other->move, &to = sends ? other->move : op->move;
@@ -89,8 +114,8 @@ struct Hub {
 
   void forget(Op* op) {
     for (auto& [key, q] : queues) {
-      std::erase(q.sends, op);
-      std::erase(q.receives, op);
+      q.sends.erase(op);
+      q.receives.erase(op);
     }
   }
 
