@@ -9,8 +9,10 @@
 #include <thread>
 
 #include "framework/recipe/field.h"
+#include "kernels/runtime/as_error.h"
 #include "launch/build_info.h"
 #include "launch/commands.h"
+#include "launch/exit_guard.h"
 #include "launch/report.h"
 #include "parallel/launcher.h"
 #include "parallel/world.h"
@@ -111,12 +113,13 @@ bool is_mine_to_say(const Error& error) {
 int main(int argc, char** argv) {
   using namespace fourmi;
   try {
+    const ExitGuard guard;
     return static_cast<int>(run(argc, argv));
   } catch (const std::exception& exception) {
-    const auto* as_error = dynamic_cast<const Error*>(&exception);
-    const Error error = to_error(exception);
+    const auto* own = dynamic_cast<const Error*>(&exception);  // it may be of a kind that prints more
+    const Error error = as_error(exception);
     if (is_mine_to_say(error)) {
-      print_error(as_error ? *as_error : error);
+      print_error(own ? *own : error);
     } else {
       std::this_thread::sleep_for(time_to_speak);
     }

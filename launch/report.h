@@ -8,9 +8,6 @@
 
 namespace fourmi {
 
-/// Any exception as an Error: what the system refused is the environment's fault, what nobody expected is a bug.
-Error to_error(const std::exception& exception);
-
 /// "fourmi: error: <place>: <cause>. <remedy>" without a line break inside.
 std::string error_line(const Error& error);
 

@@ -1,5 +1,7 @@
 #include "launch/training.h"
 
+#include <malloc.h>
+
 #include <atomic>
 #include <filesystem>
 #include <thread>
@@ -10,6 +12,7 @@
 #include "framework/run/machine.h"
 #include "framework/run/signals.h"
 #include "framework/train/trainer.h"
+#include "kernels/runtime/as_error.h"
 #include "launch/build_info.h"
 #include "launch/report.h"
 #include "parallel/watchdog.h"
@@ -130,6 +133,9 @@ ExitStatus train_here(const Recipe& recipe, const LaunchInfo& launch, const Trai
   // From the first moment to the last: a launcher also sends SIGTERM to ranks that are about to report a lost one, and a request to stop
   // may come when all is done.
   const StopSignals signals;
+  // One heap for all threads. A heap of its own takes 64 MiB of a thread's address space, and where a limit refuses them every small
+  // allocation becomes a mapping; a training step allocates nothing, so nobody waits for the lock.
+  mallopt(M_ARENA_MAX, 1);
   World world(launch);
   Supervised supervised(world, recipe);
   ThreadPool pool(threads_per_rank(recipe, world.launch()));
@@ -151,7 +157,7 @@ ExitStatus train_here(const Recipe& recipe, const LaunchInfo& launch, const Trai
         status = trainer.run();
       } catch (const std::exception& exception) {
         const auto* error = dynamic_cast<const Error*>(&exception);
-        supervised.fail(error ? *error : to_error(exception));
+        supervised.fail(error ? *error : as_error(exception));
       }
       world.group().barrier();
       supervised.set_status(nullptr);
@@ -160,7 +166,7 @@ ExitStatus train_here(const Recipe& recipe, const LaunchInfo& launch, const Trai
     return status;
   } catch (const std::exception& exception) {
     const auto* error = dynamic_cast<const Error*>(&exception);
-    supervised.fail(error ? *error : to_error(exception));
+    supervised.fail(error ? *error : as_error(exception));
   }
 }
 

@@ -5,7 +5,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-#include "kernels/runtime/error.h"
+#include "kernels/runtime/thread.h"
 #include "parallel/watchdog_state.h"
 
 namespace fourmi {
@@ -57,7 +57,7 @@ Watchdog::Watchdog(Group& world, Callback on_lost, HangLimit hang)
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  s.thread = std::thread([&s] { s.run(); });
+  s.thread = start_thread("watchdog", [&s] { s.run(); });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   pthread_setname_np(s.thread.native_handle(), "watchdog");
 }

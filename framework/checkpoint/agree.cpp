@@ -1,8 +1,9 @@
 #include "framework/checkpoint/agree.h"
 
-#include <new>
 #include <nlohmann/json.hpp>
 #include <optional>
+
+#include "kernels/runtime/as_error.h"
 
 namespace fourmi {
 namespace {
@@ -22,10 +23,9 @@ std::optional<Failure> run(const std::function<void()>& work) {
   } catch (const Error& e) {
     if (e.status() == ExitStatus::rank_lost) throw;
     return Failure{e.status(), false, e.place(), e.cause(), e.remedy()};
-  } catch (const std::bad_alloc&) {
-    return Failure{ExitStatus::environment, false, "memory", "an allocation failed, expected enough memory", ""};
-  } catch (const std::exception& e) {
-    return Failure{ExitStatus::bug, false, "", e.what(), ""};
+  } catch (const std::exception& exception) {
+    const Error e = as_error(exception);
+    return Failure{e.status(), false, e.place(), e.cause(), e.remedy()};
   }
 }
 

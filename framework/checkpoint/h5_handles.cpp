@@ -1,12 +1,35 @@
 #include "framework/checkpoint/h5_handles.h"
 
-#include "framework/checkpoint/manifest.h"
+#include <algorithm>
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <vector>
 
 namespace fourmi::h5 {
 
-Session::Session() {
+namespace {
+
+/// Takes as much as the library may need, in small pieces (of this thread's heap) and in a large one (of its own mapping), and gives
+/// it back. Another thread may take it then: this makes the library's crash unlikely, not impossible (launch/exit_guard.h says the rest).
+void prove_memory(std::size_t num_datasets) {
+  // Its cache of metadata is 2 MiB in the beginning and 32 at most.
+  constexpr std::size_t piece = 64 << 10, least = 6 << 20, most = 48 << 20, of_a_dataset = 8 << 10, mapped = 16 << 20;
+  struct Back {
+    void operator()(void* p) const { ::operator delete(p); }
+  };
+  // The functions, not new-expressions: the compiler may leave out those.
+  const std::unique_ptr<void, Back> large(::operator new(mapped));
+  std::vector<std::unique_ptr<void, Back>> pieces(std::min(most, least + of_a_dataset * num_datasets) / piece);
+  for (auto& p : pieces) p.reset(::operator new(piece));
+}
+
+}  // namespace
+
+Session::Session(std::size_t num_datasets) {
   static std::mutex one_user;
   lock_ = std::unique_lock(one_user);
+  prove_memory(num_datasets);
   H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
   H5PLset_loading_state(0);
 }

@@ -97,7 +97,7 @@ void check_h5_structure(const std::filesystem::path& path, std::span<const H5Dat
     walk.datasets.emplace(datasets[i].name, Expected{&datasets[i], offsets[i]});
     if (!datasets[i].alias.empty()) walk.datasets.emplace(datasets[i].alias, Expected{&datasets[i], offsets[i]});
   }
-  const h5::Session session;
+  const h5::Session session(datasets.size());
   const Handle access = h5::access_list();
   const Handle file(H5Fopen(path.c_str(), H5F_ACC_RDONLY, access), H5Fclose);
   if (!file) throw DamageError(path.string(), "HDF5 cannot open it, expected a file of ours");

@@ -6,13 +6,13 @@
 #include <exception>
 #include <nlohmann/json.hpp>
 #include <random>
-#include <system_error>
 #include <thread>
 
 #include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/commit.h"
 #include "framework/checkpoint/folder.h"
 #include "framework/digest/sha256.h"
+#include "kernels/runtime/thread.h"
 
 namespace fourmi {
 
@@ -71,10 +71,9 @@ struct CheckpointSaver::Save {
 
   void start_thread(Disk& disk, int rank) {
     try {
-      thread = std::thread([this, &disk, rank] { file_work(disk, rank); });
-    } catch (const std::system_error& e) {
-      failure = std::make_exception_ptr(
-          Error(ExitStatus::environment, "checkpoint", fmt::format("no thread: {}, expected one more", e.what())));
+      thread = fourmi::start_thread("checkpoint", [this, &disk, rank] { file_work(disk, rank); });
+    } catch (const Error&) {
+      failure = std::current_exception();
       done = true;
     }
   }

@@ -15,6 +15,7 @@
 
 #include "framework/run/files.h"
 #include "kernels/runtime/error.h"
+#include "kernels/runtime/thread.h"
 
 namespace fourmi {
 
@@ -169,7 +170,7 @@ struct Lease::State {
 };
 
 Lease::Lease(std::unique_ptr<State> state) : state_(std::move(state)) {
-  state_->heartbeat = std::thread([s = state_.get()] { s->beat(); });
+  state_->heartbeat = start_thread("lease of the run directory", [s = state_.get()] { s->beat(); });
 }
 
 std::unique_ptr<Lease> Lease::acquire(const fs::path& directory, LeaseOptions options) {

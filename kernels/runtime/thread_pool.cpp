@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/runtime/thread.h"
+
 namespace fourmi {
 
 namespace {
@@ -52,6 +54,15 @@ struct ThreadPool::State {
   std::mutex mutex, one_caller;
   std::condition_variable wake, done;
   std::vector<std::thread> threads;
+
+  void end() {
+    {
+      std::lock_guard lock(mutex);
+      stop = true;
+    }
+    wake.notify_all();
+    for (auto& t : threads) t.join();
+  }
 
   // Of the open job; written while none is open and no worker takes part.
   const RangeBody* body = nullptr;
@@ -122,16 +133,18 @@ struct ThreadPool::State {
 };
 
 ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
-  for (int i = 1; i < num_threads; ++i) state_->threads.emplace_back([s = state_.get()] { s->run_worker(); });
+  state_->threads.reserve(static_cast<std::size_t>(std::max(num_threads, 1)));
+  try {
+    for (int i = 1; i < num_threads; ++i)
+      state_->threads.push_back(start_thread("thread pool", [s = state_.get()] { s->run_worker(); }));
+  } catch (...) {
+    state_->end();
+    throw;
+  }
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(state_->mutex);
-    state_->stop = true;
-  }
-  state_->wake.notify_all();
-  for (auto& t : state_->threads) t.join();
+  state_->end();
 }
 
 int ThreadPool::num_threads() const { return static_cast<int>(state_->threads.size()) + 1; }

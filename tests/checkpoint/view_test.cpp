@@ -15,7 +15,7 @@ Checkpoint open(const std::filesystem::path& run) {
 
 /// All bytes of a dataset as HDF5 itself reads them.
 std::string bytes_of(const std::filesystem::path& file, const std::string& dataset, std::size_t bytes) {
-  const h5::Session session;
+  const h5::Session session(1);
   const h5::Handle opened(H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT), H5Fclose);
   const h5::Handle set(H5Dopen2(opened, dataset.c_str(), H5P_DEFAULT), H5Dclose);
   const h5::Handle type(H5Dget_type(set), H5Tclose);

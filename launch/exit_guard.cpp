@@ -1,0 +1,38 @@
+#include "launch/exit_guard.h"
+
+#include <hdf5.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+
+#include "kernels/runtime/error.h"
+
+namespace fourmi {
+namespace {
+
+std::atomic<bool> guarded{false};  // an exit handler has no other way to know
+
+void on_exit_of_a_library() {
+  if (!guarded) return;
+  constexpr char text[] =
+      "fourmi: error: memory: a library ended the program, expected it to report its failure. It does so where memory is refused: "
+      "fourmi train RECIPE --dry-run shows what each rank needs\n";
+  const bool written = ::write(STDERR_FILENO, text, sizeof text - 1) > 0;  // no memory is needed for this
+  static_cast<void>(written);
+  ::_exit(static_cast<int>(ExitStatus::environment));
+}
+
+}  // namespace
+
+ExitGuard::ExitGuard() {
+  H5dont_atexit();  // handlers run in reverse: HDF5's own, made later, would come first and touch what exit() found half done
+  static_cast<void>(std::atexit(on_exit_of_a_library));
+  guarded = true;
+}
+
+ExitGuard::~ExitGuard() {
+  guarded = false;
+}
+
+}  // namespace fourmi
