@@ -1,11 +1,11 @@
 #include "launch/exit_guard.h"
 
-#include <hdf5.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdlib>
 
+#include "framework/checkpoint/h5_exit.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -26,7 +26,7 @@ void on_exit_of_a_library() {
 }  // namespace
 
 ExitGuard::ExitGuard() {
-  H5dont_atexit();  // handlers run in reverse: HDF5's own, made later, would come first and touch what exit() found half done
+  keep_hdf5_out_of_exit();  // handlers run in reverse: one made later would come before ours
   static_cast<void>(std::atexit(on_exit_of_a_library));
   guarded = true;
 }

@@ -6,6 +6,16 @@
 #include <new>
 #include <vector>
 
+#include "framework/checkpoint/h5_exit.h"
+
+namespace fourmi {
+
+void keep_hdf5_out_of_exit() {
+  H5dont_atexit();
+}
+
+}  // namespace fourmi
+
 namespace fourmi::h5 {
 
 namespace {
