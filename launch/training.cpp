@@ -11,6 +11,7 @@
 #include "framework/run/lease.h"
 #include "framework/run/machine.h"
 #include "framework/run/signals.h"
+#include "framework/train/inputs.h"
 #include "framework/train/trainer.h"
 #include "kernels/runtime/as_error.h"
 #include "launch/build_info.h"
@@ -129,7 +130,7 @@ int threads_per_rank(const Recipe& recipe, const LaunchInfo& launch) {
 
 }  // namespace
 
-ExitStatus train_here(const Recipe& recipe, const LaunchInfo& launch, const TrainingArguments& arguments) {
+ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const TrainingArguments& arguments) {
   // From the first moment to the last: a launcher also sends SIGTERM to ranks that are about to report a lost one, and a request to stop
   // may come when all is done.
   const StopSignals signals;
@@ -137,6 +138,7 @@ ExitStatus train_here(const Recipe& recipe, const LaunchInfo& launch, const Trai
   // allocation becomes a mapping; a training step allocates nothing, so nobody waits for the lock.
   mallopt(M_ARENA_MAX, 1);
   World world(launch);
+  Recipe recipe = as_read;
   Supervised supervised(world, recipe);
   ThreadPool pool(threads_per_rank(recipe, world.launch()));
   const Stream stream(pool);
@@ -151,6 +153,7 @@ ExitStatus train_here(const Recipe& recipe, const LaunchInfo& launch, const Trai
   };
   try {
     ExitStatus status = ExitStatus::ok;
+    agree_tokenizer(recipe.data, recipe.run.directory, world.group());
     {
       Trainer trainer(recipe, world.group(), stream, options);
       try {

@@ -208,7 +208,15 @@ class ModelChecks {
   }
 
   void vocabulary() {
-    if (!good({"vocab_size"}) || m_.vocab_size >= 257) return;
+    const DataSection& data = reading_.recipe.data;
+    if (data.tokenizer == "bytes") {
+      for (const auto& [key, value] : {std::pair{"data.end_of_document", data.end_of_document},
+                                       {"data.tokenizer_sha256", data.tokenizer_sha256}})
+        if (!value.empty())
+          issues_.add(reading_.place(key), fmt::format("found `{}` with the tokenizer `bytes`", key),
+                      "expected `data.tokenizer: PATH` beside it, or none");
+    }
+    if (!good({"vocab_size"}) || m_.vocab_size >= 257 || data.tokenizer != "bytes") return;
     const auto reads_text = [](const std::vector<DataSource>& sources) {
       for (const DataSource& source : sources) {
         if (source.format == "text") return true;

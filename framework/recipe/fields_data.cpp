@@ -109,11 +109,24 @@ void add_data_fields(std::vector<Field>& table) {
                        FOURMI_AT(data.holdout)));
   table.push_back(bind({.path = "data.tokenizer",
                         .type = Type::text,
-                        .meaning = "bytes: ids 0 to 255 are bytes, 256 ends a document.",
+                        .meaning = "bytes: ids 0 to 255 are bytes, 256 ends a document; else a path: a byte-level BPE "
+                                   "tokenizer.json, or the folder that holds one.",
                         .key_class = KeyClass::fixed,
-                        .choices = {"bytes"},
-                        .foreign = {"tokenizer_path", "tokenizer_model", "tokenizer_type"}},
+                        .foreign = {"tokenizer_path", "tokenizer_model", "tokenizer_type", "tokenizer_name_or_path"}},
                        FOURMI_AT(data.tokenizer)));
+  table.push_back(bind({.path = "data.end_of_document",
+                        .type = Type::text,
+                        .meaning = "The added token of the tokenizer that ends a document, as it is written.",
+                        .default_text = "the first of <|endoftext|>, <|end_of_text|>, <｜end▁of▁sentence｜>, [EOS], </s>, "
+                                        "<eos> that the tokenizer has",
+                        .foreign = {"eos_token", "eod_token", "append_eod"}},
+                       FOURMI_AT(data.end_of_document)));
+  table.push_back(bind({.path = "data.tokenizer_sha256",
+                        .type = Type::text,
+                        .meaning = "The SHA-256 that tokenizer.json must have; another file is refused.",
+                        .key_class = KeyClass::fixed,
+                        .default_text = "that of the file at the first launch"},
+                       FOURMI_AT(data.tokenizer_sha256)));
   table.push_back(bind({.path = "data.sequence_length",
                         .type = Type::whole,
                         .meaning = "Input tokens of one sequence.",

@@ -94,7 +94,10 @@ struct DataSource {
   bool operator==(const DataSource&) const = default;
 };
 struct DataSection {
-  std::string tokenizer = "bytes";
+  std::string tokenizer = "bytes";  ///< bytes, or a tokenizer.json or the folder of one
+  std::string end_of_document;      ///< empty: the tokenizer's own (tokenizer/choose.h)
+  std::string tokenizer_sha256;     ///< empty: not known yet
+  std::string tokenizer_file;       ///< no key: where the file is read from, if not by `tokenizer` (a run's own copy)
   std::int64_t sequence_length = 0;
   BatchSize global_batch_size;
   std::int64_t micro_batch_size = 1;

@@ -28,6 +28,7 @@ class BpeTokenizer final : public Tokenizer {
   std::string decode(std::span<const std::int32_t> tokens) const override;
   std::int32_t end_of_document() const override { return end_of_document_; }
   std::int64_t vocab_size() const override { return static_cast<std::int64_t>(definition_.contents.size()); }
+  const TokenizerDefinition& definition() const { return definition_; }
 
  private:
   friend class BpeEncoder;

@@ -11,6 +11,7 @@
 #include "framework/recipe/write.h"
 #include "framework/recipe/read.h"
 #include "framework/run/console.h"
+#include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
 #include "framework/train/engine.h"
 #include "framework/train/horizon.h"
@@ -49,11 +50,13 @@ void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
     run.warnings.push_back(fmt::format("a rank needs {}B of memory, this machine has {}B in all", short_count(static_cast<double>(run.memory_total)), short_count(here)));
 }
 
-void open_inputs(DryRun& run, const Recipe& r) {
+void open_inputs(DryRun& run, const Recipe& as_read) {
+  Recipe r = as_read;
   if (!r.model.from.empty() && !std::filesystem::exists(r.model.from))
     run.warnings.push_back(fmt::format("model.from: found no {}, expected a run directory or a checkpoint", r.model.from));
   try {
     check_policy(r);
+    pin_tokenizer(r.data, r.run.directory);
     const std::vector<LoadedSource> sources = load_sources(r.data.train, "data.train");
     const Loader loader(r.data, sources, r.run.seed, r.model.vocab_size);
     const Validation validation(r.data, sources, r.run.seed, r.model.vocab_size);

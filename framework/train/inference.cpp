@@ -4,6 +4,8 @@
 
 #include "framework/checkpoint/load.h"
 #include "framework/recipe/read.h"
+#include "framework/run/start.h"
+#include "framework/train/inputs.h"
 #include "kernels/ops/reduce.h"
 
 namespace fourmi {
@@ -27,6 +29,7 @@ InferenceModel::InferenceModel(Group& group, const std::filesystem::path& model,
   checkpoint_ = choice.checkpoint->folder;
   step_ = choice.checkpoint->manifest.state.step;
   recipe_ = parse_recipe(choice.checkpoint->manifest.state.recipe, (checkpoint_ / "manifest.json").string());
+  agree_tokenizer(recipe_.data, run_of(checkpoint_), group);
   table_ = std::make_unique<ParameterTable>(recipe_.model);
   const ModelTypes types = model_types(recipe_.precision.compute, Reproducibility::run);
   weights_ = measured("weights", [&](Arena& arena) {

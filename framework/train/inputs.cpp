@@ -7,18 +7,42 @@
 
 #include "framework/checkpoint/agree.h"
 #include "framework/run/host.h"
+#include "framework/tokenizer/choose.h"
 
 namespace fourmi {
 
-void agree_inputs_open(const DataSection& data, Group& group) {
+namespace {
+
+/// Of several hosts it matters whose file is not what it should be.
+template <class Action>
+void agreed_on_hosts(Group& group, const Action& action) {
   agreed(group, [&] {
     try {
-      open_inputs(data);
+      action();
     } catch (const Error& error) {
       if (group.size() == 1) throw;
       throw Error(error.status(), fmt::format("{}: {}", host_name(), error.place()), error.cause(), error.remedy());
     }
   });
+}
+
+}  // namespace
+
+void agree_tokenizer(DataSection& data, const std::filesystem::path& run, Group& group) {
+  agreed_on_hosts(group, [&] { pin_tokenizer(data, run); });
+  std::string first = data.tokenizer_sha256;
+  broadcast_text(group, first, 0);
+  agreed(group, [&] {
+    if (data.tokenizer_sha256 != first)
+      throw Error(ExitStatus::input, fmt::format("{}: data.tokenizer", host_name()),
+                  fmt::format("{} has the SHA-256 {}, rank 0's {} was expected", data.tokenizer_file,
+                              data.tokenizer_sha256, first),
+                  "Give all hosts the same files.");
+  });
+}
+
+void agree_inputs_open(const DataSection& data, Group& group) {
+  agreed_on_hosts(group, [&] { open_inputs(data); });
 }
 
 void agree_inputs_equal(const Loader& loader, const Validation& validation, Group& group) {

@@ -3,6 +3,7 @@
 #include "framework/checkpoint/agree.h"
 #include "framework/recipe/write.h"
 #include "framework/run/host.h"
+#include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/guard.h"
@@ -176,6 +177,7 @@ void Trainer::Impl::record_launch(const std::optional<Checkpoint>& checkpoint) {
     if (!context.first()) return;
     // First the ledger: it may refuse, and then nothing of the run has changed.
     provenance.begin(beginning, checkpoint, record, options.accept_changes);
+    keep_tokenizer(recipe.data, context.directory);
     record_start(context.directory, beginning.decision, record);
     reporting->open(progress.step, progress.launch);
   });

@@ -21,8 +21,14 @@ struct Arguments {
   bool json = false;
 };
 
+Recipe recipe_of(const Arguments& a) {
+  Recipe recipe = load_recipe(a.recipe, a.overrides);
+  pin_tokenizer(recipe.data, recipe.run.directory);
+  return recipe;
+}
+
 void write_held_out(const Arguments& a) {
-  const Recipe recipe = load_recipe(a.recipe, a.overrides);
+  const Recipe recipe = recipe_of(a);
   const DataSection& data = recipe.data;
   const bool files = !data.validation.empty();
   if (!files && data.holdout == 0)
@@ -60,7 +66,7 @@ void add_data(CLI::App& app, ExitStatus& status) {
   show->add_option("-n,--samples", a->samples, "how many")->check(CLI::Range(0, 1000000))->capture_default_str();
   show->add_flag("--json", a->json, "one JSON object");
   show->callback([a, &status] {
-    show_data(load_recipe(a->recipe, a->overrides), a->samples, a->json);
+    show_data(recipe_of(*a), a->samples, a->json);
     status = ExitStatus::ok;
   });
   held_out->callback([a, &status] {

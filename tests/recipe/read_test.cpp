@@ -202,7 +202,7 @@ TEST(Compare, ClassesAreThoseOfTheContract) {
     if (path == "run.seed" || section == "model") return KeyClass::fixed;
     if (path == "run.reproducibility") return KeyClass::asked;
     if (path == "data.micro_batch_size") return KeyClass::free;
-    if (path == "data.tokenizer" || path == "data.sequence_length" || path.starts_with("data.validation"))
+    if (path.starts_with("data.tokenizer") || path == "data.sequence_length" || path.starts_with("data.validation"))
       return KeyClass::fixed;
     for (const char* asked : {"optimizer", "schedule", "loss", "precision", "data"}) {
       if (section == asked) return KeyClass::asked;

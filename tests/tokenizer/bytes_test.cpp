@@ -33,7 +33,7 @@ TEST(MakeTokenizer, ChecksTheModel) {
   };
   EXPECT_EQ(make("bytes", 257)->vocab_size(), 257);
   test::message_of(ExitStatus::usage, [&] { make("bytes", 256); });
-  test::message_of(ExitStatus::usage, [&] { make("bites", 320); });
+  test::message_of(ExitStatus::input, [&] { make("bites", 320); });
 }
 
 }  // namespace
