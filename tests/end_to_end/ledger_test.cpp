@@ -1,10 +1,6 @@
 // The ledger of real runs: whatever was killed, branched or fine-tuned, it tells of exactly the tokens that the model
 // learned.
-#include <fmt/format.h>
-
-#include <nlohmann/json.hpp>
-
-#include "tests/end_to_end/scene.h"
+#include "tests/end_to_end/two_sources.h"
 
 namespace fourmi::testing {
 namespace {
@@ -14,29 +10,9 @@ using nlohmann::json;
 
 class Ledger : public Scene {
  protected:
-  /// Two texts, three parts to one; a step is 8 sequences of 32 tokens.
-  Words two_sources() const {
-    for (const char* name : {"prose", "verse"}) {
-      std::ofstream text(folder() / name);
-      for (int i = 0; i < 3000; ++i) text << name << " line " << i * 7919 % 104729 << "\n";
-    }
-    return {fmt::format("data.train=[{{name: prose, path: {}, weight: 3, license: CC0-1.0, source: made here}}, "
-                        "{{name: verse, path: {}, "
-                        "license: LicenseRef-verse}}]",
-                        (folder() / "prose").string(), (folder() / "verse").string()),
-            "run.steps=12", "checkpoint.every=3"};
-  }
-  Words with(Words words, const Words& more) const {
-    words.insert(words.end(), more.begin(), more.end());
-    return words;
-  }
-  json trace(const std::string& run_name) const {
-    const Result verified = run(fourmi({"ledger", "verify", run_directory(run_name), "--data"}));
-    expect_ok(verified);
-    const Result result = run(fourmi({"ledger", "trace", run_directory(run_name), "--json"}));
-    expect_ok(result);
-    return json::parse(result.output);
-  }
+  /// A step is 8 sequences of 32 tokens.
+  Words words() const { return joined(two_sources(folder()), {"run.steps=12", "checkpoint.every=3"}); }
+  json trace(const std::string& run_name) const { return verified_trace(run_directory(run_name)); }
   /// The trace sums up to the metrics' tokens, and prose has three quarters of them to within the windows of a step.
   void expect_right(const std::string& name, std::int64_t steps) const {
     expect_each_step_once(run_directory(name), steps);
@@ -63,7 +39,7 @@ class Ledger : public Scene {
 };
 
 TEST_F(Ledger, TellsTheRunsTokensAfterKillsOnFourRanks) {
-  const Words words = two_sources();
+  const Words words = this->words();
   kill_in({"wait", 3, "backward", 2}, "run", 4, words);  // before there is a checkpoint
   kill_in({"wait", 0, "forward", 5}, "run", 4, words);   // beyond one
   kill_in({"wait", 1, "save", 9}, "run", 4, words);      // while one is being made
@@ -72,24 +48,23 @@ TEST_F(Ledger, TellsTheRunsTokensAfterKillsOnFourRanks) {
   const json t = trace("run");
   EXPECT_GE(t["runs"].back()["launches"].get<int>(), 2);
   // The side branches are there, and are no part of it.
-  const json all = json::parse(run(fourmi({"ledger", "show", run_directory("run"), "--json", "--all"})).output);
-  const json mine = json::parse(run(fourmi({"ledger", "show", run_directory("run"), "--json"})).output);
-  EXPECT_GT(all["entries"].size(), mine["entries"].size());
-  EXPECT_EQ(mine["entries"].back()["type"], "checkpoint");
-  EXPECT_EQ(mine["entries"].back()["payload"]["root"], root_of(newest_checkpoint(run_directory("run"))));
+  const json all = ledger_entries(run_directory("run"), true), mine = ledger_entries(run_directory("run"));
+  EXPECT_GT(all.size(), mine.size());
+  EXPECT_EQ(mine.back()["type"], "checkpoint");
+  EXPECT_EQ(mine.back()["payload"]["root"], root_of(newest_checkpoint(run_directory("run"))));
 }
 
 TEST_F(Ledger, ATornLastLineIsCutOffAndTheRunGoesOn) {
-  const Words words = two_sources();
-  expect_ok(run(train("run", 0, with(words, {"run.steps=6"}))));
+  const Words words = this->words();
+  expect_ok(run(train("run", 0, joined(words, {"run.steps=6"}))));
   std::ofstream(run_directory("run") / "ledger.jsonl", std::ios::app) << "{\"index\":9,\"payl";
   expect_ok(run(train("run", 0, words)));
   expect_right("run", 12);
 }
 
 TEST_F(Ledger, ALostOrChangedLedgerIsFoundAndTheRunGoesOnOnlyWhenAsked) {
-  const Words words = two_sources();
-  expect_ok(run(train("run", 0, with(words, {"run.steps=6"}))));
+  const Words words = this->words();
+  expect_ok(run(train("run", 0, joined(words, {"run.steps=6"}))));
   const fs::path ledger = run_directory("run") / "ledger.jsonl";
   const std::string good = text_of(ledger);
   std::string bad = good;
@@ -101,9 +76,9 @@ TEST_F(Ledger, ALostOrChangedLedgerIsFoundAndTheRunGoesOnOnlyWhenAsked) {
   expect_error(run(fourmi({"ledger", "trace", run_directory("run")})), 4, "ledger.jsonl");
   expect_error(run(train("run", 0, words)), 4, "--accept-changes");
   std::ofstream(ledger) << good;
-  expect_ok(run(train("run", 0, with(words, {"run.steps=9"}))));
+  expect_ok(run(train("run", 0, joined(words, {"run.steps=9"}))));
   fs::remove(ledger);
-  expect_ok(run(train("run", 0, with(words, {"--accept-changes"}))));
+  expect_ok(run(train("run", 0, joined(words, {"--accept-changes"}))));
   const json t = trace("run");
   const auto lines = step_lines(run_directory("run"));
   EXPECT_EQ(t["tokens"], lines.back().tokens);
@@ -112,13 +87,13 @@ TEST_F(Ledger, ALostOrChangedLedgerIsFoundAndTheRunGoesOnOnlyWhenAsked) {
 }
 
 TEST_F(Ledger, BranchesAndModelFromKeepTheirParentsLineage) {
-  const Words words = two_sources();
-  expect_ok(run(train("parent", 4, with(words, {"checkpoint.keep.last=9"}))));
+  const Words words = this->words();
+  expect_ok(run(train("parent", 4, joined(words, {"checkpoint.keep.last=9"}))));
   const fs::path at_six = run_directory("parent") / "checkpoints/step-00000006";
 
   expect_ok(run(
       train("branch", 0,
-            with(words, {"checkpoint.resume=" + at_six.string(), "run.steps=9", "optimizer.learning_rate=0.001"}))));
+            joined(words, {"checkpoint.resume=" + at_six.string(), "run.steps=9", "optimizer.learning_rate=0.001"}))));
   expect_right("branch", 9);
   for (int i = 0; i < 6; ++i)
     EXPECT_TRUE(same_bits(step_lines(run_directory("branch"))[static_cast<std::size_t>(i)],
@@ -144,9 +119,9 @@ TEST_F(Ledger, BranchesAndModelFromKeepTheirParentsLineage) {
 }
 
 TEST_F(Ledger, PolicyRefusesBeforeTheFirstStep) {
-  const Words words = two_sources();
+  const Words words = this->words();
   const auto refused = [&](const Words& policy, const std::string& named) {
-    const Words all = with(words, policy);
+    const Words all = joined(words, policy);
     expect_error(run(train("run", 4, all)), 2, named);
     EXPECT_FALSE(fs::exists(run_directory("run") / "metrics.jsonl"));
     Words validate = overrides("run", all), dry = validate;
@@ -163,22 +138,22 @@ TEST_F(Ledger, PolicyRefusesBeforeTheFirstStep) {
   refused({"data.train.prose.license=CC0"}, "Did you mean");
   expect_ok(run(
       train("run", 0,
-            with(words, {"ledger.policy.require=[license]", "ledger.policy.deny=[non-commercial]", "run.steps=3"}))));
+            joined(words, {"ledger.policy.require=[license]", "ledger.policy.deny=[non-commercial]", "run.steps=3"}))));
   // What the model learned from counts too.
   expect_error(run(train("run", 4,
-                         with(words, {"data.train=[{name: made, format: synthetic}]", "ledger.policy.deny=[CC0-1.0]",
-                                      "--accept-changes"}))),
+                         joined(words, {"data.train=[{name: made, format: synthetic}]", "ledger.policy.deny=[CC0-1.0]",
+                                        "--accept-changes"}))),
                2, "ledger.policy.deny");
 }
 
 TEST_F(Ledger, APinnedDigestIsHeldAgainstTheFile) {
-  const Words words = two_sources();
-  const Result wrong = run(train("run", 4, with(words, {"data.train.prose.sha256=" + std::string(64, 'a')})));
+  const Words words = this->words();
+  const Result wrong = run(train("run", 4, joined(words, {"data.train.prose.sha256=" + std::string(64, 'a')})));
   expect_error(wrong, 4, "data.train.prose");
   const std::size_t at = wrong.errors.find("found the SHA-256 ");
   ASSERT_NE(at, std::string::npos);
   const std::string right = wrong.errors.substr(at + 18, 64);
-  expect_ok(run(train("run", 0, with(words, {"data.train.prose.sha256=" + right, "run.steps=3"}))));
+  expect_ok(run(train("run", 0, joined(words, {"data.train.prose.sha256=" + right, "run.steps=3"}))));
   // Data that are changed afterwards are found.
   std::ofstream(folder() / "prose", std::ios::app) << "more\n";
   expect_error(run(fourmi({"ledger", "verify", run_directory("run"), "--data"})), 4, "prose");
