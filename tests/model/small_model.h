@@ -100,4 +100,8 @@ double total_loss(const BatchLosses& l, const LossWeights& w) {
   return total;
 }
 
+/// Every gradient that one forward and backward pass of `m` (fp64) leaves, element by element, against the central
+/// difference of the total loss; a tensor without any gradient fails too.
+void expect_gradients_of_finite_differences(SmallModel& m, SmallBatch& batch, const LossWeights& weights);
+
 }  // namespace fourmi
