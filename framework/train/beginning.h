@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "framework/checkpoint/load.h"
+#include "framework/ledger/facts.h"
 #include "framework/run/lease.h"
 #include "framework/run/start.h"
 #include "framework/train/engine.h"
@@ -24,6 +25,7 @@ struct Beginning {
   TrainingState state;
   std::filesystem::path checkpoint;    ///< what the state came from; empty: a new run's
   std::optional<Checkpoint> origin;    ///< of a new run: what its weights came from (model.from)
+  std::optional<RollbackFact> rollback;  ///< the last one to this checkpoint, after which the state goes on
   std::vector<std::string> messages;   ///< to be said loudly: damaged checkpoints, changed keys
 };
 

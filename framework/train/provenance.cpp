@@ -1,5 +1,7 @@
 #include "framework/train/provenance.h"
 
+#include <algorithm>
+
 #include "framework/data/text.h"
 #include "framework/digest/sha256.h"
 #include "framework/ledger/trace.h"
@@ -112,9 +114,11 @@ void Provenance::begin(const Beginning& b, const std::optional<Checkpoint>& chec
   const char* kinds[] = {"fresh", "go on", "branch"};
   static_assert(static_cast<int>(Kind::branch) == 2);
   check_lineage();
+  // Said by the launch that went back, after the same checkpoint: now it is on a side branch.
+  if (b.rollback) lineage_->say(RollbackFact::type, to_payload(*b.rollback));
   lineage_->declare(sources_);
-  lineage_->say(LaunchFact::type,
-                to_payload(launch_fact_of(record, kinds[static_cast<int>(b.decision.kind)], b.decision.changes)));
+  launch_ = launch_fact_of(record, kinds[static_cast<int>(b.decision.kind)], b.decision.changes);
+  lineage_->say(LaunchFact::type, to_payload(launch_));
   begun_ = lineage_->head();
 }
 
@@ -202,8 +206,16 @@ void Provenance::settle(bool committed) {
 
 void Provenance::roll_back(const std::string& head, std::int64_t from_step, std::int64_t to_step,
                            const std::string& cause) {
+  if (!lineage_) return;
   // A checkpoint without a head is the one that this launch began with, from before there were ledgers.
-  if (lineage_) lineage_->roll_back(head.empty() ? begun_ : head, {from_step, to_step, cause});
+  const std::string& target = head.empty() ? begun_ : head;
+  const auto way = writer_->file().lineage(target, writer_->path().string());
+  const bool of_this_launch =
+      std::any_of(way.begin(), way.end(), [&](const LedgerEntry* e) { return e->sha256 == begun_; });
+  lineage_->roll_back(target, {from_step, to_step, cause});
+  if (of_this_launch) return;
+  launch_.step = to_step;
+  lineage_->say(LaunchFact::type, to_payload(launch_));
 }
 
 }  // namespace fourmi

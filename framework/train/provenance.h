@@ -58,6 +58,7 @@ class Provenance {
   std::vector<DatasetFact> sources_;
   std::unique_ptr<LedgerWriter> writer_;
   std::unique_ptr<RunLineage> lineage_;
+  LaunchFact launch_;
   std::string begun_;  ///< the head after this launch's entry
 };
 

@@ -146,6 +146,7 @@ void Trainer::Impl::begin_state(Beginning& from, const std::optional<Checkpoint>
   load_state(*engine, recipe, group, checkpoint, *loader, options.accept_changes, from);
   const Rollback* rollback = rollbacks->last_to(checkpoint ? checkpoint->manifest.root : "");
   if (!rollback) return;
+  from.rollback = RollbackFact{rollback->bad_step, rollback->step, rollback->why};
   agreed(group, [&] {
     from.state = training_state_from_json(rollback->state, "rollbacks.jsonl");
     from.state.position = loader->resume(from.state.position, options.accept_changes);

@@ -2,8 +2,9 @@
 //   faulty_fourmi HOW RANK PHASE STEP FOLDER RECIPE [key=value ...]
 // HOW: exception (of a type that nobody expects), error (fourmi's own), kill, segv, exit (status 0, without a word),
 // wait (until FOLDER/go_on exists), stop (SIGSTOP), spin (for ever, in code of its own); and what spoils numbers
-// (spoil.h). STEP: the first time that PHASE is entered at this step or later; of several (3,7,9) each once. RANK -1:
-// every rank. The rank puts FOLDER/reached there first, so that a test knows when.
+// (spoil.h). STEP: the first time that PHASE is entered at this step or later; of several (3,7,9) each once, in this
+// order; HOW and PHASE may be several too, the last one holds for the rest. RANK -1: every rank. The rank puts
+// FOLDER/reached there first, so that a test knows when.
 #include <signal.h>
 #include <unistd.h>
 
@@ -31,7 +32,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Fault {
-  std::string phase;
+  std::vector<std::string> phases;
   int rank = 0;
   std::vector<std::string> hows;
   std::vector<std::int64_t> steps;
@@ -41,7 +42,9 @@ struct Fault {
 
   void at(fourmi::Phase entered, std::int64_t entered_step) {
     spoiler.enter(entered_step);
-    if (next == steps.size() || fourmi::name_of(entered) != phase || entered_step < steps[next]) return;
+    if (next == steps.size() || fourmi::name_of(entered) != phases[std::min(next, phases.size() - 1)] ||
+        entered_step < steps[next])
+      return;
     const std::string how = hows[std::min(next, hows.size() - 1)];
     ++next;
     if (spoiler.spoil(how)) return;
@@ -73,7 +76,7 @@ std::vector<std::string> parts_of(const std::string& text) {
 
 int train(const std::vector<std::string>& words) {
   const fourmi::LaunchInfo launch = fourmi::read_launcher();
-  Fault fault{.phase = words.at(2),
+  Fault fault{.phases = parts_of(words.at(2)),
               .rank = std::stoi(words.at(1)),
               .hows = parts_of(words.at(0)),
               .steps = {},
