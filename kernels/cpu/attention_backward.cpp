@@ -150,20 +150,21 @@ struct Backward {
   /// All query rows of one span and one key/value head against every block of keys that they see.
   FOURMI_INLINE void span(std::int64_t group, std::int64_t row_begin, std::int64_t row_end, std::int64_t key_base,
                           const Buffers<T>& b, Scratch scratch) const {
-    thread_local std::vector<Tile> tiles;
-    thread_local std::vector<TileData<T>> data;
-    tiles.clear(), data.clear();
     Keys any;
     const std::int64_t heads = heads_per_group();
+    WorkingMemory& memory = WorkingMemory::mine();
+    auto* tiles = memory.get<Tile>(WorkingUse::tiles, tiles_per_span());
+    auto* data = memory.get<TileData<T>>(WorkingUse::tile_data, heads * tiles_per_span());
+    std::int64_t num_tiles = 0;
     for (std::int64_t row = row_begin; row < row_end; row += lanes) {
-      tiles.push_back(tile_of(p, row, std::min(lanes, row_end - row)));
-      any.join(tiles.back().any.begin, tiles.back().any.end);
+      tiles[num_tiles] = tile_of(p, row, std::min(lanes, row_end - row));
+      any.join(tiles[num_tiles].any.begin, tiles[num_tiles].any.end);
+      ++num_tiles;
     }
-    const auto num_tiles = static_cast<std::int64_t>(tiles.size());
     for (std::int64_t h = 0; h < heads; ++h)
       for (std::int64_t t = 0; t < num_tiles; ++t) {
-        data.push_back(take_tile(scratch));
-        prepare(tiles[t], group * heads + h, data.back());
+        data[h * num_tiles + t] = take_tile(scratch);
+        prepare(tiles[t], group * heads + h, data[h * num_tiles + t]);
       }
     const std::int64_t parts = (row_end - row_begin + p.block - 1) / p.block;
     for (std::int64_t block = any.empty() ? 0 : any.begin / p.block * p.block; block < any.end; block += p.block) {

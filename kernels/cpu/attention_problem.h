@@ -9,6 +9,7 @@
 #include "kernels/cpu/attention_chains.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/ops/attention.h"
+#include "kernels/runtime/working_memory.h"
 
 namespace fourmi::attention {
 
@@ -180,33 +181,10 @@ FOURMI_INLINE Rows<T> rows_in(const X* x, std::int64_t stride, std::int64_t num_
   }
 }
 
-/// A thread's memory for one operation: grows to the largest that was asked for, then never allocates again.
-class Scratch {
+/// A thread's memory for one operation.
+class Scratch : public WorkingParts {
  public:
-  explicit Scratch(std::int64_t bytes) {
-    thread_local std::vector<std::byte> storage;
-    const auto need = static_cast<std::size_t>(bytes + alignment);
-    if (storage.size() < need) storage.resize(need);
-    const auto address = reinterpret_cast<std::uintptr_t>(storage.data());
-    next_ = storage.data() + (alignment - address % alignment) % alignment;
-    end_ = storage.data() + storage.size();
-  }
-  /// Bytes that take() uses for n values of T.
-  template <class T>
-  static std::int64_t bytes(std::int64_t n) {
-    return (n * static_cast<std::int64_t>(sizeof(T)) + alignment - 1) / alignment * alignment;
-  }
-  template <class T>
-  T* take(std::int64_t n) {
-    T* taken = reinterpret_cast<T*>(next_);
-    next_ += bytes<T>(n);
-    FOURMI_CHECK(next_ <= end_, "scratch is too small");
-    return taken;
-  }
-
- private:
-  static constexpr std::int64_t alignment = 64;
-  std::byte *next_, *end_;
+  explicit Scratch(std::int64_t num_bytes) : WorkingParts(WorkingUse::attention, num_bytes) {}
 };
 
 }  // namespace fourmi::attention

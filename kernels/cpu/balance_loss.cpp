@@ -1,12 +1,13 @@
 // The sequence-wise balance loss of kernels/ops/routing.h.
 #include <algorithm>
-#include <vector>
+#include <span>
 
 #include "kernels/cpu/routing_top_k.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/numerics/math.h"
 #include "kernels/ops/routing.h"
 #include "kernels/runtime/visit.h"
+#include "kernels/runtime/working_memory.h"
 
 namespace fourmi {
 namespace {
@@ -27,22 +28,24 @@ T row_sum(const T* scores, std::int64_t num_experts) {
   return lane_sum<T>(scores, num_experts) + static_cast<T>(epsilon);
 }
 
-/// What a thread keeps for the next sequence, so that a steady step allocates nothing.
+/// Of one sequence, in the thread's working memory.
 template <class T>
 struct Workspace {
-  static Workspace& of_this_thread(std::int64_t num_experts) {
-    thread_local Workspace w;
-    const auto n = static_cast<std::size_t>(num_experts);
-    for (auto* v : {&w.fraction, &w.total}) v->resize(n);
-    for (auto* v : {&w.ids, &w.scratch}) v->resize(n);
-    w.keys.resize(n);
-    w.counts.assign(n, 0);
-    return w;
+  explicit Workspace(std::int64_t E) {
+    using Parts = WorkingParts;
+    Parts parts(WorkingUse::experts, 2 * Parts::bytes<T>(E) + Parts::bytes<OrderKey<T>>(E) +
+                                         2 * Parts::bytes<std::int32_t>(E) + Parts::bytes<std::int64_t>(E));
+    const auto n = static_cast<std::size_t>(E);
+    fraction = {parts.take<T>(E), n}, total = {parts.take<T>(E), n};
+    keys = {parts.take<OrderKey<T>>(E), n};
+    ids = {parts.take<std::int32_t>(E), n}, scratch = {parts.take<std::int32_t>(E), n};
+    counts = {parts.take<std::int64_t>(E), n};
+    std::fill(counts.begin(), counts.end(), 0);
   }
-  std::vector<T> fraction, total;
-  std::vector<OrderKey<T>> keys;
-  std::vector<std::int32_t> ids, scratch;
-  std::vector<std::int64_t> counts;
+  std::span<T> fraction, total;
+  std::span<OrderKey<T>> keys;
+  std::span<std::int32_t> ids, scratch;
+  std::span<std::int64_t> counts;
 };
 
 /// fraction[e] = E / (K T) * how many tokens have e among the K best of their unbiased scores.
@@ -62,7 +65,7 @@ void choice_fractions(const Sequence<T>& s, std::int64_t num_chosen, Workspace<T
 /// total[e] = sum over tokens of the normalised scores: ascending inside a block, blocks by a binary tree of
 /// neighbours.
 template <class T>
-void sum_over_tokens(const Sequence<T>& s, std::vector<T>& total) {
+void sum_over_tokens(const Sequence<T>& s, std::span<T> total) {
   const bool cut = s.num_tokens % num_blocks == 0;
   const std::int64_t block = cut ? s.num_tokens / num_blocks : s.num_tokens, blocks = cut ? num_blocks : 1;
   for (std::int64_t first = 0; first < s.num_experts; first += chunk) {
@@ -83,8 +86,8 @@ void sum_over_tokens(const Sequence<T>& s, std::vector<T>& total) {
 /// Returns the loss times T and writes the gradient.
 template <class T>
 T balance_sequence(const Sequence<T>& s, T coefficient, std::int64_t num_chosen) {
-  Workspace<T>& w = Workspace<T>::of_this_thread(s.num_experts);
-  std::vector<T>&fraction = w.fraction, &total = w.total;
+  Workspace<T> w(s.num_experts);
+  const std::span<T> fraction = w.fraction, total = w.total;
   choice_fractions(s, num_chosen, w);
   for (std::int64_t t = 0; t < s.num_tokens; ++t) {
     const T* scores = s.scores + t * s.num_experts;

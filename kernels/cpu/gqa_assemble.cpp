@@ -1,11 +1,11 @@
 #include "kernels/ops/gqa_assemble.h"
 
 #include <cstring>
-#include <vector>
 
 #include "kernels/cpu/rotary_pairs.h"
 #include "kernels/cpu/run_rows.h"
 #include "kernels/runtime/visit.h"
+#include "kernels/runtime/working_memory.h"
 
 namespace fourmi {
 namespace {
@@ -31,9 +31,7 @@ struct Operands {
 /// Room for one head in the accumulator dtype.
 template <class T>
 FOURMI_INLINE T* head_buffer(std::int64_t size) {
-  thread_local std::vector<T> head;
-  if (head.size() < static_cast<std::size_t>(size)) head.resize(static_cast<std::size_t>(size));
-  return head.data();
+  return WorkingMemory::mine().get<T>(WorkingUse::row, size);
 }
 
 template <class X>

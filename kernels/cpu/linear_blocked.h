@@ -32,9 +32,7 @@ struct Grid {
 
   Grid(std::int64_t rows, std::int64_t cols, std::int64_t tile_rows, std::int64_t tile_cols, std::int64_t num_groups,
        int num_threads, DType out) {
-    // A block of fx128 totals is visited once per partial and should stay in the second cache.
-    const std::int64_t most_rows = out == DType::fx128 ? 120 : 768, most_cols = 256;
-    num_row_blocks = divide_up(rows, most_rows);
+    num_row_blocks = divide_up(rows, most_rows(out));
     num_col_blocks = divide_up(cols, most_cols);
     const std::int64_t wanted = num_threads == 1 ? 1 : 3 * num_threads;
     // First narrower (down to two tiles), then lower (down to four tiles): a column block is packed once per row block.
@@ -50,6 +48,15 @@ struct Grid {
   }
 
   static std::int64_t round_up(std::int64_t n, std::int64_t to) { return divide_up(n, to) * to; }
+  /// Of a block. One of fx128 totals is visited once per partial and should stay in the second cache.
+  static std::int64_t most_rows(DType out) { return out == DType::fx128 ? 120 : 768; }
+  static constexpr std::int64_t most_cols = 256;
+};
+
+/// The largest block that any cut of a call's rows into groups could bring, in whole tiles. Memory is asked for by this
+/// and not by the block at hand, since how many rows an expert has changes from step to step.
+struct Largest {
+  std::int64_t rows = 0, cols = 0, sum = 0;
 };
 
 /// One block of one product's output.
@@ -61,8 +68,9 @@ class BlockTask {
   using Acc = typename Kernel::Acc;
   static constexpr std::int64_t tile_rows = Kernel::tile_rows, tile_cols = Kernel::tile_cols;
 
-  BlockTask(const Product<T>& p, std::int64_t row, std::int64_t rows, std::int64_t col, std::int64_t cols)
-      : p_(p), row_(row), rows_(rows), col_(col), cols_(cols), scratch_(thread_scratch()) {}
+  BlockTask(const Product<T>& p, std::int64_t row, std::int64_t rows, std::int64_t col, std::int64_t cols,
+            const Largest& largest)
+      : p_(p), row_(row), rows_(rows), col_(col), cols_(cols), largest_(largest), scratch_(thread_scratch()) {}
 
   void run() {
     std::int64_t begin = 0;
@@ -78,8 +86,8 @@ class BlockTask {
   void run_part(std::int64_t begin, std::int64_t end) {
     const std::int64_t num_blocks = std::max<std::int64_t>(1, divide_up(end - begin, Kernel::block_elements));
     const std::int64_t length = Grid::round_up(divide_up(end - begin, num_blocks), 2);
-    const std::int64_t num_tiles = divide_up(rows_, tile_rows) * divide_up(cols_, tile_cols);
-    Acc* chains = scratch_.chains.get<Acc>((num_blocks == 1 ? 1 : num_tiles) * tile_rows * tile_cols);
+    const bool may_keep = largest_.sum > Kernel::block_elements;
+    Acc* chains = scratch_.chains.template get<Acc>(may_keep ? largest_.rows * largest_.cols : tile_rows * tile_cols);
     std::int64_t at = begin;
     do {
       const std::int64_t next = std::min(end, at + length);
@@ -92,7 +100,7 @@ class BlockTask {
 
   void pack_b(std::int64_t at, std::int64_t count) {
     const std::int64_t steps = Kernel::steps(count);
-    Unit* panel = scratch_.b.template get<Unit>(divide_up(cols_, tile_cols) * steps * tile_cols);
+    Unit* panel = scratch_.b.template get<Unit>(largest_.cols * most_steps());
     b_ = panel;
     for (std::int64_t j = 0; j < cols_; j += tile_cols, panel += steps * tile_cols) {
       const T* src = p_.b + (col_ + j) * p_.b_col + at * p_.b_sum;
@@ -114,7 +122,7 @@ class BlockTask {
       a_tile_ = a_row_ * tile_rows;
       return;
     }
-    Unit* packed = scratch_.a.template get<Unit>(divide_up(rows_, tile_rows) * steps * tile_rows);
+    Unit* packed = scratch_.a.template get<Unit>(largest_.rows * most_steps());
     a_ = reinterpret_cast<const std::byte*>(packed);
     a_tile_ = steps * tile_rows * static_cast<std::int64_t>(sizeof(Unit));
     if (p_.a_sum == 1) {
@@ -128,6 +136,8 @@ class BlockTask {
                                                  packed);
     }
   }
+
+  std::int64_t most_steps() const { return Kernel::steps(std::min(largest_.sum, Kernel::block_elements)); }
 
   static constexpr bool can_finish = requires(Output out) { Kernel::finishes(out); };
 
@@ -160,7 +170,8 @@ class BlockTask {
 
   const Product<T>& p_;
   std::int64_t row_, rows_, col_, cols_;
-  ThreadScratch& scratch_;
+  const Largest& largest_;
+  ThreadScratch scratch_;
   const Unit* b_ = nullptr;
   const std::byte* a_ = nullptr;
   std::int64_t a_row_ = 0, a_step_ = 0, a_tile_ = 0;  ///< bytes
@@ -171,12 +182,18 @@ void run_blocked(const Stream& stream, const Problem& problem) {
   using T = typename Kernel::Input;
   const std::int64_t num_groups = problem.num_groups();
   std::int64_t rows = 0, cols = 0, work = 0;
+  Largest all;  // of the call, then cut down to a block
   for (std::int64_t g = 0; g < num_groups; ++g) {
     const Product<T> p = problem.product<T>(g);
     rows = std::max(rows, p.rows);
     cols = p.cols;
     work += p.rows * p.cols * p.sum;
+    const bool sum_is_cut = problem.kind == Kind::backward_weight;  // by the groups; else the rows are
+    all.rows = sum_is_cut ? p.rows : all.rows + p.rows;
+    all.sum = sum_is_cut ? all.sum + p.sum : p.sum;
   }
+  all.rows = Grid::round_up(std::min(all.rows, Grid::most_rows(problem.out.dtype)), Kernel::tile_rows);
+  all.cols = Grid::round_up(std::min(cols, Grid::most_cols), Kernel::tile_cols);
   constexpr std::int64_t least_work = 1 << 20;  // of a thread: below it, waking one costs more than it saves
   const Grid grid(rows, cols, Kernel::tile_rows, Kernel::tile_cols, num_groups, stream.pool().num_threads(),
                   problem.out.dtype);
@@ -190,7 +207,8 @@ void run_blocked(const Stream& stream, const Problem& problem) {
       const std::int64_t row = task % blocks % grid.num_row_blocks * grid.block_rows;
       const std::int64_t col = task % blocks / grid.num_row_blocks * grid.block_cols;
       if (row >= p.rows || col >= p.cols) continue;
-      BlockTask<Kernel>(p, row, std::min(grid.block_rows, p.rows - row), col, std::min(grid.block_cols, p.cols - col))
+      BlockTask<Kernel>(p, row, std::min(grid.block_rows, p.rows - row), col, std::min(grid.block_cols, p.cols - col),
+                        all)
           .run();
     }
   });

@@ -3,6 +3,7 @@
 #include "kernels/cpu/rotary_pairs.h"
 #include "kernels/cpu/run_rows.h"
 #include "kernels/runtime/visit.h"
+#include "kernels/runtime/working_memory.h"
 
 namespace fourmi {
 namespace {
@@ -80,8 +81,7 @@ struct Backward {
 
   FOURMI_INLINE void operator()(std::int64_t begin, std::int64_t end) const {
     const std::int64_t width = o.nope + o.rope, half = o.rope / 2;
-    thread_local std::vector<T> leaf;
-    if (leaf.size() < static_cast<std::size_t>(leaves * o.rope)) leaf.resize(static_cast<std::size_t>(leaves * o.rope));
+    T* leaf = WorkingMemory::mine().get<T>(WorkingUse::row, leaves * o.rope);
     for (std::int64_t r = begin; r < end; ++r) {
       const auto* angle = o.angles.row(r);
       X* q_out = o.q + r * o.q_stride;
@@ -89,8 +89,8 @@ struct Backward {
       const X* dq = o.q_MHQ + r * o.num_heads * width;
       const X* dk = o.k_MHQ + r * o.num_heads * width;
       const X* dv = o.v_MHV + r * o.num_heads * o.v;
-      sum_heads(dk + o.nope, width, leaf.data());
-      rotate_head<true>(o.layout, angle, half, leaf.data(), o.a + r * o.a_stride);
+      sum_heads(dk + o.nope, width, leaf);
+      rotate_head<true>(o.layout, angle, half, leaf, o.a + r * o.a_stride);
       for (std::int64_t h = 0; h < o.num_heads; ++h) {
         copy(dq, q_out, o.nope);
         rotate_head<true>(o.layout, angle, half, dq + o.nope, q_out + o.nope);

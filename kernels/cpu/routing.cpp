@@ -1,12 +1,13 @@
 #include "kernels/ops/routing.h"
 
 #include <algorithm>
-#include <vector>
+#include <span>
 
 #include "kernels/cpu/routing_top_k.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/numerics/math.h"
 #include "kernels/runtime/visit.h"
+#include "kernels/runtime/working_memory.h"
 
 namespace fourmi {
 namespace {
@@ -30,21 +31,23 @@ void score(Scoring scoring, const T* logits, T* scores, std::int64_t n) {
   for (std::int64_t e = 0; e < n; ++e) scores[e] /= sum;
 }
 
-/// The selection of one token. A thread keeps one of each type, so that a steady step allocates nothing.
+/// The selection of one token, in the thread's working memory.
 template <class T>
 class Selector {
  public:
-  static Selector& of_this_thread(const Routing& r, std::int64_t num_experts, std::int64_t num_chosen) {
-    thread_local Selector selector;
-    selector.routing_ = r;
-    selector.group_size_ = num_experts / r.num_groups;
-    selector.num_chosen_ = num_chosen;
-    selector.values_.resize(static_cast<std::size_t>(num_experts));
-    selector.keys_.resize(selector.values_.size());
-    selector.scratch_.resize(selector.values_.size());
-    selector.groups_.resize(static_cast<std::size_t>(r.num_groups));
-    selector.kept_.resize(selector.groups_.size());
-    return selector;
+  Selector(const Routing& r, std::int64_t num_experts, std::int64_t num_chosen)
+      : routing_(r), group_size_(num_experts / r.num_groups), num_chosen_(num_chosen) {
+    using Key = OrderKey<T>;
+    const std::int64_t E = num_experts, G = r.num_groups;
+    WorkingParts parts(WorkingUse::experts, WorkingParts::bytes<T>(E) + WorkingParts::bytes<Key>(E) +
+                                                WorkingParts::bytes<std::int32_t>(E) + WorkingParts::bytes<Key>(G) +
+                                                WorkingParts::bytes<std::int32_t>(G));
+    const auto experts = static_cast<std::size_t>(E), groups = static_cast<std::size_t>(G);
+    values_ = {parts.take<T>(E), experts};
+    keys_ = {parts.take<Key>(E), experts};
+    scratch_ = {parts.take<std::int32_t>(E), experts};
+    groups_ = {parts.take<Key>(G), groups};
+    kept_ = {parts.take<std::int32_t>(G), groups};
   }
 
   /// Writes the ids of the chosen experts, ascending; `bias` may be null.
@@ -76,9 +79,9 @@ class Selector {
 
   Routing routing_;
   std::int64_t group_size_ = 1, num_chosen_ = 1;
-  std::vector<T> values_;
-  std::vector<OrderKey<T>> keys_, groups_;
-  std::vector<std::int32_t> kept_, scratch_;
+  std::span<T> values_;
+  std::span<OrderKey<T>> keys_, groups_;
+  std::span<std::int32_t> kept_, scratch_;
 };
 
 template <class T>
@@ -109,7 +112,7 @@ void routing_forward(const Stream& stream, const Routing& routing, const Tensor&
     auto* experts = experts_MK.as<std::int32_t>();
     const T factor = static_cast<T>(routing.scaling_factor);
     stream.pool().parallel_for(num_tokens, token_grain(num_experts), [&](std::int64_t begin, std::int64_t end) {
-      Selector<T>& selector = Selector<T>::of_this_thread(routing, num_experts, num_chosen);
+      Selector<T> selector(routing, num_experts, num_chosen);
       for (std::int64_t t = begin; t < end; ++t) {
         T* row = scores + t * num_experts;
         score(routing.scoring, logits + t * num_experts, row, num_experts);

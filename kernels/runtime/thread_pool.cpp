@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "kernels/runtime/thread.h"
+#include "kernels/runtime/working_memory.h"
 
 namespace fourmi {
 
@@ -54,6 +55,7 @@ struct ThreadPool::State {
   std::mutex mutex, one_caller;
   std::condition_variable wake, done;
   std::vector<std::thread> threads;
+  std::vector<WorkingMemory> memories;  // by worker
 
   void end() {
     {
@@ -93,7 +95,8 @@ struct ThreadPool::State {
     return stop.load() || (is_open(now) && number(now) != seen);
   }
 
-  void run_worker() {
+  void run_worker(WorkingMemory& memory) {
+    WorkingMemory::lend(memory);
     inside_a_body = true;
     std::uint64_t seen = ~std::uint64_t{0};
     for (;;) {
@@ -130,13 +133,23 @@ struct ThreadPool::State {
     done.wait(lock, all_done);
     caller_sleeps = false;
   }
+
+  /// Between jobs. Which worker took which range is chance; what one needed all get now, not when chance has it.
+  void even_out_memory() {
+    WorkingMemory& mine = WorkingMemory::mine();
+    const auto differs = [&](const WorkingMemory& m) { return m.total_bytes() != mine.total_bytes(); };
+    if (std::none_of(memories.begin(), memories.end(), differs)) return;
+    for (const WorkingMemory& m : memories) mine.reserve_as(m);
+    for (WorkingMemory& m : memories) m.reserve_as(mine);
+  }
 };
 
 ThreadPool::ThreadPool(int num_threads) : state_(std::make_unique<State>()) {
   state_->threads.reserve(static_cast<std::size_t>(std::max(num_threads, 1)));
   try {
-    for (int i = 1; i < num_threads; ++i)
-      state_->threads.push_back(start_thread("thread pool", [s = state_.get()] { s->run_worker(); }));
+    state_->memories = std::vector<WorkingMemory>(static_cast<std::size_t>(std::max(0, num_threads - 1)));
+    for (WorkingMemory& m : state_->memories)
+      state_->threads.push_back(start_thread("thread pool", [s = state_.get(), &m] { s->run_worker(m); }));
   } catch (...) {
     state_->end();
     throw;
@@ -166,6 +179,7 @@ void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, RangeBody body
   s.run_job();
   inside_a_body = false;
   if (s.error) std::rethrow_exception(std::exchange(s.error, nullptr));
+  s.even_out_memory();
 }
 
 }  // namespace fourmi

@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/runtime/working_memory.h"
+
 namespace fourmi {
 namespace {
 
@@ -18,7 +20,8 @@ TEST(ThreadPool, EveryIndexOnceInEveryOfManyJobs) {
     std::vector<int> count(1000);
     for (int job = 1; job <= 2000; ++job) {
       const std::int64_t n = job % 1000;
-      // Not atomic: a range that two threads took, or a worker that outlives its job, is a wrong count (or a race to tsan).
+      // Not atomic: a range that two threads took, or a worker that outlives its job, is a wrong count (or a race to
+      // tsan).
       pool.parallel_for(n, 1 + job % 7, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) ++count[static_cast<std::size_t>(i)];
       });
@@ -80,6 +83,33 @@ TEST(ThreadPool, CallersTakeTurns) {
     });
   for (std::thread& c : callers) c.join();
   EXPECT_EQ(sum, 3 * 300 * 16);
+}
+
+// One thread asks for memory, in ranges of its own choosing; afterwards every thread has as much, wherever it was
+// asked.
+TEST(ThreadPool, WhatOneThreadNeedsAllGet) {
+  std::thread([] {  // whose working memory is new
+    ThreadPool pool(3);
+    std::int64_t asked = 0;
+    for (int job = 1; job <= 200; ++job) {
+      std::atomic<bool> taken{false};
+      std::atomic<std::size_t> least{~std::size_t{0}};
+      pool.parallel_for(12, 1, [&](std::int64_t, std::int64_t) {
+        std::size_t bytes = WorkingMemory::mine().total_bytes(), seen = least;
+        while (bytes < seen && !least.compare_exchange_weak(seen, bytes)) {
+        }
+        if (job % 10 == 0 && !taken.exchange(true)) {
+          auto* values = WorkingMemory::mine().get<double>(WorkingUse::row, job);
+          EXPECT_EQ(reinterpret_cast<std::uintptr_t>(values) % 64, 0u);
+          for (int i = 0; i < job; ++i) values[i] = i;
+        }
+        std::this_thread::sleep_for(std::chrono::microseconds(20));
+      });
+      EXPECT_GE(least, static_cast<std::size_t>(asked) * sizeof(double)) << job;
+      if (job % 10 == 0) asked = job;
+    }
+  })
+      .join();
 }
 
 }  // namespace

@@ -69,8 +69,8 @@ Steady run(const Recipe& recipe, int num_ranks, int threads_per_rank = 1) {
   return result;
 }
 
-void expect_steady(const Recipe& recipe, int num_ranks, const std::string& what) {
-  const Steady s = run(recipe, num_ranks);
+void expect_steady(const Recipe& recipe, int num_ranks, const std::string& what, int threads_per_rank = 1) {
+  const Steady s = run(recipe, num_ranks, threads_per_rank);
   EXPECT_EQ(s.allocations, 0) << what;
   if (s.allocations) print_heap_allocations();
   EXPECT_EQ(s.after_second, s.after_all) << what;
@@ -113,6 +113,21 @@ TEST(Steady, NorWithGroupedQueryAttention) {
       }
 }
 
+// Which thread of a pool takes which part of an operation is chance, and may be another in every step.
+TEST(Steady, NorWithPoolsOfTwoThreads) {
+  for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+    Recipe recipe = small_recipe(Compute::bf16, Reproducibility::run, 4);
+    recipe.memory.recompute = recompute;
+    for (int ranks : {1, 2}) expect_steady(recipe, ranks, what_of(recipe, ranks) + ", 2 threads", 2);
+    recipe = small_recipe(Compute::fp32, Reproducibility::layout, 2);
+    recipe.memory.recompute = recompute;
+    expect_steady(recipe, 1, what_of(recipe, 1) + ", 2 threads", 2);
+    recipe = family_recipe(sparse_family, Compute::bf16, Reproducibility::run);
+    recipe.memory.recompute = recompute;
+    expect_steady(recipe, 1, recipe.model.model_type + ", " + what_of(recipe, 1) + ", 2 threads", 2);
+  }
+}
+
 /// A folder of documents of 1 to 400 bytes, so that every micro-batch has another number of them.
 class Documents {
  public:
@@ -141,6 +156,7 @@ TEST(Steady, NorOnDocumentsOfAllLengths) {
     recipe.data.sequence_length = 256;
     recipe.model.max_position_embeddings = 256;
     for (int ranks : {1, 2}) expect_steady(recipe, ranks, what_of(recipe, ranks));
+    expect_steady(recipe, 1, what_of(recipe, 1) + ", 2 threads", 2);
   }
 }
 

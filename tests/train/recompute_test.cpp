@@ -50,6 +50,23 @@ TEST(Recompute, GivesTheBitsOfARunThatKeepsAll) {
       }
 }
 
+// Products of this size are cut between the threads: some millions of multiply-adds.
+TEST(Recompute, TwoThreadsGiveTheBitsOfOne) {
+  for (Compute compute : {Compute::fp32, Compute::bf16})
+    for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout}) {
+      Recipe recipe = small_recipe(compute, mode, 4);
+      recipe.model.hidden_size = 64, recipe.model.intermediate_size = 512, recipe.model.moe_intermediate_size = 64;
+      const int ranks = mode == Reproducibility::layout ? 2 : 1;
+      const RunResult one = train_on(recipe, ranks, 2);
+      for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+        recipe.memory.recompute = recompute;
+        expect_same_run(one, train_on(recipe, ranks, 2, 2),
+                        fmt::format("{}, compute {}, mode {}", name_of(recompute), static_cast<int>(compute),
+                                    static_cast<int>(mode)));
+      }
+    }
+}
+
 TEST(Recompute, CountsEveryChoiceOnce) {
   Recipe recipe = small_recipe(Compute::fp32, Reproducibility::run);
   const std::int64_t choices = recipe.data.global_batch_size.at(0) * recipe.data.sequence_length * recipe.model.num_experts_per_tok;

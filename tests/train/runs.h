@@ -32,7 +32,7 @@ inline std::vector<double> widened(const Tensor& t) {
   return v;
 }
 
-inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps) {
+inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, int threads_per_rank = 1) {
   auto groups = make_thread_groups("data", num_ranks);
   RunResult result;
   result.memory.resize(static_cast<std::size_t>(num_ranks));
@@ -40,7 +40,7 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps) {
   std::vector<std::thread> threads;
   for (int rank = 0; rank < num_ranks; ++rank)
     threads.emplace_back([&, rank] {
-      ThreadPool pool(1);
+      ThreadPool pool(threads_per_rank);
       const Stream stream(pool);
       Group& group = *groups[static_cast<std::size_t>(rank)];
       const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
