@@ -15,8 +15,9 @@ namespace {
 /// bytes).
 class LineReader {
  public:
-  LineReader(const std::string& lines, std::size_t size, const std::string& field, const std::string& name)
-      : lines_(lines), size_(size), field_(field), name_(name) {}
+  LineReader(const std::string& lines, std::size_t size, const std::string& field, const std::string& name,
+             std::int64_t lines_before)
+      : lines_(lines), size_(size), field_(field), name_(name), number_(lines_before) {}
 
   void read(Text& text) {
     for (std::size_t end = 0; begin_ < size_; begin_ = end + 1) {
@@ -76,16 +77,18 @@ class LineReader {
   const std::size_t size_;
   const std::string &field_, &name_;
   simdjson::dom::parser parser_;
-  std::size_t begin_ = 0, number_ = 0;
+  std::size_t begin_ = 0;
+  std::int64_t number_;
   std::string_view line_;
 };
 
 }  // namespace
 
-void append_json_lines(std::string lines, const std::string& field, const std::string& name, Text& text) {
+void append_json_lines(std::string lines, const std::string& field, const std::string& name, Text& text,
+                       std::int64_t lines_before) {
   const std::size_t size = lines.size();
   lines.resize(size + simdjson::SIMDJSON_PADDING);
-  LineReader(lines, size, field, name).read(text);
+  LineReader(lines, size, field, name, lines_before).read(text);
 }
 
 }  // namespace fourmi

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "framework/data/made_with.h"
 #include "framework/data/permutation.h"
 #include "framework/tokenizer/choose.h"
 #include "kernels/runtime/error.h"
@@ -53,6 +54,7 @@ Loader::Supply Loader::make_supply(const DataSection& data, const LoadedSource& 
                       SyntheticSource::document),
           "Set data.packing: true, or data.overlong: truncate.");
   } else {
+    check_made_with(source, data, place);
     Documents documents = documents_of(source, Side::train, data.holdout, tokenizer, vocab_size, place);
     if (!documents.note.empty()) notes_.push_back(documents.note);
     if (!shape_.packing) fit_documents(data, place, documents.pieces);

@@ -66,7 +66,7 @@ std::string format_of_name(const std::string& path) {
   std::string name = path;
   for (const std::string_view packed : {".gz", ".zst"})
     if (name.ends_with(packed)) name.resize(name.size() - packed.size());
-  if (name.ends_with(".jsonl")) return "jsonl";
+  if (name.ends_with(".jsonl") || name.ends_with(".ndjson")) return "jsonl";
   return name.ends_with(".bin") || name.ends_with(".idx") ? "bin" : "text";
 }
 

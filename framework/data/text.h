@@ -33,8 +33,10 @@ Text read_text(const std::string& path, const std::string& place);
 /// The same of JSON lines: each line's `field` is a document. Throws Error(input) naming file, line and column for a
 /// line that is no JSON object, or has no such field, or one that is not text; empty lines are skipped.
 Text read_json_lines(const std::string& path, const std::string& field, const std::string& place);
-/// Appends the documents of one file's decoded lines to `text`. `name` is for messages.
-void append_json_lines(std::string lines, const std::string& field, const std::string& name, Text& text);
+/// Appends the documents of one file's decoded lines to `text`. `name` is for messages, which count lines from
+/// `lines_before` on.
+void append_json_lines(std::string lines, const std::string& field, const std::string& name, Text& text,
+                       std::int64_t lines_before = 0);
 
 /// Appends one file's decoded bytes to `out`. Compressed is what begins with gzip's or zstd's magic bytes, whatever its
 /// name.

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "framework/data/held_out.h"
+#include "framework/data/made_with.h"
 #include "framework/tokenizer/choose.h"
 #include "kernels/runtime/error.h"
 
@@ -31,6 +32,7 @@ Validation::Validation(const DataSection& data, const std::vector<LoadedSource>&
                                             shape_.end_of_document));
       continue;
     }
+    check_made_with(source, data, place);
     const double share = files ? 0 : data.holdout;
     Documents documents =
         documents_of(source, files ? Side::train : Side::held_out, share, *tokenizer, vocab_size, place);

@@ -33,6 +33,8 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"framework/recipe", {"framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/tokenizer", {"framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/data", {"framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/corpus",
+     {"framework/corpus", "framework/data", "framework/tokenizer", "framework/digest", "framework/recipe", "parallel", "kernels"}},
     {"framework/model", {"framework/model", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/checkpoint", {"framework/checkpoint", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/ledger", {"framework/ledger", "framework/recipe", "framework/digest", "parallel", "kernels"}},
@@ -41,7 +43,7 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"framework/train",
      {"framework/train", "framework/telemetry", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"launch",
-     {"launch", "framework/train", "framework/telemetry", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+     {"launch", "framework/corpus", "framework/train", "framework/telemetry", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
 };
 
 TEST(Layering, IncludesPointDownward) {
