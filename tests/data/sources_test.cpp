@@ -63,7 +63,7 @@ void write_tokens(const std::string& prefix, const std::vector<Ids>& documents, 
 TEST(Zstd, ReadsAllFramesAndNamesDamage) {
   const Folder folder;
   std::string text;
-  for (int i = 0; i < 300'000; ++i) text.push_back(static_cast<char>('a' + i * i % 26));
+  for (std::uint32_t i = 0; i < 300'000; ++i) text.push_back(static_cast<char>('a' + i * i % 26));
   const std::string whole = zstd(text.substr(0, 200'000)) + zstd("") + zstd(text.substr(200'000));
   EXPECT_EQ(read_text(folder.write("a.txt.zst", whole), "p").bytes, text);
   EXPECT_EQ(read_text(folder.write("named-otherwise", whole), "p").bytes, text);
