@@ -115,6 +115,20 @@ TEST(Spike, ALossFarAboveIsOneToo) {
   EXPECT_STREQ(find_spike(history, rule, run[300].norm, run[300].loss, scratch).what, "loss");
 }
 
+// Where the last steps do not scatter at all, a unit is 0.1 of the logarithm of the norm, and 2% of the loss.
+TEST(Spike, AFlatRunHasAUnitToo) {
+  SpikeHistory history;
+  std::vector<double> scratch;
+  for (int i = 0; i < 300; ++i) add_good_step(history, rule, 3, 2.5);
+  const auto is_spike = [&](double norm, double loss) {
+    return find_spike(history, rule, norm, loss, scratch).is_spike;
+  };
+  EXPECT_FALSE(is_spike(3 * std::exp(0.79), 2.5));
+  EXPECT_TRUE(is_spike(3 * std::exp(0.81), 2.5));
+  EXPECT_FALSE(is_spike(3, 2.5 * (1 + 7.9 * 0.02)));
+  EXPECT_TRUE(is_spike(3, 2.5 * (1 + 8.1 * 0.02)));
+}
+
 TEST(Spike, NothingIsSaidBeforeHalfAWindow) {
   SpikeHistory history;
   std::vector<double> scratch;
