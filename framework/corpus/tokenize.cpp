@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <mutex>
 #include <nlohmann/json.hpp>
 #include <span>
 #include <system_error>
@@ -14,6 +13,7 @@
 #include "framework/corpus/finish.h"
 #include "framework/corpus/part_file.h"
 #include "framework/data/input_file.h"
+#include "framework/tokenizer/encoder_shelf.h"
 #include "kernels/runtime/error.h"
 #include "kernels/runtime/thread_pool.h"
 
@@ -21,28 +21,6 @@ namespace fourmi {
 namespace {
 
 namespace fs = std::filesystem;
-
-/// Encoders that threads take and give back, so that their caches stay warm.
-class EncoderShelf {
- public:
-  explicit EncoderShelf(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
-  std::unique_ptr<Encoder> take() {
-    const std::lock_guard lock(mutex_);
-    if (free_.empty()) return tokenizer_.make_encoder();
-    std::unique_ptr<Encoder> encoder = std::move(free_.back());
-    free_.pop_back();
-    return encoder;
-  }
-  void give(std::unique_ptr<Encoder> encoder) {
-    const std::lock_guard lock(mutex_);
-    free_.push_back(std::move(encoder));
-  }
-
- private:
-  const Tokenizer& tokenizer_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Encoder>> free_;
-};
 
 CorpusCounts sum(const CorpusCounts& a, const CorpusCounts& b, std::int64_t sign) {
   return {a.documents + sign * b.documents, a.empty_documents + sign * b.empty_documents,

@@ -5,6 +5,7 @@
 
 #include "framework/data/sources.h"
 #include "framework/tokenizer/bytes.h"
+#include "framework/tokenizer/encoder_shelf.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -44,16 +45,58 @@ void append_document(std::span<const std::int32_t> ids, std::int32_t end_of_docu
   }
 }
 
-void encode(const Text& text, const Tokenizer& tokenizer, const std::string& place, Documents& documents) {
+/// Pieces that one thread encodes at a time, and what became of them.
+struct Portion {
+  std::span<const TextPiece> pieces;
+  std::vector<std::int32_t> ids;
+  std::vector<std::size_t> ends;  ///< of each piece in `ids`
+};
+
+constexpr std::int64_t portion_bytes = 1 << 20;
+
+/// The next portions of `pieces`, which it takes off: one a thread and a few more, so that none waits for the last.
+std::vector<Portion> next_portions(std::span<const TextPiece>& pieces, int threads) {
+  std::vector<Portion> portions;
+  const std::size_t most = threads > 1 ? 4 * static_cast<std::size_t>(threads) : 1;
+  while (!pieces.empty() && portions.size() < most) {
+    std::size_t count = 0;
+    for (std::int64_t bytes = 0; count < pieces.size() && bytes < portion_bytes; ++count)
+      bytes += pieces[count].end - pieces[count].begin;
+    portions.push_back({pieces.first(count), {}, {}});
+    pieces = pieces.subspan(count);
+  }
+  return portions;
+}
+
+void encode(const Text& text, const Tokenizer& tokenizer, const std::string& place, ThreadPool* pool,
+            Documents& documents) {
   const auto start = std::chrono::steady_clock::now();
   auto store = std::make_shared<EncodedStore>(tokenizer.vocab_size());
   std::vector<TextPiece> pieces;
-  const std::unique_ptr<Encoder> encoder = tokenizer.make_encoder();
-  std::vector<std::int32_t> ids;
-  for (const TextPiece& piece : documents.pieces) {
-    ids.clear();
-    encoder->append({text.bytes.data() + piece.begin, static_cast<std::size_t>(piece.end - piece.begin)}, ids);
-    append_document(ids, tokenizer.end_of_document(), *store, pieces);
+  EncoderShelf encoders(tokenizer);
+  const auto encode_one = [&](Portion& portion) {
+    std::unique_ptr<Encoder> encoder = encoders.take();
+    for (const TextPiece& piece : portion.pieces) {
+      encoder->append({text.bytes.data() + piece.begin, static_cast<std::size_t>(piece.end - piece.begin)},
+                      portion.ids);
+      portion.ends.push_back(portion.ids.size());
+    }
+    encoders.give(std::move(encoder));
+  };
+  for (std::span<const TextPiece> left = documents.pieces; !left.empty();) {
+    std::vector<Portion> portions = next_portions(left, pool ? pool->num_threads() : 1);
+    const auto body = [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) encode_one(portions[static_cast<std::size_t>(i)]);
+    };
+    pool ? pool->parallel_for(std::ssize(portions), 1, body) : body(0, std::ssize(portions));
+    for (const Portion& portion : portions) {
+      std::size_t begin = 0;
+      for (const std::size_t end : portion.ends) {
+        append_document(std::span(portion.ids).subspan(begin, end - begin), tokenizer.end_of_document(), *store,
+                        pieces);
+        begin = end;
+      }
+    }
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   documents.note =
@@ -86,7 +129,7 @@ std::int64_t decoded_bytes(const TokenStore& store, const std::vector<TextPiece>
 }  // namespace
 
 Documents documents_of(const LoadedSource& source, Side side, double share, const Tokenizer& tokenizer,
-                       std::int64_t vocab_size, const std::string& place) {
+                       std::int64_t vocab_size, const std::string& place, ThreadPool* pool) {
   FOURMI_CHECK(!source.synthetic(), "documents of a synthetic source");
   const bool bytes = dynamic_cast<const ByteTokenizer*>(&tokenizer) != nullptr;
   Split split = split_source(source, share, tokenizer, vocab_size, place, bytes);
@@ -100,7 +143,7 @@ Documents documents_of(const LoadedSource& source, Side side, double share, cons
     if (bytes)
       documents.store = std::make_shared<ByteStore>(source.text);
     else
-      encode(*source.text, tokenizer, place, documents);
+      encode(*source.text, tokenizer, place, pool, documents);
   }
   if (documents.pieces.empty() && (side == Side::train || share > 0))
     throw Error(ExitStatus::input, place, "no token at all, at least one was expected");

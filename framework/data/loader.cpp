@@ -23,7 +23,7 @@ std::string place_of(const DataSource& source) {
 }  // namespace
 
 Loader::Loader(const DataSection& data, const std::vector<LoadedSource>& train, std::uint64_t seed,
-               std::int64_t vocab_size)
+               std::int64_t vocab_size, ThreadPool* pool)
     : seed_(seed), global_batch_size_(data.global_batch_size), repeat_(data.repeat) {
   const auto tokenizer = make_tokenizer(data, vocab_size);
   shape_ = {data.sequence_length, data.cross_document_attention, tokenizer->end_of_document(), data.packing};
@@ -32,7 +32,7 @@ Loader::Loader(const DataSection& data, const std::vector<LoadedSource>& train, 
   if (!(total > 0))
     throw Error(ExitStatus::usage, "data.train", "no source with a weight above 0, at least one was expected");
   for (const LoadedSource& source : train) {
-    Supply supply = make_supply(data, source, *tokenizer, seed, vocab_size);
+    Supply supply = make_supply(data, source, *tokenizer, seed, vocab_size, pool);
     supply.share = std::llround(source.recipe.weight / total * 4294967296.0);
     total_share_ += supply.share;
     sources_.push_back(std::move(supply));
@@ -40,7 +40,7 @@ Loader::Loader(const DataSection& data, const std::vector<LoadedSource>& train, 
 }
 
 Loader::Supply Loader::make_supply(const DataSection& data, const LoadedSource& source, const Tokenizer& tokenizer,
-                                   std::uint64_t seed, std::int64_t vocab_size) {
+                                   std::uint64_t seed, std::int64_t vocab_size, ThreadPool* pool) {
   const std::string place = place_of(source.recipe);
   Supply supply;
   supply.name = source.recipe.name;
@@ -55,7 +55,7 @@ Loader::Supply Loader::make_supply(const DataSection& data, const LoadedSource& 
           "Set data.packing: true, or data.overlong: truncate.");
   } else {
     check_made_with(source, data, place);
-    Documents documents = documents_of(source, Side::train, data.holdout, tokenizer, vocab_size, place);
+    Documents documents = documents_of(source, Side::train, data.holdout, tokenizer, vocab_size, place, pool);
     if (!documents.note.empty()) notes_.push_back(documents.note);
     if (!shape_.packing) fit_documents(data, place, documents.pieces);
     supply.tokens = std::make_unique<DocumentSource>(std::move(documents.store), std::move(documents.pieces),

@@ -40,7 +40,8 @@ struct StepPlan {
 class Loader {
  public:
   /// `vocab_size` is the model's: synthetic sources draw from all of it.
-  Loader(const DataSection& data, const std::vector<LoadedSource>& train, std::uint64_t seed, std::int64_t vocab_size);
+  Loader(const DataSection& data, const std::vector<LoadedSource>& train, std::uint64_t seed, std::int64_t vocab_size,
+         ThreadPool* pool = nullptr);
 
   /// Where a new run begins.
   Position start() const;
@@ -93,7 +94,7 @@ class Loader {
     std::int64_t num_windows = 0, num_tokens = 0, share = 0;  ///< windows and their input tokens; share of 2^32
   };
   Supply make_supply(const DataSection& data, const LoadedSource& source, const Tokenizer& tokenizer,
-                     std::uint64_t seed, std::int64_t vocab_size);
+                     std::uint64_t seed, std::int64_t vocab_size, ThreadPool* pool);
   /// Without packing: what becomes of documents that are longer than a sequence.
   void fit_documents(const DataSection& data, const std::string& place, std::vector<TextPiece>& documents);
   bool exhausted(const SourcePosition& source) const { return repeat_ && source.epoch >= *repeat_; }

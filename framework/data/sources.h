@@ -12,6 +12,7 @@
 #include "framework/data/token_store.h"
 #include "framework/recipe/recipe.h"
 #include "framework/tokenizer/tokenizer.h"
+#include "kernels/runtime/thread_pool.h"
 
 namespace fourmi {
 
@@ -49,8 +50,9 @@ struct Documents {
 enum class Side { train, held_out };
 
 /// One side of a source that is not synthetic. With `share` 0 all is on the side `train`. Text becomes ids here, and
-/// ids of token files are checked. `place` is the source's, e.g. "data.train.web". Throws Error(input).
+/// ids of token files are checked. `place` is the source's, e.g. "data.train.web"; with a pool its threads share the
+/// encoding, which changes no id. Throws Error(input).
 Documents documents_of(const LoadedSource& source, Side side, double share, const Tokenizer& tokenizer,
-                       std::int64_t vocab_size, const std::string& place);
+                       std::int64_t vocab_size, const std::string& place, ThreadPool* pool = nullptr);
 
 }  // namespace fourmi

@@ -19,7 +19,7 @@ constexpr std::int64_t synthetic_documents = 64;
 }  // namespace
 
 Validation::Validation(const DataSection& data, const std::vector<LoadedSource>& train, std::uint64_t seed,
-                       std::int64_t vocab_size) {
+                       std::int64_t vocab_size, ThreadPool* pool) {
   const auto tokenizer = make_tokenizer(data, vocab_size);
   shape_ = {data.sequence_length, data.cross_document_attention, tokenizer->end_of_document()};
   const bool files = !data.validation.empty();
@@ -35,7 +35,7 @@ Validation::Validation(const DataSection& data, const std::vector<LoadedSource>&
     check_made_with(source, data, place);
     const double share = files ? 0 : data.holdout;
     Documents documents =
-        documents_of(source, files ? Side::train : Side::held_out, share, *tokenizer, vocab_size, place);
+        documents_of(source, files ? Side::train : Side::held_out, share, *tokenizer, vocab_size, place, pool);
     num_bytes_ += documents.num_bytes;
     if (!documents.note.empty()) notes_.push_back(documents.note);
     checksum_ = checksum_ * 31 + source.checksum();

@@ -24,7 +24,7 @@ class Validation {
   /// has no windows. `train` are the loaded training sources; files of data.validation are read here.
   /// Throws Error(input).
   Validation(const DataSection& data, const std::vector<LoadedSource>& train, std::uint64_t seed,
-             std::int64_t vocab_size);
+             std::int64_t vocab_size, ThreadPool* pool = nullptr);
 
   /// Windows of sequence_length, numbered over all documents; a document's last one may be short (padded).
   std::int64_t num_windows() const { return static_cast<std::int64_t>(windows_.size()); }

@@ -157,8 +157,8 @@ void Trainer::Impl::load_inputs() {
   agree_inputs_open(recipe.data, group);
   agreed(group, [&] {
     const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
-    loader = std::make_unique<Loader>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
-    validation = std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
+    loader = std::make_unique<Loader>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
+    validation = std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
     engine = std::make_unique<Engine>(recipe, group, stream);
     provenance.describe();
     if (options.engine_ready) options.engine_ready(*engine);

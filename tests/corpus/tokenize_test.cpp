@@ -13,55 +13,17 @@
 #include <sstream>
 #include <thread>
 
-#include "framework/corpus/train.h"
 #include "framework/data/indexed.h"
 #include "framework/digest/sha256.h"
 #include "framework/tokenizer/bytes.h"
-#include "tests/data/files.h"
-#include "tests/tokenizer/goldens.h"
+#include "tests/corpus/corpus.h"
 
 namespace fourmi {
 namespace {
 
 namespace fs = std::filesystem;
-
-std::string content(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  EXPECT_TRUE(in) << file;
-  std::ostringstream text;
-  text << in.rdbuf();
-  return text.str();
-}
-
-/// JSON lines and texts, compressed and not, and the documents in them.
-struct Corpus {
-  explicit Corpus(const test::Folder& folder, int lines = 400) {
-    std::mt19937_64 random(1);
-    const std::string text = test::golden("train.txt");
-    const auto document = [&] {
-      const std::size_t begin = random() % (text.size() - 500);
-      return text.substr(text.find(' ', begin), random() % 400);
-    };
-    for (const char* name : {"a.jsonl", "b.jsonl.gz", "c.txt", "d.txt.gz"}) {
-      const bool json = std::string(name).find("jsonl") != std::string::npos;
-      std::string bytes;
-      for (int i = 0; i < (json ? lines : 1); ++i) {
-        std::string one = i % 50 == 7 ? "" : document();
-        while (!one.empty() && (one.back() & 0x80)) one.pop_back();
-        if (!json) one += "\xff\xfe tail";
-        // Documents are cut anywhere: only whole characters may be in JSON.
-        const std::string line =
-            nlohmann::json{{"text", one}}.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-        if (json) one = nlohmann::json::parse(line)["text"];
-        documents.push_back(one);
-        bytes += json ? line + (i % 3 ? "\n" : "\r\n") : one;
-      }
-      inputs.push_back(folder.write(name, std::string(name).ends_with(".gz") ? test::gzip(bytes) : bytes));
-    }
-  }
-  std::vector<fs::path> inputs;
-  std::vector<std::string> documents;
-};
+using test::content;
+using test::Corpus;
 
 TokenizeOptions options_for(const Corpus& corpus, const std::string& prefix) {
   TokenizeOptions options;
@@ -216,6 +178,59 @@ TEST(Tokenize, GoesOnAfterAnErrorInTheMiddle) {
   EXPECT_EQ(tokenize_corpus(tokenizer, options).counts, mended.counts);
 }
 
+/// Ids beyond what two bytes hold.
+class WideTokenizer final : public Tokenizer {
+ public:
+  std::string name() const override { return "wide"; }
+  std::unique_ptr<Encoder> make_encoder() const override { return std::make_unique<Wide>(); }
+  std::string decode(std::span<const std::int32_t>) const override { return ""; }
+  std::int32_t end_of_document() const override { return 100'000; }
+  std::int64_t vocab_size() const override { return 100'001; }
+
+ private:
+  struct Wide final : Encoder {
+    void append(std::string_view text, std::vector<std::int32_t>& out) override {
+      for (const char c : text) out.push_back(70'000 + c);
+    }
+  };
+};
+
+TEST(Tokenize, ALargeVocabularyTakesFourBytes) {
+  const test::Folder folder;
+  TokenizeOptions options;
+  options.inputs = {folder.write("a.txt", "abc"), folder.write("b.txt", "d")};
+  options.prefix = folder.path() + "/out";
+  tokenize_corpus(WideTokenizer(), options);
+  const IndexedTokens tokens(options.prefix);
+  EXPECT_EQ(tokens.type(), TokenType::i32);
+  std::vector<std::int32_t> ids(6);
+  ASSERT_EQ(tokens.num_tokens(), 6);
+  tokens.read(0, ids);
+  EXPECT_EQ(ids, (std::vector<std::int32_t>{70'097, 70'098, 70'099, 100'000, 70'100, 100'000}));
+  EXPECT_EQ(tokens.document_begin(1), 4);
+}
+
+TEST(Tokenize, LinesAreLongerThanBlocksAndPiecesOfTheDisk) {
+  const test::Folder folder;
+  const ByteTokenizer tokenizer;
+  TokenizeOptions options;
+  std::string lines;
+  std::vector<std::int64_t> lengths;
+  for (const std::int64_t size : {2'600'000, 3, 1'048'576, 5, 1'300'000}) {
+    lines += R"({"text": ")" + std::string(static_cast<std::size_t>(size), static_cast<char>('a' + lengths.size())) +
+             "\"}\n";
+    lengths.push_back(size + 1);
+  }
+  options.inputs = {folder.write("a.jsonl", lines)};
+  options.prefix = folder.path() + "/out";
+  options.block_bytes = 1000;
+  tokenize_corpus(tokenizer, options);
+  const IndexedTokens tokens(options.prefix);
+  ASSERT_EQ(tokens.num_documents(), std::ssize(lengths));
+  for (std::int64_t d = 0; d < std::ssize(lengths); ++d)
+    EXPECT_EQ(tokens.document_begin(d + 1) - tokens.document_begin(d), lengths[static_cast<std::size_t>(d)]) << d;
+}
+
 TEST(Tokenize, ManySmallTextsAreOneCorpus) {
   const test::Folder folder;
   const ByteTokenizer tokenizer;
@@ -247,6 +262,28 @@ TEST(Tokenize, ManySmallTextsAreOneCorpus) {
   }
 }
 
+TEST(Tokenize, NamesAreTakenAgainWhereItEndedBetweenThem) {
+  const test::Folder folder;
+  const ByteTokenizer tokenizer;
+  TokenizeOptions options;
+  options.inputs = {folder.write("a.txt", "text")};
+  options.prefix = folder.path() + "/whole";
+  tokenize_corpus(tokenizer, options);
+  options.prefix = folder.path() + "/out";
+  // Older files of these names: the old .idx is gone before the new .bin has its name, so no two that differ are a
+  // pair.
+  folder.write("out.idx", "old");
+  fs::create_directories(folder.path() + "/out.json/in the way");
+  options.overwrite = true;
+  test::message_of(ExitStatus::environment, [&] { tokenize_corpus(tokenizer, options); });
+  EXPECT_EQ(content(folder.path() + "/out.bin"), content(folder.path() + "/whole.bin"));
+  EXPECT_FALSE(fs::exists(folder.path() + "/out.idx"));
+  fs::remove_all(folder.path() + "/out.json");
+  EXPECT_TRUE(tokenize_corpus(tokenizer, options).resumed);
+  for (const char* ending : {".bin", ".idx", ".json"})
+    EXPECT_EQ(content(folder.path() + "/out" + ending), content(folder.path() + "/whole" + ending)) << ending;
+}
+
 TEST(Tokenize, OnePrefixIsOneProcess) {
   const test::Folder folder;
   const ByteTokenizer tokenizer;
@@ -270,51 +307,6 @@ TEST(Tokenize, OnePrefixIsOneProcess) {
   options.overwrite = true;
   EXPECT_TRUE(tokenize_corpus(tokenizer, options).begun_anew);
   EXPECT_FALSE(fs::exists(folder.path() + "/out.journal"));
-}
-
-TEST(Journal, CountsWholeLinesOnly) {
-  const test::Folder folder;
-  const std::string prefix = folder.path() + "/out", file = prefix + ".journal";
-  CorpusProgress progress;
-  progress.input = 1;
-  progress.decoded = 12;
-  progress.counts.tokens = 34;
-  progress.inputs = {{5, std::string(64, 'a')}};
-  progress.of_inputs = {CorpusCounts{.documents = 2, .tokens = 9}};
-  {
-    Journal journal(prefix, "header");
-    EXPECT_FALSE(journal.found());
-    journal.begin();
-    journal.commit(progress);
-    progress.decoded = 13;
-    journal.commit(progress);
-  }
-  const std::string whole = content(file);
-  const std::size_t second = whole.find('\n', whole.find('\n') + 1) + 1;
-  for (const auto& [text, decoded] : {std::pair{whole, 13},
-                                      {whole.substr(0, whole.size() - 1), 12},
-                                      {whole.substr(0, second), 12},
-                                      {whole.substr(0, second) + "{\"input\": 1}\n", 12},
-                                      {whole.substr(0, second - 1), -1},
-                                      {std::string("header\n"), -1},
-                                      {std::string("head"), -1},
-                                      {std::string(), -1}}) {
-    folder.write("out.journal", text);
-    Journal journal(prefix, "header");
-    EXPECT_EQ(journal.found(), decoded >= 0) << text;
-    EXPECT_FALSE(journal.is_another()) << text;
-    if (!journal.found()) continue;
-    EXPECT_EQ(journal.progress().decoded, decoded) << text;
-    EXPECT_EQ(journal.progress().counts, progress.counts);
-    EXPECT_EQ(journal.progress().of_inputs, progress.of_inputs);
-    // Going on from there, the next reader finds what was committed then.
-    journal.begin();
-    progress.decoded = 99;
-    journal.commit(progress);
-    folder.write("copy.journal", content(file));
-    EXPECT_EQ(Journal(folder.path() + "/copy", "header").progress().decoded, 99) << text;
-  }
-  EXPECT_TRUE(Journal(folder.path() + "/copy", "other").is_another());
 }
 
 TEST(Tokenize, NamesBadInput) {
@@ -355,22 +347,6 @@ TEST(Tokenize, NamesBadInput) {
   options.inputs = {folder.write("good.txt", "good")};
   options.prefix = "/proc/nowhere/out";
   test::message_of(ExitStatus::environment, [&] { tokenize_corpus(tokenizer, options); });
-}
-
-TEST(TrainTokenizer, ThreadsChangeNothing) {
-  const test::Folder folder;
-  const Corpus corpus(folder);
-  TrainTokenizerOptions options;
-  options.inputs = corpus.inputs;
-  options.learn.vocab_size = 500;
-  const TrainedTokenizer one = train_tokenizer(options);
-  options.threads = 3;
-  options.block_bytes = 500;
-  EXPECT_EQ(train_tokenizer(options).json, one.json);
-  const BpeTokenizer tokenizer(read_tokenizer_json(one.json, "trained"), "", "key");
-  EXPECT_EQ(tokenizer.vocab_size(), 500);
-  options.learn.vocab_size = 256;
-  test::message_of(ExitStatus::usage, [&] { train_tokenizer(options); });
 }
 
 }  // namespace
