@@ -79,6 +79,7 @@ class RolledBack : public Scene {
     EXPECT_EQ(tokens, 12 * step_tokens);
 
     // TensorBoard draws what metrics.jsonl says, and nothing of what was abandoned.
+    EXPECT_TRUE(goes_forward(directory / "tensorboard"));
     const auto curves = drawn(directory / "tensorboard");
     for (const char* tag : {"train/loss", "train/grad_norm"}) {
       ASSERT_TRUE(curves.contains(tag));

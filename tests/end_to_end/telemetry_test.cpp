@@ -42,6 +42,7 @@ TEST_F(Telemetry, ARunThatIsKilledAndResumedIsDrawnOnce) {
   ASSERT_NE(second.errors.find("on from step 4"), std::string::npos) << to_string(second);
   expect_each_step_once(run_directory("run"), 8);
 
+  EXPECT_TRUE(goes_forward(run_directory("run") / "tensorboard"));
   const auto curves = drawn(run_directory("run") / "tensorboard");
   const auto metrics = json_lines(run_directory("run") / "metrics.jsonl");
   ASSERT_EQ(metrics.size(), 8u);

@@ -1,6 +1,7 @@
 // Reads event files as a stranger would: frames, checksums and the few fields that are looked at, by code of its own.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <filesystem>
@@ -116,14 +117,36 @@ inline std::optional<std::vector<SeenEvent>> read_events(const std::filesystem::
   return events;
 }
 
-/// What TensorBoard would draw of a folder: its files in the order of their names, each start forgetting its step and
-/// later ones.
-inline std::map<std::string, std::map<std::int64_t, float>> drawn(const std::filesystem::path& folder) {
+inline std::vector<std::filesystem::path> event_files(const std::filesystem::path& folder) {
   std::vector<std::filesystem::path> files;
   for (const auto& entry : std::filesystem::directory_iterator(folder)) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
+  return files;
+}
+
+/// Does every curve only go forward, unless a start said that its steps are done again? One that does not is drawn as a
+/// zigzag.
+inline bool goes_forward(const std::filesystem::path& folder) {
+  std::map<std::string, std::int64_t> last;
+  bool forward = true;
+  for (const auto& file : event_files(folder))
+    for (const SeenEvent& e : read_events(file).value_or(std::vector<SeenEvent>{})) {
+      if (e.session_start)
+        for (auto& [tag, step] : last) step = std::min(step, e.step - 1);
+      for (const auto& [tag, value] : e.scalars) {
+        const auto [at, first] = last.try_emplace(tag, e.step);
+        forward = forward && (first || e.step > at->second);
+        at->second = e.step;
+      }
+    }
+  return forward;
+}
+
+/// What TensorBoard would draw of a folder: its files in the order of their names, each start forgetting its step and
+/// later ones.
+inline std::map<std::string, std::map<std::int64_t, float>> drawn(const std::filesystem::path& folder) {
   std::map<std::string, std::map<std::int64_t, float>> curves;
-  for (const auto& file : files)
+  for (const auto& file : event_files(folder))
     for (const SeenEvent& e : read_events(file).value_or(std::vector<SeenEvent>{})) {
       if (e.session_start)
         for (auto& [tag, curve] : curves) curve.erase(curve.lower_bound(e.step), curve.end());
