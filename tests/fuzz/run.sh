@@ -16,6 +16,10 @@ if [ "$name" = recipe ]; then  # what is shipped are seeds too; the fuzzer canno
   sed -n 's/.*"\([a-z0-9_]*\)": {.*/"\1:"/p' "$tree/docs/recipe.schema.json" | sort -u >"$work/keys"
   options+=("-dict=$work/keys")
 fi
+if [ "$name" = tokenizer ]; then
+  sed -n 's/[^"]*"\([A-Za-z_]*\)"[^"]*/"\1"\n/gp' "$tree/framework/tokenizer/read_json.cpp" | grep -x '"[A-Za-z_]*"' | grep -v '""' | sort -u >"$work/keys"
+  options+=("-dict=$work/keys")
+fi
 cd "$work"
 TMPDIR=$work "$program" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 \
   "${options[@]}" -artifact_prefix="$tree/build/fuzz/broken/$name-" "$found" "${seeds[@]}" >log 2>&1 9>&- ||
