@@ -102,6 +102,9 @@ bool merge_config(Node& model, const std::string& text, int source, Issues& issu
     issues.add({source, static_cast<int>(line) + 1, static_cast<int>(column) + 1}, "found what is no JSON",
                "expected a config.json");
     return false;
+  } catch (const nlohmann::json::out_of_range&) {
+    issues.add({source, 1, 1}, "found a number too large for any program", "expected a config.json");
+    return false;
   }
   Node config = parse_tree(text, source, issues);
   if (config.kind != Node::Kind::map) {

@@ -289,6 +289,10 @@ TokenizerDefinition read_tokenizer_json(std::string_view json, const std::string
   } catch (const Json::parse_error& error) {
     throw Error(ExitStatus::input, fmt::format("{}: byte {}", place, error.byte),
                 "no JSON, a Hugging Face tokenizer.json was expected", "Fetch the file again, or name another");
+  } catch (const Json::out_of_range&) {
+    throw Error(ExitStatus::input, place,
+                "a number too large for any program, a Hugging Face tokenizer.json was expected",
+                "Fetch the file again, or name another");
   }
 }
 

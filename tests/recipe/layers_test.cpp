@@ -212,6 +212,8 @@ TEST(Config, RefusesWhatItDoesNotKnow) {
             std::string::npos);
   EXPECT_NE(error("\"type\": \"yarn\", \"rope_type\": \"yarn\"", "\"rope_type\": \"linear\"").find("expected one of `yarn`, `llama3`"),
             std::string::npos);
+  EXPECT_NE(error("\"use_cache\": true,", "\"use_cache\": 1e999,").find(config + ":1:1: found a number too large"),
+            std::string::npos);
   EXPECT_NE(error("\"use_cache\": true,", "use_cache: true,").find(config + ":11:36: found what is no JSON"),
             std::string::npos)
       << first_error(path);

@@ -71,6 +71,13 @@ TEST(TokenizerJson, RefusesWhatItWouldReadDifferently) {
   }
 }
 
+TEST(TokenizerJson, ANumberThatNothingHoldsIsNamed) {
+  for (const char* json : {"1e999", R"({"version": -333333333333e3333333333})"}) {
+    const std::string message = test::message_of(ExitStatus::input, [&] { read_tokenizer_json(json, "t.json"); });
+    EXPECT_NE(message.find("t.json: a number too large"), std::string::npos) << message;
+  }
+}
+
 TEST(TokenizerJson, IsRefusedWhenCutAnywhere) {
   const std::string text = test::golden("string.json");
   for (std::size_t length = 0; length + 2 < text.size(); length += 97)
