@@ -16,7 +16,8 @@ std::atomic<bool> guarded{false};  // an exit handler has no other way to know
 void on_exit_of_a_library() {
   if (!guarded) return;
   constexpr char text[] =
-      "fourmi: error: memory: a library ended the program, expected it to report its failure. It does so where memory is refused: "
+      "fourmi: error: memory: a library ended the program, expected it to report its failure. It does so where memory "
+      "is refused: "
       "fourmi train RECIPE --dry-run shows what each rank needs\n";
   const bool written = ::write(STDERR_FILENO, text, sizeof text - 1) > 0;  // no memory is needed for this
   static_cast<void>(written);

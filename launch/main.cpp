@@ -93,7 +93,8 @@ ExitStatus run(int argc, char** argv) {
   return status;
 }
 
-/// A launcher kills all ranks when one has ended with an error: those that are silent leave the first end to the one that speaks.
+/// A launcher kills all ranks when one has ended with an error: those that are silent leave the first end to the one
+/// that speaks.
 constexpr std::chrono::seconds time_to_speak{2};
 
 /// Ranks that read the same command line and recipe find the same errors: rank 0 says them. What only another rank met,

@@ -44,8 +44,10 @@ std::string describe(const Loss& loss) {
 
 /// Who starts, loads, saves or evaluates waits for files, or computes for long without a call of a group.
 HangLimit hang_limit(const Recipe& recipe) {
-  HangLimit hang{.limit = std::chrono::milliseconds(static_cast<std::int64_t>(std::min(recipe.guard.hang_seconds, 1e9) * 1000))};
-  for (Phase phase : {Phase::start, Phase::load, Phase::save, Phase::evaluate}) hang.slow_phases |= 1u << static_cast<int>(phase);
+  HangLimit hang{
+      .limit = std::chrono::milliseconds(static_cast<std::int64_t>(std::min(recipe.guard.hang_seconds, 1e9) * 1000))};
+  for (Phase phase : {Phase::start, Phase::load, Phase::save, Phase::evaluate})
+    hang.slow_phases |= 1u << static_cast<int>(phase);
   return hang;
 }
 
@@ -54,7 +56,8 @@ class Supervised {
   Supervised(World& world, const Recipe& recipe)
       : world_(world),
         directory_(recipe.run.directory),
-        watchdog_(world.group(), [this](const Loss& loss) { on_lost(loss); }, hang_limit(recipe)) {}
+        watchdog_(
+            world.group(), [this](const Loss& loss) { on_lost(loss); }, hang_limit(recipe)) {}
 
   void set_phase(Phase phase, std::int64_t step) { watchdog_.set_phase(static_cast<int>(phase), step); }
   void set_status(StatusFile* status) { status_ = status; }
@@ -71,7 +74,8 @@ class Supervised {
         status->write_final(ending);
         // What fails while it starts has made no step: a person sees it at once.
         const std::string_view phase = status->phase();
-        if (phase != name_of(Phase::start) && phase != name_of(Phase::load)) note_failure(directory_, status->launch(), status->step(), ending);
+        if (phase != name_of(Phase::start) && phase != name_of(Phase::load))
+          note_failure(directory_, status->launch(), status->step(), ending);
       }
       print_error(error);
     }
@@ -93,7 +97,8 @@ class Supervised {
     World::end_process(loss.exit_status);
   }
 
-  /// A rank that announced its error has recorded it, and its word stays; unless it had not yet heard of the launch's number.
+  /// A rank that announced its error has recorded it, and its word stays; unless it had not yet heard of the launch's
+  /// number.
   void record(const Loss& loss, const Ending& ending) {
     // While it starts rank 0 may be about to know it, unless it fails with the others.
     const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(900);
@@ -106,7 +111,8 @@ class Supervised {
     }
   }
 
-  /// Rank 0 was lost before it told anybody of the launch. Its lease tells whether the directory was ours, or another launch's.
+  /// Rank 0 was lost before it told anybody of the launch. Its lease tells whether the directory was ours, or another
+  /// launch's.
   void record_in_place_of_rank_0(const Ending& ending) try {
     const auto lease = Lease::acquire(directory_, {.dying_patience = std::chrono::milliseconds(100)});
     StatusFile file(directory_, next_launch(directory_));
@@ -131,11 +137,11 @@ int threads_per_rank(const Recipe& recipe, const LaunchInfo& launch) {
 }  // namespace
 
 ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const TrainingArguments& arguments) {
-  // From the first moment to the last: a launcher also sends SIGTERM to ranks that are about to report a lost one, and a request to stop
-  // may come when all is done.
+  // From the first moment to the last: a launcher also sends SIGTERM to ranks that are about to report a lost one, and
+  // a request to stop may come when all is done.
   const StopSignals signals;
-  // One heap for all threads. A heap of its own takes 64 MiB of a thread's address space, and where a limit refuses them every small
-  // allocation becomes a mapping; a training step allocates nothing, so nobody waits for the lock.
+  // One heap for all threads. A heap of its own takes 64 MiB of a thread's address space, and where a limit refuses
+  // them every small allocation becomes a mapping; a training step allocates nothing, so nobody waits for the lock.
   mallopt(M_ARENA_MAX, 1);
   World world(launch);
   Recipe recipe = as_read;

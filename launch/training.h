@@ -1,4 +1,5 @@
-// One process' part of `fourmi train`: world, watchdog, trainer; and what becomes of an error on one rank or of a lost peer.
+// One process' part of `fourmi train`: world, watchdog, trainer; and what becomes of an error on one rank or of a lost
+// peer.
 #pragma once
 
 #include <functional>
@@ -19,8 +20,8 @@ struct TrainingArguments {
   std::function<void(Engine&)> engine_ready = nullptr;  ///< called on this rank when its engine is made; tests break it
 };
 
-/// Does not return where a rank failed or was lost: the process then ends at once, with the contract's exit status, after the rank that
-/// knows has written status.json and the error's line.
+/// Does not return where a rank failed or was lost: the process then ends at once, with the contract's exit status,
+/// after the rank that knows has written status.json and the error's line.
 ExitStatus train_here(const Recipe& recipe, const LaunchInfo& launch, const TrainingArguments& arguments);
 
 }  // namespace fourmi

@@ -101,8 +101,8 @@ class Group {
   /// Is it poisoned, as far as this rank knows?
   virtual bool cancelled() const = 0;
 
-  /// An array of size() numbers for what is built on the group, kept from call to call: `which` of three, so that a transfer's two
-  /// lists of counts do not meet all_sum's.
+  /// An array of size() numbers for what is built on the group, kept from call to call: `which` of three, so that a
+  /// transfer's two lists of counts do not meet all_sum's.
   std::span<std::size_t> counts(int which) {
     std::vector<std::size_t>& c = counts_[which];
     c.resize(static_cast<std::size_t>(size_));
@@ -112,7 +112,8 @@ class Group {
   /// Bytes that this rank has sent to and received from other ranks so far (the traffic meter).
   std::int64_t bytes_moved() const { return bytes_moved_; }
 
-  /// What this rank waits for, in this group and all that share its notes (its subgroups, and the group that it was made of).
+  /// What this rank waits for, in this group and all that share its notes (its subgroups, and the group that it was
+  /// made of).
   const std::shared_ptr<CallNotes>& calls() const { return calls_; }
 
  protected:

@@ -163,7 +163,8 @@ class MpiGroup final : public MovingGroup {
     MPI_Group_free(&some);
     MPI_Group_free(&all);
     FOURMI_CHECK(comm != MPI_COMM_NULL, "{}: rank {} is no member", name, rank_);
-    auto group = std::make_unique<MpiGroup>(std::move(name), std::make_shared<Core>(comm, core_->max_message, core_->lock, core_));
+    auto group = std::make_unique<MpiGroup>(std::move(name),
+                                            std::make_shared<Core>(comm, core_->max_message, core_->lock, core_));
     group->share_calls(*this);
     return group;
   }

@@ -21,8 +21,8 @@ struct Op {
   Op* next = nullptr;  ///< the operation behind it in its queue
 };
 
-/// Operations that wait for their other end, oldest first. They are linked through themselves: which side comes first, and how many
-/// wait, depends on the ranks' speed, so a container would take memory at any step of a run.
+/// Operations that wait for their other end, oldest first. They are linked through themselves: which side comes first,
+/// and how many wait, depends on the ranks' speed, so a container would take memory at any step of a run.
 class Queue {
  public:
   bool empty() const { return first_ == nullptr; }
@@ -45,8 +45,8 @@ class Queue {
   Op* first_ = nullptr;
 };
 
-/// The moves of one request. Its rank's group keeps it and uses it again, so that a steady step allocates nothing; other ranks see
-/// the operations through the hub's queues, which hold none once finish() has returned or thrown.
+/// The moves of one request. Its rank's group keeps it and uses it again, so that a steady step allocates nothing;
+/// other ranks see the operations through the hub's queues, which hold none once finish() has returned or thrown.
 struct Transfer {
   std::vector<Op> ops;
   bool in_use = false;
@@ -158,7 +158,8 @@ class ThreadGroup final : public MovingGroup {
     }
     auto hub = child.hub;
     if (++child.arrived == static_cast<int>(ranks.size())) hub_->forming.erase(key);
-    auto group = std::make_unique<ThreadGroup>(std::move(name), my_rank, static_cast<int>(ranks.size()), std::move(hub));
+    auto group =
+        std::make_unique<ThreadGroup>(std::move(name), my_rank, static_cast<int>(ranks.size()), std::move(hub));
     group->share_calls(*this);
     return group;
   }

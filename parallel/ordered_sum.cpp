@@ -107,7 +107,8 @@ void reduce_typed(Group& group, Rounds& rounds, const Tensor& flat, const Tensor
   if (group.size() == 1) {
     if (mine.data == flat.data && mine.dtype == flat.dtype && rounds.owners.is_identity()) return;
     for (const Piece& p : rounds.owners.pieces(0))
-      sum_rows<In, Out>(1, [&](int) { return flat_data + p.flat; }, p.count, out + p.packed);
+      sum_rows<In, Out>(
+          1, [&](int) { return flat_data + p.flat; }, p.count, out + p.packed);
     return;
   }
   for (std::int64_t begin = 0; begin < rounds.owners.most_elements(); begin += rounds.chunk) {

@@ -38,7 +38,8 @@ struct Loss {
   int reporter = 0;        ///< the lowest surviving rank: the one that writes status.json
 };
 
-/// When a run counts as hung: nothing has ended on any rank (no phase, no call of a group) for `limit`. Equal on all ranks.
+/// When a run counts as hung: nothing has ended on any rank (no phase, no call of a group) for `limit`. Equal on all
+/// ranks.
 struct HangLimit {
   std::chrono::milliseconds limit{0};  ///< 0: hangs are not looked for
   std::uint32_t slow_phases = 0;       ///< bit p: in phase p a rank may take ten times as long (it waits for files)

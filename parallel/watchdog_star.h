@@ -14,8 +14,8 @@ namespace fourmi::watchdog {
 struct Star {
   /// Rank 0: links[r] to rank r, links[0] empty. Others: links[0] to rank 0, nothing else.
   std::vector<std::unique_ptr<Link>> links;
-  std::vector<std::string> hosts;        ///< by rank
-  std::vector<RankProcess> processes;    ///< by rank
+  std::vector<std::string> hosts;      ///< by rank
+  std::vector<RankProcess> processes;  ///< by rank
 };
 
 /// Collective. Errors as in Watchdog's constructor.

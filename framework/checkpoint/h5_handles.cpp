@@ -20,8 +20,9 @@ namespace fourmi::h5 {
 
 namespace {
 
-/// Takes as much as the library may need, in small pieces (of this thread's heap) and in a large one (of its own mapping), and gives
-/// it back. Another thread may take it then: this makes the library's crash unlikely, not impossible (launch/exit_guard.h says the rest).
+/// Takes as much as the library may need, in small pieces (of this thread's heap) and in a large one (of its own
+/// mapping), and gives it back. Another thread may take it then: this makes the library's crash unlikely, not
+/// impossible (launch/exit_guard.h says the rest).
 void prove_memory(std::size_t num_datasets) {
   // Its cache of metadata is 2 MiB in the beginning and 32 at most.
   constexpr std::size_t piece = 64 << 10, least = 6 << 20, most = 48 << 20, of_a_dataset = 8 << 10, mapped = 16 << 20;

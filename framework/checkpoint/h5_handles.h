@@ -12,8 +12,8 @@
 namespace fourmi::h5 {
 
 /// Held during any use of the library, which may be built without thread safety. Silences its printed error stack.
-/// The library does not look whether it gets memory: what a file of `num_datasets` takes is asked for first, and refused as
-/// std::bad_alloc.
+/// The library does not look whether it gets memory: what a file of `num_datasets` takes is asked for first, and
+/// refused as std::bad_alloc.
 class Session {
  public:
   explicit Session(std::size_t num_datasets);

@@ -121,7 +121,8 @@ std::vector<std::int64_t> lay_out(const h5::Session&, ScratchFile& scratch, std:
 }  // namespace
 
 H5Skeleton::H5Skeleton(std::span<const H5Dataset> datasets) {
-  const h5::Session session(datasets.size());  // first: the file has its name only for as long as the library needs to open it
+  const h5::Session session(
+      datasets.size());  // first: the file has its name only for as long as the library needs to open it
   ScratchFile scratch;
   offsets_ = lay_out(session, scratch, datasets);
   struct stat status {};

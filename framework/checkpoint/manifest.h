@@ -25,7 +25,8 @@ struct CheckpointState {
   std::string training = "{}";  ///< JSON: data position, guard state ...; enters the root, equal on all ranks
   std::string recipe;           ///< the resolved recipe (YAML)
   std::string info = "{}";      ///< JSON: layout, hosts, commit ...; does not enter the root
-  std::string ledger_head;      ///< SHA-256 of the ledger's entry that tells of this checkpoint; empty: none. Not in the root
+  std::string
+      ledger_head;  ///< SHA-256 of the ledger's entry that tells of this checkpoint; empty: none. Not in the root
 };
 
 /// Rows [first_row, first_row + num_rows) of a tensor: bytes from `offset` of a file.

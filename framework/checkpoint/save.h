@@ -30,8 +30,8 @@ struct SaveOptions {
   std::int64_t keep_last = 3;         ///< checkpoints kept beside milestones, at least 1
   std::int64_t keep_every_steps = 0;  ///< milestones that are kept for ever; 0: none
   Disk* disk = &real_disk();
-  /// Called on rank 0 when all files are on the disk, before the manifest is written: what it returns becomes the manifest's
-  /// ledger_head. What it throws is a failed save.
+  /// Called on rank 0 when all files are on the disk, before the manifest is written: what it returns becomes the
+  /// manifest's ledger_head. What it throws is a failed save.
   std::function<std::string(const Manifest&)> seal = {};
 };
 

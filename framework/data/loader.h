@@ -31,8 +31,8 @@ struct Sample {
 /// One optimizer step: its samples in order, the counts over the whole global batch, and the position after it.
 struct StepPlan {
   std::vector<Sample> samples;
-  std::int64_t num_targets = 0;      ///< unmasked targets; also the input positions without padding
-  std::int64_t num_mtp_targets = 0;  ///< unmasked targets of multi-token prediction
+  std::int64_t num_targets = 0;              ///< unmasked targets; also the input positions without padding
+  std::int64_t num_mtp_targets = 0;          ///< unmasked targets of multi-token prediction
   std::vector<std::int64_t> source_targets;  ///< num_targets, by source
   Position next;
 };

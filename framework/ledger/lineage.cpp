@@ -57,8 +57,8 @@ std::string RunLineage::seal(const std::string& root, std::int64_t tokens) {
     fresh.push_back(make_entry(fresh.empty() ? parent : &fresh.back(), type, payload, utc_now()));
   };
   const std::int64_t since = std::accumulate(saved_.tokens.begin(), saved_.tokens.end(), std::int64_t{0});
-  FOURMI_CHECK(head_tokens_ + since == tokens, "{} tokens up to step {} and {} by source since, but {} in all", head_tokens_,
-               head_step_, since, tokens);
+  FOURMI_CHECK(head_tokens_ + since == tokens, "{} tokens up to step {} and {} by source since, but {} in all",
+               head_tokens_, head_step_, since, tokens);
   if (saved_.step > head_step_) {
     TokensFact fact{head_step_, saved_.step, {}};
     for (std::size_t i = 0; i < datasets_.size(); ++i) fact.sources.push_back({datasets_[i], saved_.tokens[i]});

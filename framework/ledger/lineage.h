@@ -24,7 +24,8 @@ namespace fourmi {
 
 class RunLineage {
  public:
-  /// Goes on after `head` (empty: a root is to come). Throws Error(input) if its lineage is not whole in the writer's file.
+  /// Goes on after `head` (empty: a root is to come). Throws Error(input) if its lineage is not whole in the writer's
+  /// file.
   RunLineage(LedgerWriter& writer, std::string head);
 
   const std::string& head() const { return head_; }

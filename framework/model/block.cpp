@@ -21,7 +21,8 @@ Block::Sizes Block::sizes(const BatchSizes& batch, const ModelTypes& types) cons
   return s;
 }
 
-void Block::feed_forward(const Context& c, const Tensor& h_MD, Saved& s, const Tensor& y_MD, const Tensor& counts_E) const {
+void Block::feed_forward(const Context& c, const Tensor& h_MD, Saved& s, const Tensor& y_MD,
+                         const Tensor& counts_E) const {
   rms_norm_forward(*c.stream, norm_, h_MD, c.weight(norm_weight_), s.hn_MD, s.h_rstd_M);
   if (moe_)
     moe_->forward(c, s.hn_MD, s.moe, y_MD, h_MD, counts_E);
@@ -59,7 +60,8 @@ void Block::backward_input(const Context& c, const Tensor& x_MD, const Saved& s,
   attention_.backward_input(c, x_MD, s.attention, g.dh_MD, g.attention, dx_MD);
 }
 
-void Block::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, const Gradients& g) const {
+void Block::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
+                            const Gradients& g) const {
   const Span span(c.stream->timeline(), Work::other, "block_backward_weight", layer_);
   if (moe_)
     moe_->backward_weight(c, s.hn_MD, s.moe, dy_MD, g.moe);

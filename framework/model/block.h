@@ -1,5 +1,5 @@
-// One transformer block: h = x + attention(norm(x));  y = h + feed_forward(norm(h)), the feed-forward dense or a mixture of experts.
-// Three verbs; backward_input needs what forward saved, backward_weight needs what both left.
+// One transformer block: h = x + attention(norm(x));  y = h + feed_forward(norm(h)), the feed-forward dense or a
+// mixture of experts. Three verbs; backward_input needs what forward saved, backward_weight needs what both left.
 #pragma once
 
 #include <optional>
@@ -56,7 +56,8 @@ class Block {
   void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD, const Tensor& counts_E) const;
   /// Makes again what is_shared() in this mode and backward reads; the bits are forward's. Not `none`.
   void recompute(const Context&, const Tensor& x_MD, Saved&, Recompute) const;
-  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&, const Tensor& dx_MD) const;
+  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
+                      const Tensor& dx_MD) const;
   void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
 
   /// The half after attention, alone, for decoding with a cache: y = h + feed_forward(norm(h)).

@@ -1,6 +1,7 @@
 // What every layer needs to know of the micro-batch and of the run. Letters used in framework/model:
-//   M rows of the micro-batch = S sequences x T tokens   D hidden_size   H attention heads   Q = nope + rope   V v_head_dim
-//   A down-projection columns   F intermediate columns   E routed experts   K experts a token   R = M x K expert rows
+//   M rows of the micro-batch = S sequences x T tokens   D hidden_size   H attention heads   Q = nope + rope   V
+//   v_head_dim A down-projection columns   F intermediate columns   E routed experts   K experts a token   R = M x K
+//   expert rows
 #pragma once
 
 #include <functional>
@@ -25,15 +26,15 @@ struct Context {
   const ParameterStore* parameters = nullptr;
   BatchSizes sizes;
   Tensor positions, key_begin, key_end;  ///< [M] i32
-  Tensor window_begin;                   ///< [M] i32: key_begin of layers with a sliding window; absent where no layer has one
-  Tensor rotary_table;                   ///< [P, rope/2, 2]
-  std::int64_t attention_block = 64;     ///< T/16 in mode layout (docs/numerics.md L5)
-  Cuts weight_cuts;                      ///< matrices: T/16 tokens a partial in mode layout (L3)
-  Cuts token_cuts;                       ///< norms, router, embedding rows: one token a partial in mode layout
-  double balance_weight = 0;             ///< 0: no balance loss
+  Tensor window_begin;  ///< [M] i32: key_begin of layers with a sliding window; absent where no layer has one
+  Tensor rotary_table;  ///< [P, rope/2, 2]
+  std::int64_t attention_block = 64;  ///< T/16 in mode layout (docs/numerics.md L5)
+  Cuts weight_cuts;                   ///< matrices: T/16 tokens a partial in mode layout (L3)
+  Cuts token_cuts;                    ///< norms, router, embedding rows: one token a partial in mode layout
+  double balance_weight = 0;          ///< 0: no balance loss
   const std::function<void()>* before_backward = nullptr;  ///< called between forward and backward, where given
-  /// Called in forward with each layer's output, where given: layer -1 is the embedding, num_hidden_layers the MTP layer. To look for
-  /// what is not finite, and for tests that put it there.
+  /// Called in forward with each layer's output, where given: layer -1 is the embedding, num_hidden_layers the MTP
+  /// layer. To look for what is not finite, and for tests that put it there.
   const std::function<void(std::int64_t layer, const Tensor& output_MD)>* after_layer = nullptr;
 
   const ModelTypes& types() const { return parameters->types(); }

@@ -25,7 +25,8 @@ ModelCounts count_model(const ModelSection& m, const ParameterTable& table, std:
     if (product && p.set == ParameterSet::full_precision) c.flops_router += 6 * static_cast<double>(n);
   }
   if (m.n_routed_experts > 0) {
-    main_products += main_experts * static_cast<double>(m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts);
+    main_products +=
+        main_experts * static_cast<double>(m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts);
     mtp_products += mtp_experts * static_cast<double>(m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts);
   }
   const std::int64_t expert_active = m.n_routed_experts ? expert_total / m.n_routed_experts * m.num_experts_per_tok : 0;
@@ -34,10 +35,13 @@ ModelCounts count_model(const ModelSection& m, const ParameterTable& table, std:
   const double head = static_cast<double>(m.vocab_size) * static_cast<double>(m.hidden_size);
   if (m.tie_word_embeddings) main_products += head;
   mtp_products += static_cast<double>(m.num_nextn_predict_layers) * head;
-  const double pair = 2 * static_cast<double>(m.num_attention_heads * (score_head_dim(m) + value_head_dim(m)));  // operations on a query and a key
+  const double pair =
+      2 * static_cast<double>(m.num_attention_heads *
+                              (score_head_dim(m) + value_head_dim(m)));  // operations on a query and a key
   const double full = pair * keys_per_query(sequence_length, 0);
   double attention = 0;
-  for (std::int64_t l = 0; l < m.num_hidden_layers; ++l) attention += pair * keys_per_query(sequence_length, attention_window(m, l));
+  for (std::int64_t l = 0; l < m.num_hidden_layers; ++l)
+    attention += pair * keys_per_query(sequence_length, attention_window(m, l));
   const double attention_mtp = static_cast<double>(m.num_nextn_predict_layers) * full;
   c.flops_per_token = 3 * (2 * main_products + attention);
   c.flops_per_token_mtp = 3 * (2 * mtp_products + attention_mtp);

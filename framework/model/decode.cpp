@@ -64,16 +64,20 @@ const std::vector<double>& Decoder::next(const Stream& stream, std::int32_t toke
   return result_;
 }
 
-std::int32_t sample(const std::vector<double>& logits, const Sampling& s, std::int64_t index, std::int64_t banned_from) {
-  const auto n = static_cast<std::size_t>(std::min<std::int64_t>(banned_from, static_cast<std::int64_t>(logits.size())));
+std::int32_t sample(const std::vector<double>& logits, const Sampling& s, std::int64_t index,
+                    std::int64_t banned_from) {
+  const auto n =
+      static_cast<std::size_t>(std::min<std::int64_t>(banned_from, static_cast<std::int64_t>(logits.size())));
   std::vector<std::int32_t> order(n);
   std::iota(order.begin(), order.end(), 0);
   auto logit = [&](std::int32_t id) { return logits[static_cast<std::size_t>(id)]; };
-  std::sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return logit(a) != logit(b) ? logit(a) > logit(b) : a < b; });
+  std::sort(order.begin(), order.end(),
+            [&](std::int32_t a, std::int32_t b) { return logit(a) != logit(b) ? logit(a) > logit(b) : a < b; });
   if (s.temperature <= 0) return order[0];
   std::vector<double> probability(n);
   double total = 0;
-  for (std::size_t i = 0; i < n; ++i) total += probability[i] = fourmi::exp((logit(order[i]) - logit(order[0])) / s.temperature);
+  for (std::size_t i = 0; i < n; ++i)
+    total += probability[i] = fourmi::exp((logit(order[i]) - logit(order[0])) / s.temperature);
   double kept = 0;
   std::size_t count = 0;
   while (count < n && (count == 0 || kept < s.top_p * total)) kept += probability[count++];

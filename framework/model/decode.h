@@ -1,4 +1,5 @@
-// Writing text: one token at a time with a cache, of latents (latent_cache.h) or of keys and values (key_value_cache.h).
+// Writing text: one token at a time with a cache, of latents (latent_cache.h) or of keys and values
+// (key_value_cache.h).
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
-// A layer's saved activations are one struct, and one list a layer says what is in it: name, shape, dtype, how long it is needed.
-// Arenas, measuring and recompute read that list; offload is to read the same one.
+// A layer's saved activations are one struct, and one list a layer says what is in it: name, shape, dtype, how long it
+// is needed. Arenas, measuring and recompute read that list; offload is to read the same one.
 #pragma once
 
 #include <algorithm>
@@ -18,20 +18,24 @@ enum class Keep : std::uint8_t {
   temporary      ///< only forward reads it: layers share its memory in every mode
 };
 
-/// Does a field of this kind live in the memory that all layers of a model share? Its content is then lost as soon as the next
-/// layer runs.
+/// Does a field of this kind live in the memory that all layers of a model share? Its content is then lost as soon as
+/// the next layer runs.
 constexpr bool is_shared(Recompute mode, Keep keep) {
   switch (keep) {
-    case Keep::result: return false;
-    case Keep::needed: return mode == Recompute::full;
-    case Keep::recomputable: return mode != Recompute::none;
-    case Keep::temporary: return true;
+    case Keep::result:
+      return false;
+    case Keep::needed:
+      return mode == Recompute::full;
+    case Keep::recomputable:
+      return mode != Recompute::none;
+    case Keep::temporary:
+      return true;
   }
   return false;
 }
 
-/// Allocates every field of a struct that has `template <class Visit> void fields(const Sizes&, Visit&&)`, where the visitor is
-/// called as visit(tensor, "name", Shape, DType, Keep).
+/// Allocates every field of a struct that has `template <class Visit> void fields(const Sizes&, Visit&&)`, where the
+/// visitor is called as visit(tensor, "name", Shape, DType, Keep).
 template <class Saved, class Sizes>
 void allocate_fields(Saved& saved, const Sizes& sizes, Arena& arena, std::string_view prefix) {
   saved.fields(sizes, [&](Tensor& t, std::string_view name, Shape shape, DType dtype, Keep) {
@@ -39,8 +43,8 @@ void allocate_fields(Saved& saved, const Sizes& sizes, Arena& arena, std::string
   });
 }
 
-/// Memory that structs share which are not in use at the same time. Twice over them: reserve() learns the largest, after allocate()
-/// place() gives each field memory of its own or a part of the shared one.
+/// Memory that structs share which are not in use at the same time. Twice over them: reserve() learns the largest,
+/// after allocate() place() gives each field memory of its own or a part of the shared one.
 class SharedFields {
  public:
   template <class Saved, class Sizes>

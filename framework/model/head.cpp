@@ -9,7 +9,8 @@ namespace fourmi {
 namespace {
 /// Rows a chunk: about 256, and whole leaves of T/16 tokens, so that mode layout's partials never straddle two chunks.
 std::int64_t chunk_rows(const BatchSizes& batch) {
-  const std::int64_t leaf = batch.tokens_per_sequence % 16 == 0 ? batch.tokens_per_sequence / 16 : batch.tokens_per_sequence;
+  const std::int64_t leaf =
+      batch.tokens_per_sequence % 16 == 0 ? batch.tokens_per_sequence / 16 : batch.tokens_per_sequence;
   return std::min(batch.rows, std::max<std::int64_t>(1, 256 / leaf) * leaf);
 }
 }  // namespace
@@ -25,7 +26,8 @@ Head::Sizes Head::sizes(const BatchSizes& batch, const ModelTypes& types) const 
   return {batch, types, D_, vocab_, chunk_rows(batch)};
 }
 
-void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool backward, Saved& s, const Tensor& loss_M) const {
+void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool backward, Saved& s,
+                  const Tensor& loss_M) const {
   const Stream& stream = *c.stream;
   const std::int64_t M = s.xn_MD.dim(0), chunk = s.logits_CV.dim(0);
   for (std::int64_t begin = 0; begin < M; begin += chunk) {
@@ -44,7 +46,8 @@ void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool
   }
 }
 
-void Head::forward(const Context& c, const Tensor& x_MD, const Tensor& targets_M, Saved& s, const Tensor& loss_M) const {
+void Head::forward(const Context& c, const Tensor& x_MD, const Tensor& targets_M, Saved& s,
+                   const Tensor& loss_M) const {
   const OwningSpan span(c.stream->timeline(), Work::head, "head_forward");
   rms_norm_forward(*c.stream, norm_, x_MD, c.weight(norm_weight_), s.xn_MD, s.rstd_M);
   chunks(c, targets_M, 1.0, false, s, loss_M);

@@ -1,5 +1,5 @@
-// Final norm, output head and cross-entropy, in chunks of rows: logits exist for one chunk at a time. Loss, the gradient of its
-// input and of its weights are formed in one pass, since a second one would compute every logit twice.
+// Final norm, output head and cross-entropy, in chunks of rows: logits exist for one chunk at a time. Loss, the
+// gradient of its input and of its weights are formed in one pass, since a second one would compute every logit twice.
 #pragma once
 
 #include "framework/model/context.h"
@@ -38,15 +38,18 @@ class Head {
 
   /// loss_M: each row's cross-entropy in nats, 0 where the target is -1.
   void forward(const Context&, const Tensor& x_MD, const Tensor& targets_M, Saved&, const Tensor& loss_M) const;
-  /// The same, and the gradients of weight * sum(loss): of lm_head at once, of the normalised input into the saved struct.
-  void forward_backward(const Context&, const Tensor& x_MD, const Tensor& targets_M, double weight, Saved&, const Tensor& loss_M) const;
+  /// The same, and the gradients of weight * sum(loss): of lm_head at once, of the normalised input into the saved
+  /// struct.
+  void forward_backward(const Context&, const Tensor& x_MD, const Tensor& targets_M, double weight, Saved&,
+                        const Tensor& loss_M) const;
   /// After forward_backward: dx through the norm, and the norm's weight.
   void backward(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dx_MD) const;
   /// logits_CV (accumulator dtype) of a few rows, for generation.
   void logits(const Context&, const Tensor& x_MD, Saved&, const Tensor& logits_CV) const;
 
  private:
-  void chunks(const Context&, const Tensor& targets_M, double weight, bool backward, Saved&, const Tensor& loss_M) const;
+  void chunks(const Context&, const Tensor& targets_M, double weight, bool backward, Saved&,
+              const Tensor& loss_M) const;
 
   std::int64_t D_, vocab_;
   RmsNorm norm_;

@@ -42,7 +42,9 @@ MlaAssemble Mla::assembly() const {
   return {.num_heads = H_, .nope = nope_, .rope = rope_, .v = V_, .q_column = 0, .k_column = q_width + kv_rank_};
 }
 
-Attention Mla::attention(const Context& c) const { return {.scale = scale_, .block = c.attention_block, .sequence = c.sizes.tokens_per_sequence}; }
+Attention Mla::attention(const Context& c) const {
+  return {.scale = scale_, .block = c.attention_block, .sequence = c.sizes.tokens_per_sequence};
+}
 
 void Mla::normalise_input(const Context& c, const Tensor& x_MD, Saved& s) const {
   rms_norm_forward(*c.stream, x_norm_, x_MD, c.weight(norm_), s.xn_MD, s.x_rstd_M);
@@ -73,14 +75,15 @@ void Mla::output(const Context& c, const Tensor& x_MD, const Tensor& o_MHV, cons
 
 void Mla::assemble(const Context& c, Saved& s) const {
   expand_latent(c, s.cn_MKr, s.kv_MHC);
-  mla_assemble_forward(*c.stream, assembly(), c.rotary_table, c.positions, query_source(s), s.kv_MHC, s.a_MA, s.query_MHQ,
-                       s.key_MHQ, s.value_MHV);
+  mla_assemble_forward(*c.stream, assembly(), c.rotary_table, c.positions, query_source(s), s.kv_MHC, s.a_MA,
+                       s.query_MHQ, s.key_MHQ, s.value_MHV);
 }
 
 void Mla::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD) const {
   project(c, x_MD, s);
   assemble(c, s);
-  attention_forward(*c.stream, attention(c), s.query_MHQ, s.key_MHQ, s.value_MHV, c.key_begin, c.key_end, s.o_MHV, s.lse_MH);
+  attention_forward(*c.stream, attention(c), s.query_MHQ, s.key_MHQ, s.value_MHV, c.key_begin, c.key_end, s.o_MHV,
+                    s.lse_MH);
   output(c, x_MD, s.o_MHV, y_MD);
 }
 
@@ -95,8 +98,8 @@ void Mla::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, c
   const Stream& stream = *c.stream;
   const std::int64_t M = x_MD.dim(0);
   linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHV.view({M, H_ * V_}));
-  attention_backward(stream, attention(c), s.query_MHQ, s.key_MHQ, s.value_MHV, c.key_begin, c.key_end, s.o_MHV, s.lse_MH,
-                     g.do_MHV, g.dquery_MHQ, g.dkey_MHQ, g.dvalue_MHV);
+  attention_backward(stream, attention(c), s.query_MHQ, s.key_MHQ, s.value_MHV, c.key_begin, c.key_end, s.o_MHV,
+                     s.lse_MH, g.do_MHV, g.dquery_MHQ, g.dkey_MHQ, g.dvalue_MHV);
   mla_assemble_backward(stream, assembly(), c.rotary_table, c.positions, g.dquery_MHQ, g.dkey_MHQ, g.dvalue_MHV,
                         q_rank_ > 0 ? g.dq_MHQ : g.da_MA, g.dkv_MHC, g.da_MA);
   linear_backward_input(stream, g.dkv_MHC.view({M, H_ * (nope_ + V_)}), c.weight(kv_b_), g.dcn_MKr);
@@ -109,7 +112,8 @@ void Mla::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, c
   rms_norm_backward_input(stream, x_norm_, g.dxn_MD, x_MD, c.weight(norm_), s.x_rstd_M, dx_MD, dy_MD);
 }
 
-void Mla::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, const Gradients& g) const {
+void Mla::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
+                          const Gradients& g) const {
   const Stream& stream = *c.stream;
   const std::int64_t M = x_MD.dim(0);
   linear_backward_weight(stream, dy_MD, s.o_MHV.view({M, H_ * V_}), c.gradient(o_), c.weight_cuts);

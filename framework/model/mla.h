@@ -1,5 +1,5 @@
-// Multi-head latent attention (DeepSeek-V2 report 2.1; exact order of operations: DeepSeek-V3's released model), pre-norm and
-// residual included: y = x + o_proj(attention(input_layernorm(x))). With and without a query latent.
+// Multi-head latent attention (DeepSeek-V2 report 2.1; exact order of operations: DeepSeek-V3's released model),
+// pre-norm and residual included: y = x + o_proj(attention(input_layernorm(x))). With and without a query latent.
 #pragma once
 
 #include <vector>
@@ -21,13 +21,16 @@ class Mla {
     ModelTypes types;
     std::int64_t D, H, nope, rope, V, q_rank, kv_rank;
     std::int64_t Q() const { return nope + rope; }
-    std::int64_t q_width() const { return q_rank > 0 ? q_rank : H * Q(); }  ///< columns of the down projection before the latent
+    std::int64_t q_width() const {
+      return q_rank > 0 ? q_rank : H * Q();
+    }  ///< columns of the down projection before the latent
     std::int64_t A() const { return q_width() + kv_rank + rope; }
   };
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
 
   struct Saved {
-    Tensor xn_MD, x_rstd_M, a_MA, qn_MQr, q_rstd_M, q_MHQ, cn_MKr, c_rstd_M, kv_MHC, query_MHQ, key_MHQ, value_MHV, o_MHV, lse_MH;
+    Tensor xn_MD, x_rstd_M, a_MA, qn_MQr, q_rstd_M, q_MHQ, cn_MKr, c_rstd_M, kv_MHC, query_MHQ, key_MHQ, value_MHV,
+        o_MHV, lse_MH;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
@@ -76,11 +79,13 @@ class Mla {
   /// The recomputable fields again, from x and the needed ones: norms, up-projections, rotary.
   void recompute(const Context&, const Tensor& x_MD, Saved&) const;
   /// dx = dy + gradient through the attention branch.
-  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&, const Tensor& dx_MD) const;
+  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
+                      const Tensor& dx_MD) const;
   void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
 
   // For decoding with a cache (decode.h): the pieces before and after attention.
-  void project(const Context&, const Tensor& x_MD, Saved&) const;     ///< fills a, query's projection and the normalised latent
+  void project(const Context&, const Tensor& x_MD,
+               Saved&) const;  ///< fills a, query's projection and the normalised latent
   void expand_latent(const Context&, const Tensor& cn_MKr, const Tensor& kv_MHC) const;
   Attention attention(const Context&) const;
   MlaAssemble assembly() const;

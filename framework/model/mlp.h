@@ -1,5 +1,5 @@
-// The dense feed-forward block SwiGLU: y = residual + down_proj(silu(gate_proj x) * up_proj x). Also the shared expert, which is one
-// MLP of n_shared_experts * moe_intermediate_size columns.
+// The dense feed-forward block SwiGLU: y = residual + down_proj(silu(gate_proj x) * up_proj x). Also the shared expert,
+// which is one MLP of n_shared_experts * moe_intermediate_size columns.
 #pragma once
 
 #include "framework/model/context.h"

@@ -11,7 +11,10 @@
 namespace fourmi {
 
 Model::Model(const ModelSection& section, const ParameterStore& store, std::int64_t num_positions, Arena& tables)
-    : section_(section), store_(&store), embedding_(store.slot("model.embed_tokens.weight")), head_(section, store, "model.norm.weight") {
+    : section_(section),
+      store_(&store),
+      embedding_(store.slot("model.embed_tokens.weight")),
+      head_(section, store, "model.norm.weight") {
   for (std::int64_t l = 0; l < section.num_hidden_layers; ++l) blocks_.emplace_back(section, store, l);
   if (section.num_nextn_predict_layers > 0) mtp_ = std::make_unique<Mtp>(section, store);
   for (const Block& b : blocks_) {
@@ -20,7 +23,8 @@ Model::Model(const ModelSection& section, const ParameterStore& store, std::int6
   }
   if (mtp_) num_moe_layers_ += mtp_->block().is_moe();
   rotary_ = tables.allocate({num_positions, rotary_dim(section) / 2, 2}, store.types().accumulate, "rotary table");
-  counts_LE_ = tables.allocate({num_moe_layers_, std::max<std::int64_t>(1, section.n_routed_experts)}, DType::i64, "expert counts");
+  counts_LE_ = tables.allocate({num_moe_layers_, std::max<std::int64_t>(1, section.n_routed_experts)}, DType::i64,
+                               "expert counts");
   if (!tables.measuring()) {
     fill_rotary_table(section, rotary_);
     std::fill_n(counts_LE_.as<std::int64_t>(), counts_LE_.num_elements(), 0);
@@ -45,8 +49,10 @@ void Model::allocate_evaluation(Arena& arena) {
   for (Tensor& x : x_) x = arena.allocate({sizes_.rows, section_.hidden_size}, types.activation, "block borders");
   saved_.assign(2, {});
   for (int moe = 0; moe < 2; ++moe) {
-    auto b = std::find_if(blocks_.begin(), blocks_.end(), [&](const Block& block) { return block.is_moe() == (moe == 1); });
-    if (b != blocks_.end()) allocate_fields(saved_[static_cast<std::size_t>(moe)], b->sizes(sizes_, types), arena, "block.");
+    auto b =
+        std::find_if(blocks_.begin(), blocks_.end(), [&](const Block& block) { return block.is_moe() == (moe == 1); });
+    if (b != blocks_.end())
+      allocate_fields(saved_[static_cast<std::size_t>(moe)], b->sizes(sizes_, types), arena, "block.");
   }
   allocate_fields(head_saved_, head_.sizes(sizes_, types), arena, "head.");
   if (!mtp_) return;
@@ -115,9 +121,13 @@ Context Model::context(const Stream& stream, const BatchTensors& b, const Contex
   return c;
 }
 
-Tensor Model::counts_row(std::int64_t i) const { return counts_LE_.rows(i, i + 1).view({section_.n_routed_experts}); }
+Tensor Model::counts_row(std::int64_t i) const {
+  return counts_LE_.rows(i, i + 1).view({section_.n_routed_experts});
+}
 
-Tensor Model::hidden() const { return use_ == Use::training ? x_.back() : x_[blocks_.size() % 2]; }
+Tensor Model::hidden() const {
+  return use_ == Use::training ? x_.back() : x_[blocks_.size() % 2];
+}
 
 void Model::forward_blocks(const Context& c, const BatchTensors& b) {
   embedding_forward(*c.stream, b.tokens_M, c.weight(embedding_), x_[0]);
@@ -145,7 +155,8 @@ const BatchLosses& Model::forward(const Stream& stream, const BatchTensors& b, c
   return losses_;
 }
 
-const BatchLosses& Model::forward_backward(const Stream& stream, const BatchTensors& b, const LossWeights& weights, const Context& options) {
+const BatchLosses& Model::forward_backward(const Stream& stream, const BatchTensors& b, const LossWeights& weights,
+                                           const Context& options) {
   FOURMI_CHECK(use_ == Use::training, "backward of a model allocated for evaluation");
   Context c = context(stream, b, options);
   c.balance_weight = weights.balance;
@@ -156,7 +167,8 @@ const BatchLosses& Model::forward_backward(const Stream& stream, const BatchTens
     mtp_->forward(c, hidden(), b.mtp_tokens_M, mtp_saved_, moe ? counts_row(num_moe_layers_ - 1) : Tensor{});
     last_run_ = blocks_.size();
     if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, mtp_saved_.y_MD);
-    mtp_->head().forward_backward(c, mtp_saved_.y_MD, b.mtp_targets_M, weights.mtp, mtp_saved_.head, losses_.loss_mtp_M);
+    mtp_->head().forward_backward(c, mtp_saved_.y_MD, b.mtp_targets_M, weights.mtp, mtp_saved_.head,
+                                  losses_.loss_mtp_M);
   }
 
   if (options.before_backward) (*options.before_backward)();
@@ -172,7 +184,8 @@ const BatchLosses& Model::forward_backward(const Stream& stream, const BatchTens
 }
 
 void Model::backward_block(const Context& c, std::size_t l, const Tensor& dy_MD, const Tensor& dx_MD) {
-  // The layer that ran last still has its fields: so MTP, whose backward comes right after its forward, needs no recomputation.
+  // The layer that ran last still has its fields: so MTP, whose backward comes right after its forward, needs no
+  // recomputation.
   if (recompute_ != Recompute::none && last_run_ != l) blocks_[l].recompute(c, x_[l], saved_[l], recompute_);
   last_run_ = l;
   blocks_[l].backward_input(c, x_[l], saved_[l], dy_MD, block_gradients_, dx_MD);

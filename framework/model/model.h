@@ -1,5 +1,5 @@
-// The whole model of one pipeline stage: embedding, blocks, head, MTP; one micro-batch at a time. Composition only: the mathematics
-// is in the layers, the bits in docs/numerics.md.
+// The whole model of one pipeline stage: embedding, blocks, head, MTP; one micro-batch at a time. Composition only: the
+// mathematics is in the layers, the bits in docs/numerics.md.
 #pragma once
 
 #include <memory>
@@ -12,14 +12,16 @@ namespace fourmi {
 /// The rows of a micro-batch as tensors (i32), host memory owned by the caller.
 struct BatchTensors {
   Tensor tokens_M, targets_M, positions_M, key_begin_M, key_end_M;
-  Tensor mtp_tokens_M, mtp_targets_M;  ///< absent without MTP; tokens are valid ids everywhere, targets -1 where not counted
+  Tensor mtp_tokens_M,
+      mtp_targets_M;  ///< absent without MTP; tokens are valid ids everywhere, targets -1 where not counted
 };
 
 struct LossWeights {
   double mtp = 0, balance = 0;
 };
 
-/// Per-row losses of a micro-batch, in the accumulator dtype. Sums over rows and ranks are the caller's (exact, docs/numerics.md L10).
+/// Per-row losses of a micro-batch, in the accumulator dtype. Sums over rows and ranks are the caller's (exact,
+/// docs/numerics.md L10).
 struct BatchLosses {
   Tensor loss_M, loss_mtp_M;
   std::vector<Tensor> balance_S;  ///< one per MoE layer: the sequences' balance losses times T
@@ -31,8 +33,8 @@ class Model {
 
   Model(const ModelSection& section, const ParameterStore& store, std::int64_t num_positions, Arena& tables);
 
-  /// Memory for one micro-batch in flight. Training keeps of every layer's activations what `recompute` says and shares the rest
-  /// among the layers; evaluation reuses one layer's.
+  /// Memory for one micro-batch in flight. Training keeps of every layer's activations what `recompute` says and shares
+  /// the rest among the layers; evaluation reuses one layer's.
   void allocate(const BatchSizes& sizes, Use use, Arena& activations, Recompute recompute = Recompute::none);
 
   /// Forward and, for training, nothing else yet: activations stay in the model's saved structs.
@@ -57,7 +59,9 @@ class Model {
  private:
   Context context(const Stream&, const BatchTensors&, const Context& options) const;
   Tensor counts_row(std::int64_t moe_index) const;
-  Block::Saved& saved(std::size_t layer) { return saved_[use_ == Use::training ? layer : (blocks_[layer].is_moe() ? 1 : 0)]; }
+  Block::Saved& saved(std::size_t layer) {
+    return saved_[use_ == Use::training ? layer : (blocks_[layer].is_moe() ? 1 : 0)];
+  }
   void allocate_training(Arena& activations);
   void allocate_evaluation(Arena& activations);
   void forward_blocks(const Context&, const BatchTensors&);
@@ -83,7 +87,7 @@ class Model {
   Mtp::Saved mtp_saved_;
   Mtp::Gradients mtp_gradients_;
   std::size_t last_run_ = 0;  // the layer whose fields the shared memory holds; MTP counts as the one after the last
-  Tensor da_MD_, db_MD_;  // gradients at block borders, alternating
+  Tensor da_MD_, db_MD_;      // gradients at block borders, alternating
   Tensor window_begin_M_;
   BatchLosses losses_;
 };

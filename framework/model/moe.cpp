@@ -40,8 +40,10 @@ void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& co
   const Stream& stream = *c.stream;
   const OwningSpan span(stream.timeline(), Work::router, "route");
   linear_forward(stream, router_input(c, x_MD, s), c.weight(router_), s.logits_ME);
-  routing_forward(stream, routing_, s.logits_ME, bias_ ? c.weight(*bias_) : Tensor{}, s.scores_ME, s.experts_MK, s.weights_MK);
-  if (c.balance_weight != 0) balance_loss(stream, c.balance_weight, c.sizes.tokens_per_sequence, K_, s.scores_ME, s.balance_S, s.dscores_ME);
+  routing_forward(stream, routing_, s.logits_ME, bias_ ? c.weight(*bias_) : Tensor{}, s.scores_ME, s.experts_MK,
+                  s.weights_MK);
+  if (c.balance_weight != 0)
+    balance_loss(stream, c.balance_weight, c.sizes.tokens_per_sequence, K_, s.scores_ME, s.balance_S, s.dscores_ME);
   if (counts_E) count_choices(stream, s.experts_MK, counts_E);
 }
 
@@ -83,7 +85,8 @@ void Moe::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mo
   if (shared_) shared_->recompute(c, x_MD, s.shared, mode);
 }
 
-void Moe::backward_input(const Context& c, const Saved& s, const Tensor& dy_MD, Gradients& g, const Tensor& dx_MD) const {
+void Moe::backward_input(const Context& c, const Saved& s, const Tensor& dy_MD, Gradients& g,
+                         const Tensor& dx_MD) const {
   const Stream& stream = *c.stream;
   combine_backward(stream, dy_MD, s.out_RD, s.weights_MK, s.row_of_MK, g.dout_RD, g.dweights_MK);
   grouped_linear_backward_input(stream, g.dout_RD, c.weight(down_), s.offsets(), g.dh_RF);
@@ -92,14 +95,15 @@ void Moe::backward_input(const Context& c, const Saved& s, const Tensor& dy_MD, 
   if (shared_) shared_->backward_input(c, s.shared, dy_MD, g.shared, g.dshared_MD);
   {
     const OwningSpan span(stream.timeline(), Work::router, "route_backward_input");
-    routing_backward(stream, routing_, g.dweights_MK, s.scores_ME, s.experts_MK, c.balance_weight != 0 ? s.dscores_ME : Tensor{},
-                     g.dlogits_ME);
+    routing_backward(stream, routing_, g.dweights_MK, s.scores_ME, s.experts_MK,
+                     c.balance_weight != 0 ? s.dscores_ME : Tensor{}, g.dlogits_ME);
     linear_backward_input(stream, g.dlogits_ME, c.weight(router_), g.dx32_MD);
   }
   permute_backward(stream, g.drows_RD, s.row_of_MK, dx_MD, g.dshared_MD, g.dx32_MD);
 }
 
-void Moe::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, const Gradients& g) const {
+void Moe::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
+                          const Gradients& g) const {
   const Stream& stream = *c.stream;
   Cuts cuts = c.weight_cuts;
   cuts.row_token = s.row_token_R.as<std::int32_t>();

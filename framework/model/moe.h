@@ -1,5 +1,6 @@
-// DeepSeekMoE (DeepSeek-V3 report 2.1.2): y = residual + sum of chosen experts' outputs by their weights + shared expert.
-// Written as the phases route, dispatch, experts, combine, so that one micro-batch's computation can hide another's dispatch.
+// DeepSeekMoE (DeepSeek-V3 report 2.1.2): y = residual + sum of chosen experts' outputs by their weights + shared
+// expert. Written as the phases route, dispatch, experts, combine, so that one micro-batch's computation can hide
+// another's dispatch.
 #pragma once
 
 #include <memory>
@@ -28,7 +29,9 @@ class Moe {
     Tensor x32_MD, logits_ME, scores_ME, experts_MK, weights_MK, balance_S, dscores_ME;
     Tensor row_token_R, row_of_MK, offsets_E1, rows_RD, gate_up_R2F, h_RF, out_RD, base_MD;
     Mlp::Saved shared;
-    std::span<std::int32_t> offsets() const { return {offsets_E1.as<std::int32_t>(), static_cast<std::size_t>(offsets_E1.dim(0))}; }
+    std::span<std::int32_t> offsets() const {
+      return {offsets_E1.as<std::int32_t>(), static_cast<std::size_t>(offsets_E1.dim(0))};
+    }
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
@@ -75,9 +78,10 @@ class Moe {
   };
 
   /// x is the normalised input. `counts_E` (i64), where given, is increased by the choices of each expert.
-  void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD, const Tensor& residual_MD, const Tensor& counts_E) const;
-  /// What backward needs, again: the tokens in experts' order and SwiGLU's outputs, in `full` the routing and the experts too. The
-  /// routing is a pure function of x, so the same experts are chosen; nothing is counted.
+  void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD, const Tensor& residual_MD,
+               const Tensor& counts_E) const;
+  /// What backward needs, again: the tokens in experts' order and SwiGLU's outputs, in `full` the routing and the
+  /// experts too. The routing is a pure function of x, so the same experts are chosen; nothing is counted.
   void recompute(const Context&, const Tensor& x_MD, Saved&, Recompute) const;
   void backward_input(const Context&, const Saved&, const Tensor& dy_MD, Gradients&, const Tensor& dx_MD) const;
   void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;

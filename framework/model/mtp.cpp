@@ -20,7 +20,8 @@ Mtp::Sizes Mtp::sizes(const BatchSizes& batch, const ModelTypes& types) const {
   return {batch, types, D_, block_.sizes(batch, types), head_.sizes(batch, types)};
 }
 
-void Mtp::forward(const Context& c, const Tensor& hidden_MD, const Tensor& tokens_M, Saved& s, const Tensor& counts_E) const {
+void Mtp::forward(const Context& c, const Tensor& hidden_MD, const Tensor& tokens_M, Saved& s,
+                  const Tensor& counts_E) const {
   const Stream& stream = *c.stream;
   const Span span(stream.timeline(), Work::other, "mtp_forward", block_.layer());
   embedding_forward(stream, tokens_M, c.weight(embedding_), s.embedding_MD);
@@ -39,10 +40,13 @@ void Mtp::backward(const Context& c, const Tensor& hidden_MD, const Tensor& toke
   block_.backward_weight(c, s.x_MD, s.block, g.dy_MD, block_gradients);
   linear_backward_input(stream, g.dx_MD, c.weight(eh_proj_), g.djoined_M2D);
   linear_backward_weight(stream, g.dx_MD, s.joined_M2D, c.gradient(eh_proj_), c.weight_cuts);
-  rms_norm_backward_input(stream, e_norm_, g.djoined_M2D, s.embedding_MD, c.weight(enorm_), s.e_rstd_M, g.dembedding_MD);
-  rms_norm_backward_weight(stream, e_norm_, g.djoined_M2D, s.embedding_MD, s.e_rstd_M, c.gradient(enorm_), c.token_cuts);
+  rms_norm_backward_input(stream, e_norm_, g.djoined_M2D, s.embedding_MD, c.weight(enorm_), s.e_rstd_M,
+                          g.dembedding_MD);
+  rms_norm_backward_weight(stream, e_norm_, g.djoined_M2D, s.embedding_MD, s.e_rstd_M, c.gradient(enorm_),
+                           c.token_cuts);
   embedding_backward(stream, tokens_M, g.dembedding_MD, c.gradient(embedding_), c.token_cuts);
-  rms_norm_backward_input(stream, h_norm_, g.djoined_M2D, hidden_MD, c.weight(hnorm_), s.h_rstd_M, dhidden_MD, dhidden_MD);
+  rms_norm_backward_input(stream, h_norm_, g.djoined_M2D, hidden_MD, c.weight(hnorm_), s.h_rstd_M, dhidden_MD,
+                          dhidden_MD);
   rms_norm_backward_weight(stream, h_norm_, g.djoined_M2D, hidden_MD, s.h_rstd_M, c.gradient(hnorm_), c.token_cuts);
 }
 

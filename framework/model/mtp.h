@@ -1,5 +1,6 @@
-// Multi-token prediction, depth 1 (DeepSeek-V3 report 2.2): from the main model's last hidden state (before the final norm) and the
-// embedding of the next token, one more block predicts the token after. Embedding and head are the main model's own tensors.
+// Multi-token prediction, depth 1 (DeepSeek-V3 report 2.2): from the main model's last hidden state (before the final
+// norm) and the embedding of the next token, one more block predicts the token after. Embedding and head are the main
+// model's own tensors.
 #pragma once
 
 #include "framework/model/block.h"
@@ -51,10 +52,10 @@ class Mtp {
 
   /// hidden_MD: the main model's output before its final norm. tokens: valid ids everywhere.
   void forward(const Context&, const Tensor& hidden_MD, const Tensor& tokens_M, Saved&, const Tensor& counts_E) const;
-  /// Adds its gradient to dhidden (in place), to the block's, the norms', the embedding's and the head's weights. `block_gradients` is
-  /// shared with the main model's blocks.
-  void backward(const Context&, const Tensor& hidden_MD, const Tensor& tokens_M, Saved&, Gradients&, Block::Gradients& block_gradients,
-                const Tensor& dhidden_MD) const;
+  /// Adds its gradient to dhidden (in place), to the block's, the norms', the embedding's and the head's weights.
+  /// `block_gradients` is shared with the main model's blocks.
+  void backward(const Context&, const Tensor& hidden_MD, const Tensor& tokens_M, Saved&, Gradients&,
+                Block::Gradients& block_gradients, const Tensor& dhidden_MD) const;
 
   const Head& head() const { return head_; }
   Block& block() { return block_; }

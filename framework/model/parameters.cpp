@@ -23,7 +23,8 @@ ParameterTable::ParameterTable(const ModelSection& m) {
   std::sort(by_name_.begin(), by_name_.end());
 }
 
-void ParameterTable::add(std::string name, Shape shape, ParameterSet set, Initialisation init, bool decay, bool expert) {
+void ParameterTable::add(std::string name, Shape shape, ParameterSet set, Initialisation init, bool decay,
+                         bool expert) {
   std::int64_t& end = elements_[static_cast<std::size_t>(set)];
   parameters_.push_back({std::move(name), shape, set, init, decay, expert, in_mtp_, end});
   end += shape.num_elements();
@@ -100,7 +101,8 @@ void ParameterTable::add_moe(const ModelSection& m, std::int64_t layer) {
   const MoeNames names = moe_names(m, layer);
   add(names.router(), {m.n_routed_experts, m.hidden_size}, ParameterSet::full_precision, Initialisation::normal, true);
   if (m.topk_method == "noaux_tc")
-    add(names.block + "gate.e_score_correction_bias", {m.n_routed_experts}, ParameterSet::router_bias, Initialisation::zeros, false);
+    add(names.block + "gate.e_score_correction_bias", {m.n_routed_experts}, ParameterSet::router_bias,
+        Initialisation::zeros, false);
   const std::int64_t f = m.moe_intermediate_size;
   for (std::int64_t e = 0; e < m.n_routed_experts; ++e) {
     add_matrix(names.expert(e, names.gate), f, m.hidden_size, true);
@@ -111,7 +113,8 @@ void ParameterTable::add_moe(const ModelSection& m, std::int64_t layer) {
 }
 
 const Parameter& ParameterTable::find(std::string_view name) const {
-  auto it = std::lower_bound(by_name_.begin(), by_name_.end(), name, [](const auto& a, std::string_view n) { return a.first < n; });
+  auto it = std::lower_bound(by_name_.begin(), by_name_.end(), name,
+                             [](const auto& a, std::string_view n) { return a.first < n; });
   FOURMI_CHECK(it != by_name_.end() && it->first == name, "no parameter {}", name);
   return parameters_[it->second];
 }

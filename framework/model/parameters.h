@@ -1,8 +1,9 @@
-// The parameter table: every tensor that a model learns, once, by Hugging Face's name. Sharding, ZeRO, norm counting, checkpoint
-// owners, initialisation and the parameter counts all read this table; none of them has a list of its own.
+// The parameter table: every tensor that a model learns, once, by Hugging Face's name. Sharding, ZeRO, norm counting,
+// checkpoint owners, initialisation and the parameter counts all read this table; none of them has a list of its own.
 //
-// Storage may fuse, names do not: parameters that one matrix product reads together (gate_proj and up_proj; q_a_proj and
-// kv_a_proj_with_mqa; q_proj, k_proj and v_proj; all experts of a layer) lie next to each other in the table, and so in the flat buffers.
+// Storage may fuse, names do not: parameters that one matrix product reads together (gate_proj and up_proj; q_a_proj
+// and kv_a_proj_with_mqa; q_proj, k_proj and v_proj; all experts of a layer) lie next to each other in the table, and
+// so in the flat buffers.
 #pragma once
 
 #include <cstdint>

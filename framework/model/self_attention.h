@@ -40,7 +40,8 @@ class SelfAttention {
   };
 
   void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD) const;
-  /// Makes again what backward reads of the shared fields, from the needed ones (Recompute::selective); `full` is forward again.
+  /// Makes again what backward reads of the shared fields, from the needed ones (Recompute::selective); `full` is
+  /// forward again.
   void recompute(const Context&, const Tensor& x_MD, Saved&) const;
   void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
                       const Tensor& dx_MD) const;

@@ -37,10 +37,12 @@ Tensor ParameterStore::part(const Tensor& flat, const Slot& slot) {
   return flat.rows(slot.offset, slot.offset + slot.shape.num_elements()).view(slot.shape);
 }
 
-void initialise_rows(const Parameter& p, std::uint64_t seed, double initializer_range, std::int64_t first_row, const Tensor& x) {
+void initialise_rows(const Parameter& p, std::uint64_t seed, double initializer_range, std::int64_t first_row,
+                     const Tensor& x) {
   const std::int64_t row = p.shape.num_elements() / p.shape[0];
   if (p.initialisation == Initialisation::normal) {
-    fill_normal(x, random_key(seed, "initialise", p.name), static_cast<std::uint64_t>(first_row * row), initializer_range);
+    fill_normal(x, random_key(seed, "initialise", p.name), static_cast<std::uint64_t>(first_row * row),
+                initializer_range);
     return;
   }
   const double value = p.initialisation == Initialisation::ones ? 1.0 : 0.0;

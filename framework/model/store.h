@@ -18,9 +18,9 @@ struct Slot {
 
 /// dtypes of a run (docs/numerics.md "The model").
 struct ModelTypes {
-  DType activation = DType::bf16;   ///< residual stream, projections, matrices
-  DType accumulate = DType::f32;    ///< norms, router, statistics, masters
-  DType gradient = DType::f32;      ///< f32, f64, or fx128 in mode layout
+  DType activation = DType::bf16;  ///< residual stream, projections, matrices
+  DType accumulate = DType::f32;   ///< norms, router, statistics, masters
+  DType gradient = DType::f32;     ///< f32, f64, or fx128 in mode layout
 };
 ModelTypes model_types(Compute compute, Reproducibility reproducibility);
 
@@ -49,8 +49,8 @@ class ParameterStore {
   Tensor weights_[3], gradients_[3];
 };
 
-/// Initial values of rows [first_row, first_row + x.dim(0)) of a parameter, into x (any float dtype): a pure function of (seed,
-/// Hugging Face name, element), so that no layout changes it.
+/// Initial values of rows [first_row, first_row + x.dim(0)) of a parameter, into x (any float dtype): a pure function
+/// of (seed, Hugging Face name, element), so that no layout changes it.
 void initialise_rows(const Parameter& parameter, std::uint64_t seed, double initializer_range, std::int64_t first_row,
                      const Tensor& x);
 

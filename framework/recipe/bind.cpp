@@ -82,7 +82,8 @@ std::optional<Value> value_of(const Field& field, const Node& node) {
       }
       const std::optional<double> seconds = scalar ? to_seconds(node.text) : std::nullopt;
       const bool zero_is_valid = field.type == Type::duration && field.least == 0 && !field.above_least;
-      return seconds && (*seconds > 0 || (zero_is_valid && *seconds == 0)) ? std::optional<Value>(Seconds{*seconds}) : std::nullopt;
+      return seconds && (*seconds > 0 || (zero_is_valid && *seconds == 0)) ? std::optional<Value>(Seconds{*seconds})
+                                                                           : std::nullopt;
     }
     case Type::stepped:
       return read_stepped(field, node);

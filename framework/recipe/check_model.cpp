@@ -15,7 +15,8 @@ void resolve_model(Reading& reading) {
   if (!given("scoring_func") && softmax) m.scoring_func = "softmax";
   if (!given("topk_method") && softmax) m.topk_method = "greedy";
   if (!given("num_key_value_heads")) m.num_key_value_heads = m.num_attention_heads;
-  if ((family & kGrouped) && !given("head_dim") && m.num_attention_heads > 0) m.head_dim = m.hidden_size / m.num_attention_heads;
+  if ((family & kGrouped) && !given("head_dim") && m.num_attention_heads > 0)
+    m.head_dim = m.hidden_size / m.num_attention_heads;
   if (m.rope_scaling && m.rope_scaling->original_max_position_embeddings == 0)
     m.rope_scaling->original_max_position_embeddings = m.max_position_embeddings;
   if (family == kQwen3Moe && !given("max_window_layers")) m.max_window_layers = 0;
@@ -113,20 +114,24 @@ class ModelChecks {
   }
 
   void windows() {
-    if (!good({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types", "num_hidden_layers"})) return;
+    if (!good({"use_sliding_window", "sliding_window", "max_window_layers", "layer_types", "num_hidden_layers"}))
+      return;
     if (m_.use_sliding_window && m_.sliding_window == 0)
-      refuse("use_sliding_window", "found true as `use_sliding_window`, and no `sliding_window`", "expected its size in tokens");
+      refuse("use_sliding_window", "found true as `use_sliding_window`, and no `sliding_window`",
+             "expected its size in tokens");
     if (reading_.family == kQwen3Moe && m_.use_sliding_window && m_.max_window_layers != 0)
-      refuse("max_window_layers", fmt::format("found {} as `max_window_layers` with use_sliding_window", m_.max_window_layers),
+      refuse("max_window_layers",
+             fmt::format("found {} as `max_window_layers` with use_sliding_window", m_.max_window_layers),
              "expected 0: with qwen3_moe every block has the window");
     if (m_.layer_types.empty()) return;
     if (static_cast<std::int64_t>(m_.layer_types.size()) != m_.num_hidden_layers)
       refuse("layer_types", fmt::format("found {} words in `layer_types`", m_.layer_types.size()),
              fmt::format("expected one for each of the {} blocks", m_.num_hidden_layers));
-    const bool slides = std::find(m_.layer_types.begin(), m_.layer_types.end(), "sliding_attention") != m_.layer_types.end();
+    const bool slides =
+        std::find(m_.layer_types.begin(), m_.layer_types.end(), "sliding_attention") != m_.layer_types.end();
     if (slides && !m_.use_sliding_window)
-      refuse("layer_types", "found sliding_attention in `layer_types` without `use_sliding_window`", "expected full_attention everywhere",
-             "Set `use_sliding_window: true` and `sliding_window`");
+      refuse("layer_types", "found sliding_attention in `layer_types` without `use_sliding_window`",
+             "expected full_attention everywhere", "Set `use_sliding_window: true` and `sliding_window`");
   }
 
   void rotary() {
@@ -134,7 +139,8 @@ class ModelChecks {
     const RopeScaling &s = *m_.rope_scaling, plain;
     const auto given = [&](const char* key) { return reading_.given(std::string("model.rope_scaling.") + key); };
     if (s.type == "llama3") {
-      if (deepseek()) return refuse("rope_scaling.type", "found llama3 as `rope_scaling.type`", "expected yarn with this family");
+      if (deepseek())
+        return refuse("rope_scaling.type", "found llama3 as `rope_scaling.type`", "expected yarn with this family");
       for (const char* key : {"low_freq_factor", "high_freq_factor"}) {
         if (!given(key)) refuse("rope_scaling", fmt::format("found no `{}`", key), "expected it with the type llama3");
       }
@@ -149,7 +155,9 @@ class ModelChecks {
     }
   }
 
-  std::string experts_key() const { return deepseek() ? "n_routed_experts" : reading_.family == kMixtral ? "num_local_experts" : "num_experts"; }
+  std::string experts_key() const {
+    return deepseek() ? "n_routed_experts" : reading_.family == kMixtral ? "num_local_experts" : "num_experts";
+  }
 
   void experts() {
     if (!(reading_.family & kExperts)) return;
@@ -210,8 +218,8 @@ class ModelChecks {
   void vocabulary() {
     const DataSection& data = reading_.recipe.data;
     if (data.tokenizer == "bytes") {
-      for (const auto& [key, value] : {std::pair{"data.end_of_document", data.end_of_document},
-                                       {"data.tokenizer_sha256", data.tokenizer_sha256}})
+      for (const auto& [key, value] :
+           {std::pair{"data.end_of_document", data.end_of_document}, {"data.tokenizer_sha256", data.tokenizer_sha256}})
         if (!value.empty())
           issues_.add(reading_.place(key), fmt::format("found `{}` with the tokenizer `bytes`", key),
                       "expected `data.tokenizer: PATH` beside it, or none");

@@ -141,9 +141,12 @@ class TrainingChecks {
     for (const char* packed : {".gz", ".zst"}) {
       if (name.ends_with(packed)) name.resize(name.size() - std::string_view(packed).size());
     }
-    const char* meant = name.ends_with(".jsonl") ? "jsonl" : name.ends_with(".bin") || name.ends_with(".idx") ? "bin" : nullptr;
+    const char* meant = name.ends_with(".jsonl")                           ? "jsonl"
+                        : name.ends_with(".bin") || name.ends_with(".idx") ? "bin"
+                                                                           : nullptr;
     if (!meant) return;
-    refuse(element + ".path", fmt::format("found `{}` without a format, which is read as plain text", shown(source.path)),
+    refuse(element + ".path",
+           fmt::format("found `{}` without a format, which is read as plain text", shown(source.path)),
            fmt::format("expected `format: {}` beside it, or `format: text` if plain text is meant", meant));
   }
 

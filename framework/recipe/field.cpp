@@ -12,7 +12,7 @@ namespace fourmi::recipe {
 namespace {
 
 constexpr std::pair<std::string_view, Families> kFamilyNames[] = {
-    {"deepseek_v2", kV2}, {"deepseek_v3", kV3},      {"kimi_k2", kV3},  {"qwen2", kQwen2},
+    {"deepseek_v2", kV2}, {"deepseek_v3", kV3},     {"kimi_k2", kV3},  {"qwen2", kQwen2},
     {"qwen3", kQwen3},    {"qwen3_moe", kQwen3Moe}, {"llama", kLlama}, {"mixtral", kMixtral}};
 
 /// The table with its indices, built once.
@@ -31,8 +31,8 @@ struct Table {
     add_ledger_fields(all);
     add_guard_fields(all);
     // Sections in the order in which recipes are usually written; keys as their file lists them.
-    for (std::string_view section : {"run", "model", "loss", "data", "precision", "parallel", "memory", "optimizer", "schedule",
-                                     "evaluation", "checkpoint", "guard", "ledger", "budget", "logging"}) {
+    for (std::string_view section : {"run", "model", "loss", "data", "precision", "parallel", "memory", "optimizer",
+                                     "schedule", "evaluation", "checkpoint", "guard", "ledger", "budget", "logging"}) {
       for (Field& field : all) {
         if (field.path == section || field.path.starts_with(std::string(section) + "."))
           rows.push_back(std::move(field));
@@ -196,8 +196,7 @@ std::string expectation(const Field& field) {
       return "expected a whole number of steps of at least 0, or a duration such as 30m";
     case Type::stepped:
       return fmt::format("expected a {}number{}, or steps over tokens such as {}", field.whole_values ? "whole " : "",
-                         range_text(field),
-                         field.whole_values ? "[[0, 256], [10e9, 512]]" : "[[0, 0.3], [10e9, 0.1]]");
+                         range_text(field), field.whole_values ? "[[0, 256], [10e9, 512]]" : "[[0, 0.3], [10e9, 0.1]]");
     case Type::betas:
       return "expected two numbers from 0 to below 1, such as [0.9, 0.95]";
     case Type::first_last:

@@ -49,9 +49,8 @@ struct Seconds {
 };
 
 /// A value as it stands in the recipe. monostate: not given (YAML null).
-using Value =
-    std::variant<std::monostate, bool, std::int64_t, double, std::string, Seconds, Stepped, std::vector<double>,
-                 std::vector<std::int64_t>, std::vector<std::string>>;
+using Value = std::variant<std::monostate, bool, std::int64_t, double, std::string, Seconds, Stepped,
+                           std::vector<double>, std::vector<std::int64_t>, std::vector<std::string>>;
 
 struct Field {
   std::string path{};  ///< "optimizer.learning_rate"; elements of lists are "data.train[].weight"

@@ -55,12 +55,14 @@ void add_source(std::vector<Field>& table, const std::string& list, KeyClass key
                           .above_least = true},
                          at(&DataSource::weight)));
   }
-  table.push_back(bind({.path = list + "[].license",
-                        .type = Type::text,
-                        .meaning = "The terms of the data: an SPDX licence expression, or LicenseRef-NAME for terms that SPDX does not list.",
-                        .key_class = key_class,
-                        .default_text = "none"},
-                       at(&DataSource::license)));
+  table.push_back(bind(
+      {.path = list + "[].license",
+       .type = Type::text,
+       .meaning =
+           "The terms of the data: an SPDX licence expression, or LicenseRef-NAME for terms that SPDX does not list.",
+       .key_class = key_class,
+       .default_text = "none"},
+      at(&DataSource::license)));
   table.push_back(bind({.path = list + "[].source",
                         .type = Type::text,
                         .meaning = "Where the data come from, in words.",
@@ -114,13 +116,14 @@ void add_data_fields(std::vector<Field>& table) {
                         .key_class = KeyClass::fixed,
                         .foreign = {"tokenizer_path", "tokenizer_model", "tokenizer_type", "tokenizer_name_or_path"}},
                        FOURMI_AT(data.tokenizer)));
-  table.push_back(bind({.path = "data.end_of_document",
-                        .type = Type::text,
-                        .meaning = "The added token of the tokenizer that ends a document, as it is written.",
-                        .default_text = "the first of <|endoftext|>, <|end_of_text|>, <｜end▁of▁sentence｜>, [EOS], </s>, "
-                                        "<eos> that the tokenizer has",
-                        .foreign = {"eos_token", "eod_token", "append_eod"}},
-                       FOURMI_AT(data.end_of_document)));
+  table.push_back(
+      bind({.path = "data.end_of_document",
+            .type = Type::text,
+            .meaning = "The added token of the tokenizer that ends a document, as it is written.",
+            .default_text = "the first of <|endoftext|>, <|end_of_text|>, <｜end▁of▁sentence｜>, [EOS], </s>, "
+                            "<eos> that the tokenizer has",
+            .foreign = {"eos_token", "eod_token", "append_eod"}},
+           FOURMI_AT(data.end_of_document)));
   table.push_back(bind({.path = "data.tokenizer_sha256",
                         .type = Type::text,
                         .meaning = "The SHA-256 that tokenizer.json must have; another file is refused.",

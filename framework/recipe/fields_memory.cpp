@@ -18,14 +18,14 @@ void add_memory_fields(std::vector<Field>& table) {
                         .foreign = {"gradient_checkpointing", "activation_checkpointing", "recompute_granularity",
                                     "recompute_activations", "activation_checkpoint_mode"}},
                        FOURMI_AT(memory.recompute)));
-  table.push_back(bind({.path = "memory.offload_optimizer",
-                        .type = Type::boolean,
-                        .meaning = "Keep master weights and moments in host memory and bring them to the device panel "
-                                   "by panel in the optimizer's step. On the CPU both places are host memory.",
-                        .key_class = KeyClass::free,
-                        .foreign = {"optimizer_cpu_offload", "optimizer_offload", "offload_optimizer_device",
-                                    "cpu_offload"}},
-                       FOURMI_AT(memory.offload_optimizer)));
+  table.push_back(
+      bind({.path = "memory.offload_optimizer",
+            .type = Type::boolean,
+            .meaning = "Keep master weights and moments in host memory and bring them to the device panel "
+                       "by panel in the optimizer's step. On the CPU both places are host memory.",
+            .key_class = KeyClass::free,
+            .foreign = {"optimizer_cpu_offload", "optimizer_offload", "offload_optimizer_device", "cpu_offload"}},
+           FOURMI_AT(memory.offload_optimizer)));
 }
 
 }  // namespace fourmi::recipe

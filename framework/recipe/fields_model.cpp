@@ -16,8 +16,8 @@ Field size_row(const std::string& name, const std::string& meaning, SizeMember m
       std::move(field), [member](Recipe & r, std::size_t) -> auto& { return r.model.*member; });
 }
 
-Field optional_size_row(const std::string& name, const std::string& meaning, SizeMember member, Families families, double least,
-                        double most, std::string shown_default) {
+Field optional_size_row(const std::string& name, const std::string& meaning, SizeMember member, Families families,
+                        double least, double most, std::string shown_default) {
   Field field = size_row(name, meaning, member, families, least, most);
   field.required = 0;
   field.default_text = std::move(shown_default);
@@ -50,14 +50,15 @@ void add_common(std::vector<Field>& table) {
                         .choices = model_types(),
                         .foreign = {"architecture", "base_model", "model_name_or_path", "flavor"}},
                        FOURMI_AT(model.model_type)));
-  table.push_back(bind({.path = "model.from",
-                        .type = Type::text,
-                        .meaning = "A run directory or checkpoint of fourmi whose weights a new run begins with; all else "
-                                   "begins anew. The architecture must be the same.",
-                        .key_class = KeyClass::fixed,
-                        .default_text = "none",
-                        .foreign = {"init_from", "pretrained_model", "pretrained_checkpoint", "finetune", "warm_start"}},
-                       FOURMI_AT(model.from)));
+  table.push_back(
+      bind({.path = "model.from",
+            .type = Type::text,
+            .meaning = "A run directory or checkpoint of fourmi whose weights a new run begins with; all else "
+                       "begins anew. The architecture must be the same.",
+            .key_class = KeyClass::fixed,
+            .default_text = "none",
+            .foreign = {"init_from", "pretrained_model", "pretrained_checkpoint", "finetune", "warm_start"}},
+           FOURMI_AT(model.from)));
   table.push_back(bind({.path = "model.config",
                         .type = Type::text,
                         .meaning = "A config.json to take these keys from, relative to the file that names it; keys "
@@ -65,17 +66,19 @@ void add_common(std::vector<Field>& table) {
                         .key_class = KeyClass::fixed,
                         .default_text = "none"},
                        FOURMI_AT(model.config)));
-  Field field = size_row("vocab_size", "Rows of the embedding and of the output head.", &ModelSection::vocab_size, all, 2);
+  Field field =
+      size_row("vocab_size", "Rows of the embedding and of the output head.", &ModelSection::vocab_size, all, 2);
   field.foreign = {"padded_vocab_size", "n_vocab"};
   table.push_back(std::move(field));
   field = size_row("hidden_size", "Width of the residual stream.", &ModelSection::hidden_size, all);
   field.foreign = {"d_model", "n_embd", "dim", "model_dim"};
   table.push_back(std::move(field));
   field = size_row("num_hidden_layers", "Blocks, without the multi-token prediction layer.",
-               &ModelSection::num_hidden_layers, all, 1, 10000);
+                   &ModelSection::num_hidden_layers, all, 1, 10000);
   field.foreign = {"num_layers", "n_layers", "n_layer"};
   table.push_back(std::move(field));
-  field = size_row("intermediate_size", "Width of the feed-forward network of dense blocks; of each expert with mixtral.",
+  field =
+      size_row("intermediate_size", "Width of the feed-forward network of dense blocks; of each expert with mixtral.",
                &ModelSection::intermediate_size, all);
   field.foreign = {"ffn_hidden_size", "ffn_dim", "inter_dim"};
   table.push_back(std::move(field));
@@ -83,7 +86,7 @@ void add_common(std::vector<Field>& table) {
   field.foreign = {"n_heads", "n_head", "num_heads"};
   table.push_back(std::move(field));
   field = size_row("max_position_embeddings", "The longest sequence that the rotary embedding is meant for.",
-               &ModelSection::max_position_embeddings, all, 1, 1e9);
+                   &ModelSection::max_position_embeddings, all, 1, 1e9);
   field.unit = "tokens";
   field.foreign = {"n_positions", "max_position"};
   table.push_back(std::move(field));

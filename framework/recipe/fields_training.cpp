@@ -20,8 +20,10 @@ void add_loss(std::vector<Field>& table) {
   table.push_back(
       bind({.path = "loss.balance_weight",
             .type = Type::stepped,
-            .meaning = "Weight of the sequence-wise balance loss of the experts (DeepSeek-V3 report, eq. 17-20); every family trains "
-                       "with this one, also where config.json names a coefficient for another formula (router_aux_loss_coef).",
+            .meaning =
+                "Weight of the sequence-wise balance loss of the experts (DeepSeek-V3 report, eq. 17-20); every family "
+                "trains "
+                "with this one, also where config.json names a coefficient for another formula (router_aux_loss_coef).",
             .least = 0,
             .most = 1e3,
             .foreign = {"aux_loss_alpha", "router_aux_loss_coef", "moe_aux_loss_coeff", "moe_aux_loss_coef"}},
@@ -76,14 +78,15 @@ void add_optimizer(std::vector<Field>& table) {
                         .above_least = true,
                         .foreign = {"eps", "adam_epsilon", "adam_eps"}},
                        FOURMI_AT(optimizer.epsilon)));
-  table.push_back(bind({.path = "optimizer.weight_decay",
-                        .type = Type::number,
-                        .meaning = "Decoupled weight decay, scaled by the learning rate, of all matrices (embeddings, head and router "
-                                   "included); norms and biases have none.",
-                        .least = 0,
-                        .most = 1e3,
-                        .foreign = {"wd"}},
-                       FOURMI_AT(optimizer.weight_decay)));
+  table.push_back(bind(
+      {.path = "optimizer.weight_decay",
+       .type = Type::number,
+       .meaning = "Decoupled weight decay, scaled by the learning rate, of all matrices (embeddings, head and router "
+                  "included); norms and biases have none.",
+       .least = 0,
+       .most = 1e3,
+       .foreign = {"wd"}},
+      FOURMI_AT(optimizer.weight_decay)));
   table.push_back(bind(
       {.path = "optimizer.clip_grad_norm",
        .type = Type::number,

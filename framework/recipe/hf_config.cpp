@@ -77,7 +77,8 @@ void unify_experts(Node& config, Families family) {
 constexpr std::string_view kOff[] = {"add_cross_attention", "is_encoder_decoder", "tie_encoder_decoder", "use_mrope"};
 
 bool is_off(std::string_view name, const Node& value) {
-  return std::find(std::begin(kOff), std::end(kOff), name) != std::end(kOff) && value.kind == Node::Kind::scalar && value.text == "false";
+  return std::find(std::begin(kOff), std::end(kOff), name) != std::end(kOff) && value.kind == Node::Kind::scalar &&
+         value.text == "false";
 }
 
 Families family_in(const Node& map) {
@@ -117,7 +118,8 @@ bool merge_config(Node& model, const std::string& text, int source, Issues& issu
   Node used = config;
   used.entries.clear();
   for (auto& [key, value] : config.entries) {
-    if (std::find(std::begin(kIgnored), std::end(kIgnored), key.name) != std::end(kIgnored) || is_off(key.name, value)) continue;
+    if (std::find(std::begin(kIgnored), std::end(kIgnored), key.name) != std::end(kIgnored) || is_off(key.name, value))
+      continue;
     const Field* field = key.name == "config" ? nullptr : find_field("model." + key.name);
     const bool valid = field && (family == 0 || (field->families & family));
     if (valid) {

@@ -53,7 +53,8 @@ class Loader {
   /// Reads at most one byte more than a recipe may have, whatever kind of file it is.
   bool read(const std::string& path, Place named_at, const std::string& what, std::string& text) {
     if (const std::string found = read_bytes(path, kMostBytes + 1, text); !found.empty()) {
-      issues_.add(named_at, fmt::format("found no file `{}` that can be read ({})", shown(path), found), "expected " + what);
+      issues_.add(named_at, fmt::format("found no file `{}` that can be read ({})", shown(path), found),
+                  "expected " + what);
       failed_ = true;
       return false;
     }

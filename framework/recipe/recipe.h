@@ -38,11 +38,11 @@ struct RunSection {
 struct RopeScaling {
   std::string type = "yarn";  ///< yarn llama3
   double factor = 1;
-  std::int64_t original_max_position_embeddings = 0;                      ///< 0: the model's max_position_embeddings
+  std::int64_t original_max_position_embeddings = 0;                     ///< 0: the model's max_position_embeddings
   double beta_fast = 32, beta_slow = 1, mscale = 1, mscale_all_dim = 0;  // of yarn
-  std::optional<double> attention_factor{};                               ///< of yarn: absent: from factor, mscale, mscale_all_dim
-  bool truncate = true;                                                  ///< of yarn: its ramp begins and ends at whole pairs
-  std::optional<double> low_freq_factor{}, high_freq_factor{};              // of llama3
+  std::optional<double> attention_factor{};  ///< of yarn: absent: from factor, mscale, mscale_all_dim
+  bool truncate = true;                      ///< of yarn: its ramp begins and ends at whole pairs
+  std::optional<double> low_freq_factor{}, high_freq_factor{};  // of llama3
   bool operator==(const RopeScaling&) const = default;
 };
 struct ModelSection {
@@ -64,10 +64,11 @@ struct ModelSection {
   bool tie_word_embeddings = false;
   bool attention_bias = false;  ///< on all four projections of attention
   bool use_sliding_window = false;
-  std::int64_t sliding_window = 0, max_window_layers = 28;  ///< keys, 0: no window; first layer with a window, without layer_types
-  std::vector<std::string> layer_types;                     ///< one a layer: full_attention sliding_attention; empty: by max_window_layers
-  std::string config;  ///< path of a config.json that the keys above were taken from; empty: none
-  std::string from;    ///< run directory or checkpoint whose weights a new run takes; empty: none
+  std::int64_t sliding_window = 0,
+               max_window_layers = 28;   ///< keys, 0: no window; first layer with a window, without layer_types
+  std::vector<std::string> layer_types;  ///< one a layer: full_attention sliding_attention; empty: by max_window_layers
+  std::string config;                    ///< path of a config.json that the keys above were taken from; empty: none
+  std::string from;                      ///< run directory or checkpoint whose weights a new run takes; empty: none
   bool operator==(const ModelSection&) const = default;
 };
 
@@ -176,7 +177,8 @@ struct BudgetSection {
   std::string currency;  ///< ISO 4217; empty: not said
   bool operator==(const BudgetSection&) const = default;
 };
-/// What is done about a bad step: nothing but saying it, no update, back to the last checkpoint with other data, or exit 5.
+/// What is done about a bad step: nothing but saying it, no update, back to the last checkpoint with other data, or
+/// exit 5.
 enum class GuardAction { stop, skip, rollback, none };
 struct GuardSection {
   GuardAction non_finite = GuardAction::stop;  ///< none is refused

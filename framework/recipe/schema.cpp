@@ -67,7 +67,8 @@ Json shape_schema(const Field& field) {
     case Type::wholes:
       return {{"type", "array"}, {"items", {{"type", "integer"}, {"minimum", 0}}}};
     case Type::words: {
-      const Json word = field.choices.empty() ? Json{{"type", "string"}, {"minLength", 1}} : Json{{"enum", field.choices}};
+      const Json word =
+          field.choices.empty() ? Json{{"type", "string"}, {"minLength", 1}} : Json{{"enum", field.choices}};
       return {{"type", "array"}, {"items", word}};
     }
     case Type::section:

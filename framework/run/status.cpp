@@ -137,7 +137,9 @@ std::int64_t StatusFile::step() const noexcept {
   return state_->step.load(std::memory_order_relaxed);
 }
 
-std::int64_t StatusFile::launch() const noexcept { return state_->launch; }
+std::int64_t StatusFile::launch() const noexcept {
+  return state_->launch;
+}
 
 void StatusFile::set_checkpoint(const std::string& path) {
   const std::lock_guard lock(state_->text_mutex);

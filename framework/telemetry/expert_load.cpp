@@ -72,9 +72,9 @@ LoadSummary ExpertLoadWindow::close(std::span<const double> biases) {
 std::string to_json_line(std::int64_t step, std::int64_t launch, const LoadSummary& load) {
   std::string layers;
   for (const LayerLoad& l : load.layers)
-    layers += fmt::format(
-        R"({}{{"layer":{},"max_over_mean":{},"entropy":{},"dead":{},"bias_max":{},"bias_spread":{}}})",
-        layers.empty() ? "" : ",", l.layer, l.max_over_mean, l.entropy, l.dead, l.bias_max, l.bias_spread);
+    layers +=
+        fmt::format(R"({}{{"layer":{},"max_over_mean":{},"entropy":{},"dead":{},"bias_max":{},"bias_spread":{}}})",
+                    layers.empty() ? "" : ",", l.layer, l.max_over_mean, l.entropy, l.dead, l.bias_max, l.bias_spread);
   return fmt::format(R"({{"step":{},"steps":{},"max_over_mean":{},"dead":{},"layers":[{}],"launch":{}}})", step,
                      load.steps, load.worst_max_over_mean(), load.dead(), layers, launch);
 }

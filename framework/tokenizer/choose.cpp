@@ -108,8 +108,8 @@ void keep_tokenizer(const DataSection& data, const fs::path& run) {
   if (fs::exists(to, failure) && digest_file(to).sha256 == data.tokenizer_sha256) return;
   fs::copy_file(data.tokenizer_file, aside, fs::copy_options::overwrite_existing, failure);
   if (!failure && digest_file(aside).sha256 != data.tokenizer_sha256)
-    throw Error(ExitStatus::input, data.tokenizer_file, "it was changed while the program started, a file at rest was expected",
-                "Start again.");
+    throw Error(ExitStatus::input, data.tokenizer_file,
+                "it was changed while the program started, a file at rest was expected", "Start again.");
   if (!failure) fs::rename(aside, to, failure);
   if (failure)
     throw Error(ExitStatus::environment, to.string(),

@@ -12,12 +12,16 @@ namespace fourmi {
 
 struct Arenas {
   static constexpr std::size_t count = 6;
-  static constexpr std::array<const char*, count> names{"weights", "gradients", "optimizer", "activations", "communication", "staging"};
+  static constexpr std::array<const char*, count> names{"weights",     "gradients",     "optimizer",
+                                                        "activations", "communication", "staging"};
 
   /// Measuring.
-  explicit Arenas(const MemorySection& memory) : Arenas(Arena::Mode::measure, memory.offload_optimizer ? Place::host : Place::device, {}) {}
-  /// For real, with what a measuring set counted. Throws Error(environment) with the table of all of them where one cannot be had.
-  explicit Arenas(const Arenas& measured) : Arenas(Arena::Mode::allocate, measured.optimizer.place(), measured.bytes()) {}
+  explicit Arenas(const MemorySection& memory)
+      : Arenas(Arena::Mode::measure, memory.offload_optimizer ? Place::host : Place::device, {}) {}
+  /// For real, with what a measuring set counted. Throws Error(environment) with the table of all of them where one
+  /// cannot be had.
+  explicit Arenas(const Arenas& measured)
+      : Arenas(Arena::Mode::allocate, measured.optimizer.place(), measured.bytes()) {}
 
   /// Name and bytes, in the order in which people ask.
   std::array<std::pair<const char*, std::int64_t>, count> sizes() const {
@@ -43,7 +47,9 @@ struct Arenas {
         activations({names[3], mode}, bytes[3]),
         communication({names[4], mode}, bytes[4]),
         staging({names[5], mode}, bytes[5]) {}
-  std::array<const Arena*, count> all() const { return {&weights, &gradients, &optimizer, &activations, &communication, &staging}; }
+  std::array<const Arena*, count> all() const {
+    return {&weights, &gradients, &optimizer, &activations, &communication, &staging};
+  }
   Bytes bytes() const {
     Bytes b{};
     for (std::size_t i = 0; i < count; ++i) b[i] = all()[i]->peak();

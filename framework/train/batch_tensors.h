@@ -6,7 +6,8 @@
 
 namespace fourmi {
 
-/// Owns the rows; tensors() points into them. Eight i32 a row of the micro-batch, kept from one micro-batch to the next.
+/// Owns the rows; tensors() points into them. Eight i32 a row of the micro-batch, kept from one micro-batch to the
+/// next.
 class BatchRows {
  public:
   BatchRows() = default;

@@ -6,19 +6,21 @@
 #include "framework/checkpoint/folder.h"
 #include "framework/recipe/compare.h"
 #include "framework/recipe/read.h"
-#include "framework/train/origin.h"
 #include "framework/run/failures.h"
+#include "framework/train/origin.h"
 
 namespace fourmi {
 
-StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease, std::int64_t& launch,
-                          const std::function<void()>& launch_known) {
+StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease,
+                          std::int64_t& launch, const std::function<void()>& launch_known) {
   StartDecision decision;
   agreed(group, [&] {
     if (group.rank() != 0) return;
     // First what is refused without touching anything, then the lease, then once more under it.
     const StartWish wish{recipe.run.directory, recipe.checkpoint.resume, accept_changes};
-    const auto compare_with = [&](const std::filesystem::path& recorded) { return compare(load_recipe(recorded), recipe); };
+    const auto compare_with = [&](const std::filesystem::path& recorded) {
+      return compare(load_recipe(recorded), recipe);
+    };
     lease = Lease::acquire(recipe.run.directory);
     decision = decide_start(wish, compare_with);
     refuse_repeated_failure(recipe.run.directory, accept_changes || !decision.changes.empty());
@@ -49,8 +51,8 @@ std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, 
   return other.checkpoint;
 }
 
-void load_state(Engine& engine, const Recipe& recipe, Group& group, const std::optional<Checkpoint>& checkpoint, const Loader& loader, bool accept_changes,
-                Beginning& b) {
+void load_state(Engine& engine, const Recipe& recipe, Group& group, const std::optional<Checkpoint>& checkpoint,
+                const Loader& loader, bool accept_changes, Beginning& b) {
   if (!checkpoint) {
     engine.initialise();
     b.state.position = loader.start();

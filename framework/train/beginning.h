@@ -1,4 +1,5 @@
-// How a run begins on its directory, agreed on by all ranks: fresh, going on, or branching; and the state that it begins with.
+// How a run begins on its directory, agreed on by all ranks: fresh, going on, or branching; and the state that it
+// begins with.
 #pragma once
 
 #include <filesystem>
@@ -23,24 +24,24 @@ struct Beginning {
   std::int64_t step = 0;    ///< steps that are complete
   std::int64_t tokens = 0;  ///< input positions of those
   TrainingState state;
-  std::filesystem::path checkpoint;    ///< what the state came from; empty: a new run's
-  std::optional<Checkpoint> origin;    ///< of a new run: what its weights came from (model.from)
+  std::filesystem::path checkpoint;      ///< what the state came from; empty: a new run's
+  std::optional<Checkpoint> origin;      ///< of a new run: what its weights came from (model.from)
   std::optional<RollbackFact> rollback;  ///< the last one to this checkpoint, after which the state goes on
-  std::vector<std::string> messages;   ///< to be said loudly: damaged checkpoints, changed keys
+  std::vector<std::string> messages;     ///< to be said loudly: damaged checkpoints, changed keys
 };
 
-/// Collective. Takes the lease (rank 0) and decides; throws the contract's errors on all ranks alike. `launch_known` is called on rank 0
-/// as soon as the launch has its number, before the other ranks are heard of.
-StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease, std::int64_t& launch,
-                          const std::function<void()>& launch_known);
+/// Collective. Takes the lease (rank 0) and decides; throws the contract's errors on all ranks alike. `launch_known` is
+/// called on rank 0 as soon as the launch has its number, before the other ranks are heard of.
+StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease,
+                          std::int64_t& launch, const std::function<void()>& launch_known);
 
 /// Collective. The checkpoint that the decision leads to, proven; nothing for a new run.
 std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, const StartDecision& decision,
                                             std::vector<std::string>& messages);
 
-/// Collective. Loads the engine's state and proves it against the checkpoint; or initialises it, with the weights of model.from if the
-/// recipe names one.
-void load_state(Engine& engine, const Recipe& recipe, Group& group, const std::optional<Checkpoint>& checkpoint, const Loader& loader, bool accept_changes,
-                Beginning& beginning);
+/// Collective. Loads the engine's state and proves it against the checkpoint; or initialises it, with the weights of
+/// model.from if the recipe names one.
+void load_state(Engine& engine, const Recipe& recipe, Group& group, const std::optional<Checkpoint>& checkpoint,
+                const Loader& loader, bool accept_changes, Beginning& beginning);
 
 }  // namespace fourmi

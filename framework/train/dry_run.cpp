@@ -8,8 +8,8 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/data/validation.h"
-#include "framework/recipe/write.h"
 #include "framework/recipe/read.h"
+#include "framework/recipe/write.h"
 #include "framework/run/console.h"
 #include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
@@ -35,8 +35,8 @@ void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
   const ModelTypes types = model_types(r.precision.compute, r.run.reproducibility);
   std::int64_t moments = r.precision.moments == Moments::bf16 ? 2 : size_of(types.accumulate);
   for (const Parameter& p : table.all())
-    run.checkpoint_bytes += p.shape.num_elements() *
-                            (size_of(types.accumulate) + (p.set == ParameterSet::router_bias ? 0 : 2 * moments));
+    run.checkpoint_bytes +=
+        p.shape.num_elements() * (size_of(types.accumulate) + (p.set == ParameterSet::router_bias ? 0 : 2 * moments));
   run.checkpoints_kept = r.checkpoint.keep_last;
   for (const auto& [name, bytes] : Engine::measure(r, table, run.ranks)) {
     run.memory_bytes_per_rank.emplace_back(name, bytes);
@@ -47,13 +47,15 @@ void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
     if (places[i] == Place::host) run.arenas_on_host.emplace_back(Arenas::names[i]);
   const double here = static_cast<double>(sysconf(_SC_PHYS_PAGES)) * static_cast<double>(sysconf(_SC_PAGE_SIZE));
   if (static_cast<double>(run.memory_total) > here)
-    run.warnings.push_back(fmt::format("a rank needs {}B of memory, this machine has {}B in all", short_count(static_cast<double>(run.memory_total)), short_count(here)));
+    run.warnings.push_back(fmt::format("a rank needs {}B of memory, this machine has {}B in all",
+                                       short_count(static_cast<double>(run.memory_total)), short_count(here)));
 }
 
 void open_inputs(DryRun& run, const Recipe& as_read) {
   Recipe r = as_read;
   if (!r.model.from.empty() && !std::filesystem::exists(r.model.from))
-    run.warnings.push_back(fmt::format("model.from: found no {}, expected a run directory or a checkpoint", r.model.from));
+    run.warnings.push_back(
+        fmt::format("model.from: found no {}, expected a run directory or a checkpoint", r.model.from));
   try {
     check_policy(r);
     pin_tokenizer(r.data, r.run.directory);
@@ -65,8 +67,9 @@ void open_inputs(DryRun& run, const Recipe& as_read) {
     run.steps = horizon.last_step(0, start);
     run.tokens = horizon.tokens_left(0, start);
     for (std::int64_t i = 0; i < loader.num_sources(); ++i)
-      run.sources.push_back({start.sources[static_cast<std::size_t>(i)].name, loader.tokens_per_epoch(i), loader.samples_per_epoch(i),
-                             loader.share(i), loader.share(i) * run.tokens / static_cast<double>(loader.tokens_per_epoch(i))});
+      run.sources.push_back({start.sources[static_cast<std::size_t>(i)].name, loader.tokens_per_epoch(i),
+                             loader.samples_per_epoch(i), loader.share(i),
+                             loader.share(i) * run.tokens / static_cast<double>(loader.tokens_per_epoch(i))});
     run.warnings.insert(run.warnings.end(), loader.notes().begin(), loader.notes().end());
     horizon.check_repeat(0, start);
   } catch (const Error& e) {
@@ -84,7 +87,8 @@ void check_disk(DryRun& run, const Recipe& r) {
   const auto space = std::filesystem::space(folder, none);
   const double needed = static_cast<double>(run.checkpoint_bytes) * static_cast<double>(run.checkpoints_kept + 1);
   if (!none && static_cast<double>(space.available) < needed)
-    run.warnings.push_back(fmt::format("checkpoints need {}B under {}, {}B are free", short_count(needed), folder.string(), short_count(static_cast<double>(space.available))));
+    run.warnings.push_back(fmt::format("checkpoints need {}B under {}, {}B are free", short_count(needed),
+                                       folder.string(), short_count(static_cast<double>(space.available))));
 }
 
 }  // namespace
@@ -107,21 +111,29 @@ DryRun dry_run(const Recipe& r, int ranks) {
     run.device_hours = run.least_seconds * run.ranks / 3600;
     run.cost = Spending::cost_of(r.budget, run.device_hours);
     if (Spending::is_exceeded(r.budget, run.device_hours))
-      run.warnings.push_back(fmt::format("the budget does not suffice: at least {:.3g} device hours are needed{}", run.device_hours,
-                                         run.cost ? fmt::format(", which cost {:.3g} {}", *run.cost, r.budget.currency) : std::string()));
+      run.warnings.push_back(
+          fmt::format("the budget does not suffice: at least {:.3g} device hours are needed{}", run.device_hours,
+                      run.cost ? fmt::format(", which cost {:.3g} {}", *run.cost, r.budget.currency) : std::string()));
   }
   return run;
 }
 
 std::string to_text(const DryRun& d, const Recipe& r) {
   std::string s = "# the resolved recipe\n" + to_yaml(r) + "\n";
-  s += fmt::format("ranks          {}{}\n", d.ranks, d.ranks_chosen ? " (nobody said: the least that the sizes allow)" : "");
+  s += fmt::format("ranks          {}{}\n", d.ranks,
+                   d.ranks_chosen ? " (nobody said: the least that the sizes allow)" : "");
   s += Mesh(mesh_sizes(r, d.ranks)).table();
-  s += fmt::format("schedule       each rank, each step: {} micro-batches of {} sequences x {} tokens, forward and backward in turn; then\n"
-                   "               sum of gradients over {} ranks by panels, AdamW on own panels, weights to all\n",
-                   r.data.global_batch_size.at(0) / d.ranks / r.data.micro_batch_size, r.data.micro_batch_size, r.data.sequence_length, d.ranks);
-  s += fmt::format("parameters     {} ({} active; {} more in multi-token prediction)\n", d.counts.parameters_total, d.counts.parameters_active, d.counts.parameters_mtp);
-  s += fmt::format("work           {:.4g} GFLOP a token, forward and backward ({:.4g} more in multi-token prediction)\n", d.counts.flops_per_token / 1e9, d.counts.flops_per_token_mtp / 1e9);
+  s += fmt::format(
+      "schedule       each rank, each step: {} micro-batches of {} sequences x {} tokens, forward and backward in "
+      "turn; then\n"
+      "               sum of gradients over {} ranks by panels, AdamW on own panels, weights to all\n",
+      r.data.global_batch_size.at(0) / d.ranks / r.data.micro_batch_size, r.data.micro_batch_size,
+      r.data.sequence_length, d.ranks);
+  s += fmt::format("parameters     {} ({} active; {} more in multi-token prediction)\n", d.counts.parameters_total,
+                   d.counts.parameters_active, d.counts.parameters_mtp);
+  s +=
+      fmt::format("work           {:.4g} GFLOP a token, forward and backward ({:.4g} more in multi-token prediction)\n",
+                  d.counts.flops_per_token / 1e9, d.counts.flops_per_token_mtp / 1e9);
   s += "memory a rank\n";
   for (const auto& [name, bytes] : d.memory_bytes_per_rank) {
     const bool host = std::find(d.arenas_on_host.begin(), d.arenas_on_host.end(), name) != d.arenas_on_host.end();
@@ -130,15 +142,18 @@ std::string to_text(const DryRun& d, const Recipe& r) {
   s += fmt::format("  {:<13}{:>16} bytes\n", "together", d.memory_total);
   s += fmt::format("checkpoint     {} bytes each, {} kept\n", d.checkpoint_bytes, d.checkpoints_kept);
   for (const DryRun::Source& source : d.sources)
-    s += fmt::format("data           {}: {} tokens in {} sequences, a share of {:.4f}, read {:.3f} times\n", source.name, source.tokens_per_epoch,
-                     source.samples_per_epoch, source.share, source.epochs);
+    s += fmt::format("data           {}: {} tokens in {} sequences, a share of {:.4f}, read {:.3f} times\n",
+                     source.name, source.tokens_per_epoch, source.samples_per_epoch, source.share, source.epochs);
   if (d.steps) {
     const auto& ramp = r.data.global_batch_size.over_tokens.steps;
-    s += fmt::format("steps          {} of {} tokens{}: {:.4g} tokens\n", *d.steps, d.tokens_per_step, ramp.size() > 1 ? " at first" : "", d.tokens);
+    s += fmt::format("steps          {} of {} tokens{}: {:.4g} tokens\n", *d.steps, d.tokens_per_step,
+                     ramp.size() > 1 ? " at first" : "", d.tokens);
     for (std::size_t i = 1; i < ramp.size(); ++i)
       s += fmt::format("               {:.0f} sequences a step from {:.4g} tokens on\n", ramp[i].second, ramp[i].first);
-    s += fmt::format("time           at least {} on this machine (its measured peak), {:.3g} device hours\n", short_time(d.least_seconds), d.device_hours);
-    s += d.cost ? fmt::format("cost           at least {:.3g} {}\n", *d.cost, r.budget.currency) : std::string("cost           not known: no budget.price_per_gpu_hour\n");
+    s += fmt::format("time           at least {} on this machine (its measured peak), {:.3g} device hours\n",
+                     short_time(d.least_seconds), d.device_hours);
+    s += d.cost ? fmt::format("cost           at least {:.3g} {}\n", *d.cost, r.budget.currency)
+                : std::string("cost           not known: no budget.price_per_gpu_hour\n");
   }
   return s;
 }
@@ -160,8 +175,11 @@ std::string to_json(const DryRun& d) {
   j["tokens"] = d.tokens;
   j["sources"] = nlohmann::ordered_json::array();
   for (const DryRun::Source& source : d.sources)
-    j["sources"].push_back({{"name", source.name}, {"tokens_per_epoch", source.tokens_per_epoch}, {"samples_per_epoch", source.samples_per_epoch},
-                            {"share", source.share}, {"epochs", source.epochs}});
+    j["sources"].push_back({{"name", source.name},
+                            {"tokens_per_epoch", source.tokens_per_epoch},
+                            {"samples_per_epoch", source.samples_per_epoch},
+                            {"share", source.share},
+                            {"epochs", source.epochs}});
   j["least_seconds"] = d.least_seconds;
   j["device_hours"] = d.device_hours;
   if (d.cost) j["cost"] = *d.cost;

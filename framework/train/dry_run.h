@@ -18,22 +18,22 @@ struct DryRun {
   std::vector<std::pair<std::string, std::int64_t>> memory_bytes_per_rank;  ///< by arena; of the rank that needs most
   std::vector<std::string> arenas_on_host;  ///< those of them whose place is host memory (memory.offload_optimizer)
   std::int64_t memory_total = 0;
-  std::int64_t checkpoint_bytes = 0;   ///< one, of all ranks
+  std::int64_t checkpoint_bytes = 0;  ///< one, of all ranks
   std::int64_t checkpoints_kept = 0;
-  std::optional<std::int64_t> steps;   ///< unknown where it depends on data that is absent
-  std::int64_t tokens_per_step = 0;    ///< of the first step; a ramp changes it
-  double tokens = 0;                   ///< of all steps
+  std::optional<std::int64_t> steps;  ///< unknown where it depends on data that is absent
+  std::int64_t tokens_per_step = 0;   ///< of the first step; a ramp changes it
+  double tokens = 0;                  ///< of all steps
   struct Source {
     std::string name;
     std::int64_t tokens_per_epoch = 0, samples_per_epoch = 0;
     double share = 0;   ///< of the tokens
     double epochs = 0;  ///< that the run makes over it
   };
-  std::vector<Source> sources;  ///< empty where data is absent
-  double least_seconds = 0;            ///< all steps' work at this machine's peak: no run is faster here
-  double device_hours = 0;             ///< least_seconds on all ranks
-  std::optional<double> cost;          ///< of device_hours, where the recipe names a price
-  std::vector<std::string> warnings;   ///< absent inputs, too little memory or disk
+  std::vector<Source> sources;        ///< empty where data is absent
+  double least_seconds = 0;           ///< all steps' work at this machine's peak: no run is faster here
+  double device_hours = 0;            ///< least_seconds on all ranks
+  std::optional<double> cost;         ///< of device_hours, where the recipe names a price
+  std::vector<std::string> warnings;  ///< absent inputs, too little memory or disk
 };
 
 /// `ranks` 0: the least number that the sizes allow. Throws Error(usage) for a number that does not fit.

@@ -17,15 +17,20 @@ namespace fourmi {
 
 namespace {
 
-ModelTypes types_of(const Recipe& r) { return model_types(r.precision.compute, r.run.reproducibility); }
+ModelTypes types_of(const Recipe& r) {
+  return model_types(r.precision.compute, r.run.reproducibility);
+}
 
 DType moment_dtype(const Recipe& r) {
   return r.precision.moments == Moments::bf16 ? DType::bf16 : types_of(r).accumulate;
 }
 
-BatchSizes batch_sizes(const Recipe& r) { return {r.data.micro_batch_size * r.data.sequence_length, r.data.sequence_length}; }
+BatchSizes batch_sizes(const Recipe& r) {
+  return {r.data.micro_batch_size * r.data.sequence_length, r.data.sequence_length};
+}
 
-/// Mode layout cuts every sum over tokens by 1/16 of a sequence (docs/numerics.md L3, L5); mode run has as few cuts as the work allows.
+/// Mode layout cuts every sum over tokens by 1/16 of a sequence (docs/numerics.md L3, L5); mode run has as few cuts as
+/// the work allows.
 Context cuts_of(const Recipe& r, std::int32_t* refused) {
   const std::int64_t T = r.data.sequence_length;
   Context c;
@@ -57,7 +62,8 @@ std::unique_ptr<Arenas> allocate(const Arenas& measured, const Recipe& r, int ra
   if (r.memory.recompute != Recompute::full) remedy += "memory.recompute=full, ";
   if (r.data.micro_batch_size > 1) remedy += "a smaller data.micro_batch_size, ";
   throw Error(ExitStatus::environment, fmt::format("memory of rank {}", rank),
-              fmt::format("{}, {} bytes were expected: {}", refused, together, table), remedy + "more ranks, or a machine with more memory");
+              fmt::format("{}, {} bytes were expected: {}", refused, together, table),
+              remedy + "more ranks, or a machine with more memory");
 }
 
 }  // namespace
@@ -106,10 +112,18 @@ Engine::Engine(const Recipe& recipe, Group& data_group, const Stream& stream)
 
 Engine::~Engine() = default;
 
-const ParameterStore& Engine::store() const { return parts_->store; }
-std::int64_t Engine::attention_block() const { return cuts_of(*recipe_, nullptr).attention_block; }
-Model& Engine::model() { return parts_->model; }
-Optimizer& Engine::optimizer() { return parts_->optimizer; }
+const ParameterStore& Engine::store() const {
+  return parts_->store;
+}
+std::int64_t Engine::attention_block() const {
+  return cuts_of(*recipe_, nullptr).attention_block;
+}
+Model& Engine::model() {
+  return parts_->model;
+}
+Optimizer& Engine::optimizer() {
+  return parts_->optimizer;
+}
 
 void Engine::initialise() {
   parts_->optimizer.initialise(*stream_, recipe_->run.seed, recipe_->model.initializer_range);
@@ -124,8 +138,8 @@ void Engine::state_loaded() {
   parts_->optimizer.gather_weights(*stream_, *group_);
 }
 
-Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
-                                       const PhaseObserver& observer) {
+Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step,
+                                       double tokens_before, const PhaseObserver& observer) {
   Parts& p = *parts_;
   Sums sums;
   const LossWeights weights{recipe_->model.num_nextn_predict_layers ? recipe_->loss.mtp_weight.at(tokens_before) : 0.0,
@@ -152,12 +166,13 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
   return sums;
 }
 
-StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer,
-                        const StepJudge& judge) {
+StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
+                        const PhaseObserver& observer, const StepJudge& judge) {
   Parts& p = *parts_;
   {
     const OwningSpan span(stream_->timeline(), Work::optimizer, "zero_gradients");
-    for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) fill_zero(*stream_, p.store.gradients(set));
+    for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
+      fill_zero(*stream_, p.store.gradients(set));
   }
   std::fill_n(p.model.expert_counts().as<std::int64_t>(), p.model.expert_counts().num_elements(), 0);
   p.refused = 0;
@@ -190,12 +205,14 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
     find_non_finite(loader, plan, bad[0] != 0, result);
     if (!judge)
       throw Error(ExitStatus::guard, fmt::format("step {}", step),
-                  fmt::format("{} (loss {}, gradient norm {}), expected finite numbers", result.non_finite, result.loss, result.grad_norm),
+                  fmt::format("{} (loss {}, gradient norm {}), expected finite numbers", result.non_finite, result.loss,
+                              result.grad_norm),
                   "Lower optimizer.learning_rate, or go on from an earlier checkpoint with checkpoint.resume");
   }
   result.updated = !judge || judge(result);
   if (result.updated) {
-    const double clip = o.clip_grad_norm > 0 && result.grad_norm > o.clip_grad_norm ? o.clip_grad_norm / result.grad_norm : 1.0;
+    const double clip =
+        o.clip_grad_norm > 0 && result.grad_norm > o.clip_grad_norm ? o.clip_grad_norm / result.grad_norm : 1.0;
     p.optimizer.update(*stream_, {.learning_rate = result.learning_rate,
                                   .beta1 = o.beta1,
                                   .beta2 = o.beta2,
@@ -205,11 +222,13 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
                                   .grad_scale = clip / targets});
     p.optimizer.gather_weights(*stream_, *group_);
   }
-  result.expert_load_max_over_mean = update_router_bias(result.updated ? recipe_->loss.router_bias_rate.at(tokens_before) : 0);
+  result.expert_load_max_over_mean =
+      update_router_bias(result.updated ? recipe_->loss.router_bias_rate.at(tokens_before) : 0);
   return result;
 }
 
-/// Weights first: what is bad there spoils all else. Then the forward passes again, layer by layer; then the gradients before their sum.
+/// Weights first: what is bad there spoils all else. Then the forward passes again, layer by layer; then the gradients
+/// before their sum.
 void Engine::find_non_finite(const Loader& loader, const StepPlan& plan, bool partial_sum_refused, StepResult& result) {
   Parts& p = *parts_;
   NonFinite find = find_in_weights(*stream_, p.store);
@@ -218,7 +237,8 @@ void Engine::find_non_finite(const Loader& loader, const StepPlan& plan, bool pa
   // Exact sums hold integers: what did not fit was left out of them.
   const bool exact = p.store.types().gradient == DType::fx128;
   if (find.kind == NonFinite::Kind::none && !exact) find = find_in_gradients(*stream_, p.store);
-  if (find.kind == NonFinite::Kind::none && partial_sum_refused && p.refused) find = {.kind = NonFinite::Kind::gradient, .which = -1};
+  if (find.kind == NonFinite::Kind::none && partial_sum_refused && p.refused)
+    find = {.kind = NonFinite::Kind::gradient, .which = -1};
   result.non_finite = tell_first(*group_, p.store, find);
 }
 
@@ -230,7 +250,11 @@ NonFinite Engine::find_in_forward(const Loader& loader, const StepPlan& plan) {
     if (probe_) probe_(layer, output);
     if (find.kind != NonFinite::Kind::none) return;
     if (const auto bad = first_non_finite(*stream_, output))
-      find = {.kind = NonFinite::Kind::activation, .order = micro_batch, .which = layer, .micro_batch = micro_batch, .index = bad->index,
+      find = {.kind = NonFinite::Kind::activation,
+              .order = micro_batch,
+              .which = layer,
+              .micro_batch = micro_batch,
+              .index = bad->index,
               .value = bad->value};
   };
   Context context = cuts_of(*recipe_, nullptr);
@@ -243,13 +267,18 @@ NonFinite Engine::find_in_forward(const Loader& loader, const StepPlan& plan) {
     for (const Tensor& loss : {losses.loss_M, losses.loss_mtp_M}) {
       if (!loss || find.kind != NonFinite::Kind::none) continue;
       if (const auto bad = first_non_finite(*stream_, loss))
-        find = {.kind = NonFinite::Kind::loss, .order = micro_batch, .micro_batch = micro_batch, .index = bad->index, .value = bad->value};
+        find = {.kind = NonFinite::Kind::loss,
+                .order = micro_batch,
+                .micro_batch = micro_batch,
+                .index = bad->index,
+                .value = bad->value};
     }
   }
   return find;
 }
 
-/// b[e] += rate * sign(mean(c) - c[e]) over the counts of the whole global batch (DeepSeek-V3 report 2.1.2). Returns the load figure.
+/// b[e] += rate * sign(mean(c) - c[e]) over the counts of the whole global batch (DeepSeek-V3 report 2.1.2). Returns
+/// the load figure.
 double Engine::update_router_bias(double rate) {
   const Span span(stream_->timeline(), Work::router, "update_router_bias");
   Parts& p = *parts_;
@@ -263,7 +292,9 @@ double Engine::update_router_bias(double rate) {
   for (std::int64_t l = 0; l < layers; ++l) {
     const std::int64_t* row = c + l * E;
     const std::int64_t total = std::accumulate(row, row + E, std::int64_t{0});
-    if (total > 0) worst = std::max(worst, static_cast<double>(*std::max_element(row, row + E)) * static_cast<double>(E) / static_cast<double>(total));
+    if (total > 0)
+      worst = std::max(worst, static_cast<double>(*std::max_element(row, row + E)) * static_cast<double>(E) /
+                                  static_cast<double>(total));
     if (biases.empty() || rate == 0) continue;
     const Tensor bias = p.store.weight(biases[static_cast<std::size_t>(l)]);
     for (std::int64_t e = 0; e < E; ++e) {

@@ -1,5 +1,5 @@
-// One rank's part of a training run, without files or clocks: model, optimizer, and the step. The trainer gives it batches' positions and
-// writes down what it returns; tests run several of it in one process.
+// One rank's part of a training run, without files or clocks: model, optimizer, and the step. The trainer gives it
+// batches' positions and writes down what it returns; tests run several of it in one process.
 #pragma once
 
 #include <functional>
@@ -28,7 +28,8 @@ struct StepResult {
   double spike_z = 0;                    ///< of a spike, by the guard (spike.h)
 };
 
-/// Asked on every rank before the optimizer's update, with equal figures: is the step to change the state? May throw, on all ranks alike.
+/// Asked on every rank before the optimizer's update, with equal figures: is the step to change the state? May throw,
+/// on all ranks alike.
 using StepJudge = std::function<bool(const StepResult&)>;
 /// Sees each layer's output in forward (Context::after_layer); for tests, which may change it.
 using ActivationProbe = std::function<void(std::int64_t layer, const Tensor& output_MD)>;
@@ -48,10 +49,11 @@ class Engine {
   /// After masters, moments and router bias were loaded through boxes(): weights of all ranks follow.
   void state_loaded();
 
-  /// One optimizer step (numbered from 1) on the samples after `position`; `tokens_before` are the input positions of all earlier
-  /// steps. Without a judge a loss or gradient that is not finite throws Error(guard); the state is then what it was before the step.
-  StepResult step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer,
-                  const StepJudge& judge = nullptr);
+  /// One optimizer step (numbered from 1) on the samples after `position`; `tokens_before` are the input positions of
+  /// all earlier steps. Without a judge a loss or gradient that is not finite throws Error(guard); the state is then
+  /// what it was before the step.
+  StepResult step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
+                  const PhaseObserver& observer, const StepJudge& judge = nullptr);
   void set_activation_probe(ActivationProbe probe) { probe_ = std::move(probe); }
 
   /// Everything that a checkpoint must hold of tensors: this rank's masters and moments, and on rank 0 the router bias.
@@ -68,7 +70,8 @@ class Engine {
  private:
   struct Parts;
   struct Sums;
-  Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before, const PhaseObserver& observer);
+  Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
+                         const PhaseObserver& observer);
   double update_router_bias(double rate);
   void find_non_finite(const Loader& loader, const StepPlan& plan, bool partial_sum_refused, StepResult& result);
   NonFinite find_in_forward(const Loader& loader, const StepPlan& plan);

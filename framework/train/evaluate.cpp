@@ -8,10 +8,12 @@
 
 namespace fourmi {
 
-double EvaluationResult::perplexity() const { return fourmi::exp(loss); }
+double EvaluationResult::perplexity() const {
+  return fourmi::exp(loss);
+}
 
-EvaluationResult evaluate(Model& model, const Stream& stream, const Context& options, const Validation& validation, Group& group,
-                          std::int64_t num_windows, std::int64_t sequences_per_batch) {
+EvaluationResult evaluate(Model& model, const Stream& stream, const Context& options, const Validation& validation,
+                          Group& group, std::int64_t num_windows, std::int64_t sequences_per_batch) {
   const std::vector<std::int64_t> windows = validation.spread(num_windows);
   if (windows.empty())
     throw Error(ExitStatus::usage, "data.validation", "no held-out data, expected some to evaluate on",
@@ -32,7 +34,8 @@ EvaluationResult evaluate(Model& model, const Stream& stream, const Context& opt
     counts[0] += std::count_if(rows.batch().targets.begin(), rows.batch().targets.end(), [](auto t) { return t >= 0; });
     if (!losses.loss_mtp_M) continue;
     sums[1] += sum_fixed(stream, losses.loss_mtp_M);
-    counts[1] += std::count_if(rows.batch().mtp_targets.begin(), rows.batch().mtp_targets.end(), [](auto t) { return t >= 0; });
+    counts[1] +=
+        std::count_if(rows.batch().mtp_targets.begin(), rows.batch().mtp_targets.end(), [](auto t) { return t >= 0; });
   }
   group.all_sum(std::span(sums));
   group.all_sum(std::span(counts));
@@ -42,7 +45,8 @@ EvaluationResult evaluate(Model& model, const Stream& stream, const Context& opt
   r.loss = from_fixed(sums[0]) / static_cast<double>(std::max<std::int64_t>(1, counts[0]));
   r.loss_mtp = from_fixed(sums[1]) / static_cast<double>(std::max<std::int64_t>(1, counts[1]));
   if (validation.num_bytes() > 0)
-    r.bits_per_byte = r.loss / 0.693147180559945309 * static_cast<double>(validation.num_targets()) / static_cast<double>(validation.num_bytes());
+    r.bits_per_byte = r.loss / 0.693147180559945309 * static_cast<double>(validation.num_targets()) /
+                      static_cast<double>(validation.num_bytes());
   return r;
 }
 

@@ -15,9 +15,9 @@ struct EvaluationResult {
   double perplexity() const;
 };
 
-/// `num_windows` windows spread over the validation data (0: all of it), in batches of `sequences_per_batch`, which the model must be
-/// allocated for. Throws Error(usage) if there is no validation data.
-EvaluationResult evaluate(Model& model, const Stream& stream, const Context& options, const Validation& validation, Group& group,
-                          std::int64_t num_windows, std::int64_t sequences_per_batch);
+/// `num_windows` windows spread over the validation data (0: all of it), in batches of `sequences_per_batch`, which the
+/// model must be allocated for. Throws Error(usage) if there is no validation data.
+EvaluationResult evaluate(Model& model, const Stream& stream, const Context& options, const Validation& validation,
+                          Group& group, std::int64_t num_windows, std::int64_t sequences_per_batch);
 
 }  // namespace fourmi

@@ -50,15 +50,19 @@ void InferenceModel::load_weights(Group& group, const Checkpoint& checkpoint, co
     std::vector<Box> boxes;
     const std::string folder = set == ParameterSet::router_bias ? "/model/" : "/optimizer/master/";
     for (const Parameter* p : table_->of(set))
-      boxes.push_back({folder + p->name, "", p->shape, 0, flat.rows(p->offset, p->offset + p->shape.num_elements()).view(p->shape)});
+      boxes.push_back({folder + p->name, "", p->shape, 0,
+                       flat.rows(p->offset, p->offset + p->shape.num_elements()).view(p->shape)});
     load_boxes(group, checkpoint, boxes);
     convert(stream, flat, store_->weights(set));
   }
 }
 
-EvaluationResult InferenceModel::evaluate_on(const Validation& validation, Group& group, const Stream& stream, std::int64_t sequences) {
+EvaluationResult InferenceModel::evaluate_on(const Validation& validation, Group& group, const Stream& stream,
+                                             std::int64_t sequences) {
   const std::int64_t T = recipe_.data.sequence_length;
-  activations_ = measured("activations", [&](Arena& arena) { model_->allocate({sequences * T, T}, Model::Use::evaluation, arena); });
+  activations_ = measured("activations", [&](Arena& arena) {
+    model_->allocate({sequences * T, T}, Model::Use::evaluation, arena);
+  });
   Context options;
   options.attention_block = T <= 64 ? T : std::gcd<std::int64_t, std::int64_t>(T, 64);
   return evaluate(*model_, stream, options, validation, group, 0, sequences);

@@ -1,5 +1,5 @@
-// A trained model opened for evaluation and generation: weights of the newest proven checkpoint of a MODEL path, and the recipe it was
-// trained with. No optimizer, no gradients.
+// A trained model opened for evaluation and generation: weights of the newest proven checkpoint of a MODEL path, and
+// the recipe it was trained with. No optimizer, no gradients.
 #pragma once
 
 #include <filesystem>
@@ -28,7 +28,8 @@ class InferenceModel {
   Model& model() { return *model_; }
 
   /// Allocates for batches of `sequences` and evaluates on `validation` (all of it).
-  EvaluationResult evaluate_on(const Validation& validation, Group& group, const Stream& stream, std::int64_t sequences);
+  EvaluationResult evaluate_on(const Validation& validation, Group& group, const Stream& stream,
+                               std::int64_t sequences);
 
  private:
   void load_weights(Group& group, const struct Checkpoint& checkpoint, const Stream& stream);

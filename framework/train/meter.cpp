@@ -1,8 +1,8 @@
 #include "framework/train/meter.h"
 
 #include <algorithm>
-#include <map>
 #include <cstring>
+#include <map>
 
 #include "framework/run/host.h"
 
@@ -22,8 +22,8 @@ Meter::Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, Isa 
   mine.cores = usable_cores();
   std::vector<Machine> all(static_cast<std::size_t>(group.size()));
   group.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
-  // Ranks of one host: the fastest core that any of them saw, and the most cores that any may use (or, where a launcher binds each rank
-  // to cores of its own, the cores of all).
+  // Ranks of one host: the fastest core that any of them saw, and the most cores that any may use (or, where a launcher
+  // binds each rank to cores of its own, the cores of all).
   struct Host {
     CorePeak core;
     std::int64_t most = 0, sum = 0, ranks = 0;
@@ -46,7 +46,8 @@ Meter::Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, Isa 
 }
 
 double Meter::mfu(double tokens_per_second) const {
-  return (counts_.flops_per_token + counts_.flops_per_token_mtp) * tokens_per_second / (bf16_ ? peak_.bf16 : peak_.fp32);
+  return (counts_.flops_per_token + counts_.flops_per_token_mtp) * tokens_per_second /
+         (bf16_ ? peak_.bf16 : peak_.fp32);
 }
 
 double Meter::speed_of_light(double tokens_per_second) const {

@@ -1,4 +1,5 @@
-// What the work costs and what the machine could do: tokens a second, mfu, speed of light (definitions: framework/run/machine.h).
+// What the work costs and what the machine could do: tokens a second, mfu, speed of light (definitions:
+// framework/run/machine.h).
 #pragma once
 
 #include "framework/model/counts.h"

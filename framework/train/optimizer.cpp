@@ -15,7 +15,9 @@ std::vector<ShardTensor> shard_tensors(const std::vector<const Parameter*>& para
   return tensors;
 }
 
-Tensor elements(const Tensor& packed, const RowRun& run) { return packed.rows(run.offset, run.offset + run.num_elements); }
+Tensor elements(const Tensor& packed, const RowRun& run) {
+  return packed.rows(run.offset, run.offset + run.num_elements);
+}
 
 /// The rows of a run under their parameter's own shape.
 Tensor as_rows(const Tensor& packed, const Parameter& p, const RowRun& run) {
@@ -28,7 +30,8 @@ constexpr std::int64_t most_scratch = std::int64_t{64} << 20;  // more rounds of
 
 }  // namespace
 
-Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, int rank, int num_ranks, Arenas& arenas)
+Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, int rank, int num_ranks,
+                     Arenas& arenas)
     : store_(&store), rank_(rank) {
   std::int64_t scratch = 0, largest = 0;
   for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) {
@@ -43,7 +46,8 @@ Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool stage
     s.state.exp_avg = arenas.optimizer.allocate(n, moment_dtype, "exp_avg");
     s.state.exp_avg_sq = arenas.optimizer.allocate(n, moment_dtype, "exp_avg_sq");
     s.weight = arenas.communication.allocate(n, store.weights(set).dtype, "shard of weights");
-    scratch = std::max({scratch, zero_scratch_bytes(s.plan, store.types().gradient), zero_scratch_bytes(s.plan, s.weight.dtype)});
+    scratch = std::max(
+        {scratch, zero_scratch_bytes(s.plan, store.types().gradient), zero_scratch_bytes(s.plan, s.weight.dtype)});
     shards_.push_back(std::move(s));
   }
   if (staged) staging_.emplace(store.types().accumulate, moment_dtype, largest, arenas.staging);
@@ -71,14 +75,16 @@ void Optimizer::initialise(const Stream& stream, std::uint64_t seed, double init
 
 void Optimizer::masters_changed(const Stream& stream) {
   for (const Shard& s : shards_)
-    on_device(stream, {s.state.master, {}, {}}, Staging::Back::no, [&](std::int64_t begin, std::int64_t end, const OptimizerState& state) {
-      convert(stream, state.master, s.weight.rows(begin, end));
-    });
+    on_device(stream, {s.state.master, {}, {}}, Staging::Back::no,
+              [&](std::int64_t begin, std::int64_t end, const OptimizerState& state) {
+                convert(stream, state.master, s.weight.rows(begin, end));
+              });
 }
 
 void Optimizer::reduce(const Stream& stream, Group& group) {
   const OwningSpan span(stream.timeline(), Work::reduce, "reduce_scatter");
-  for (const Shard& s : shards_) reduce_scatter_gradients(group, s.plan, store_->gradients(s.set), s.gradient, scratch_);
+  for (const Shard& s : shards_)
+    reduce_scatter_gradients(group, s.plan, store_->gradients(s.set), s.gradient, scratch_);
 }
 
 double Optimizer::gradient_norm(const Stream& stream, Group& group, double scale) const {
@@ -117,16 +123,20 @@ void Optimizer::gather_weights(const Stream& stream, Group& group) {
 }
 
 void Optimizer::visit_gradients(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const {
-  runs([&](const Shard& s, const Parameter& p, const RowRun& run) { visit(p, run.first_row, as_rows(s.gradient, p, run)); });
+  runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
+    visit(p, run.first_row, as_rows(s.gradient, p, run));
+  });
 }
 
 std::vector<Box> Optimizer::boxes() const {
   std::vector<Box> boxes;
   runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
     // The model's weights are the masters rounded once, so the same bytes serve under both names.
-    boxes.push_back({"/optimizer/master/" + p.name, "/model/" + p.name, p.shape, run.first_row, as_rows(s.state.master, p, run)});
+    boxes.push_back(
+        {"/optimizer/master/" + p.name, "/model/" + p.name, p.shape, run.first_row, as_rows(s.state.master, p, run)});
     boxes.push_back({"/optimizer/exp_avg/" + p.name, "", p.shape, run.first_row, as_rows(s.state.exp_avg, p, run)});
-    boxes.push_back({"/optimizer/exp_avg_sq/" + p.name, "", p.shape, run.first_row, as_rows(s.state.exp_avg_sq, p, run)});
+    boxes.push_back(
+        {"/optimizer/exp_avg_sq/" + p.name, "", p.shape, run.first_row, as_rows(s.state.exp_avg_sq, p, run)});
   });
   return boxes;
 }

@@ -1,5 +1,6 @@
-// The optimizer under ZeRO-1: a rank owns panels of each parameter's rows; it sums their gradients over ranks, updates its masters and
-// moments, and all ranks gather the new weights. Order of sums: docs/numerics.md "Sums across ranks", "Norms, clipping, loss".
+// The optimizer under ZeRO-1: a rank owns panels of each parameter's rows; it sums their gradients over ranks, updates
+// its masters and moments, and all ranks gather the new weights. Order of sums: docs/numerics.md "Sums across ranks",
+// "Norms, clipping, loss".
 #pragma once
 
 #include <functional>
@@ -19,8 +20,8 @@ namespace fourmi {
 
 class Optimizer {
  public:
-  /// Rank `rank` of `num_ranks`; memory from `arenas`, which may be measuring. `staged`: masters and moments lie on the host and come
-  /// to the device panel by panel (staging.h); AdamW works element by element, so that changes no bit.
+  /// Rank `rank` of `num_ranks`; memory from `arenas`, which may be measuring. `staged`: masters and moments lie on the
+  /// host and come to the device panel by panel (staging.h); AdamW works element by element, so that changes no bit.
   Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, int rank, int num_ranks, Arenas& arenas);
 
   /// The rank whose shard of the matrices is largest.
@@ -38,9 +39,11 @@ class Optimizer {
   /// Every rank's new weights to every rank.
   void gather_weights(const Stream&, Group&);
 
-  /// The reduced gradient of this rank's rows of each parameter, for tests: called as visit(parameter, first_row, gradient rows).
+  /// The reduced gradient of this rank's rows of each parameter, for tests: called as visit(parameter, first_row,
+  /// gradient rows).
   void visit_gradients(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const;
-  /// Masters and moments as boxes of the global index space; loading writes through the same boxes, then call masters_changed().
+  /// Masters and moments as boxes of the global index space; loading writes through the same boxes, then call
+  /// masters_changed().
   std::vector<Box> boxes() const;
   /// Weights of this rank's shard from its masters (rounded once), before gather_weights().
   void masters_changed(const Stream&);

@@ -10,13 +10,20 @@ enum class Phase : int { start, load, forward, backward, optimizer, save, evalua
 
 constexpr const char* name_of(Phase phase) {
   switch (phase) {
-    case Phase::start: return "start";
-    case Phase::load: return "load";
-    case Phase::forward: return "forward";
-    case Phase::backward: return "backward";
-    case Phase::optimizer: return "optimizer";
-    case Phase::save: return "save";
-    case Phase::evaluate: return "evaluate";
+    case Phase::start:
+      return "start";
+    case Phase::load:
+      return "load";
+    case Phase::forward:
+      return "forward";
+    case Phase::backward:
+      return "backward";
+    case Phase::optimizer:
+      return "optimizer";
+    case Phase::save:
+      return "save";
+    case Phase::evaluate:
+      return "evaluate";
   }
   return "?";
 }

@@ -24,7 +24,8 @@ class Reporting {
   void open(std::int64_t step, std::int64_t launch);
   /// The first lines of a launch.
   void introduce(const Progress& progress, const std::string& checkpoint);
-  /// After each step; `progress` is the one after it. `stall_seconds`: between the last step and this one, evaluation aside.
+  /// After each step; `progress` is the one after it. `stall_seconds`: between the last step and this one, evaluation
+  /// aside.
   void step(const Progress& progress, const StepResult& result, double seconds, double stall_seconds);
   /// At the end of a window of steps.
   void expert_load(const Progress& progress, const LoadSummary& load);

@@ -18,7 +18,8 @@ struct RunContext {
   Group& group;
   const Stream& stream;
   std::filesystem::path directory;
-  const Spending* spending = nullptr;  ///< from the moment that the launch is known; what it says counts on rank 0 alone
+  const Spending* spending =
+      nullptr;  ///< from the moment that the launch is known; what it says counts on rank 0 alone
   bool first() const { return group.rank() == 0; }
 };
 

@@ -1,5 +1,5 @@
-// Optimizer state that lives in host memory: brought to the device panel by panel for a step, and back. Two panels take turns, so that
-// one travels while the other is computed on; that is all the memory that it takes on the device.
+// Optimizer state that lives in host memory: brought to the device panel by panel for a step, and back. Two panels take
+// turns, so that one travels while the other is computed on; that is all the memory that it takes on the device.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +15,8 @@ struct OptimizerState {
   Tensor master, exp_avg, exp_avg_sq;
 
   OptimizerState rows(std::int64_t begin, std::int64_t end) const {
-    return {master.rows(begin, end), exp_avg ? exp_avg.rows(begin, end) : Tensor{}, exp_avg_sq ? exp_avg_sq.rows(begin, end) : Tensor{}};
+    return {master.rows(begin, end), exp_avg ? exp_avg.rows(begin, end) : Tensor{},
+            exp_avg_sq ? exp_avg_sq.rows(begin, end) : Tensor{}};
   }
 };
 
@@ -24,14 +25,17 @@ class Staging {
   static constexpr std::int64_t most_elements = std::int64_t{1} << 20;  ///< of a panel: 4 MiB of masters
 
   /// Panels for pieces of at most `largest` elements.
-  Staging(DType master, DType moments, std::int64_t largest, Arena& arena) : elements_(std::clamp<std::int64_t>(largest, 1, most_elements)) {
+  Staging(DType master, DType moments, std::int64_t largest, Arena& arena)
+      : elements_(std::clamp<std::int64_t>(largest, 1, most_elements)) {
     for (Panel& p : panels_)
-      p.state = {arena.allocate({elements_}, master, "master panels"), arena.allocate({elements_}, moments, "moment panels"),
+      p.state = {arena.allocate({elements_}, master, "master panels"),
+                 arena.allocate({elements_}, moments, "moment panels"),
                  arena.allocate({elements_}, moments, "moment panels")};
   }
 
   enum class Back { yes, no };
-  /// Calls compute(begin, end, state on the device) for the panels of `host` in order. With Back::yes what it leaves goes back.
+  /// Calls compute(begin, end, state on the device) for the panels of `host` in order. With Back::yes what it leaves
+  /// goes back.
   template <class Compute>
   void visit(const Stream& stream, const OptimizerState& host, Back back, const Compute& compute) {
     const std::int64_t n = host.master.num_elements(), count = (n + elements_ - 1) / elements_;

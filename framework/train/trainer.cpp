@@ -72,8 +72,8 @@ struct Trainer::Impl {
   Beginning beginning;
   Progress progress;
   double stall_seconds = 0;  // since the last step: what saving and agreeing on a stop cost
-  std::string stop_cause;  // for status.json, where a person should know it
-  StepPlan plan;  // of the step that is being made; kept for its memory
+  std::string stop_cause;    // for status.json, where a person should know it
+  StepPlan plan;             // of the step that is being made; kept for its memory
 };
 
 Trainer::Trainer(const Recipe& recipe, Group& group, const Stream& stream, TrainOptions options)
@@ -129,19 +129,21 @@ void Trainer::Impl::begin() {
   for (const std::string& m : beginning.messages) narrator.warn(m);
   for (const ChangedKey& c : beginning.decision.changes) narrator.say("changed: " + to_string(c));
   record_launch(checkpoint);
-  saving = std::make_unique<Saving>(context, narrator, *reporting, *status, lease.get(), *engine,
-                                    provenance, checkpoint ? beginning.step : -1);
+  saving = std::make_unique<Saving>(context, narrator, *reporting, *status, lease.get(), *engine, provenance,
+                                    checkpoint ? beginning.step : -1);
 }
 
 /// A launch whose ranks were all killed at once could not write how it ended.
 void Trainer::Impl::tell_of_the_dead() {
   const std::optional<StatusView> last = read_status(context.directory);
   if (last && last->state == "running" && last->launches < beginning.launch)
-    beginning.messages.push_back(fmt::format("launch {} ended without a word after step {}, in phase {}, on {} (killed, or the machine went down)",
-                                             last->launches, last->step, last->phase, last->host));
+    beginning.messages.push_back(fmt::format(
+        "launch {} ended without a word after step {}, in phase {}, on {} (killed, or the machine went down)",
+        last->launches, last->step, last->phase, last->host));
 }
 
-/// Collective. The state of a checkpoint, or the beginning's; with the data that a rollback to it went on with, if there was one.
+/// Collective. The state of a checkpoint, or the beginning's; with the data that a rollback to it went on with, if
+/// there was one.
 void Trainer::Impl::begin_state(Beginning& from, const std::optional<Checkpoint>& checkpoint) {
   load_state(*engine, recipe, group, checkpoint, *loader, options.accept_changes, from);
   const Rollback* rollback = rollbacks->last_to(checkpoint ? checkpoint->manifest.root : "");
@@ -158,7 +160,8 @@ void Trainer::Impl::load_inputs() {
   agreed(group, [&] {
     const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
     loader = std::make_unique<Loader>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
-    validation = std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
+    validation =
+        std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
     engine = std::make_unique<Engine>(recipe, group, stream);
     provenance.describe();
     if (options.engine_ready) options.engine_ready(*engine);
@@ -222,7 +225,8 @@ ExitStatus Trainer::Impl::run() {
   if (progress.done()) return ExitStatus::ok;
   stop_cause = stop.why;
   if (stop.status == ExitStatus::budget) {
-    narrator.say(fmt::format("stopped at step {}: {}; with a larger budget the same command goes on", progress.step, stop.why));
+    narrator.say(
+        fmt::format("stopped at step {}: {}; with a larger budget the same command goes on", progress.step, stop.why));
   } else {
     narrator.say(fmt::format("stopped at step {} on {}; the same command goes on", progress.step, stop.why));
   }
@@ -261,14 +265,16 @@ bool Trainer::Impl::train_step() {
   return true;
 }
 
-/// Collective. Back to the newest checkpoint (the beginning without one); the data from there to the end of the bad step is left out.
+/// Collective. Back to the newest checkpoint (the beginning without one); the data from there to the end of the bad
+/// step is left out.
 void Trainer::Impl::roll_back(const StepPlan& bad) {
   const std::int64_t bad_step = progress.step + 1;
   if (rollbacks->count() >= recipe.guard.max_rollbacks)
-    throw Error(ExitStatus::guard, fmt::format("step {}", bad_step),
-                fmt::format("{}; the run was rolled back {} time(s), expected a good step after at most guard.max_rollbacks", guard.why(),
-                            rollbacks->count()),
-                "Lower optimizer.learning_rate or look at the data; a larger guard.max_rollbacks goes on with other data");
+    throw Error(
+        ExitStatus::guard, fmt::format("step {}", bad_step),
+        fmt::format("{}; the run was rolled back {} time(s), expected a good step after at most guard.max_rollbacks",
+                    guard.why(), rollbacks->count()),
+        "Lower optimizer.learning_rate or look at the data; a larger guard.max_rollbacks goes on with other data");
   enter(Phase::load, progress.step);
   saving->settle_pending(progress);  // of a step before the bad one
   StartDecision own = beginning.decision;
@@ -278,7 +284,8 @@ void Trainer::Impl::roll_back(const StepPlan& bad) {
   begin_state(from, checkpoint);
   from.state.guard.left_out.push_back({bad_step, from.state.position.samples, bad.next.samples});
   from.state.position = bad.next;
-  rollbacks->add({progress.launch, bad_step, from.step, checkpoint ? checkpoint->manifest.root : "", guard.why(), to_json(from.state)});
+  rollbacks->add({progress.launch, bad_step, from.step, checkpoint ? checkpoint->manifest.root : "", guard.why(),
+                  to_json(from.state)});
   progress.step = from.step;
   progress.tokens = from.tokens;
   progress.state = from.state;
@@ -292,9 +299,10 @@ void Trainer::Impl::roll_back(const StepPlan& bad) {
   telemetry = std::make_unique<Telemetry>(context, narrator, *reporting);  // its windows begin anew
   for (const std::string& m : from.messages) narrator.warn(m);
   const LeftOut& left_out = from.state.guard.left_out.back();
-  narrator.warn(fmt::format("step {}: {}; back to step {} ({}), samples {} to {} are left out, rollback {} of {}", bad_step, guard.why(), from.step,
-                            checkpoint ? checkpoint->folder.string() : "the beginning", left_out.first, left_out.last, rollbacks->count(),
-                            recipe.guard.max_rollbacks));
+  narrator.warn(fmt::format("step {}: {}; back to step {} ({}), samples {} to {} are left out, rollback {} of {}",
+                            bad_step, guard.why(), from.step,
+                            checkpoint ? checkpoint->folder.string() : "the beginning", left_out.first, left_out.last,
+                            rollbacks->count(), recipe.guard.max_rollbacks));
 }
 
 void Trainer::Impl::save_if_due() {

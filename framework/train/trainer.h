@@ -1,5 +1,5 @@
-// A training run on its directory: begins, goes on or branches, steps, evaluates, saves, stops. The mathematics of a step is the
-// engine's; this is everything around it.
+// A training run on its directory: begins, goes on or branches, steps, evaluates, saves, stops. The mathematics of a
+// step is the engine's; this is everything around it.
 #pragma once
 
 #include <functional>
@@ -25,8 +25,8 @@ struct TrainOptions {
   PhaseObserver observer;
   /// Called once on every rank when the engine is made, before its state is loaded; for tests that put a fault into it.
   std::function<void(Engine&)> engine_ready;
-  /// Called once on every rank when the run's directory and launch are known, so that a watchdog can write status.json. The pointer
-  /// is valid until the trainer is gone.
+  /// Called once on every rank when the run's directory and launch are known, so that a watchdog can write status.json.
+  /// The pointer is valid until the trainer is gone.
   std::function<void(StatusFile*)> status_ready;
 };
 
@@ -38,7 +38,8 @@ class Trainer {
   Trainer(const Recipe& recipe, Group& group, const Stream& stream, TrainOptions options);
   ~Trainer();
 
-  /// Until the target is reached (ok), a stop was asked for (stopped: StopSignals, which the caller keeps, or run.time), or an Error.
+  /// Until the target is reached (ok), a stop was asked for (stopped: StopSignals, which the caller keeps, or
+  /// run.time), or an Error.
   ExitStatus run();
 
  private:

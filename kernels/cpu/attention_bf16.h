@@ -109,8 +109,8 @@ FOURMI_INLINE WordRows word_rows(const bfloat16* x, std::int64_t stride, std::in
   return {storage, words};
 }
 
-/// c[key - first][lane] = chains over `size` elements of key rows and a tile's panel, for the keys of `keys`, sixteen at
-/// a time; lanes that see none of the sixteen are left unwritten. x.data is the row of key `first`.
+/// c[key - first][lane] = chains over `size` elements of key rows and a tile's panel, for the keys of `keys`, sixteen
+/// at a time; lanes that see none of the sixteen are left unwritten. x.data is the row of key `first`.
 inline void products_with_keys(const PairKernels& kernels, const WideTile& tile, Range keys, std::int64_t first,
                                const WordRows& x, const Word* panel, std::int64_t size, float* c) {
   for (std::int64_t k = keys.begin; k < keys.end; k += lanes) {

@@ -78,9 +78,12 @@ struct Bf16Backward {
             scratch.take<float>(max_keys * v_width())};
   }
   FOURMI_INLINE TileData take_tile(Scratch& scratch) const {
-    return {scratch.take<Word>(padded_words(p.Q) * tile_lanes), scratch.take<Word>(padded_words(p.V) * tile_lanes),
-            scratch.take<Word>(tile_lanes / 2 * q_width()),     scratch.take<Word>(tile_lanes / 2 * v_width()),
-            scratch.take<float>(tile_lanes * q_width()),        scratch.take<float>(tile_lanes),
+    return {scratch.take<Word>(padded_words(p.Q) * tile_lanes),
+            scratch.take<Word>(padded_words(p.V) * tile_lanes),
+            scratch.take<Word>(tile_lanes / 2 * q_width()),
+            scratch.take<Word>(tile_lanes / 2 * v_width()),
+            scratch.take<float>(tile_lanes * q_width()),
+            scratch.take<float>(tile_lanes),
             scratch.take<float>(tile_lanes)};
   }
 
@@ -140,8 +143,8 @@ struct Bf16Backward {
   FOURMI_INLINE void add_part(const Word* w_rows, const Word* pairs, std::int64_t width, Range l, std::int64_t n,
                               Finish finish, float* c) const {
     const std::int64_t pair = l.begin / 2, steps = divide_up(l.end, 2) - pair;
-    kernels.multiply({w_rows + pair, tile_lanes / 2, 1, pairs + pair * width, width, steps, c, width, n, width / lanes,
-                      finish});
+    kernels.multiply(
+        {w_rows + pair, tile_lanes / 2, 1, pairs + pair * width, width, steps, c, width, n, width / lanes, finish});
   }
 
   /// One block of keys against one tile of one head. k and v start at key `first`, dk_total and dv_total at `base`.

@@ -56,8 +56,7 @@ struct Softmax {
     for (; i < to; ++i)
 #pragma GCC unroll 1
       for (int l = 0; l < L; ++l) {
-        const float x =
-            score<masked>(tile, static_cast<std::int32_t>(b.block + i), b.s[i * tile_lanes + l], scale, l);
+        const float x = score<masked>(tile, static_cast<std::int32_t>(b.block + i), b.s[i * tile_lanes + l], scale, l);
         most[l] = x > most[l] ? x : most[l];
       }
   }
@@ -186,7 +185,8 @@ struct Bf16Forward {
         const Keys seen = tile.any.within(block, block + p.block), full = tile.each.within(seen.begin, seen.end);
         if (seen.empty()) continue;
         const std::int64_t from = seen.begin - block, to = seen.end - block;
-        const Scores b{block, from, to, full.empty() ? to : full.begin - block, full.empty() ? to : full.end - block, s};
+        const Scores b{block, from, to, full.empty() ? to : full.begin - block, full.empty() ? to : full.end - block,
+                       s};
         const WordRows first{k.data + (seen.begin - here.begin) * k.stride, k.stride};
         products_with_keys(kernels, tile, {seen.begin, seen.end}, seen.begin, first, states[t].q, p.Q,
                            s + from * tile_lanes);

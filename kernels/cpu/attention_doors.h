@@ -1,5 +1,5 @@
-// Attention in bf16 has an order of sums of its own (docs/numerics.md "Attention"), made for vdpbf16ps; f32 and f64 have
-// the plain one.
+// Attention in bf16 has an order of sums of its own (docs/numerics.md "Attention"), made for vdpbf16ps; f32 and f64
+// have the plain one.
 #pragma once
 
 #include "kernels/cpu/attention_bf16.h"

@@ -116,7 +116,8 @@ void multiply(const PairProduct& p) {
 
 void round_portable(const RoundedRows& r) {
   for (std::int64_t j = 0; j < r.vectors * width; ++j) {
-    const bfloat16 even = r.even ? narrow_flushed(r.even[j]) : bfloat16{}, odd = r.odd ? narrow_flushed(r.odd[j]) : bfloat16{};
+    const bfloat16 even = r.even ? narrow_flushed(r.even[j]) : bfloat16{},
+                   odd = r.odd ? narrow_flushed(r.odd[j]) : bfloat16{};
     if (r.even_row) reinterpret_cast<bfloat16*>(r.even_row)[j] = even;
     if (r.odd_row) reinterpret_cast<bfloat16*>(r.odd_row)[j] = odd;
     if (r.pairs) r.pairs[j] = even.bits | static_cast<Word>(odd.bits) << 16;

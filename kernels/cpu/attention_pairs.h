@@ -23,8 +23,8 @@ enum class Finish : std::uint8_t {
   rescale_and_add  ///< c = fma(c, factor[row], sum + 0): a zero sum counts as +0
 };
 
-/// For r < rows and j < 16 * vectors: the chain over k < steps of pairs a[r * a_row + k * a_step] and b[k * b_step + j],
-/// finished into c[r * c_row + j]. Strides of a and b in words. With 0 steps a chain is +0.
+/// For r < rows and j < 16 * vectors: the chain over k < steps of pairs a[r * a_row + k * a_step] and b[k * b_step +
+/// j], finished into c[r * c_row + j]. Strides of a and b in words. With 0 steps a chain is +0.
 struct PairProduct {
   const Word* a;
   std::int64_t a_row, a_step;

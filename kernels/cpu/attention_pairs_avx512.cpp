@@ -47,8 +47,7 @@ FOURMI_AVX512 [[gnu::noinline]] void tile(const PairProduct& p, std::int64_t row
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 3
-      for (int j = 0; j < V; ++j)
-        c[r][j] = _mm512_add_ps(_mm512_loadu_ps(first_c + r * p.c_row + 16 * j), c[r][j]);
+      for (int j = 0; j < V; ++j) c[r][j] = _mm512_add_ps(_mm512_loadu_ps(first_c + r * p.c_row + 16 * j), c[r][j]);
   } else if (p.finish == Finish::rescale_and_add) {
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -92,13 +91,17 @@ FOURMI_AVX512 inline __attribute__((always_inline)) __m512i load_rounded(const f
 }
 
 FOURMI_AVX512 void round(const RoundedRows& r) {
-  alignas(64) static constexpr std::array<std::uint16_t, 32> interleaved = {
-      0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+  alignas(64) static constexpr std::array<std::uint16_t, 32> interleaved = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                                            21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
+                                                                            11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   const __m512i order = _mm512_load_si512(interleaved.data());
   for (std::int64_t j = 0; j < r.vectors; ++j) {
     const __m512i both = load_rounded(r.even ? r.even + 16 * j : nullptr, r.odd ? r.odd + 16 * j : nullptr);
-    if (r.even_row) _mm256_storeu_si256(reinterpret_cast<__m256i*>(r.even_row + 8 * j), _mm512_maskz_extracti64x4_epi64(0xf, both, 0));
-    if (r.odd_row) _mm256_storeu_si256(reinterpret_cast<__m256i*>(r.odd_row + 8 * j), _mm512_maskz_extracti64x4_epi64(0xf, both, 1));
+    if (r.even_row)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(r.even_row + 8 * j),
+                          _mm512_maskz_extracti64x4_epi64(0xf, both, 0));
+    if (r.odd_row)
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(r.odd_row + 8 * j), _mm512_maskz_extracti64x4_epi64(0xf, both, 1));
     if (r.pairs) _mm512_storeu_si512(r.pairs + 16 * j, _mm512_permutexvar_epi16(order, both));
   }
 }

@@ -21,8 +21,9 @@ const std::vector<Segment>& segments_of(const Problem<X>& p) {
   thread_local std::vector<Segment> segments;
   segments.clear();
   const std::int64_t span = span_rows(p.block);
-  segments.reserve(static_cast<std::size_t>(p.num_queries / span + 2));  // the most there can be: the next call allocates nothing
-  std::int64_t seen_end = 0;  // keys below it belong to the segment under way
+  segments.reserve(
+      static_cast<std::size_t>(p.num_queries / span + 2));  // the most there can be: the next call allocates nothing
+  std::int64_t seen_end = 0;                                // keys below it belong to the segment under way
   for (std::int64_t row = 0; row < p.num_queries; row += span) {
     Keys keys;
     const std::int64_t end = std::min(row + span, p.num_queries);

@@ -108,8 +108,7 @@ FOURMI_AVX512 [[gnu::noinline]] void tile(const std::byte* a, std::int64_t a_row
 #pragma GCC unroll 2
       for (int j = 0; j < V; ++j) {
         const std::int64_t at = i * tail.row_stride + j * 64;
-        if (tail.residual)
-          c[i][j] = _mm512_add_ps(_mm512_maskz_loadu_ps(present(j), tail.residual + at), c[i][j]);
+        if (tail.residual) c[i][j] = _mm512_add_ps(_mm512_maskz_loadu_ps(present(j), tail.residual + at), c[i][j]);
         _mm512_mask_storeu_ps(tail.out + at, present(j), c[i][j]);
       }
   } else {
@@ -297,8 +296,8 @@ struct Kernel {
   static void run_tile(std::int64_t rows, std::int64_t cols, const std::byte* a, std::int64_t a_row,
                        std::int64_t a_step, const Word* b, std::int64_t steps, float* chains, bool first,
                        const Tail& tail) {
-    using Run = void (*)(const std::byte*, std::int64_t, std::int64_t, const Word*, std::int64_t, float*, bool,
-                         const Tail&);
+    using Run =
+        void (*)(const std::byte*, std::int64_t, std::int64_t, const Word*, std::int64_t, float*, bool, const Tail&);
     static constexpr auto tiles = []<int... R>(std::integer_sequence<int, R...>) {
       return std::array<std::array<Run, 2>, most_rows>{{{tile<Type, R + 1, 1>, tile<Type, R + 1, 2>}...}};
     }

@@ -189,7 +189,7 @@ void run_blocked(const Stream& stream, const Problem& problem) {
     cols = p.cols;
     work += p.rows * p.cols * p.sum;
     const bool sum_is_cut = problem.kind == Kind::backward_weight;  // by the groups; else the rows are
-    all.rows = sum_is_cut ? rows : all.rows + p.rows;  // an empty group has none
+    all.rows = sum_is_cut ? rows : all.rows + p.rows;               // an empty group has none
     all.sum = sum_is_cut ? all.sum + p.sum : p.sum;
   }
   all.rows = Grid::round_up(std::min(all.rows, Grid::most_rows(problem.out.dtype)), Kernel::tile_rows);

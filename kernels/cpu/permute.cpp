@@ -77,8 +77,8 @@ void gather_sum(const Stream& stream, const Tensor& rows_RD, const Accumulator<T
 
 }  // namespace
 
-void permute_plan(const Stream& stream, const Tensor& experts_MK, std::span<std::int32_t> offsets, const Tensor& row_token_R,
-                  const Tensor& row_of_MK) {
+void permute_plan(const Stream& stream, const Tensor& experts_MK, std::span<std::int32_t> offsets,
+                  const Tensor& row_token_R, const Tensor& row_of_MK) {
   const Span span(stream.timeline(), Work::dispatch, "permute_plan");
   const std::int64_t num_tokens = experts_MK.dim(0), num_choices = experts_MK.dim(1), n = num_tokens * num_choices;
   const auto num_experts = static_cast<std::int64_t>(offsets.size()) - 1;

@@ -54,7 +54,8 @@ int128 squares(const T* x, std::int64_t n, double first_factor, double second_fa
   std::uint64_t low = 0, high = 0, seen = 0;
   for (std::int64_t i = 0; i < n; ++i) {
     const double y = static_cast<double>(x[i]) * first_factor * second_factor;
-    // In this order min() turns NaN too into 2^60, which `seen` tells: what does not fit has no conversion to an integer.
+    // In this order min() turns NaN too into 2^60, which `seen` tells: what does not fit has no conversion to an
+    // integer.
     const auto term = static_cast<std::uint64_t>(static_cast<std::int64_t>(std::min(0x1p60, y * y * 0x1p60)));
     low += term & 0xffffffffu;
     high += term >> 32;

@@ -47,7 +47,8 @@ std::vector<double> rotary_frequencies(std::int64_t dim, double theta, const Yar
   for (std::size_t j = 0; j < frequencies.size(); ++j)
     frequencies[j] = exp(-(2.0 * static_cast<double>(j) / width) * log_theta);
   if (yarn == nullptr) return frequencies;
-  const double first = turning_pair(width, theta, yarn->beta_fast, *yarn), last = turning_pair(width, theta, yarn->beta_slow, *yarn);
+  const double first = turning_pair(width, theta, yarn->beta_fast, *yarn),
+               last = turning_pair(width, theta, yarn->beta_slow, *yarn);
   const double low = std::clamp(yarn->truncate ? std::floor(first) : first, 0.0, width - 1);
   double high = std::clamp(yarn->truncate ? std::ceil(last) : last, 0.0, width - 1);
   if (high == low) high += 0.001;
@@ -59,7 +60,8 @@ std::vector<double> rotary_frequencies(std::int64_t dim, double theta, const Yar
 }
 
 std::vector<double> stretched(std::vector<double> frequencies, const Llama3Scaling& s) {
-  const double longest = s.original_max_position / s.low_freq_factor, shortest = s.original_max_position / s.high_freq_factor;
+  const double longest = s.original_max_position / s.low_freq_factor,
+               shortest = s.original_max_position / s.high_freq_factor;
   for (double& f : frequencies) {
     const double wavelength = 2.0 * std::numbers::pi / f;
     if (wavelength < shortest) continue;
@@ -67,7 +69,8 @@ std::vector<double> stretched(std::vector<double> frequencies, const Llama3Scali
       f = f / s.factor;
       continue;
     }
-    const double smooth = (s.original_max_position / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+    const double smooth =
+        (s.original_max_position / wavelength - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
     f = (1.0 - smooth) * f / s.factor + smooth * f;
   }
   return frequencies;

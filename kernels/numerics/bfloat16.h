@@ -1,4 +1,5 @@
-// bfloat16: the upper half of an IEEE float. Conversions are ours so that every path rounds alike (nearest, ties to even).
+// bfloat16: the upper half of an IEEE float. Conversions are ours so that every path rounds alike (nearest, ties to
+// even).
 #pragma once
 
 #include <bit>

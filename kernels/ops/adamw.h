@@ -1,7 +1,8 @@
 // AdamW (Loshchilov & Hutter 2019) on a shard, element by element.
 //   g = grad * grad_scale;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
 //   w -= lr * ( (m / (1-b1^t)) / (sqrt(v / (1-b2^t)) + eps) + decay * w )
-// Dtypes   master, grad: f32 (f64 in fp64 runs); moments: as master, or bf16 (rounded to nearest when stored; used unrounded
+// Dtypes   master, grad: f32 (f64 in fp64 runs); moments: as master, or bf16 (rounded to nearest when stored; used
+// unrounded
 //   within the step); weight: compute dtype, the rounded master.
 #pragma once
 

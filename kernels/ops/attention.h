@@ -6,11 +6,12 @@
 //   sequences and documents are simply outside of the range. An empty range gives o = 0 and lse = -infinity.
 // Blocks   keys are taken in absolute blocks of `block` rows, ascending; a fully masked block is an exact identity.
 //   Which rows share a call never changes a row's bits as long as sequences start at multiples of `block`.
-// Precision   bf16 inputs enter exactly; scores, softmax and all sums in the accumulator dtype; o, dq, dk, dv rounded once.
-//   Scores are one fma chain ascending over Q, then * scale. Backward: dq ascending over key blocks (chain over keys inside);
-//   dk and dv: one partial per query block (a chain over the group's heads ascending, inside a head over the block's rows
-//   ascending), partials added in ascending order of query blocks. In bf16 chains go in pairs, and probabilities and their
-//   gradients are rounded to bf16 as factors. docs/numerics.md "Attention" has every step.
+// Precision   bf16 inputs enter exactly; scores, softmax and all sums in the accumulator dtype; o, dq, dk, dv rounded
+// once.
+//   Scores are one fma chain ascending over Q, then * scale. Backward: dq ascending over key blocks (chain over keys
+//   inside); dk and dv: one partial per query block (a chain over the group's heads ascending, inside a head over the
+//   block's rows ascending), partials added in ascending order of query blocks. In bf16 chains go in pairs, and
+//   probabilities and their gradients are rounded to bf16 as factors. docs/numerics.md "Attention" has every step.
 #pragma once
 
 #include "kernels/runtime/stream.h"
@@ -21,8 +22,8 @@ namespace fourmi {
 struct Attention {
   double scale = 1;         ///< multiplies q k^T
   std::int64_t block = 64;  ///< rows per key block and per query block
-  /// Rows of a sequence, where known: no row sees more keys. Threads then keep memory for that many from the first call on, however
-  /// short its documents are.
+  /// Rows of a sequence, where known: no row sees more keys. Threads then keep memory for that many from the first call
+  /// on, however short its documents are.
   std::int64_t sequence = 0;
 };
 

@@ -1,5 +1,6 @@
-// Softmax cross-entropy for an output head that is computed in chunks of rows, so that logits are never whole in memory, and
-// whose vocabulary may be cut over ranks: partials here, the group's maximum and sum in between, finish here.
+// Softmax cross-entropy for an output head that is computed in chunks of rows, so that logits are never whole in
+// memory, and whose vocabulary may be cut over ranks: partials here, the group's maximum and sum in between, finish
+// here.
 //
 // Shapes   C rows of a chunk, V vocabulary columns held here (global ids [first, first + V)).
 // Dtypes   logits f32 (f64); max, sum, target_logit, loss in the same dtype; dlogits f64 f32 or bf16.
@@ -13,12 +14,12 @@ namespace fourmi {
 
 /// Row-wise: max_C over the held columns.
 void softmax_max(const Stream&, const Tensor& logits_CV, const Tensor& max_C);
-/// Row-wise, given the global max: sum_C of exp(logit - max) over the held columns, and the target's logit if it is held
-/// here (else 0). targets i32, < 0: no target.
+/// Row-wise, given the global max: sum_C of exp(logit - max) over the held columns, and the target's logit if it is
+/// held here (else 0). targets i32, < 0: no target.
 void softmax_sum(const Stream&, const Tensor& logits_CV, const Tensor& max_C, const Tensor& targets_C,
                  std::int64_t first, const Tensor& sum_C, const Tensor& target_logit_C);
-/// loss_C = log(sum) + max - target_logit (0 without a target); dlogits_CV (where given) = weight * (softmax - onehot), zero
-/// rows without a target. dlogits may be the same memory as logits if the dtype is the same.
+/// loss_C = log(sum) + max - target_logit (0 without a target); dlogits_CV (where given) = weight * (softmax - onehot),
+/// zero rows without a target. dlogits may be the same memory as logits if the dtype is the same.
 void cross_entropy_finish(const Stream&, double weight, const Tensor& logits_CV, const Tensor& max_C,
                           const Tensor& sum_C, const Tensor& target_logit_C, const Tensor& targets_C,
                           std::int64_t first, const Tensor& loss_C, const Tensor& dlogits_CV = {});

@@ -2,11 +2,13 @@
 //
 // Shapes   M rows (tokens), K in features, N out features, R rows sorted by expert, E experts.
 // Mathematics   y = x w^T,   dx = dy w,   dw += dy^T x.     Units: none.
-// Order of sums   per output element one chain, ascending over the summed index, in the accumulator dtype (f64 for f64, else
-//   f32); for bf16 inputs elements go in pairs, odd first, as vdpbf16ps does, denormals to zero. The chain starts from zero;
-//   a residual (or what dw holds) is added to the finished chain once, then one rounding to the output's dtype.
+// Order of sums   per output element one chain, ascending over the summed index, in the accumulator dtype (f64 for f64,
+// else
+//   f32); for bf16 inputs elements go in pairs, odd first, as vdpbf16ps does, denormals to zero. The chain starts from
+//   zero; a residual (or what dw holds) is added to the finished chain once, then one rounding to the output's dtype.
 //   No element's bits depend on M, on other rows, on threads or on the instruction set.
-// Dtypes   (x, w, y): (f64,f64,f64), (f32,f32,f32), (bf16,bf16,bf16), (bf16,bf16,f32). dw: f64 for f64 inputs, else f32 or
+// Dtypes   (x, w, y): (f64,f64,f64), (f32,f32,f32), (bf16,bf16,bf16), (bf16,bf16,f32). dw: f64 for f64 inputs, else f32
+// or
 //   fx128. Both inputs of a call have one dtype. A residual has y's dtype (dx's dtype) and may be the same memory.
 #pragma once
 
@@ -18,8 +20,8 @@
 
 namespace fourmi {
 
-/// Where the sum over rows of a weight gradient is cut into partials (docs/numerics.md L3). Each partial is an own chain
-/// from zero; partials are added to dw in ascending order (f32, f64) or exactly (fx128).
+/// Where the sum over rows of a weight gradient is cut into partials (docs/numerics.md L3). Each partial is an own
+/// chain from zero; partials are added to dw in ascending order (f32, f64) or exactly (fx128).
 struct Cuts {
   /// Rows per partial counted on token indices; 0: one partial over all rows of the call (per expert in grouped calls).
   std::int64_t rows = 0;
@@ -40,8 +42,9 @@ void linear_backward_input(const Stream&, const Tensor& dy_MN, const Tensor& w_N
 void linear_backward_weight(const Stream&, const Tensor& dy_MN, const Tensor& x_MK, const Tensor& dw_NK,
                             const Cuts& = {});
 
-/// Expert e owns rows [offsets[e], offsets[e+1]) of x and y; offsets has E+1 entries, is ascending, may repeat (an expert
-/// without rows), and offsets[E] may be smaller than the tensors' rows: rows beyond are neither read nor written.
+/// Expert e owns rows [offsets[e], offsets[e+1]) of x and y; offsets has E+1 entries, is ascending, may repeat (an
+/// expert without rows), and offsets[E] may be smaller than the tensors' rows: rows beyond are neither read nor
+/// written.
 void grouped_linear_forward(const Stream&, const Tensor& x_RK, const Tensor& w_ENK,
                             std::span<const std::int32_t> offsets, const Tensor& y_RN);
 void grouped_linear_backward_input(const Stream&, const Tensor& dy_RN, const Tensor& w_ENK,

@@ -1,4 +1,5 @@
-// Exact sums for scalars that every rank must agree on to the bit (docs/numerics.md L10), and small element-wise helpers.
+// Exact sums for scalars that every rank must agree on to the bit (docs/numerics.md L10), and small element-wise
+// helpers.
 #pragma once
 
 #include "kernels/runtime/stream.h"
@@ -9,8 +10,8 @@ namespace fourmi {
 /// Largest magnitude; NaN if any element is NaN, infinity if any is infinite. f64, f32.
 double max_abs(const Stream&, const Tensor& x);
 
-/// Sum of squares relative to a common exponent, exact: each element's square is formed in fp64, scaled by 2^(60 - 2 e) with
-/// 2^e > the global maximum magnitude, and truncated to an integer; integers add in any order to the same total.
+/// Sum of squares relative to a common exponent, exact: each element's square is formed in fp64, scaled by 2^(60 - 2 e)
+/// with 2^e > the global maximum magnitude, and truncated to an integer; integers add in any order to the same total.
 /// `exponent` is e, common to all ranks (frexp of the group's max_abs).
 int128 sum_squares(const Stream&, const Tensor& x, int exponent);
 /// sqrt(total * 2^(2e - 60)) in fp64.

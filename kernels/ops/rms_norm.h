@@ -1,9 +1,12 @@
-// RMSNorm: y = weight * x * rstd, rstd = 1 / sqrt(mean(x^2) + epsilon)   (Zhang & Sennrich 2019; DeepSeek-V3 report 2.1).
+// RMSNorm: y = weight * x * rstd, rstd = 1 / sqrt(mean(x^2) + epsilon)   (Zhang & Sennrich 2019; DeepSeek-V3
+// report 2.1).
 //
-// Shapes   M rows, D normalised columns. x may be a slice of columns of a wider row [M, A] starting at `x_column`, y one of
+// Shapes   M rows, D normalised columns. x may be a slice of columns of a wider row [M, A] starting at `x_column`, y
+// one of
 //   a wider row starting at `y_column`; D is the weight's length. dx and dy follow x and y.
-// Dtypes   x, y: one of f64 f32 bf16; weight and rstd: accumulator dtype (f64 for f64, else f32); dw: accumulator dtype or fx128.
-// Rounding   all arithmetic in the accumulator dtype; one rounding when y (dx) is stored. Sums over D by lanes
+// Dtypes   x, y: one of f64 f32 bf16; weight and rstd: accumulator dtype (f64 for f64, else f32); dw: accumulator dtype
+// or fx128. Rounding   all arithmetic in the accumulator dtype; one rounding when y (dx) is stored. Sums over D by
+// lanes
 //   (docs/numerics.md "Lane sums").
 #pragma once
 
@@ -19,7 +22,8 @@ struct RmsNorm {
 
 void rms_norm_forward(const Stream&, const RmsNorm&, const Tensor& x_MA, const Tensor& weight_D, const Tensor& y_MB,
                       const Tensor& rstd_M);
-/// dx = residual + d(rms_norm)/dx. residual: absent, or [M, A] of x's dtype, may be dx itself. Other columns of dx are not touched.
+/// dx = residual + d(rms_norm)/dx. residual: absent, or [M, A] of x's dtype, may be dx itself. Other columns of dx are
+/// not touched.
 void rms_norm_backward_input(const Stream&, const RmsNorm&, const Tensor& dy_MB, const Tensor& x_MA,
                              const Tensor& weight_D, const Tensor& rstd_M, const Tensor& dx_MA,
                              const Tensor& residual_MA = {});

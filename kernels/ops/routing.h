@@ -1,8 +1,9 @@
 // Expert routing (DeepSeek-V3 report 2.1.2 and 2.1.3; V2: softmax, greedy) and the sequence-wise balance loss.
 //
 // Shapes   M tokens, E experts, K chosen experts a token, S sequences of T tokens (M = S * T).
-// Everything is in the accumulator dtype (f32; f64 in fp64 runs). Ties go to the lower id. The K chosen experts of a token are
-// listed in ascending id, and every sum over them runs in that order. Group mask is -infinity (DeepSeek's code).
+// Everything is in the accumulator dtype (f32; f64 in fp64 runs). Ties go to the lower id. The K chosen experts of a
+// token are listed in ascending id, and every sum over them runs in that order. Group mask is -infinity (DeepSeek's
+// code).
 #pragma once
 
 #include "kernels/runtime/stream.h"
@@ -22,8 +23,8 @@ struct Routing {
   double scaling_factor = 1.0;  ///< routed_scaling_factor
 };
 
-/// scores_ME = sigmoid or softmax of logits; experts_MK (i32, ascending per token) by scores + bias under the group limit;
-/// weights_MK from the unbiased scores. bias_E may be absent (no correction).
+/// scores_ME = sigmoid or softmax of logits; experts_MK (i32, ascending per token) by scores + bias under the group
+/// limit; weights_MK from the unbiased scores. bias_E may be absent (no correction).
 void routing_forward(const Stream&, const Routing&, const Tensor& logits_ME, const Tensor& bias_E,
                      const Tensor& scores_ME, const Tensor& experts_MK, const Tensor& weights_MK);
 
@@ -32,10 +33,10 @@ void routing_forward(const Stream&, const Routing&, const Tensor& logits_ME, con
 void routing_backward(const Stream&, const Routing&, const Tensor& dweights_MK, const Tensor& scores_ME,
                       const Tensor& experts_MK, const Tensor& dscores_ME, const Tensor& dlogits_ME);
 
-/// Sequence-wise balance loss of each sequence: coefficient * sum_e f_e P_e, with f from the unbiased top-K of the scores and P
-/// from scores normalised over experts (report eq. 17-20). `loss_S` holds the loss times T (gradients are those of sums over
-/// tokens); dscores_ME its gradient, scaled alike. Sums over tokens: a tree over 16 blocks of T/16 tokens, ascending inside
-/// (docs/numerics.md L4); T that 16 does not divide: one ascending chain.
+/// Sequence-wise balance loss of each sequence: coefficient * sum_e f_e P_e, with f from the unbiased top-K of the
+/// scores and P from scores normalised over experts (report eq. 17-20). `loss_S` holds the loss times T (gradients are
+/// those of sums over tokens); dscores_ME its gradient, scaled alike. Sums over tokens: a tree over 16 blocks of T/16
+/// tokens, ascending inside (docs/numerics.md L4); T that 16 does not divide: one ascending chain.
 void balance_loss(const Stream&, double coefficient, std::int64_t tokens_per_sequence, std::int64_t num_chosen,
                   const Tensor& scores_ME, const Tensor& loss_S, const Tensor& dscores_ME);
 

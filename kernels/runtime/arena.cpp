@@ -12,7 +12,8 @@ namespace fourmi {
 Arena::Arena(Options options, std::int64_t capacity_bytes) : options_(std::move(options)), capacity_(capacity_bytes) {
   if (measuring() || capacity_ == 0) return;
   // Anonymous pages come zeroed and are only backed once touched, so a generous capacity costs nothing.
-  void* p = mmap(nullptr, static_cast<std::size_t>(capacity_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  void* p =
+      mmap(nullptr, static_cast<std::size_t>(capacity_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (p == MAP_FAILED)
     throw Error(ExitStatus::environment, "arena " + name(), fmt::format("{} bytes could not be had", capacity_),
                 "Use more ranks, a smaller data.micro_batch_size or a machine with more memory");
@@ -30,9 +31,10 @@ Tensor Arena::allocate(Shape shape, DType dtype, std::string_view what) {
   }
   const std::int64_t padded = (n + alignment - 1) / alignment * alignment;
   if (!measuring() && used_ + padded > capacity_)
-    throw Error(ExitStatus::environment, "arena " + name(),
-                fmt::format("{} needs {} bytes, {} of {} are free\n{}", what, padded, capacity_ - used_, capacity_, table()),
-                "Use a smaller data.micro_batch_size or more ranks");
+    throw Error(
+        ExitStatus::environment, "arena " + name(),
+        fmt::format("{} needs {} bytes, {} of {} are free\n{}", what, padded, capacity_ - used_, capacity_, table()),
+        "Use a smaller data.micro_batch_size or more ranks");
   Tensor t(nullptr, dtype, shape);
   if (!measuring()) {
     t.data = storage_ + used_;

@@ -14,10 +14,12 @@
 
 namespace fourmi {
 
-/// Where an arena's memory lies. On the CPU both are the host's; what an arena of place `host` holds is brought to the device panel by
-/// panel (framework/train/staging.h), here as there.
+/// Where an arena's memory lies. On the CPU both are the host's; what an arena of place `host` holds is brought to the
+/// device panel by panel (framework/train/staging.h), here as there.
 enum class Place : std::uint8_t { device, host };
-constexpr const char* name_of(Place place) { return place == Place::host ? "host" : "device"; }
+constexpr const char* name_of(Place place) {
+  return place == Place::host ? "host" : "device";
+}
 
 class Arena {
  public:

@@ -44,8 +44,8 @@ namespace detail {
 }  // namespace fourmi
 
 /// An invariant of fourmi itself: when it fails, that is a bug (exit status 1), and file and line say where.
-#define FOURMI_CHECK(condition, ...)                                                                  \
-  do {                                                                                                \
-    if (!(condition)) [[unlikely]]                                                                    \
-      ::fourmi::detail::check_failed(__FILE__, __LINE__, #condition, ::fmt::format("" __VA_ARGS__));  \
+#define FOURMI_CHECK(condition, ...)                                                                 \
+  do {                                                                                               \
+    if (!(condition)) [[unlikely]]                                                                   \
+      ::fourmi::detail::check_failed(__FILE__, __LINE__, #condition, ::fmt::format("" __VA_ARGS__)); \
   } while (0)

@@ -1,5 +1,6 @@
 // Where work goes. The CPU's stream runs inline and carries the thread pool, the instruction set and, where a step's
-// time is asked for, the rank's timeline; order between streams is an Event. (The CUDA back end brings its own kind behind the same names.)
+// time is asked for, the rank's timeline; order between streams is an Event. (The CUDA back end brings its own kind
+// behind the same names.)
 #pragma once
 
 #include <cstdint>
@@ -23,7 +24,8 @@ Isa best_isa();         ///< the widest that this machine has
 
 class Stream {
  public:
-  explicit Stream(ThreadPool& pool, Isa isa = best_isa(), Timeline* timeline = nullptr) : pool_(&pool), isa_(isa), timeline_(timeline) {}
+  explicit Stream(ThreadPool& pool, Isa isa = best_isa(), Timeline* timeline = nullptr)
+      : pool_(&pool), isa_(isa), timeline_(timeline) {}
   ThreadPool& pool() const { return *pool_; }
   Isa isa() const { return isa_; }
   Timeline* timeline() const { return timeline_; }  ///< null: nobody asks

@@ -52,7 +52,8 @@ struct Tensor {
   std::int64_t bytes() const { return num_elements() * size_of(dtype); }
 
   /// Typed pointer; a wrong type is a bug and says so.
-  template <class T> T* as() const {
+  template <class T>
+  T* as() const {
     FOURMI_CHECK(dtype == dtype_of<T>, "tensor of {} read as {}", name_of(dtype), name_of(dtype_of<T>));
     return static_cast<T*>(data);
   }

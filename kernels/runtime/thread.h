@@ -10,7 +10,8 @@
 
 namespace fourmi {
 
-/// Starts a thread that calls `work`. Throws Error(environment) that names `what` where the system has no memory or no number for it.
+/// Starts a thread that calls `work`. Throws Error(environment) that names `what` where the system has no memory or no
+/// number for it.
 template <typename Work>
 std::thread start_thread(std::string_view what, Work&& work) {
   try {

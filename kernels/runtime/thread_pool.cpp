@@ -21,9 +21,9 @@ namespace {
 
 thread_local bool inside_a_body = false;  // a nested parallel_for runs inline instead of waiting for itself
 
-/// Waits a little for something that is likely to happen at once, before the caller goes to sleep: waking a thread costs
-/// tens of microseconds, on a busy machine milliseconds. A step's parts follow one another within a few microseconds, and
-/// the last range of a part takes rarely more than a millisecond.
+/// Waits a little for something that is likely to happen at once, before the caller goes to sleep: waking a thread
+/// costs tens of microseconds, on a busy machine milliseconds. A step's parts follow one another within a few
+/// microseconds, and the last range of a part takes rarely more than a millisecond.
 constexpr std::chrono::microseconds worker_spins{200}, caller_spins{1000};
 template <class Ready>
 bool spin_until(const Ready& ready, std::chrono::microseconds time) {
@@ -160,7 +160,9 @@ ThreadPool::~ThreadPool() {
   state_->end();
 }
 
-int ThreadPool::num_threads() const { return static_cast<int>(state_->threads.size()) + 1; }
+int ThreadPool::num_threads() const {
+  return static_cast<int>(state_->threads.size()) + 1;
+}
 
 void ThreadPool::parallel_for(std::int64_t n, std::int64_t grain, RangeBody body) {
   if (n <= 0) return;

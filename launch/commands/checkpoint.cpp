@@ -1,5 +1,5 @@
-// fourmi checkpoint list|show|verify|diff|view: the checkpoints of a run, one of them in detail, every digest proven; what differs
-// between two; whole tensors for other programs.
+// fourmi checkpoint list|show|verify|diff|view: the checkpoints of a run, one of them in detail, every digest proven;
+// what differs between two; whole tensors for other programs.
 #include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -66,7 +66,8 @@ void diff(const Arguments& a) {
 void view(const Arguments& a) {
   const View v = write_view(open_proven(a.model), a.out, a.tensors);
   if (a.json)
-    std::cout << nlohmann::ordered_json{{"path", a.out}, {"tensors", v.num_tensors}, {"bytes", v.bytes}}.dump(2) << "\n";
+    std::cout << nlohmann::ordered_json{{"path", a.out}, {"tensors", v.num_tensors}, {"bytes", v.bytes}}.dump(2)
+              << "\n";
   else
     std::cout << fmt::format("{}: {} tensors, {} bytes\n", a.out, v.num_tensors, v.bytes);
 }
@@ -87,12 +88,14 @@ void add_checkpoint(CLI::App& app, ExitStatus& status) {
   subcommand(*c, "show", "the newest one, or the one given: its tensors and its state", a)->callback(when_called(show));
   subcommand(*c, "verify", "prove every digest; exit status 4 names the tensor or the file that is damaged", a)
       ->callback(when_called(verify));
-  CLI::App* d = subcommand(*c, "diff", "the tensors that differ between two, and by how much; exit status 4 if any does", a);
+  CLI::App* d =
+      subcommand(*c, "diff", "the tensors that differ between two, and by how much; exit status 4 if any does", a);
   d->add_option("OTHER", a->other, "a run directory or a checkpoint")->required();
   d->callback(when_called(diff));
   CLI::App* v = subcommand(*c, "view", "copy whole tensors into one HDF5 file that stands alone", a);
   v->add_option("OUT", a->out, "the file to make")->required();
-  v->add_option("--tensor", a->tensors, "only tensors of this name; * and ? stand for any text and any letter; may be repeated");
+  v->add_option("--tensor", a->tensors,
+                "only tensors of this name; * and ? stand for any text and any letter; may be repeated");
   v->callback(when_called(view));
 }
 

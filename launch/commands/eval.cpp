@@ -74,7 +74,8 @@ void evaluate_model(const Arguments& a) {
   try {
     evaluate_on_ranks(a, world);
   } catch (const Error& error) {
-    // All ranks agree on what fails; rank 0 says it. The others leave it the time: a launcher kills all when one ends with an error.
+    // All ranks agree on what fails; rank 0 says it. The others leave it the time: a launcher kills all when one ends
+    // with an error.
     if (world.rank() == 0) throw;
     std::this_thread::sleep_for(std::chrono::seconds(2));
     World::end_process(static_cast<int>(error.status()));
@@ -87,7 +88,8 @@ void add_eval(CLI::App& app, ExitStatus& status) {
   auto a = std::make_shared<Arguments>();
   CLI::App* c = app.add_subcommand("eval", "loss of a trained model on held-out text or on a file");
   c->add_option("MODEL", a->model, "a run directory (its newest proven checkpoint) or a checkpoint")->required();
-  c->add_option("--data", a->data, "text, JSON lines (.jsonl) or token files (.bin); without it, what the model's recipe held out");
+  c->add_option("--data", a->data,
+                "text, JSON lines (.jsonl) or token files (.bin); without it, what the model's recipe held out");
   c->add_flag("--zero-routed-experts", a->zero_routed,
               "count the chosen experts' outputs as zero: what do they contribute?");
   c->add_flag("--json", a->json, "one JSON object");

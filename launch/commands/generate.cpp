@@ -2,8 +2,8 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "framework/tokenizer/choose.h"
 #include "framework/model/decode.h"
+#include "framework/tokenizer/choose.h"
 #include "framework/train/inference.h"
 #include "launch/commands.h"
 

@@ -1,4 +1,5 @@
-// fourmi train RECIPE [key=value ...]: pretrains as the recipe says, one process a rank; with --dry-run says what it would do.
+// fourmi train RECIPE [key=value ...]: pretrains as the recipe says, one process a rank; with --dry-run says what it
+// would do.
 #include <iostream>
 
 #include "framework/recipe/read.h"
@@ -34,7 +35,8 @@ ExitStatus train(const Arguments& a) {
     return ExitStatus::ok;
   }
   if (a.json || a.ranks > 0)
-    throw Error(ExitStatus::usage, "fourmi train", "--json or --ranks was given without --dry-run, expected both only with it",
+    throw Error(ExitStatus::usage, "fourmi train",
+                "--json or --ranks was given without --dry-run, expected both only with it",
                 "Start ranks with launch/mpirun -n N fourmi train RECIPE");
   // Before MPI: a wrong recipe ends every rank alike, and nothing waits for anything.
   const Recipe recipe = load_recipe(a.recipe, a.overrides, launch.size);
@@ -52,7 +54,8 @@ void add_train(CLI::App& app, ExitStatus& status) {
   CLI::App* c = app.add_subcommand("train", "pretrains a model as a recipe says; under mpirun one process a rank");
   c->add_option("RECIPE", a->recipe, "a recipe file")->required();
   c->add_option("OVERRIDES", a->overrides, "section.key=value, as in the recipe");
-  c->add_flag("--accept-changes", a->accept_changes, "go on although keys that need asking differ from the run's recipe");
+  c->add_flag("--accept-changes", a->accept_changes,
+              "go on although keys that need asking differ from the run's recipe");
   c->add_flag("--dry-run", a->dry_run, "open inputs, count parameters, work and memory; start nothing");
   c->add_option("--ranks", a->ranks, "with --dry-run: for this many ranks")->check(CLI::PositiveNumber);
   c->add_flag("--json", a->json, "with --dry-run: one JSON object");

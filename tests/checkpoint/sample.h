@@ -117,8 +117,12 @@ class Boxes {
 };
 
 inline CheckpointState sample_state(std::int64_t step) {
-  return {step, step * 1024, R"({"position": {"gcide": 77}, "rate": 0.1})", "run:\n  name: sample\n",
-          R"({"ranks": 1, "host": "here"})", ""};
+  return {step,
+          step * 1024,
+          R"({"position": {"gcide": 77}, "rate": 0.1})",
+          "run:\n  name: sample\n",
+          R"({"ranks": 1, "host": "here"})",
+          ""};
 }
 
 /// Saves the sample with `size` ranks; the outcome of every rank.

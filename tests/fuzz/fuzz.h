@@ -1,5 +1,5 @@
-// What all fuzz targets share: bad input ends in an Error of the expected kind and in nothing else; a property that does not hold stops
-// the fuzzer as a crash would.
+// What all fuzz targets share: bad input ends in an Error of the expected kind and in nothing else; a property that
+// does not hold stops the fuzzer as a crash would.
 #pragma once
 
 #include <algorithm>
@@ -26,8 +26,10 @@ bool accepted(Work&& work, std::initializer_list<ExitStatus> statuses) {
     work();
     return true;
   } catch (const Error& e) {
-    if (std::find(statuses.begin(), statuses.end(), e.status()) == statuses.end()) std::fprintf(stderr, "%s\n", e.what());
-    require(std::find(statuses.begin(), statuses.end(), e.status()) != statuses.end(), "an error of another exit status");
+    if (std::find(statuses.begin(), statuses.end(), e.status()) == statuses.end())
+      std::fprintf(stderr, "%s\n", e.what());
+    require(std::find(statuses.begin(), statuses.end(), e.status()) != statuses.end(),
+            "an error of another exit status");
     require(!e.place().empty() && !e.cause().empty(), "an error without place or cause");
     return false;
   }

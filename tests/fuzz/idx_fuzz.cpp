@@ -1,5 +1,5 @@
-// A token file whose index lies: refused, or every token can be read. Input: two bytes that say how many of the rest are .idx; what
-// remains is .bin.
+// A token file whose index lies: refused, or every token can be read. Input: two bytes that say how many of the rest
+// are .idx; what remains is .bin.
 #include <unistd.h>
 
 #include <fstream>
@@ -21,7 +21,8 @@ std::string prefix() {
 }
 
 void write(const std::string& path, const std::uint8_t* data, std::size_t size) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc).write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
+  std::ofstream(path, std::ios::binary | std::ios::trunc)
+      .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
 }
 
 }  // namespace
@@ -35,7 +36,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   fuzz::accepted(
       [&] {
         const IndexedTokens tokens(prefix());
-        fuzz::require(tokens.num_tokens() >= 0 && tokens.num_tokens() <= static_cast<std::int64_t>(size), "more tokens than bytes");
+        fuzz::require(tokens.num_tokens() >= 0 && tokens.num_tokens() <= static_cast<std::int64_t>(size),
+                      "more tokens than bytes");
         std::vector<std::int32_t> ids(static_cast<std::size_t>(tokens.num_tokens()));
         for (std::int64_t d = 0; d < tokens.num_documents(); ++d)
           fuzz::require(tokens.document_begin(d) <= tokens.document_begin(d + 1), "documents that do not ascend");

@@ -1,5 +1,5 @@
-// A manifest's bytes are proven by the SHA-256 that it carries, which no fuzzer gets past: the input is taken as it is, and also signed
-// with its right digest, as a damaged writer or a person with an editor would leave it.
+// A manifest's bytes are proven by the SHA-256 that it carries, which no fuzzer gets past: the input is taken as it is,
+// and also signed with its right digest, as a damaged writer or a person with an editor would leave it.
 #include "framework/checkpoint/manifest.h"
 #include "framework/digest/sha256.h"
 #include "tests/fuzz/fuzz.h"
@@ -15,6 +15,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   Manifest m;
   if (!fuzz::accepted([&] { m = parse_manifest(text, "manifest.json"); }, {ExitStatus::input})) return 0;
   const Manifest again = parse_manifest(to_text(m), "again.json");
-  fuzz::require(again.root == m.root && again.tensors.size() == m.tensors.size(), "a manifest that was written reads back differently");
+  fuzz::require(again.root == m.root && again.tensors.size() == m.tensors.size(),
+                "a manifest that was written reads back differently");
   return 0;
 }

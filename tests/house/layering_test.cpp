@@ -32,18 +32,25 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"framework/digest", {"framework/digest", "kernels"}},
     {"framework/recipe", {"framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/tokenizer", {"framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
-    {"framework/data", {"framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/data",
+     {"framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/corpus",
-     {"framework/corpus", "framework/data", "framework/tokenizer", "framework/digest", "framework/recipe", "parallel", "kernels"}},
+     {"framework/corpus", "framework/data", "framework/tokenizer", "framework/digest", "framework/recipe", "parallel",
+      "kernels"}},
     {"framework/model", {"framework/model", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/checkpoint", {"framework/checkpoint", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/ledger", {"framework/ledger", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/run", {"framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
-    {"framework/telemetry", {"framework/telemetry", "framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/telemetry",
+     {"framework/telemetry", "framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/train",
-     {"framework/train", "framework/telemetry", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+     {"framework/train", "framework/telemetry", "framework/run", "framework/checkpoint", "framework/ledger",
+      "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel",
+      "kernels"}},
     {"launch",
-     {"launch", "framework/corpus", "framework/train", "framework/telemetry", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+     {"launch", "framework/corpus", "framework/train", "framework/telemetry", "framework/run", "framework/checkpoint",
+      "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe",
+      "framework/digest", "parallel", "kernels"}},
 };
 
 TEST(Layering, IncludesPointDownward) {
@@ -64,8 +71,10 @@ TEST(Layering, IncludesPointDownward) {
         if (std::regex_search(line, match, include)) {
           const std::string target = match[1];
           if (target == "commit.h") continue;  // written at each build (launch/commit.cmake)
-          EXPECT_TRUE(fs::exists(top / target)) << path << " includes " << target << ", which is not a path from the top";
-          EXPECT_TRUE(allowed->second.count(room(target))) << path << " includes " << target << ", an arrow upward or sideways";
+          EXPECT_TRUE(fs::exists(top / target))
+              << path << " includes " << target << ", which is not a path from the top";
+          EXPECT_TRUE(allowed->second.count(room(target)))
+              << path << " includes " << target << ", an arrow upward or sideways";
         }
     }
   EXPECT_GT(files, 50);

@@ -160,14 +160,16 @@ class DefinedAttention {
   }
 
   T score(std::int64_t i, std::int64_t h, std::int64_t j) const {
-    const T sum = chain(s.Q, [&](std::int64_t c) { return q(i, h, c); }, [&](std::int64_t c) { return k(j, h, c); });
+    const T sum = chain(
+        s.Q, [&](std::int64_t c) { return q(i, h, c); }, [&](std::int64_t c) { return k(j, h, c); });
     return sum * static_cast<T>(s.attention.scale);
   }
   T probability(std::int64_t i, std::int64_t h, std::int64_t j) const {
     return fourmi::exp(score(i, h, j) - r.lse->as<T>()[i * s.H + h]);
   }
   T score_gradient(std::int64_t i, std::int64_t h, std::int64_t j) const {
-    const T dp = chain(s.V, [&](std::int64_t c) { return d_o(i, h, c); }, [&](std::int64_t c) { return v(j, h, c); });
+    const T dp = chain(
+        s.V, [&](std::int64_t c) { return d_o(i, h, c); }, [&](std::int64_t c) { return v(j, h, c); });
     const std::int64_t row = (i * s.H + h) * s.V;
     const T delta = lane_dot<T>(s.d_o->as<X>() + row, r.o->as<X>() + row, s.V);
     return probability(i, h, j) * (dp - delta);
@@ -224,23 +226,22 @@ class DefinedAttention {
     std::vector<T> dk(static_cast<std::size_t>(s.Q)), dv(static_cast<std::size_t>(s.V));
     for (std::int64_t first = 0; first < rows; first += block) {
       std::vector<T> dk_part(dk.size()), dv_part(dv.size());
-      for (std::int64_t h = g * heads; h < (g + 1) * heads; ++h)
-        {
-          const std::int64_t n = std::min(block, rows - first);
-          std::vector<T> p(static_cast<std::size_t>(n)), ds(p.size());
-          const auto seen = [&](std::int64_t e) { return s.from(first + e) <= j && j < s.to(first + e); };
-          for (std::int64_t e = 0; e < n; ++e)
-            if (seen(e)) p[e] = factor(probability(first + e, h, j)), ds[e] = factor(score_gradient(first + e, h, j));
-          // Rows that do not see the key have zeros.
-          for (std::int64_t c = 0; c < s.V; ++c)
-            dv_part[c] = chain(
-                n, [&](std::int64_t e) { return p[e]; },
-                [&](std::int64_t e) { return seen(e) ? d_o(first + e, h, c) : T{0}; }, dv_part[c]);
-          for (std::int64_t c = 0; c < s.Q; ++c)
-            dk_part[c] = chain(
-                n, [&](std::int64_t e) { return ds[e]; },
-                [&](std::int64_t e) { return seen(e) ? q(first + e, h, c) : T{0}; }, dk_part[c]);
-        }
+      for (std::int64_t h = g * heads; h < (g + 1) * heads; ++h) {
+        const std::int64_t n = std::min(block, rows - first);
+        std::vector<T> p(static_cast<std::size_t>(n)), ds(p.size());
+        const auto seen = [&](std::int64_t e) { return s.from(first + e) <= j && j < s.to(first + e); };
+        for (std::int64_t e = 0; e < n; ++e)
+          if (seen(e)) p[e] = factor(probability(first + e, h, j)), ds[e] = factor(score_gradient(first + e, h, j));
+        // Rows that do not see the key have zeros.
+        for (std::int64_t c = 0; c < s.V; ++c)
+          dv_part[c] = chain(
+              n, [&](std::int64_t e) { return p[e]; },
+              [&](std::int64_t e) { return seen(e) ? d_o(first + e, h, c) : T{0}; }, dv_part[c]);
+        for (std::int64_t c = 0; c < s.Q; ++c)
+          dk_part[c] = chain(
+              n, [&](std::int64_t e) { return ds[e]; },
+              [&](std::int64_t e) { return seen(e) ? q(first + e, h, c) : T{0}; }, dk_part[c]);
+      }
       for (std::size_t c = 0; c < dk.size(); ++c) dk[c] += dk_part[c];
       for (std::size_t c = 0; c < dv.size(); ++c) dv[c] += dv_part[c];
     }

@@ -29,11 +29,13 @@ TEST(Bias, GradientIsTheSumOfRows) {
       const Buffer dy = noisy(dtype, {50, 300}, 1), db(gradient, {300});
       db.fill([](std::int64_t) { return 4.0; });
       bias_backward(Stream(pool), dy, db, {.rows = gradient == DType::fx128 ? 1 : 0});
-      EXPECT_LT(worst_error(db, [&](std::int64_t n) {
-        double sum = 4;
-        for (std::int64_t m = 0; m < 50; ++m) sum += dy.get(m * 300 + n);
-        return sum;
-      }), 100 * unit_of(accumulate_dtype(dtype)));
+      EXPECT_LT(worst_error(db,
+                            [&](std::int64_t n) {
+                              double sum = 4;
+                              for (std::int64_t m = 0; m < 50; ++m) sum += dy.get(m * 300 + n);
+                              return sum;
+                            }),
+                100 * unit_of(accumulate_dtype(dtype)));
     }
 }
 
@@ -53,7 +55,8 @@ TEST(Bias, InstructionSetsAndThreadsGiveEqualBits) {
 
 TEST(Window, BeginsSoManyKeysBeforeTheEnd) {
   ThreadPool pool(1);
-  const Buffer begin(DType::i32, {7}, {0, 0, 0, 0, 4, 4, 4}), end(DType::i32, {7}, {1, 2, 3, 4, 5, 6, 7}), out(DType::i32, {7});
+  const Buffer begin(DType::i32, {7}, {0, 0, 0, 0, 4, 4, 4}), end(DType::i32, {7}, {1, 2, 3, 4, 5, 6, 7}),
+      out(DType::i32, {7});
   window_key_begin(Stream(pool), 2, begin, end, out);
   EXPECT_EQ(out.values(), (std::vector<double>{0, 0, 1, 2, 4, 4, 5}));
 }

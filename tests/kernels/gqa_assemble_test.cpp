@@ -37,7 +37,11 @@ struct Scene {
 };
 
 struct Operands {
-  explicit Operands(const Scene& s) : q(s.dtype, {s.M, s.H, s.Q}), k(s.dtype, {s.M, s.G, s.Q}), v(s.dtype, {s.M, s.G, s.Q}), rstd(s.acc, {s.M, s.H + s.G}) {}
+  explicit Operands(const Scene& s)
+      : q(s.dtype, {s.M, s.H, s.Q}),
+        k(s.dtype, {s.M, s.G, s.Q}),
+        v(s.dtype, {s.M, s.G, s.Q}),
+        rstd(s.acc, {s.M, s.H + s.G}) {}
   Buffer q, k, v, rstd;
 };
 
@@ -84,7 +88,8 @@ TEST(GqaAssemble, GradientsAgainstFiniteDifferences) {
   const Stream stream(pool);
   for (bool normed : {false, true}) {
     const Scene s{DType::f64, 3, 4, 2, 6, normed};
-    const Buffer dq = noisy(DType::f64, {s.M, s.H, s.Q}, 4), dk = noisy(DType::f64, {s.M, s.G, s.Q}, 5), dv = noisy(DType::f64, {s.M, s.G, s.Q}, 6);
+    const Buffer dq = noisy(DType::f64, {s.M, s.H, s.Q}, 4), dk = noisy(DType::f64, {s.M, s.G, s.Q}, 5),
+                 dv = noisy(DType::f64, {s.M, s.G, s.Q}, 6);
     const auto value = [&] {
       const Operands o = forward(stream, s);
       double sum = 0;
@@ -111,7 +116,8 @@ TEST(GqaAssemble, GradientsAgainstFiniteDifferences) {
 TEST(GqaAssemble, InstructionSetsAndThreadsGiveEqualBits) {
   for (DType dtype : float_dtypes()) {
     const Scene s{dtype, 70, 4, 2, 72, true};  // more than one chunk of pairs, and a part of one
-    const Buffer dq = noisy(dtype, {s.M, s.H, s.Q}, 4), dk = noisy(dtype, {s.M, s.G, s.Q}, 5), dv = noisy(dtype, {s.M, s.G, s.Q}, 6);
+    const Buffer dq = noisy(dtype, {s.M, s.H, s.Q}, 4), dk = noisy(dtype, {s.M, s.G, s.Q}, 5),
+                 dv = noisy(dtype, {s.M, s.G, s.Q}, 6);
     std::vector<Buffer> reference;
     on_every_stream([&](const Stream& stream) {
       const Operands o = forward(stream, s);
@@ -122,7 +128,8 @@ TEST(GqaAssemble, InstructionSetsAndThreadsGiveEqualBits) {
           const Buffer dqw(gradient, {s.Q}), dkw(gradient, {s.Q});
           dqw.fill([](std::int64_t) { return 0.0; });
           dkw.fill([](std::int64_t) { return 0.0; });
-          gqa_assemble_backward_weight(stream, s.op(), s.table, s.positions, dq, dk, s.a, o.rstd, dqw, dkw, {.rows = rows});
+          gqa_assemble_backward_weight(stream, s.op(), s.table, s.positions, dq, dk, s.a, o.rstd, dqw, dkw,
+                                       {.rows = rows});
           got.push_back(dqw);
           got.push_back(dkw);
         }
@@ -144,8 +151,8 @@ TEST(GqaAssemble, ExactGradientsDoNotSeeTheCut) {
     dqw.fill([](std::int64_t) { return 0.0; });
     dkw.fill([](std::int64_t) { return 0.0; });
     for (auto [b, e] : parts)
-      gqa_assemble_backward_weight(stream, s.op(), s.table, s.positions->rows(b, e), dq->rows(b, e), dk->rows(b, e), s.a->rows(b, e),
-                                   o.rstd->rows(b, e), dqw, dkw, {.rows = 1});
+      gqa_assemble_backward_weight(stream, s.op(), s.table, s.positions->rows(b, e), dq->rows(b, e), dk->rows(b, e),
+                                   s.a->rows(b, e), o.rstd->rows(b, e), dqw, dkw, {.rows = 1});
     return std::pair(dqw, dkw);
   };
   EXPECT_TRUE(weights({{0, 8}}) == weights({{5, 8}, {0, 5}}));

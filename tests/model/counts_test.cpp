@@ -1,7 +1,8 @@
 // The published architectures, counted by the table that training uses.
+#include "framework/model/counts.h"
+
 #include <gtest/gtest.h>
 
-#include "framework/model/counts.h"
 #include "framework/recipe/read.h"
 
 namespace fourmi {
@@ -18,9 +19,10 @@ TEST(Counts, PublishedArchitectures) {
     const char* recipe;
     double total, active, total_error, active_error;  // 1e9
   };
-  for (const Row& row : {Row{"deepseek-v3", 671.026, 37.55, 0.0005, 0.005}, Row{"deepseek-v2-lite", 15.706, 2.66, 0.0005, 0.005},
-                         Row{"moonlight-16b-a3b", 15.960, 2.91, 0.0005, 0.005}, Row{"qwen3-30b-a3b", 30.532, 3.353, 0.0005, 0.0005},
-                         Row{"kimi-k2", 1026.4, 32.86, 0.05, 0.005}}) {
+  for (const Row& row :
+       {Row{"deepseek-v3", 671.026, 37.55, 0.0005, 0.005}, Row{"deepseek-v2-lite", 15.706, 2.66, 0.0005, 0.005},
+        Row{"moonlight-16b-a3b", 15.960, 2.91, 0.0005, 0.005}, Row{"qwen3-30b-a3b", 30.532, 3.353, 0.0005, 0.0005},
+        Row{"kimi-k2", 1026.4, 32.86, 0.05, 0.005}}) {
     const ModelCounts c = counts_of(row.recipe, 4096);
     EXPECT_NEAR(static_cast<double>(c.parameters_total) / 1e9, row.total, row.total_error) << row.recipe;
     EXPECT_NEAR(static_cast<double>(c.parameters_active) / 1e9, row.active, row.active_error) << row.recipe;
@@ -29,11 +31,16 @@ TEST(Counts, PublishedArchitectures) {
 
 /// Released models by their config.json, to the parameter.
 TEST(Counts, ReleasedConfigsToTheParameter) {
-  for (auto [config, total] : {std::pair{"llama-3.1-8b", 8030261248}, {"qwen2.5-7b", 7615616512}, {"qwen3-0.6b", 596049920},
-                               {"qwen3-30b-a3b", 30532122624}, {"mixtral-8x7b", 46702792704}}) {
+  for (auto [config, total] : {std::pair{"llama-3.1-8b", 8030261248},
+                               {"qwen2.5-7b", 7615616512},
+                               {"qwen3-0.6b", 596049920},
+                               {"qwen3-30b-a3b", 30532122624},
+                               {"mixtral-8x7b", 46702792704}}) {
     const std::string folder = std::string(FOURMI_SOURCE_DIR) + "/tests/recipe/configs/";
-    const Recipe r = parse_recipe(fmt::format("run: {{name: x, steps: 1}}\nmodel: {{config: {}{}.json}}\ndata: {{sequence_length: 16, global_batch_size: 1, "
-                                              "train: [{{name: s, format: synthetic}}]}}\n", folder, config));
+    const Recipe r = parse_recipe(fmt::format(
+        "run: {{name: x, steps: 1}}\nmodel: {{config: {}{}.json}}\ndata: {{sequence_length: 16, global_batch_size: 1, "
+        "train: [{{name: s, format: synthetic}}]}}\n",
+        folder, config));
     const ParameterTable table(r.model);
     EXPECT_EQ(count_model(r.model, table, 4096).parameters_total, total) << config;
   }

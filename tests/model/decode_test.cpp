@@ -25,7 +25,8 @@ void check_decoding(const ModelSection& section, Compute compute, double toleran
       double sum = 0;
       for (double l : logits) sum += std::exp(l);
       const double loss = std::log(sum) - logits[5];
-      const double expected = losses.loss_M.dtype == DType::f64 ? losses.loss_M.as<double>()[t] : static_cast<double>(losses.loss_M.as<float>()[t]);
+      const double expected = losses.loss_M.dtype == DType::f64 ? losses.loss_M.as<double>()[t]
+                                                                : static_cast<double>(losses.loss_M.as<float>()[t]);
       EXPECT_NEAR(loss, expected, tolerance * (1 + std::abs(expected))) << "token " << t;
     }
     EXPECT_EQ(decoder.num_tokens(), sizes.rows);
@@ -46,7 +47,8 @@ TEST(Decode, SamplingFollowsTemperatureTopPAndSeed) {
   EXPECT_EQ(sample(logits, {.temperature = 0}, 0, 5), 4);
   EXPECT_EQ(sample(logits, {.temperature = 0}, 0, 4), 1) << "ids from banned_from on are never chosen";
   std::vector<int> count(5, 0);
-  for (std::int64_t i = 0; i < 4000; ++i) ++count[static_cast<std::size_t>(sample(logits, {.temperature = 1, .top_p = 1, .seed = 3}, i, 4))];
+  for (std::int64_t i = 0; i < 4000; ++i)
+    ++count[static_cast<std::size_t>(sample(logits, {.temperature = 1, .top_p = 1, .seed = 3}, i, 4))];
   const double total = 1 + std::exp(3.0) + std::exp(2.9) + std::exp(-5.0);
   EXPECT_NEAR(count[1] / 4000.0, std::exp(3.0) / total, 0.03);
   EXPECT_NEAR(count[2] / 4000.0, std::exp(2.9) / total, 0.03);

@@ -15,7 +15,9 @@ class EveryFamily : public testing::TestWithParam<Family> {
   const ModelSection& section() const { return GetParam().section; }
   bool has_mtp() const { return section().num_nextn_predict_layers > 0; }
 };
-std::string name_of_family(const testing::TestParamInfo<Family>& info) { return info.param.name; }
+std::string name_of_family(const testing::TestParamInfo<Family>& info) {
+  return info.param.name;
+}
 INSTANTIATE_TEST_SUITE_P(Families, EveryFamily, testing::ValuesIn(small_families()), name_of_family);
 
 TEST_P(EveryFamily, EveryGradientAgainstFiniteDifferences) {
@@ -59,10 +61,12 @@ TEST_P(EveryFamily, EveryInstructionSetAndThreadCountGivesEqualBits) {
 /// Mode layout: both sequences in one micro-batch, or one after the other.
 TEST_P(EveryFamily, LayoutModeDoesNotSeeTheMicroBatch) {
   for (Compute compute : {Compute::fp32, Compute::bf16}) {
-    SmallModel both(section(), compute, Reproducibility::layout, {32, 16}), one(section(), compute, Reproducibility::layout, {16, 16});
+    SmallModel both(section(), compute, Reproducibility::layout, {32, 16}),
+        one(section(), compute, Reproducibility::layout, {16, 16});
     stir_vectors(both);
     stir_vectors(one);
-    SmallBatch together({32, 16}, section().vocab_size, 3, 1), first({16, 16}, section().vocab_size, 3, 1), second({16, 16}, section().vocab_size, 3, 2);
+    SmallBatch together({32, 16}, section().vocab_size, 3, 1), first({16, 16}, section().vocab_size, 3, 1),
+        second({16, 16}, section().vocab_size, 3, 2);
     const LossWeights weights{has_mtp() ? 0.3 : 0.0, 0.05};
     both.model.forward_backward(both.stream, together.tensors(), weights, both.options);
     one.model.forward_backward(one.stream, second.tensors(), weights, one.options);
@@ -96,7 +100,8 @@ TEST_P(EveryFamily, DecodingEqualsTheWholeForwardPass) {
         const std::vector<double>& logits = decoder.next(m.stream, batch.tokens[static_cast<std::size_t>(t)]);
         double sum = 0;
         for (double l : logits) sum += std::exp(l);
-        const double expected = losses.loss_M.dtype == DType::f64 ? losses.loss_M.as<double>()[t] : static_cast<double>(losses.loss_M.as<float>()[t]);
+        const double expected = losses.loss_M.dtype == DType::f64 ? losses.loss_M.as<double>()[t]
+                                                                  : static_cast<double>(losses.loss_M.as<float>()[t]);
         EXPECT_NEAR(std::log(sum) - logits[5], expected, tolerance * (1 + std::abs(expected))) << "token " << t;
       }
       decoder.clear();
@@ -130,7 +135,8 @@ TEST(Families, TiedEmbeddingsAreOneTensor) {
   ModelSection section = small_families().front().section;
   section.tie_word_embeddings = false;
   const ParameterTable apart(section);
-  EXPECT_EQ(apart.num_elements(ParameterSet::matrices) - tied.num_elements(ParameterSet::matrices), section.vocab_size * section.hidden_size);
+  EXPECT_EQ(apart.num_elements(ParameterSet::matrices) - tied.num_elements(ParameterSet::matrices),
+            section.vocab_size * section.hidden_size);
 }
 
 }  // namespace

@@ -13,8 +13,12 @@ void check_every_gradient(const ModelSection& section) {
   expect_gradients_of_finite_differences(m, batch, {section.num_nextn_predict_layers ? 0.3 : 0.0, 0.05});
 }
 
-TEST(Gradient, EveryElementDeepSeekV3WithMtp) { check_every_gradient(small_section()); }
-TEST(Gradient, EveryElementDeepSeekV2WithoutQueryLatent) { check_every_gradient(small_section(false)); }
+TEST(Gradient, EveryElementDeepSeekV3WithMtp) {
+  check_every_gradient(small_section());
+}
+TEST(Gradient, EveryElementDeepSeekV2WithoutQueryLatent) {
+  check_every_gradient(small_section(false));
+}
 
 }  // namespace
 }  // namespace fourmi

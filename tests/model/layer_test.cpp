@@ -18,7 +18,9 @@ Context context_of(SmallModel& m, const BatchTensors& b, Context c) {
   return c;
 }
 
-void fill(const Tensor& x, std::uint64_t seed, double scale) { fill_normal(x, random_key(seed, "test", "fill"), 0, scale); }
+void fill(const Tensor& x, std::uint64_t seed, double scale) {
+  fill_normal(x, random_key(seed, "test", "fill"), 0, scale);
+}
 
 class BlockInput : public testing::TestWithParam<int> {};
 
@@ -55,7 +57,8 @@ TEST_P(BlockInput, GradientAgainstFiniteDifferences) {
     xi = keep - h;
     const double down = value();
     xi = keep;
-    EXPECT_NEAR(dx.as<double>()[i], (up - down) / (2 * h), 2e-7 * (1 + std::abs(dx.as<double>()[i]))) << "element " << i;
+    EXPECT_NEAR(dx.as<double>()[i], (up - down) / (2 * h), 2e-7 * (1 + std::abs(dx.as<double>()[i])))
+        << "element " << i;
   }
 }
 INSTANTIATE_TEST_SUITE_P(DenseAndMoe, BlockInput, testing::Values(0, 1));
@@ -63,12 +66,15 @@ INSTANTIATE_TEST_SUITE_P(DenseAndMoe, BlockInput, testing::Values(0, 1));
 TEST(Model, ARowDoesNotDependOnItsNeighbours) {
   const ModelSection section = small_section();
   for (Compute compute : {Compute::fp32, Compute::bf16}) {
-    SmallModel both(section, compute, Reproducibility::run, {32, 16}), one(section, compute, Reproducibility::run, {16, 16});
+    SmallModel both(section, compute, Reproducibility::run, {32, 16}),
+        one(section, compute, Reproducibility::run, {16, 16});
     SmallBatch two_sequences({32, 16}, section.vocab_size, 3, 1), second({16, 16}, section.vocab_size, 3, 2);
     const BatchLosses a = both.model.forward(both.stream, two_sequences.tensors(), both.options);
     const BatchLosses b = one.model.forward(one.stream, second.tensors(), one.options);
     EXPECT_EQ(std::memcmp(a.loss_M.rows(16, 32).data, b.loss_M.data, static_cast<std::size_t>(b.loss_M.bytes())), 0);
-    EXPECT_EQ(std::memcmp(a.loss_mtp_M.rows(16, 32).data, b.loss_mtp_M.data, static_cast<std::size_t>(b.loss_mtp_M.bytes())), 0);
+    EXPECT_EQ(
+        std::memcmp(a.loss_mtp_M.rows(16, 32).data, b.loss_mtp_M.data, static_cast<std::size_t>(b.loss_mtp_M.bytes())),
+        0);
   }
 }
 
@@ -77,7 +83,8 @@ TEST(Model, EvaluationReusesMemoryAndKeepsBits) {
   SmallModel training(section, Compute::bf16, Reproducibility::run, {16, 8});
   SmallModel evaluation(section, Compute::bf16, Reproducibility::run, {16, 8}, 7, Model::Use::evaluation);
   SmallBatch batch({16, 8}, section.vocab_size);
-  const BatchLosses a = training.model.forward_backward(training.stream, batch.tensors(), {0.3, 0.05}, training.options);
+  const BatchLosses a =
+      training.model.forward_backward(training.stream, batch.tensors(), {0.3, 0.05}, training.options);
   const BatchLosses b = evaluation.model.forward(evaluation.stream, batch.tensors(), evaluation.options);
   EXPECT_EQ(std::memcmp(a.loss_M.data, b.loss_M.data, static_cast<std::size_t>(b.loss_M.bytes())), 0);
   EXPECT_EQ(std::memcmp(a.loss_mtp_M.data, b.loss_mtp_M.data, static_cast<std::size_t>(b.loss_mtp_M.bytes())), 0);

@@ -1,4 +1,5 @@
-// A DeepSeek-V3 in 5,000 parameters and one micro-batch for it: enough for every mechanism, small enough for finite differences.
+// A DeepSeek-V3 in 5,000 parameters and one micro-batch for it: enough for every mechanism, small enough for finite
+// differences.
 #pragma once
 
 #include <memory>
@@ -17,17 +18,23 @@ inline ModelSection small_section(bool query_latent = true) {
   m.first_k_dense_replace = 1, m.intermediate_size = 12, m.moe_intermediate_size = 6;
   m.n_routed_experts = 4, m.n_shared_experts = 1, m.num_experts_per_tok = 2, m.n_group = 2, m.topk_group = 1;
   m.num_attention_heads = 2, m.num_key_value_heads = 2;
-  m.q_lora_rank = query_latent ? 6 : 0, m.kv_lora_rank = 5, m.qk_nope_head_dim = 4, m.qk_rope_head_dim = 2, m.v_head_dim = 3;
+  m.q_lora_rank = query_latent ? 6 : 0, m.kv_lora_rank = 5, m.qk_nope_head_dim = 4, m.qk_rope_head_dim = 2,
+  m.v_head_dim = 3;
   m.max_position_embeddings = 64, m.initializer_range = 0.3, m.routed_scaling_factor = 1.5;
   if (!query_latent) m.scoring_func = "softmax", m.topk_method = "greedy", m.norm_topk_prob = false, m.n_group = 1;
   return m;
 }
 
 struct SmallModel {
-  SmallModel(const ModelSection& section_, Compute compute, Reproducibility mode, BatchSizes sizes_, std::uint64_t seed = 7,
-             Model::Use use = Model::Use::training)
-      : section(section_), sizes(sizes_), table(section), types(model_types(compute, mode)), arena({"test", Arena::Mode::allocate, true}, 512 << 20),
-        store(table, types, arena, &arena), model(section, store, 128, arena) {
+  SmallModel(const ModelSection& section_, Compute compute, Reproducibility mode, BatchSizes sizes_,
+             std::uint64_t seed = 7, Model::Use use = Model::Use::training)
+      : section(section_),
+        sizes(sizes_),
+        table(section),
+        types(model_types(compute, mode)),
+        arena({"test", Arena::Mode::allocate, true}, 512 << 20),
+        store(table, types, arena, &arena),
+        model(section, store, 128, arena) {
     model.allocate(sizes, use, arena);
     for (const Parameter& p : table.all()) {
       const Tensor w = store.weight(store.slot(p.name));
@@ -43,7 +50,8 @@ struct SmallModel {
     }
   }
   void zero_gradients() {
-    for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) fill_zero(stream, store.gradients(set));
+    for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
+      fill_zero(stream, store.gradients(set));
   }
 
   ModelSection section;
@@ -63,10 +71,12 @@ struct SmallModel {
 struct SmallBatch {
   explicit SmallBatch(BatchSizes sizes, std::int64_t vocab, std::uint64_t seed = 3, std::int64_t first_sequence = 0) {
     const std::int64_t M = sizes.rows, T = sizes.tokens_per_sequence;
-    for (auto* v : {&tokens, &targets, &positions, &begin, &end, &mtp_tokens, &mtp_targets}) v->resize(static_cast<std::size_t>(M));
+    for (auto* v : {&tokens, &targets, &positions, &begin, &end, &mtp_tokens, &mtp_targets})
+      v->resize(static_cast<std::size_t>(M));
     const RandomKey key = random_key(seed, "test", "tokens");
     auto token = [&](std::int64_t sequence, std::int64_t t) {
-      return static_cast<std::int32_t>(random_bits(key, static_cast<std::uint64_t>(sequence * (T + 2) + t)) % static_cast<std::uint64_t>(vocab));
+      return static_cast<std::int32_t>(random_bits(key, static_cast<std::uint64_t>(sequence * (T + 2) + t)) %
+                                       static_cast<std::uint64_t>(vocab));
     };
     for (std::int64_t i = 0; i < M; ++i) {
       const auto u = static_cast<std::size_t>(i);
@@ -82,7 +92,9 @@ struct SmallBatch {
     }
   }
   BatchTensors tensors() {
-    auto t = [](std::vector<std::int32_t>& v) { return Tensor(v.data(), DType::i32, {static_cast<std::int64_t>(v.size())}); };
+    auto t = [](std::vector<std::int32_t>& v) {
+      return Tensor(v.data(), DType::i32, {static_cast<std::int64_t>(v.size())});
+    };
     return {t(tokens), t(targets), t(positions), t(begin), t(end), t(mtp_tokens), t(mtp_targets)};
   }
   std::vector<std::int32_t> tokens, targets, positions, begin, end, mtp_tokens, mtp_targets;

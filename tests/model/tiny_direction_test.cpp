@@ -1,4 +1,5 @@
-// The shipped recipe's own model in fp64: along one random direction in every tensor the gradient is what a small step measures.
+// The shipped recipe's own model in fp64: along one random direction in every tensor the gradient is what a small step
+// measures.
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -42,7 +42,8 @@ const Bad kBad[] = {
     {"  norm_topk_prob: true", "  norm_topk_prob: true\n  @num_experts: 8",
      "found the key `num_experts` of qwen3_moe, expected a key of deepseek_v3, kimi_k2. Its name there is "
      "`model.n_routed_experts`"},
-    {"  norm_topk_prob: true", "  norm_topk_prob: true\n  @head_dim: 8", "found the key `head_dim` of qwen2, qwen3, qwen3_moe, llama, mixtral"},
+    {"  norm_topk_prob: true", "  norm_topk_prob: true\n  @head_dim: 8",
+     "found the key `head_dim` of qwen2, qwen3, qwen3_moe, llama, mixtral"},
     // What YAML allows and recipes do not.
     {"  steps: 10", "  steps: 10\n  @steps: 11",
      "found the key `steps` again (first in line 3), expected each key once"},
@@ -108,7 +109,8 @@ const Bad kBad[] = {
      "  train: @[]\n", "found an empty list as `data.train`, expected a list of sources"},
     {"    - {name: made-up, format: synthetic}", "    - @made-up", "expected a source (`- {name: ...}`)"},
     {"format: synthetic", "format: @parquet", "expected one of `text`, `jsonl`, `bin`, `synthetic`"},
-    {"global_batch_size: 8", "global_batch_size: @0", "expected a whole number from 1 to 1048576, or steps over tokens"},
+    {"global_batch_size: 8", "global_batch_size: @0",
+     "expected a whole number from 1 to 1048576, or steps over tokens"},
     {"global_batch_size: 8", "global_batch_size: @[[0, 8], [100, 12.5]]", "expected a whole number from 1"},
     {"global_batch_size: 8", "global_batch_size: @[[5, 8]]", "such as [[0, 256], [10e9, 512]]"},
     {"global_batch_size: 8", "global_batch_size: @[[0, 8], [100, 16], [100, 32]]", "or steps over tokens"},

@@ -210,7 +210,8 @@ TEST(Config, RefusesWhatItDoesNotKnow) {
       std::string::npos);
   EXPECT_NE(error("\"use_cache\": true", "\"vocab_size\": 3").find("found the key `vocab_size` again"),
             std::string::npos);
-  EXPECT_NE(error("\"type\": \"yarn\", \"rope_type\": \"yarn\"", "\"rope_type\": \"linear\"").find("expected one of `yarn`, `llama3`"),
+  EXPECT_NE(error("\"type\": \"yarn\", \"rope_type\": \"yarn\"", "\"rope_type\": \"linear\"")
+                .find("expected one of `yarn`, `llama3`"),
             std::string::npos);
   EXPECT_NE(error("\"use_cache\": true,", "\"use_cache\": 1e999,").find(config + ":1:1: found a number too large"),
             std::string::npos);

@@ -107,8 +107,9 @@ TEST(Start, SeveralRefusedKeysAreAllNamed) {
   std::vector<ChangedKey> many;
   for (int i = 0; i < 12; ++i)
     many.push_back({fmt::format("loss.key{}", i), fmt::format("old{}", i), fmt::format("new{}", i), Class::asked});
-  expect_refused({folder.path(), "auto", false}, many, ExitStatus::usage, "recipe",
-                 {"12 changed keys", "loss.key0: old0 -> new0", "loss.key7: old7 -> new7", "and 4 more", "--accept-changes"});
+  expect_refused(
+      {folder.path(), "auto", false}, many, ExitStatus::usage, "recipe",
+      {"12 changed keys", "loss.key0: old0 -> new0", "loss.key7: old7 -> new7", "and 4 more", "--accept-changes"});
 }
 
 TEST(Start, NeverNeedsADirectoryWithoutARun) {

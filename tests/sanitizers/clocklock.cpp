@@ -1,5 +1,6 @@
-// std::timed_mutex waits by pthread_mutex_clocklock(), which the thread sanitizer of GCC 12 does not know: it would miss
-// these locks and report their unlocking. Preloaded, this waits by a call that it does know, by the real time's clock.
+// std::timed_mutex waits by pthread_mutex_clocklock(), which the thread sanitizer of GCC 12 does not know: it would
+// miss these locks and report their unlocking. Preloaded, this waits by a call that it does know, by the real time's
+// clock.
 #include <pthread.h>
 #include <time.h>
 

@@ -44,14 +44,22 @@ void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
 void __libc_free(void*);
 
-void* malloc(std::size_t n) { return noted(__libc_malloc(n)); }
-void* calloc(std::size_t n, std::size_t size) { return noted(__libc_calloc(n, size)); }
+void* malloc(std::size_t n) {
+  return noted(__libc_malloc(n));
+}
+void* calloc(std::size_t n, std::size_t size) {
+  return noted(__libc_calloc(n, size));
+}
 void* realloc(void* p, std::size_t n) {
   gone(p);
   return noted(__libc_realloc(p, n));
 }
-void* memalign(std::size_t alignment, std::size_t n) { return noted(__libc_memalign(alignment, n)); }
-void* aligned_alloc(std::size_t alignment, std::size_t n) { return noted(__libc_memalign(alignment, n)); }
+void* memalign(std::size_t alignment, std::size_t n) {
+  return noted(__libc_memalign(alignment, n));
+}
+void* aligned_alloc(std::size_t alignment, std::size_t n) {
+  return noted(__libc_memalign(alignment, n));
+}
 int posix_memalign(void** p, std::size_t alignment, std::size_t n) {
   *p = noted(__libc_memalign(alignment, n));
   return *p ? 0 : ENOMEM;
@@ -86,9 +94,15 @@ void arm_heap() {
   count = 0;
   armed = true;
 }
-void disarm_heap() { armed = false; }
-std::int64_t heap_allocations() { return count; }
-std::int64_t heap_in_use() { return in_use; }
+void disarm_heap() {
+  armed = false;
+}
+std::int64_t heap_allocations() {
+  return count;
+}
+std::int64_t heap_in_use() {
+  return in_use;
+}
 
 void print_heap_allocations() {
   for (int i = 0; i < most_records && i < count; ++i) {

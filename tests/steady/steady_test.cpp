@@ -1,4 +1,5 @@
-// After its second step a run takes nothing more from the heap, and its arenas do not grow: the memory of a step is known.
+// After its second step a run takes nothing more from the heap, and its arenas do not grow: the memory of a step is
+// known.
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -136,7 +137,8 @@ class Documents {
     const RandomKey key = random_key(1, "test", "documents");
     for (std::uint64_t i = 0; i < 200; ++i) {
       const std::uint64_t bits = random_bits(key, i);
-      std::ofstream(path_ / std::to_string(i)) << std::string(1 + (bits >> 8) % (bits % 3 ? 40 : 400), static_cast<char>('a' + i % 26));
+      std::ofstream(path_ / std::to_string(i))
+          << std::string(1 + (bits >> 8) % (bits % 3 ? 40 : 400), static_cast<char>('a' + i % 26));
     }
   }
   ~Documents() { std::filesystem::remove_all(path_); }
@@ -160,8 +162,8 @@ TEST(Steady, NorOnDocumentsOfAllLengths) {
   }
 }
 
-/// What is outside of the arenas: the batch's rows, the group's lists, threads' working memory of operations. None of it may grow with
-/// the model's depth, number of parameters or vocabulary.
+/// What is outside of the arenas: the batch's rows, the group's lists, threads' working memory of operations. None of
+/// it may grow with the model's depth, number of parameters or vocabulary.
 TEST(Steady, WhatTheHeapHoldsDoesNotGrowWithTheModel) {
   Recipe recipe = small_recipe(Compute::bf16, Reproducibility::run);
   const std::int64_t small = run(recipe, 1).heap;

@@ -32,15 +32,17 @@ TEST(DataParallel, LayoutModeGivesEqualBits) {
   for (Compute compute : {Compute::fp32, Compute::bf16}) {
     const RunResult reference = train_on(small_recipe(compute, Reproducibility::layout, 1), 1, 4);
     for (auto [ranks, micro_batch] : {std::pair{1, 4}, {2, 1}, {2, 2}, {4, 1}, {4, 2}, {8, 1}})
-      expect_equal_bits(reference, train_on(small_recipe(compute, Reproducibility::layout, micro_batch), ranks, 4),
-                        fmt::format("{} ranks, micro-batch {}, {}", ranks, micro_batch, compute == Compute::bf16 ? "bf16" : "fp32"));
+      expect_equal_bits(
+          reference, train_on(small_recipe(compute, Reproducibility::layout, micro_batch), ranks, 4),
+          fmt::format("{} ranks, micro-batch {}, {}", ranks, micro_batch, compute == Compute::bf16 ? "bf16" : "fp32"));
   }
 }
 
 TEST(DataParallel, RunModeRepeatsItsBits) {
   for (int ranks : {1, 4})
     expect_equal_bits(train_on(small_recipe(Compute::bf16, Reproducibility::run), ranks, 3),
-                      train_on(small_recipe(Compute::bf16, Reproducibility::run), ranks, 3), fmt::format("{} ranks twice", ranks));
+                      train_on(small_recipe(Compute::bf16, Reproducibility::run), ranks, 3),
+                      fmt::format("{} ranks twice", ranks));
 }
 
 TEST(DataParallel, LossFalls) {

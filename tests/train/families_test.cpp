@@ -1,5 +1,5 @@
-// Grouped-query attention trains as latent attention does: mode layout sees neither ranks nor micro-batches, recompute changes no bit,
-// and measured memory is the memory used.
+// Grouped-query attention trains as latent attention does: mode layout sees neither ranks nor micro-batches, recompute
+// changes no bit, and measured memory is the memory used.
 #include "tests/train/family_recipe.h"
 #include "tests/train/runs.h"
 
@@ -14,7 +14,8 @@ TEST_P(Family, LayoutModeGivesEqualBits) {
   for (Compute compute : {Compute::fp32, Compute::bf16}) {
     const RunResult reference = train_on(family_recipe(GetParam(), compute, Reproducibility::layout, 1), 1, 3);
     for (auto [ranks, micro_batch] : {std::pair{1, 4}, {2, 2}, {4, 1}, {8, 1}})
-      expect_equal_bits(reference, train_on(family_recipe(GetParam(), compute, Reproducibility::layout, micro_batch), ranks, 3),
+      expect_equal_bits(reference,
+                        train_on(family_recipe(GetParam(), compute, Reproducibility::layout, micro_batch), ranks, 3),
                         fmt::format("{} ranks, micro-batch {}", ranks, micro_batch));
   }
 }

@@ -19,7 +19,8 @@ TEST(Memory, MeasureEqualsTheRunToTheByte) {
         for (std::size_t a = 0; a < measured.size(); ++a) {
           std::int64_t most = 0;
           for (const Engine::Memory& rank : run.memory) most = std::max(most, rank[a].second);
-          EXPECT_EQ(most, measured[a].second) << measured[a].first << " on " << ranks << " ranks, recompute " << static_cast<int>(recompute);
+          EXPECT_EQ(most, measured[a].second)
+              << measured[a].first << " on " << ranks << " ranks, recompute " << static_cast<int>(recompute);
         }
       }
 }

@@ -18,7 +18,9 @@ Recipe wide_recipe(Compute compute, Moments moments) {
 }
 
 TEST(Offload, GivesTheBitsOfStateOnTheDevice) {
-  for (const auto& [compute, moments, ranks] : {std::tuple{Compute::fp32, Moments::fp32, 1}, {Compute::bf16, Moments::bf16, 1}, {Compute::bf16, Moments::fp32, 2}}) {
+  for (const auto& [compute, moments, ranks] : {std::tuple{Compute::fp32, Moments::fp32, 1},
+                                                {Compute::bf16, Moments::bf16, 1},
+                                                {Compute::bf16, Moments::fp32, 2}}) {
     Recipe recipe = wide_recipe(compute, moments);
     ASSERT_GT(recipe.model.vocab_size * recipe.model.hidden_size, 2 * Staging::most_elements);
     const RunResult device = train_on(recipe, ranks, 2);
@@ -29,7 +31,9 @@ TEST(Offload, GivesTheBitsOfStateOnTheDevice) {
   }
 }
 
-std::int64_t bytes_of_arena(const Recipe& recipe, std::size_t arena) { return Engine::measure(recipe, ParameterTable(recipe.model), 1)[arena].second; }
+std::int64_t bytes_of_arena(const Recipe& recipe, std::size_t arena) {
+  return Engine::measure(recipe, ParameterTable(recipe.model), 1)[arena].second;
+}
 
 TEST(Offload, PanelsAreBoundedAndTheRestStays) {
   Recipe recipe = wide_recipe(Compute::bf16, Moments::fp32);

@@ -22,16 +22,22 @@ const Family families[] = {
        m.scoring_func = "softmax", m.topk_method = "greedy", m.norm_topk_prob = false, m.n_group = 1, m.topk_group = 1;
        r.loss.router_bias_rate = Stepped{{{0, 0.0}}};
      }},
-    {"dense", [](Recipe& r) { r.model.first_k_dense_replace = 4, r.model.num_hidden_layers = 4, r.model.num_nextn_predict_layers = 0; }},
+    {"dense",
+     [](Recipe& r) {
+       r.model.first_k_dense_replace = 4, r.model.num_hidden_layers = 4, r.model.num_nextn_predict_layers = 0;
+     }},
 };
 
-const char* name_of(Recompute mode) { return mode == Recompute::none ? "none" : mode == Recompute::selective ? "selective" : "full"; }
+const char* name_of(Recompute mode) {
+  return mode == Recompute::none ? "none" : mode == Recompute::selective ? "selective" : "full";
+}
 
 void expect_same_run(const RunResult& kept, const RunResult& again, const std::string& what) {
   expect_equal_bits(kept, again, what);
   ASSERT_EQ(kept.gradients.size(), again.gradients.size());
   for (const auto& [name, values] : kept.gradients)
-    EXPECT_EQ(std::memcmp(values.data(), again.gradients.at(name).data(), values.size() * sizeof(double)), 0) << what << ": gradient of " << name;
+    EXPECT_EQ(std::memcmp(values.data(), again.gradients.at(name).data(), values.size() * sizeof(double)), 0)
+        << what << ": gradient of " << name;
   EXPECT_EQ(kept.expert_counts, again.expert_counts) << what;
 }
 
@@ -45,7 +51,8 @@ TEST(Recompute, GivesTheBitsOfARunThatKeepsAll) {
         for (Recompute recompute : {Recompute::selective, Recompute::full}) {
           recipe.memory.recompute = recompute;
           expect_same_run(kept, train_on(recipe, 1, 2),
-                          fmt::format("{}, {}, compute {}, mode {}", family.name, name_of(recompute), static_cast<int>(compute), static_cast<int>(mode)));
+                          fmt::format("{}, {}, compute {}, mode {}", family.name, name_of(recompute),
+                                      static_cast<int>(compute), static_cast<int>(mode)));
         }
       }
 }
@@ -69,7 +76,8 @@ TEST(Recompute, TwoThreadsGiveTheBitsOfOne) {
 
 TEST(Recompute, CountsEveryChoiceOnce) {
   Recipe recipe = small_recipe(Compute::fp32, Reproducibility::run);
-  const std::int64_t choices = recipe.data.global_batch_size.at(0) * recipe.data.sequence_length * recipe.model.num_experts_per_tok;
+  const std::int64_t choices =
+      recipe.data.global_batch_size.at(0) * recipe.data.sequence_length * recipe.model.num_experts_per_tok;
   const auto E = static_cast<std::size_t>(recipe.model.n_routed_experts);
   for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
     recipe.memory.recompute = recompute;

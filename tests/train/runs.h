@@ -67,7 +67,8 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
         std::copy(part.begin(), part.end(), whole.begin() + first_row * (p.shape.num_elements() / p.shape[0]));
       });
       if (rank == num_ranks - 1)
-        for (const Parameter& p : engine.table().all()) result.weights[p.name] = widened(engine.store().weight(engine.store().slot(p.name)));
+        for (const Parameter& p : engine.table().all())
+          result.weights[p.name] = widened(engine.store().weight(engine.store().slot(p.name)));
     });
   for (std::thread& t : threads) t.join();
   return result;
@@ -76,13 +77,19 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
 inline void expect_equal_bits(const RunResult& a, const RunResult& b, const std::string& what) {
   ASSERT_EQ(a.steps.size(), b.steps.size());
   for (std::size_t s = 0; s < a.steps.size(); ++s) {
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].loss), std::bit_cast<std::uint64_t>(b.steps[s].loss)) << what << " step " << s + 1;
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].grad_norm), std::bit_cast<std::uint64_t>(b.steps[s].grad_norm)) << what << " step " << s + 1;
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].loss_mtp), std::bit_cast<std::uint64_t>(b.steps[s].loss_mtp)) << what;
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].loss_balance), std::bit_cast<std::uint64_t>(b.steps[s].loss_balance)) << what;
+    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].loss), std::bit_cast<std::uint64_t>(b.steps[s].loss))
+        << what << " step " << s + 1;
+    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].grad_norm), std::bit_cast<std::uint64_t>(b.steps[s].grad_norm))
+        << what << " step " << s + 1;
+    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].loss_mtp), std::bit_cast<std::uint64_t>(b.steps[s].loss_mtp))
+        << what;
+    EXPECT_EQ(std::bit_cast<std::uint64_t>(a.steps[s].loss_balance),
+              std::bit_cast<std::uint64_t>(b.steps[s].loss_balance))
+        << what;
   }
   for (const auto& [name, values] : a.weights)
-    EXPECT_EQ(std::memcmp(values.data(), b.weights.at(name).data(), values.size() * sizeof(double)), 0) << what << ": " << name;
+    EXPECT_EQ(std::memcmp(values.data(), b.weights.at(name).data(), values.size() * sizeof(double)), 0)
+        << what << ": " << name;
 }
 
 }  // namespace fourmi

@@ -1,5 +1,6 @@
-// twin_export FAMILY FOLDER: what a twin in PyTorch begins with. recipe.yaml (resolved), weights.bin (f32, one after another) with
-// weights.json (name, shape, weight decay), batches.bin: for each step i32 tokens [B, T], then targets [B, T].
+// twin_export FAMILY FOLDER: what a twin in PyTorch begins with. recipe.yaml (resolved), weights.bin (f32, one after
+// another) with weights.json (name, shape, weight decay), batches.bin: for each step i32 tokens [B, T], then targets
+// [B, T].
 #include <fmt/format.h>
 
 #include <filesystem>
@@ -29,7 +30,8 @@ void export_twin(const std::string& family, const std::filesystem::path& folder)
     write(weights, w.as<float>(), w.num_elements());
     std::string shape;
     for (int d = 0; d < p.shape.rank; ++d) shape += fmt::format("{}{}", d ? ", " : "", p.shape[d]);
-    index << separator << fmt::format("{{\"name\": \"{}\", \"shape\": [{}], \"decay\": {}}}", p.name, shape, p.weight_decay);
+    index << separator
+          << fmt::format("{{\"name\": \"{}\", \"shape\": [{}], \"decay\": {}}}", p.name, shape, p.weight_decay);
     separator = ",\n ";
   }
   index << "]\n";
@@ -39,7 +41,8 @@ void export_twin(const std::string& family, const std::filesystem::path& folder)
     const StepPlan plan = run.loader().plan_step(position);
     const Batch batch = run.loader().batch(plan, 0, recipe.data.global_batch_size);
     for (std::size_t i = 0; i < batch.tokens.size(); ++i)
-      FOURMI_CHECK(batch.positions[i] == static_cast<std::int32_t>(i % 64) && batch.key_begin[i] == static_cast<std::int32_t>(i / 64 * 64),
+      FOURMI_CHECK(batch.positions[i] == static_cast<std::int32_t>(i % 64) &&
+                       batch.key_begin[i] == static_cast<std::int32_t>(i / 64 * 64),
                    "a twin's sequences are one document each");
     write(batches, batch.tokens.data(), static_cast<std::int64_t>(batch.tokens.size()));
     write(batches, batch.targets.data(), static_cast<std::int64_t>(batch.targets.size()));

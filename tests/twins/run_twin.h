@@ -22,7 +22,10 @@ inline const std::vector<LoadedSource>& twin_text(const Recipe& r) {
 class TwinRun {
  public:
   explicit TwinRun(const Recipe& recipe)
-      : recipe_(recipe), loader_(recipe_.data, twin_text(recipe_), recipe_.run.seed, recipe_.model.vocab_size), engine_(recipe_, *group_, stream_), position_(loader_.start()) {
+      : recipe_(recipe),
+        loader_(recipe_.data, twin_text(recipe_), recipe_.run.seed, recipe_.model.vocab_size),
+        engine_(recipe_, *group_, stream_),
+        position_(loader_.start()) {
     engine_.initialise();
   }
   StepResult step() {

@@ -1,5 +1,6 @@
-// Every family trains on real text as its twin in PyTorch does, from the same weights on the same batches (pytorch_twin.py wrote the
-// twins' losses), and goes on from a checkpoint with the bits of the run that was not interrupted.
+// Every family trains on real text as its twin in PyTorch does, from the same weights on the same batches
+// (pytorch_twin.py wrote the twins' losses), and goes on from a checkpoint with the bits of the run that was not
+// interrupted.
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -17,7 +18,8 @@ namespace fourmi {
 namespace {
 
 class Twin : public testing::TestWithParam<const char*> {};
-INSTANTIATE_TEST_SUITE_P(Families, Twin, testing::Values("qwen2", "qwen3", "qwen3_moe", "llama", "mixtral", "deepseek_v3"),
+INSTANTIATE_TEST_SUITE_P(Families, Twin,
+                         testing::Values("qwen2", "qwen3", "qwen3_moe", "llama", "mixtral", "deepseek_v3"),
                          [](const auto& twin) { return std::string(twin.param); });
 
 TEST_P(Twin, HasTheLossesOfPyTorchsTwinForAHundredSteps) {
@@ -60,8 +62,10 @@ TEST_P(Twin, GoesOnFromACheckpointToTheBit) {
   second.go_on_from(first);
   for (std::size_t s = 3; s < 6; ++s) {
     const StepResult got = second.step();
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(got.loss), std::bit_cast<std::uint64_t>(expected[s].loss)) << "step " << s + 1;
-    EXPECT_EQ(std::bit_cast<std::uint64_t>(got.grad_norm), std::bit_cast<std::uint64_t>(expected[s].grad_norm)) << "step " << s + 1;
+    EXPECT_EQ(std::bit_cast<std::uint64_t>(got.loss), std::bit_cast<std::uint64_t>(expected[s].loss))
+        << "step " << s + 1;
+    EXPECT_EQ(std::bit_cast<std::uint64_t>(got.grad_norm), std::bit_cast<std::uint64_t>(expected[s].grad_norm))
+        << "step " << s + 1;
   }
   std::filesystem::remove_all(folder);
 }

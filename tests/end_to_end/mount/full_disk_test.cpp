@@ -43,8 +43,11 @@ class FullDisk : public Scene {
     for (const std::string& warning : result.lines("fourmi: warning: ")) {
       const bool of_a_log = warning.find(".jsonl: ") != std::string::npos;
       saves += !of_a_log;
-      EXPECT_TRUE(warning.find("No space left on device") != std::string::npos || (of_a_log && warning.find("no line is lost") != std::string::npos)) << warning;
-      EXPECT_TRUE(of_a_log || warning.find("training goes on, the older checkpoint stays") != std::string::npos) << warning;
+      EXPECT_TRUE(warning.find("No space left on device") != std::string::npos ||
+                  (of_a_log && warning.find("no line is lost") != std::string::npos))
+          << warning;
+      EXPECT_TRUE(of_a_log || warning.find("training goes on, the older checkpoint stays") != std::string::npos)
+          << warning;
     }
     EXPECT_EQ(saves, 1) << to_string(result);
     expect_each_step_once(run_directory("run"), 8);
