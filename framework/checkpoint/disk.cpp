@@ -65,6 +65,22 @@ namespace {
   throw Error(ExitStatus::environment, path.string(), cause + ", expected the file system to do it", remedy);
 }
 
+/// Opens with direct access if that is wished and can be had.
+int open_file(Disk& disk, const std::filesystem::path& path, int flags, PageCache cache) {
+  if (cache == PageCache::avoid) {
+    const int file = disk.open(path.c_str(), flags | O_DIRECT, 0644);
+    if (file >= 0 || errno != EINVAL) return file;
+    if ((flags & O_CREAT) != 0) ::unlink(path.c_str());  // some file systems make the file before they refuse the flag
+  }
+  return disk.open(path.c_str(), flags, 0644);
+}
+
+/// Whether the file had direct access, which is what a transfer of another size was refused for: it has it no longer.
+bool leave_direct_access(int file) {
+  const int flags = ::fcntl(file, F_GETFL);
+  return flags >= 0 && (flags & O_DIRECT) != 0 && ::fcntl(file, F_SETFL, flags & ~O_DIRECT) == 0;
+}
+
 }  // namespace
 
 void check_file_size_limit(const std::filesystem::path& path, std::int64_t bytes) {
@@ -76,8 +92,8 @@ void check_file_size_limit(const std::filesystem::path& path, std::int64_t bytes
                 "Raise it (ulimit -f unlimited)");
 }
 
-FileWriter::FileWriter(Disk& disk, std::filesystem::path path) : disk_(disk), path_(std::move(path)) {
-  file_ = disk_.open(path_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644);
+FileWriter::FileWriter(Disk& disk, std::filesystem::path path, PageCache cache) : disk_(disk), path_(std::move(path)) {
+  file_ = open_file(disk_, path_, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, cache);
   if (file_ < 0) fail(path_, "creating the file", errno);
 }
 
@@ -88,7 +104,7 @@ FileWriter::~FileWriter() {
 void FileWriter::write(std::span<const std::byte> bytes, std::int64_t offset) {
   while (!bytes.empty()) {
     const ssize_t n = disk_.pwrite(file_, bytes.data(), bytes.size(), offset);
-    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && (errno == EINTR || (errno == EINVAL && leave_direct_access(file_)))) continue;
     if (n < 0) fail(path_, fmt::format("writing {} bytes at {}", bytes.size(), offset), errno);
     if (n == 0) fail(path_, fmt::format("writing {} bytes at {}", bytes.size(), offset), ENOSPC);
     bytes = bytes.subspan(static_cast<std::size_t>(n));
@@ -104,9 +120,9 @@ void FileWriter::finish() {
   if (closed != 0) fail(path_, "close", errno);
 }
 
-FileReader::FileReader(Disk& disk, std::filesystem::path path) : disk_(disk), path_(std::move(path)) {
+FileReader::FileReader(Disk& disk, std::filesystem::path path, PageCache cache) : disk_(disk), path_(std::move(path)) {
   // Not blocking: a pipe in a file's place must not hang. Not following: a link would lead out of the checkpoint.
-  file_ = disk_.open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0);
+  file_ = open_file(disk_, path_, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, cache);
   if (file_ < 0) {
     const int error = errno;
     if (error == ENOENT || error == ENOTDIR)
@@ -132,7 +148,7 @@ FileReader::~FileReader() {
 void FileReader::read(std::span<std::byte> bytes, std::int64_t offset) const {
   while (!bytes.empty()) {
     const ssize_t n = disk_.pread(file_, bytes.data(), bytes.size(), offset);
-    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && (errno == EINTR || (errno == EINVAL && leave_direct_access(file_)))) continue;
     if (n < 0 && errno != EIO) fail(path_, "reading the file", errno);
     if (n <= 0)
       throw DamageError(path_.string(),

@@ -37,12 +37,18 @@ Disk& real_disk();
 /// Throws Error(environment) if this process may not write files of that size: the system would kill it.
 void check_file_size_limit(const std::filesystem::path& path, std::int64_t bytes);
 
+/// Whether bytes go by way of the kernel's page cache. `avoid` is a wish: file systems without direct access (an older
+/// tmpfs) and transfers that are not whole blocks in aligned memory go through it all the same.
+enum class PageCache { use, avoid };
+/// What direct access wants offset, size and memory to be a multiple of.
+inline constexpr std::size_t direct_block = 4096;
+
 /// A new file. Throws Error(environment) naming the path, what failed, and how much space is left when the disk is
 /// full.
 class FileWriter {
  public:
   /// The file must not exist yet.
-  FileWriter(Disk& disk, std::filesystem::path path);
+  FileWriter(Disk& disk, std::filesystem::path path, PageCache cache = PageCache::use);
   ~FileWriter();
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
@@ -61,7 +67,7 @@ class FileWriter {
 /// sector) throws DamageError, everything else Error(environment).
 class FileReader {
  public:
-  FileReader(Disk& disk, std::filesystem::path path);
+  FileReader(Disk& disk, std::filesystem::path path, PageCache cache = PageCache::use);
   ~FileReader();
   FileReader(const FileReader&) = delete;
   FileReader& operator=(const FileReader&) = delete;

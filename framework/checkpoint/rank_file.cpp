@@ -6,6 +6,7 @@
 #include <set>
 
 #include "framework/checkpoint/extents.h"
+#include "framework/checkpoint/stream.h"
 #include "framework/digest/sha256.h"
 #include "kernels/numerics/digest.h"
 
@@ -66,23 +67,25 @@ RankFile write_rank_file(Disk& disk, const std::filesystem::path& path, std::spa
   const std::vector<Extent> extents = extents_of(skeleton, datasets);
 
   Sha256 hash;
-  FileWriter writer(disk, path);
-  for_each_piece(skeleton, extents, boxes, abandon, [&](std::int64_t offset, std::span<const std::byte> bytes) {
-    writer.write(bytes, offset);
+  StreamWriter writer(disk, path);
+  for_each_piece(skeleton, extents, boxes, abandon, [&](std::int64_t, std::span<const std::byte> bytes) {
+    writer.append(bytes);
     hash.add(bytes);
   });
   writer.finish();
 
-  const FileReader reader(disk, path);
-  std::vector<std::byte> back;
+  StreamReader reader(disk, path);
   for_each_piece(skeleton, extents, boxes, abandon, [&](std::int64_t offset, std::span<const std::byte> bytes) {
-    back.resize(bytes.size());
-    reader.read(back, offset);
-    if (std::memcmp(back.data(), bytes.data(), bytes.size()) != 0)
-      throw Error(
-          ExitStatus::environment, path.string(),
-          fmt::format("other bytes than written came back in the {} from {}, expected the same", bytes.size(), offset),
-          "The disk, its driver or the memory is failing");
+    while (!bytes.empty()) {
+      const auto back = reader.next(bytes.size());
+      if (std::memcmp(back.data(), bytes.data(), back.size()) != 0)
+        throw Error(
+            ExitStatus::environment, path.string(),
+            fmt::format("other bytes than written came back in the {} from {}, expected the same", back.size(), offset),
+            "The disk, its driver or the memory is failing");
+      bytes = bytes.subspan(back.size());
+      offset += static_cast<std::int64_t>(back.size());
+    }
   });
 
   // The library may have run out of memory without saying so when it laid the file out: let it read what it made.

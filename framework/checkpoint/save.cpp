@@ -98,6 +98,16 @@ bool CheckpointSaver::pending() const {
   return save_ != nullptr;
 }
 
+void CheckpointSaver::reserve(std::span<const Box> boxes) {
+  std::size_t total = 0;
+  for (const Box& b : boxes) total += static_cast<std::size_t>(b.data.bytes() + 63) / 64 * 64;
+  if (total <= snapshot_bytes_) return;
+  snapshot_bytes_ = 0;
+  snapshot_.reset();
+  snapshot_ = std::make_unique<std::byte[]>(total);  // zeroed: its pages are there
+  snapshot_bytes_ = total;
+}
+
 void CheckpointSaver::start(std::span<const Box> boxes, const CheckpointState& state) {
   FOURMI_CHECK(!pending(), "a save was started before the last one was finished");
   const auto begin = std::chrono::steady_clock::now();
@@ -124,13 +134,7 @@ void CheckpointSaver::start(std::span<const Box> boxes, const CheckpointState& s
         clean_leftovers(*options_.disk, checkpoints_);  // what stays is tried and said again after the commit
         make_directory(*options_.disk, s.unfinished);
       }
-      std::size_t total = 0;
-      for (const Box& b : boxes) total += static_cast<std::size_t>(b.data.bytes() + 63) / 64 * 64;
-      if (total > snapshot_bytes_) {
-        snapshot_.reset();
-        snapshot_ = std::make_unique_for_overwrite<std::byte[]>(total);
-        snapshot_bytes_ = total;
-      }
+      reserve(boxes);
       std::byte* at = snapshot_.get();
       for (const Box& b : boxes) {
         s.boxes.push_back(b);

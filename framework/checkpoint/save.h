@@ -58,6 +58,8 @@ class CheckpointSaver {
   CheckpointSaver(const CheckpointSaver&) = delete;
   CheckpointSaver& operator=(const CheckpointSaver&) = delete;
 
+  /// Local. Takes the memory of the snapshot now and touches it, so that the first save does not stall for it.
+  void reserve(std::span<const Box> boxes);
   /// Collective. Copies the boxes; together the ranks' boxes tile each tensor. Nothing may be pending. A failure is
   /// agreed on and reported by finish().
   void start(std::span<const Box> boxes, const CheckpointState& state);

@@ -7,6 +7,7 @@
 
 #include "framework/checkpoint/extents.h"
 #include "framework/checkpoint/prove.h"
+#include "framework/checkpoint/stream.h"
 #include "kernels/numerics/digest.h"
 
 namespace fourmi {
@@ -86,7 +87,7 @@ View write_view(const Checkpoint& c, const std::filesystem::path& out, const std
 
   const std::filesystem::path parent = out.has_parent_path() ? out.parent_path() : ".";
   Unfinished unfinished{disk, out.string() + fmt::format(".tmp-{}", ::getpid())};
-  FileWriter writer(disk, unfinished.path);
+  StreamWriter writer(disk, unfinished.path);
   std::vector<TensorBytes> sources;
   for (const TensorEntry* t : tensors) sources.emplace_back(disk, c, *t);
   std::vector<std::byte> buffer;
@@ -96,7 +97,7 @@ View write_view(const Checkpoint& c, const std::filesystem::path& out, const std
       skeleton.read(buffer, e.offset + begin);
     else
       sources[static_cast<std::size_t>(e.dataset)].read(begin, buffer);
-    writer.write(buffer, e.offset + begin);
+    writer.append(buffer);
   });
   for (std::size_t i = 0; i < tensors.size(); ++i)
     if (!sources[i].proven())

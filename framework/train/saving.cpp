@@ -21,6 +21,12 @@ Saving::Saving(const RunContext& context, Narrator& narrator, Reporting& reporti
                          .seal = [&provenance](const Manifest& manifest) { return provenance.seal(manifest); }}),
       saved_step_(saved_step) {}
 
+void Saving::reserve() {
+  const CheckpointSection& c = context_.recipe.checkpoint;
+  if (c.every_steps <= 0 && c.every_seconds <= 0) return;
+  agreed(context_.group, [&] { saver_.reserve(engine_.boxes()); });
+}
+
 bool Saving::due(const Progress& progress) {
   const CheckpointSection& c = context_.recipe.checkpoint;
   if (progress.due(c.every_steps)) return true;

@@ -19,6 +19,8 @@ class Saving {
   Saving(const RunContext& context, Narrator& narrator, Reporting& reporting, StatusFile& status, Lease* lease,
          Engine& engine, Provenance& provenance, std::int64_t saved_step);
 
+  /// Collective. Takes the memory that saves in mid-run need, if the recipe asks for such.
+  void reserve();
   /// Collective. Is a checkpoint due after this step?
   bool due(const Progress& progress);
   /// Collective. Copies the state and goes on; an older save is finished first.

@@ -203,6 +203,7 @@ ExitStatus Trainer::Impl::run() {
                              context.directory.string(), progress.step, spent.why));
     return spent.status;
   }
+  saving->reserve();
   reporting->introduce(progress, beginning.checkpoint.string());
   Stopping::Wish stop;
   while (!progress.done() && !stop) {
