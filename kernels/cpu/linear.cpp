@@ -2,6 +2,7 @@
 #include "kernels/ops/linear.h"
 
 #include "kernels/cpu/linear_problem.h"
+#include "kernels/numerics/power_of_two.h"
 
 namespace fourmi {
 namespace {
@@ -93,8 +94,12 @@ void run(const Stream& stream, const Problem& problem, DType input) {
   return run_as<bfloat16>(stream, problem);
 }
 
-void run_with_residual(const Stream& stream, const Call& call, const Tensor& residual) {
+void run_with_residual(const Stream& stream, const Call& call, const Tensor& residual, std::int64_t leaves) {
   Problem problem = make_problem(call);
+  const std::int64_t summed = call.kind == Kind::forward ? problem.num_in : problem.num_out;
+  FOURMI_CHECK(is_power_of_two(leaves) && leaves <= max_leaves && summed % leaves == 0, "{}: {} leaves of {}",
+               call.name, leaves, summed);
+  problem.leaves = leaves;
   if (residual) {
     FOURMI_CHECK(residual.shape == call.out.shape && residual.dtype == call.out.dtype, "{}: residual {} {} for {} {}",
                  call.name, name_of(residual.dtype), to_string(residual.shape), name_of(call.out.dtype),
@@ -118,16 +123,16 @@ void run_backward_weight(const Stream& stream, const Call& call, const Cuts& cut
 }  // namespace
 
 void linear_forward(const Stream& stream, const Tensor& x_MK, const Tensor& w_NK, const Tensor& y_MN,
-                    const Tensor& residual_MN) {
+                    const Tensor& residual_MN, std::int64_t leaves) {
   const Span span(stream.timeline(), Work::projections, "linear_forward");
-  run_with_residual(stream, {"linear_forward", Kind::forward, x_MK, w_NK, y_MN, false, {}}, residual_MN);
+  run_with_residual(stream, {"linear_forward", Kind::forward, x_MK, w_NK, y_MN, false, {}}, residual_MN, leaves);
 }
 
 void linear_backward_input(const Stream& stream, const Tensor& dy_MN, const Tensor& w_NK, const Tensor& dx_MK,
-                           const Tensor& residual_MK) {
+                           const Tensor& residual_MK, std::int64_t leaves) {
   const Span span(stream.timeline(), Work::projections, "linear_backward_input");
-  run_with_residual(stream, {"linear_backward_input", Kind::backward_input, dy_MN, w_NK, dx_MK, false, {}},
-                    residual_MK);
+  run_with_residual(stream, {"linear_backward_input", Kind::backward_input, dy_MN, w_NK, dx_MK, false, {}}, residual_MK,
+                    leaves);
 }
 
 void linear_backward_weight(const Stream& stream, const Tensor& dy_MN, const Tensor& x_MK, const Tensor& dw_NK,
@@ -137,16 +142,16 @@ void linear_backward_weight(const Stream& stream, const Tensor& dy_MN, const Ten
 }
 
 void grouped_linear_forward(const Stream& stream, const Tensor& x_RK, const Tensor& w_ENK,
-                            std::span<const std::int32_t> offsets, const Tensor& y_RN) {
+                            std::span<const std::int32_t> offsets, const Tensor& y_RN, std::int64_t leaves) {
   const Span span(stream.timeline(), Work::experts, "grouped_linear_forward");
-  run_with_residual(stream, {"grouped_linear_forward", Kind::forward, x_RK, w_ENK, y_RN, true, offsets}, {});
+  run_with_residual(stream, {"grouped_linear_forward", Kind::forward, x_RK, w_ENK, y_RN, true, offsets}, {}, leaves);
 }
 
 void grouped_linear_backward_input(const Stream& stream, const Tensor& dy_RN, const Tensor& w_ENK,
-                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK) {
+                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves) {
   const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_input");
   run_with_residual(stream, {"grouped_linear_backward_input", Kind::backward_input, dy_RN, w_ENK, dx_RK, true, offsets},
-                    {});
+                    {}, leaves);
 }
 
 void grouped_linear_backward_weight(const Stream& stream, const Tensor& dy_RN, const Tensor& x_RK,

@@ -19,6 +19,7 @@
 
 #include "kernels/cpu/linear_finish.h"
 #include "kernels/cpu/linear_scratch.h"
+#include "kernels/numerics/power_of_two.h"
 
 namespace fourmi::linear {
 
@@ -74,10 +75,12 @@ class BlockTask {
 
   void run() {
     std::int64_t begin = 0;
+    part_ = 0;
     do {
       const std::int64_t end = p_.part_end(begin);
       run_part(begin, end);
       begin = end;
+      ++part_;
     } while (begin < p_.sum);
   }
 
@@ -87,7 +90,9 @@ class BlockTask {
     const std::int64_t num_blocks = std::max<std::int64_t>(1, divide_up(end - begin, Kernel::block_elements));
     const std::int64_t length = Grid::round_up(divide_up(end - begin, num_blocks), 2);
     const bool may_keep = largest_.sum > Kernel::block_elements;
-    Acc* chains = scratch_.chains.template get<Acc>(may_keep ? largest_.rows * largest_.cols : tile_rows * tile_cols);
+    const std::int64_t block = largest_.rows * largest_.cols, kept = may_keep ? block : tile_rows * tile_cols;
+    Acc* chains = scratch_.chains.template get<Acc>(kept + tree_levels(p_.leaves) * block);
+    levels_ = chains + kept;
     std::int64_t at = begin;
     do {
       const std::int64_t next = std::min(end, at + length);
@@ -160,6 +165,12 @@ class BlockTask {
   void run_tile(std::int64_t i, std::int64_t j, const std::byte* a, const Unit* panel, std::int64_t steps, Acc* chains,
                 bool first, bool last) {
     const std::int64_t rows = std::min(tile_rows, rows_ - i), cols = std::min(tile_cols, cols_ - j);
+    if (p_.leaves > 1) {
+      Kernel::multiply(rows, cols, a, a_row_, a_step_, panel, steps, chains, first);
+      if (last && joins(i / tile_rows * divide_up(cols_, tile_cols) + j / tile_cols, rows, chains))
+        Kernel::finish(p_.out, row_ + i, col_ + j, rows, cols, chains);
+      return;
+    }
     if constexpr (can_finish)
       if (last && Kernel::finishes(p_.out))
         return Kernel::multiply_and_finish(p_.out, row_ + i, col_ + j, rows, cols, a, a_row_, a_step_, panel, steps,
@@ -168,10 +179,23 @@ class BlockTask {
     if (last) Kernel::finish(p_.out, row_ + i, col_ + j, rows, cols, chains);
   }
 
+  /// A tile's leaf, finished in `chains`, joins the tree over leaves. Is that its root, which is then in `chains`?
+  bool joins(std::int64_t tile, std::int64_t rows, Acc* chains) {
+    const std::int64_t size = tile_rows * tile_cols, used = rows * tile_cols;
+    Acc* level = levels_ + tile * size;
+    for (std::int64_t i = part_; i % 2 != 0; i /= 2, level += largest_.rows * largest_.cols)
+      for (std::int64_t k = 0; k < used; ++k) chains[k] = level[k] + chains[k];
+    if (part_ + 1 == p_.leaves) return true;
+    std::copy_n(chains, used, level);
+    return false;
+  }
+
   const Product<T>& p_;
   std::int64_t row_, rows_, col_, cols_;
   const Largest& largest_;
   ThreadScratch scratch_;
+  Acc* levels_ = nullptr;  ///< [levels of the tree over leaves][tile][tile_rows][tile_cols]
+  std::int64_t part_ = 0;
   const Unit* b_ = nullptr;
   const std::byte* a_ = nullptr;
   std::int64_t a_row_ = 0, a_step_ = 0, a_tile_ = 0;  ///< bytes

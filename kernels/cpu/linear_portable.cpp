@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "kernels/cpu/linear_finish.h"
+#include "kernels/cpu/tree.h"
 #include "kernels/numerics/flush_denormals.h"
 
 namespace fourmi::linear {
@@ -42,6 +43,7 @@ template <class T>
 void run_row(const Product<T>& p, std::int64_t row) {
   constexpr std::int64_t width = 64;  // chains are finished in runs, because the guard must not cover the finish
   std::array<Accumulator<T>, width> chains;
+  Tree<Accumulator<T>, width, tree_levels(max_leaves)> tree;
   for (std::int64_t col = 0; col < p.cols; col += width) {
     const std::int64_t cols = std::min(width, p.cols - col);
     std::int64_t begin = 0, end = 0;
@@ -51,9 +53,15 @@ void run_row(const Product<T>& p, std::int64_t row) {
         const FlushDenormals guard(std::is_same_v<T, bfloat16>);
         run_chains(p, row, col, cols, begin, end, chains.data());
       }
-      finish(p.out, row, col, 1, cols, chains.data(), width);
+      if (p.leaves == 1) {
+        finish(p.out, row, col, 1, cols, chains.data(), width);
+      } else {
+        std::copy_n(chains.data(), cols, tree.next());
+        tree.take(cols);
+      }
       begin = end;
     } while (begin < p.sum);
+    if (p.leaves > 1) finish(p.out, row, col, 1, cols, tree.root(cols), width);
   }
 }
 

@@ -1,5 +1,6 @@
 // What the three linear maps have in common once the door has checked them: per group (expert) a product of two strided
-// matrices, a rule that cuts its sum into parts, and an output that finishes each part.
+// matrices, a rule that cuts its sum into parts, and an output that finishes each part - or, where the parts are
+// leaves, the root of the tree over them.
 #pragma once
 
 #include <cstdint>
@@ -29,6 +30,7 @@ struct Product {
   std::int64_t cut_rows = 0;                ///< 0: the sum has one part, even when empty
   const std::int32_t* row_token = nullptr;  ///< token of summed index 0; null: first_token + s
   std::int64_t first_token = 0;
+  std::int64_t leaves = 1;  ///< above 1: the sum's parts are so many leaves, and their tree is finished once
 
   /// End of the part of the sum that begins at `begin`.
   std::int64_t part_end(std::int64_t begin) const {
@@ -56,6 +58,7 @@ struct Problem {
   std::int64_t num_rows = 0;
   Output out;  ///< of group 0
   Cuts cuts;
+  std::int64_t leaves = 1;
 
   std::int64_t num_groups() const { return offsets.empty() ? 1 : static_cast<std::int64_t>(offsets.size()) - 1; }
   std::int64_t group_begin(std::int64_t g) const { return offsets.empty() ? 0 : offsets[static_cast<std::size_t>(g)]; }
@@ -86,6 +89,7 @@ struct Problem {
         if (count == 0) p.rows = 0;  // no rows, no partial: dw keeps its bits
         break;
     }
+    if (leaves > 1 && p.sum > 0) p.leaves = leaves, p.cut_rows = p.sum / leaves;
     const std::int64_t skipped = kind == Kind::backward_weight ? weights : begin * p.cols;
     p.out.row_stride = p.cols;
     p.out.data += skipped * size_of(out.dtype);

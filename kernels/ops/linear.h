@@ -7,9 +7,13 @@
 //   f32); for bf16 inputs elements go in pairs, odd first, as vdpbf16ps does, denormals to zero. The chain starts from
 //   zero; a residual (or what dw holds) is added to the finished chain once, then one rounding to the output's dtype.
 //   No element's bits depend on M, on other rows, on threads or on the instruction set.
-// Dtypes   (x, w, y): (f64,f64,f64), (f32,f32,f32), (bf16,bf16,bf16), (bf16,bf16,f32). dw: f64 for f64 inputs, else f32
-// or
-//   fx128. Both inputs of a call have one dtype. A residual has y's dtype (dx's dtype) and may be the same memory.
+// Leaves   of forward and backward_input: the summed index is cut into `leaves` equal consecutive runs, each a chain of
+//   its own from zero; a perfect binary tree (neighbours first) joins them in the accumulator dtype, then residual and
+//   rounding. So ranks that hold an aligned run of leaves each, write the accumulator dtype and join by tree_sum give
+//   the bits of one rank with all of them (docs/numerics.md "Leaves and trees").
+// Dtypes   (x, w, y) and (dy, w, dx): (f64,f64,f64), (f32,f32,f32), (bf16,bf16,bf16), (bf16,bf16,f32). dw: f64 for f64
+//   inputs, else f32 or fx128. Both inputs of a call have one dtype. A residual has the output's dtype and may be the
+//   same memory.
 #pragma once
 
 #include <cstdint>
@@ -32,12 +36,15 @@ struct Cuts {
   std::int32_t* refused = nullptr;
 };
 
-/// y_MN = residual_MN + x_MK w_NK^T
+/// The most leaves of a sum; their number is a power of two that divides the summed index.
+inline constexpr std::int64_t max_leaves = 16;
+
+/// y_MN = residual_MN + x_MK w_NK^T; leaves cut K.
 void linear_forward(const Stream&, const Tensor& x_MK, const Tensor& w_NK, const Tensor& y_MN,
-                    const Tensor& residual_MN = {});
-/// dx_MK = residual_MK + dy_MN w_NK
+                    const Tensor& residual_MN = {}, std::int64_t leaves = 1);
+/// dx_MK = residual_MK + dy_MN w_NK; leaves cut N.
 void linear_backward_input(const Stream&, const Tensor& dy_MN, const Tensor& w_NK, const Tensor& dx_MK,
-                           const Tensor& residual_MK = {});
+                           const Tensor& residual_MK = {}, std::int64_t leaves = 1);
 /// dw_NK += dy_MN^T x_MK
 void linear_backward_weight(const Stream&, const Tensor& dy_MN, const Tensor& x_MK, const Tensor& dw_NK,
                             const Cuts& = {});
@@ -46,9 +53,9 @@ void linear_backward_weight(const Stream&, const Tensor& dy_MN, const Tensor& x_
 /// expert without rows), and offsets[E] may be smaller than the tensors' rows: rows beyond are neither read nor
 /// written.
 void grouped_linear_forward(const Stream&, const Tensor& x_RK, const Tensor& w_ENK,
-                            std::span<const std::int32_t> offsets, const Tensor& y_RN);
+                            std::span<const std::int32_t> offsets, const Tensor& y_RN, std::int64_t leaves = 1);
 void grouped_linear_backward_input(const Stream&, const Tensor& dy_RN, const Tensor& w_ENK,
-                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK);
+                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves = 1);
 void grouped_linear_backward_weight(const Stream&, const Tensor& dy_RN, const Tensor& x_RK,
                                     std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& = {});
 

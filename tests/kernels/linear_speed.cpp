@@ -1,5 +1,6 @@
 // bench_linear: GFLOP/s of the linear maps on one thread (or as many as given), by instruction set. Not a test.
-// exact16: a weight gradient as mode layout forms it, partials of 16 rows added in fx128.
+// exact16: a weight gradient as mode layout forms it, partials of 16 rows added in fx128. leaves8: forward with 8
+// leaves.
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -44,11 +45,12 @@ void measure(const Stream& stream, DType dtype, const Case& c) {
       dw(w.size());
   const Tensor x_MK{x.data(), dtype, {c.rows, c.in}}, y_MN{y.data(), dtype, {c.rows, c.out}};
   const double flop = 2.0 * static_cast<double>(c.rows * c.in * c.out);
-  double forward, input, weight, exact = 0;
+  double forward, input, weight, exact = 0, leaves;
   std::vector<int128> fixed(w.size());
   if (c.experts == 0) {
     const Tensor w_NK{w.data(), dtype, {c.out, c.in}}, dw_NK{dw.data(), DType::f32, {c.out, c.in}};
     forward = gflops(flop, [&] { linear_forward(stream, x_MK, w_NK, y_MN); });
+    leaves = gflops(flop, [&] { linear_forward(stream, x_MK, w_NK, y_MN, {}, 8); });
     input = gflops(flop, [&] { linear_backward_input(stream, y_MN, w_NK, x_MK); });
     weight = gflops(flop, [&] { linear_backward_weight(stream, y_MN, x_MK, dw_NK); });
     const Tensor fixed_NK{fixed.data(), DType::fx128, {c.out, c.in}};
@@ -58,11 +60,12 @@ void measure(const Stream& stream, DType dtype, const Case& c) {
     std::vector<std::int32_t> offsets;
     for (std::int64_t e = 0; e <= groups; ++e) offsets.push_back(static_cast<std::int32_t>(c.rows * e / groups));
     forward = gflops(flop, [&] { grouped_linear_forward(stream, x_MK, w_ENK, offsets, y_MN); });
+    leaves = gflops(flop, [&] { grouped_linear_forward(stream, x_MK, w_ENK, offsets, y_MN, 8); });
     input = gflops(flop, [&] { grouped_linear_backward_input(stream, y_MN, w_ENK, offsets, x_MK); });
     weight = gflops(flop, [&] { grouped_linear_backward_weight(stream, y_MN, x_MK, offsets, dw_ENK); });
   }
-  std::printf("%-9s %-5s %-16s %8.0f %8.0f %8.0f %8.0f\n", name_of(stream.isa()).data(), name_of(dtype).data(), c.name,
-              forward, input, weight, exact);
+  std::printf("%-9s %-5s %-16s %8.0f %8.0f %8.0f %8.0f %8.0f\n", name_of(stream.isa()).data(), name_of(dtype).data(),
+              c.name, forward, input, weight, exact, leaves);
 }
 
 }  // namespace
@@ -71,8 +74,8 @@ void measure(const Stream& stream, DType dtype, const Case& c) {
 int main(int argc, char** argv) {
   using namespace fourmi;
   ThreadPool pool(argc > 1 ? std::atoi(argv[1]) : 1);
-  std::printf("GFLOP/s, %d thread(s)\n%-9s %-5s %-16s %8s %8s %8s %8s\n", pool.num_threads(), "isa", "dtype", "MxKxN",
-              "forward", "dx", "dw", "exact16");
+  std::printf("GFLOP/s, %d thread(s)\n%-9s %-5s %-16s %8s %8s %8s %8s %8s\n", pool.num_threads(), "isa", "dtype",
+              "MxKxN", "forward", "dx", "dw", "exact16", "leaves8");
   for (const Isa isa : {Isa::avx512, Isa::avx2})
     for (const DType dtype : {DType::bf16, DType::f32})
       if (has_isa(isa))
