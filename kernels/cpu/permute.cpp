@@ -4,6 +4,7 @@
 #include <cstring>
 #include <utility>
 
+#include "kernels/cpu/tree.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/numerics/math.h"
 #include "kernels/runtime/visit.h"
@@ -31,47 +32,95 @@ void add_part(const Tensor& x, std::int64_t begin, std::int64_t n, A* sum) {
 }
 
 void check_choices(const Tensor& rows_RD, const Tensor& row_of_MK, const Tensor& tokens_MD) {
-  FOURMI_CHECK(
-      rows_RD.dim(1) == tokens_MD.dim(1) && row_of_MK.dim(0) == tokens_MD.dim(0) && rows_RD.dtype == tokens_MD.dtype,
-      "rows {} {}, row_of {}, tokens {} {}", name_of(rows_RD.dtype), to_string(rows_RD.shape),
-      to_string(row_of_MK.shape), name_of(tokens_MD.dtype), to_string(tokens_MD.shape));
+  FOURMI_CHECK(rows_RD.dim(1) == tokens_MD.dim(1) && row_of_MK.dim(0) == tokens_MD.dim(0) &&
+                   (tokens_MD.dtype == rows_RD.dtype || tokens_MD.dtype == accumulate_dtype(rows_RD.dtype)),
+               "rows {} {}, row_of {}, tokens {} {}", name_of(rows_RD.dtype), to_string(rows_RD.shape),
+               to_string(row_of_MK.shape), name_of(tokens_MD.dtype), to_string(tokens_MD.shape));
 }
 
-void check_addend(const Tensor& addend, const Tensor& y_MD) {
+void check_addend(const Tensor& addend, const Tensor& rows_RD, const Tensor& y_MD) {
   FOURMI_CHECK(!addend || (addend.num_elements() == y_MD.num_elements() &&
-                           (addend.dtype == y_MD.dtype || addend.dtype == accumulate_dtype(y_MD.dtype))),
+                           (addend.dtype == rows_RD.dtype || addend.dtype == accumulate_dtype(rows_RD.dtype))),
                "{} {} added to {} {}", name_of(addend.dtype), to_string(addend.shape), name_of(y_MD.dtype),
                to_string(y_MD.shape));
 }
 
+void check_leaves(const ExpertLeaves& l, const Tensor& row_of_MK) {
+  FOURMI_CHECK(is_power_of_two(l.leaves) && l.leaves <= max_leaves, "{} leaves of experts", l.leaves);
+  FOURMI_CHECK(l.leaves == 1 || (l.num_experts >= l.leaves && l.num_experts % l.leaves == 0 &&
+                                 l.experts_MK.num_elements() == row_of_MK.num_elements()),
+               "{} leaves of {} experts, experts {}, row_of {}", l.leaves, l.num_experts, to_string(l.experts_MK.shape),
+               to_string(row_of_MK.shape));
+}
+
+/// The choices of one token, and what they weigh.
+template <class A>
+struct Choices {
+  const std::int32_t *row_of, *experts;  // experts: null where there is one leaf
+  const A* weights;                      // null: 1
+  std::int64_t count, experts_per_leaf;
+
+  FOURMI_INLINE bool in_leaf(std::int64_t k, std::int64_t leaf) const {
+    return row_of[k] >= 0 && (experts == nullptr || experts[k] / experts_per_leaf == leaf);
+  }
+};
+
+/// sum = the choices of one leaf, ascending from zero, in columns [column, column + n). Had it any?
+template <class T, class A>
+bool sum_leaf(const Choices<A>& c, std::int64_t leaf, const T* rows, std::int64_t size, std::int64_t column,
+              std::int64_t n, A* sum) {
+  bool any = false;
+  for (std::int64_t k = 0; k < c.count; ++k) {
+    if (!c.in_leaf(k, leaf)) continue;
+    if (!any) std::fill_n(sum, n, A{0});
+    any = true;
+    const T* row = rows + c.row_of[k] * size + column;
+    if (c.weights != nullptr) {
+      const A weight = c.weights[k];
+      for (std::int64_t d = 0; d < n; ++d) sum[d] = fma(weight, widen<A>(row[d]), sum[d]);
+    } else {
+      for (std::int64_t d = 0; d < n; ++d) sum[d] += widen<A>(row[d]);
+    }
+  }
+  return any;
+}
+
 /// y[t] = round(sum over k of rows[row_of[t, k]], each times weights[t, k] where given, + first + second).
-template <class T>
+template <class T, class Y>
 void gather_sum(const Stream& stream, const Tensor& rows_RD, const Accumulator<T>* weights, const Tensor& row_of_MK,
-                const Tensor& y_MD, const Tensor& first, const Tensor& second) {
+                const ExpertLeaves& leaves, const Tensor& y_MD, const Tensor& first, const Tensor& second) {
   using A = Accumulator<T>;
   const std::int64_t num_tokens = y_MD.dim(0), size = y_MD.dim(1), num_choices = row_of_MK.dim(1);
   const T* rows = rows_RD.as<T>();
   const auto* row_of = row_of_MK.as<std::int32_t>();
-  T* y = y_MD.as<T>();
+  const bool cut = leaves.leaves > 1;
+  const auto* experts = cut ? leaves.experts_MK.as<std::int32_t>() : nullptr;
+  Y* y = y_MD.as<Y>();
   stream.pool().parallel_for(num_tokens, row_grain(size * num_choices), [&](std::int64_t begin, std::int64_t end) {
-    A sum[chunk];
-    for (std::int64_t t = begin; t < end; ++t)
+    Tree<A, chunk, tree_levels(max_leaves)> tree;
+    for (std::int64_t t = begin; t < end; ++t) {
+      const std::int64_t at = t * num_choices;
+      const Choices<A> choices{row_of + at, cut ? experts + at : nullptr, weights ? weights + at : nullptr, num_choices,
+                               cut ? leaves.num_experts / leaves.leaves : 1};
       for (std::int64_t column = 0; column < size; column += chunk) {
         const std::int64_t n = std::min(chunk, size - column), place = t * size + column;
-        std::fill_n(sum, n, A{0});
-        for (std::int64_t k = 0; k < num_choices; ++k) {
-          const T* row = rows + row_of[t * num_choices + k] * size + column;
-          if (weights) {
-            const A weight = weights[t * num_choices + k];
-            for (std::int64_t d = 0; d < n; ++d) sum[d] = fma(weight, widen<A>(row[d]), sum[d]);
-          } else {
-            for (std::int64_t d = 0; d < n; ++d) sum[d] += widen<A>(row[d]);
-          }
-        }
+        for (std::int64_t leaf = 0; leaf < leaves.leaves; ++leaf)
+          tree.take(n, sum_leaf(choices, leaf, rows, size, column, n, tree.next()));
+        A* sum = tree.root(n);
         if (first) add_part<T>(first, place, n, sum);
         if (second) add_part<T>(second, place, n, sum);
-        for (std::int64_t d = 0; d < n; ++d) y[place + d] = narrow<T>(sum[d]);
+        for (std::int64_t d = 0; d < n; ++d) y[place + d] = narrow<Y>(sum[d]);
       }
+    }
+  });
+}
+
+/// Calls f with the types of the rows and of y, which is that or its accumulator.
+template <class F>
+void visit_rows(const Tensor& rows_RD, const Tensor& y_MD, std::string_view what, const F& f) {
+  visit_float(rows_RD.dtype, what, [&]<class T>(std::type_identity<T> rows) {
+    if (y_MD.dtype == rows_RD.dtype) return f(rows, rows);
+    f(rows, std::type_identity<Accumulator<T>>{});
   });
 }
 
@@ -91,16 +140,17 @@ void permute_plan(const Stream& stream, const Tensor& experts_MK, std::span<std:
   // Counting sort. offsets[e + 1] counts expert e, then becomes its first row, and after the last pass its end.
   std::fill(offsets.begin(), offsets.end(), 0);
   for (std::int64_t i = 0; i < n; ++i) {
-    FOURMI_CHECK(experts[i] >= 0 && experts[i] < num_experts, "expert {} of {}", experts[i], num_experts);
-    ++offsets[static_cast<std::size_t>(experts[i]) + 1];
+    FOURMI_CHECK(experts[i] >= -1 && experts[i] < num_experts, "expert {} of {}", experts[i], num_experts);
+    if (experts[i] >= 0) ++offsets[static_cast<std::size_t>(experts[i]) + 1];
   }
   std::int32_t first = 0;
   for (auto& offset : offsets.subspan(1)) first += std::exchange(offset, first);
   for (std::int64_t t = 0; t < num_tokens; ++t)
-    for (std::int64_t k = 0; k < num_choices; ++k) {
-      const std::int32_t row = offsets[static_cast<std::size_t>(experts[t * num_choices + k]) + 1]++;
-      row_token[row] = static_cast<std::int32_t>(t);
-      row_of[t * num_choices + k] = row;
+    for (std::int64_t i = t * num_choices; i < (t + 1) * num_choices; ++i) {
+      row_of[i] = -1;
+      if (experts[i] < 0) continue;
+      row_of[i] = offsets[static_cast<std::size_t>(experts[i]) + 1]++;
+      row_token[row_of[i]] = static_cast<std::int32_t>(t);
     }
 }
 
@@ -121,25 +171,27 @@ void permute_forward(const Stream& stream, const Tensor& x_MD, const Tensor& row
 }
 
 void permute_backward(const Stream& stream, const Tensor& drows_RD, const Tensor& row_of_MK, const Tensor& dx_MD,
-                      const Tensor& first_MD, const Tensor& second_MD) {
+                      const Tensor& first_MD, const Tensor& second_MD, const ExpertLeaves& leaves) {
   const Span span(stream.timeline(), Work::dispatch, "permute_backward");
   check_choices(drows_RD, row_of_MK, dx_MD);
-  check_addend(first_MD, dx_MD);
-  check_addend(second_MD, dx_MD);
-  visit_float(dx_MD.dtype, "permute_backward", [&]<class T>(std::type_identity<T>) {
-    gather_sum<T>(stream, drows_RD, nullptr, row_of_MK, dx_MD, first_MD, second_MD);
+  check_addend(first_MD, drows_RD, dx_MD);
+  check_addend(second_MD, drows_RD, dx_MD);
+  check_leaves(leaves, row_of_MK);
+  visit_rows(drows_RD, dx_MD, "permute_backward", [&]<class T, class Y>(std::type_identity<T>, std::type_identity<Y>) {
+    gather_sum<T, Y>(stream, drows_RD, nullptr, row_of_MK, leaves, dx_MD, first_MD, second_MD);
   });
 }
 
 void combine_forward(const Stream& stream, const Tensor& rows_RD, const Tensor& weights_MK, const Tensor& row_of_MK,
-                     const Tensor& y_MD, const Tensor& residual_MD) {
+                     const Tensor& y_MD, const Tensor& residual_MD, const ExpertLeaves& leaves) {
   const Span span(stream.timeline(), Work::combine, "combine_forward");
   check_choices(rows_RD, row_of_MK, y_MD);
-  check_addend(residual_MD, y_MD);
+  check_addend(residual_MD, rows_RD, y_MD);
+  check_leaves(leaves, row_of_MK);
   FOURMI_CHECK(weights_MK.num_elements() == row_of_MK.num_elements(), "weights {}, row_of {}",
                to_string(weights_MK.shape), to_string(row_of_MK.shape));
-  visit_float(y_MD.dtype, "combine_forward", [&]<class T>(std::type_identity<T>) {
-    gather_sum<T>(stream, rows_RD, weights_MK.as<Accumulator<T>>(), row_of_MK, y_MD, residual_MD, {});
+  visit_rows(rows_RD, y_MD, "combine_forward", [&]<class T, class Y>(std::type_identity<T>, std::type_identity<Y>) {
+    gather_sum<T, Y>(stream, rows_RD, weights_MK.as<Accumulator<T>>(), row_of_MK, leaves, y_MD, residual_MD, {});
   });
 }
 
@@ -148,6 +200,8 @@ void combine_backward(const Stream& stream, const Tensor& dy_MD, const Tensor& r
   const Span span(stream.timeline(), Work::combine, "combine_backward");
   check_choices(rows_RD, row_of_MK, dy_MD);
   check_choices(drows_RD, row_of_MK, dy_MD);
+  FOURMI_CHECK(dy_MD.dtype == rows_RD.dtype && drows_RD.dtype == rows_RD.dtype, "dy {}, rows {}, drows {}",
+               name_of(dy_MD.dtype), name_of(rows_RD.dtype), name_of(drows_RD.dtype));
   const std::int64_t num_tokens = dy_MD.dim(0), size = dy_MD.dim(1), num_choices = row_of_MK.dim(1);
   FOURMI_CHECK(
       weights_MK.num_elements() == row_of_MK.num_elements() && dweights_MK.num_elements() == row_of_MK.num_elements(),
@@ -163,6 +217,10 @@ void combine_backward(const Stream& stream, const Tensor& dy_MD, const Tensor& r
     stream.pool().parallel_for(num_tokens, row_grain(size * num_choices), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t t = begin; t < end; ++t)
         for (std::int64_t i = t * num_choices; i < (t + 1) * num_choices; ++i) {
+          if (row_of[i] < 0) {
+            dweights[i] = A{0};
+            continue;
+          }
           const T* source = dy + t * size;
           T* target = drows + row_of[i] * size;
           // Before the rows are overwritten: drows may be the memory of rows.

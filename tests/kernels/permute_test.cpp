@@ -80,7 +80,7 @@ TEST(PermutePlan, OneExpertTakesAllAndNoTokens) {
   const Plan none(0, 2, 3, {});
   EXPECT_EQ(none.offsets, (std::vector<std::int32_t>{0, 0, 0, 0}));
   EXPECT_THROW(Plan(1, 1, 3, {3}), Error);
-  EXPECT_THROW(Plan(1, 1, 3, {-1}), Error);
+  EXPECT_THROW(Plan(1, 1, 3, {-2}), Error);
 }
 
 TEST(Permute, ForwardCopiesRows) {
