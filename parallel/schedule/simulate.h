@@ -1,0 +1,46 @@
+// When each rank of a schedule does what, given how long things take.
+#pragma once
+
+#include <vector>
+
+#include "parallel/schedule/schedule.h"
+
+namespace fourmi {
+
+/// Times of one stage with one micro-batch, in any unit.
+struct StageTimes {
+  double forward = 1, backward_input = 1, backward_weight = 1;
+};
+
+struct Times {
+  std::vector<StageTimes> stages{{}};  ///< one for each stage, or one for all
+  /// Of a pair, as a share of its forward and backward done one after the other: 1 without overlap.
+  double pair = 1;
+  double transfer = 0;  ///< of a message between two ranks, beside computation
+  const StageTimes& of(int stage) const { return stages[stages.size() == 1 ? 0 : static_cast<std::size_t>(stage)]; }
+};
+
+struct Span {
+  double begin = 0, end = 0;
+};
+
+struct Simulation {
+  std::vector<std::vector<Span>> spans;  ///< [rank][action]
+  double makespan = 0;                   ///< from the first action's begin to the last one's end
+  std::vector<double> busy;              ///< by rank
+  std::vector<int>
+      peak_activations;  ///< by rank: chunks whose forward was done and whose last use was not (weight half included)
+  std::vector<int> peak_inputs;    ///< by rank: chunks between forward and backward_input
+  std::vector<int> peak_received;  ///< by rank: messages received before the action that takes them
+
+  double bubble(int rank) const { return makespan - busy[static_cast<std::size_t>(rank)]; }
+  double largest_bubble() const;
+  /// Idle time between a rank's first and last action.
+  double gaps(int rank) const;
+};
+
+/// Runs all lists with the sends and receives of with_transfers(): a send leaves when its action has ended, channels
+/// keep their order. Throws Error(bug) where the ranks stand still, naming what each of them waits for.
+Simulation simulate(const Schedule& schedule, const Times& times = {});
+
+}  // namespace fourmi

@@ -1,0 +1,193 @@
+// Every schedule: complete, free of deadlock, with the bubble and the memory that were published for it where those
+// hold.
+#include "parallel/schedule/schedule.h"
+
+#include <gtest/gtest.h>
+
+#include <random>
+
+#include "kernels/runtime/error.h"
+#include "parallel/schedule/draw.h"
+#include "parallel/schedule/simulate.h"
+#include "parallel/schedule/transfers.h"
+
+namespace fourmi {
+namespace {
+
+constexpr int ranks_tried[] = {1, 2, 3, 4, 5, 8, 16};
+
+int least_micro_batches(std::string_view name, int num_ranks) {
+  return name == "dualpipe" || name == "dualpipev" ? 2 * num_ranks : 1;
+}
+
+bool legal(std::string_view name, int num_ranks, int num_micro_batches) {
+  if (num_micro_batches < least_micro_batches(name, num_ranks)) return false;
+  if (name == "dualpipe") return num_ranks % 2 == 0 && num_micro_batches % 2 == 0;
+  return name != "interleaved" || num_micro_batches % num_ranks == 0;
+}
+
+int chunks_of(std::string_view name) {
+  return name == "interleaved" ? 2 : 1;
+}
+
+void for_all(const std::function<void(const Schedule&)>& body) {
+  for (std::string_view name : schedule_names())
+    for (int ranks : ranks_tried)
+      for (int m :
+           {1, 2, 3, ranks - 1, ranks, ranks + 1, 2 * ranks, 2 * ranks + 1, 2 * ranks + 2, 3 * ranks, 5 * ranks})
+        if (m >= 1 && legal(name, ranks, m)) {
+          SCOPED_TRACE(fmt::format("{} of {} ranks, {} micro-batches", name, ranks, m));
+          body(make_schedule(name, ranks, chunks_of(name), m));
+        }
+}
+
+TEST(Schedule, DoesEverythingOnceAndNeverStandsStill) {
+  std::mt19937 random(1);
+  std::uniform_real_distribution<double> time(0.2, 2.0);
+  for_all([&](const Schedule& s) {
+    EXPECT_NO_THROW(check_complete(s));
+    EXPECT_NO_THROW(simulate(s));
+    Times uneven{.stages = {}, .pair = 0.8, .transfer = 0.3};
+    for (int i = 0; i < s.num_stages(); ++i) uneven.stages.push_back({time(random), time(random), time(random)});
+    EXPECT_NO_THROW(simulate(s, uneven));
+  });
+}
+
+TEST(Schedule, NoBubbleIsLargerThanThatOfOneForwardOneBackward) {
+  for_all([&](const Schedule& s) {
+    if (s.name == "gpipe") return;
+    // The same layers: a rank with two chunks has half of its layers in each.
+    const double stage = 1.0 / s.num_chunks;
+    if (s.name == "dualpipe") return;  // it holds every stage twice: compared by its formula below
+    const double bubble = simulate(s, {.stages = {{stage, stage, stage}}}).largest_bubble();
+    EXPECT_LE(bubble, 3.0 * (s.num_ranks - 1) + 1e-9);
+  });
+}
+
+struct Published {
+  std::string_view name;
+  int chunks;
+  double (*bubble)(double ranks, double chunks);  ///< largest, for F = B_input = W = 1 a stage
+  int (*activations)(int ranks, int chunks);      ///< largest, in chunks, weight half included
+};
+
+const Published published[] = {
+    {"1f1b", 1, [](double p, double) { return (p - 1) * 3; }, [](int p, int) { return p; }},
+    {"interleaved", 2, [](double p, double) { return (p - 1) * 3; }, [](int p, int v) { return p * v + p - 1; }},
+    {"interleaved", 4, [](double p, double) { return (p - 1) * 3; }, [](int p, int v) { return p * v + p - 1; }},
+    {"zb-h1", 1, [](double p, double) { return p - 1; }, [](int p, int) { return p; }},
+    {"zb-v", 2, [](double p, double) { return p - 1; }, [](int p, int) { return 2 * p; }},
+    {"dualpipe", 2, [](double p, double) { return (p / 2 - 1) * (3 + 2 - 3); }, [](int p, int) { return p + 1; }},
+    {"dualpipev", 2, [](double p, double) { return (p - 1) * (3 + 2 - 3); }, [](int p, int) { return 2 * p + 1; }},
+};
+
+TEST(Schedule, HasThePublishedBubbleAndMemory) {
+  for (const Published& expected : published)
+    for (int ranks : {2, 4, 8, 16})
+      for (int m : {3 * ranks, 4 * ranks, 6 * ranks}) {
+        SCOPED_TRACE(
+            fmt::format("{} of {} ranks, {} chunks, {} micro-batches", expected.name, ranks, expected.chunks, m));
+        const int chunks = expected.name == "interleaved" ? expected.chunks : 1;
+        const Simulation sim = simulate(make_schedule(expected.name, ranks, chunks, m));
+        EXPECT_EQ(sim.largest_bubble(), expected.bubble(ranks, expected.chunks));
+        // Of what is kept until the input's half: until then all of an activation is needed.
+        const auto& peaks =
+            expected.name == "zb-h1" || expected.name == "zb-v" ? sim.peak_activations : sim.peak_inputs;
+        EXPECT_EQ(*std::max_element(peaks.begin(), peaks.end()), expected.activations(ranks, expected.chunks));
+      }
+}
+
+TEST(Schedule, GPipeKeepsAllAndWaitsForAll) {
+  const Simulation sim = simulate(make_schedule("gpipe", 4, 1, 6));
+  EXPECT_EQ(sim.makespan, (6 + 4 - 1) * 3);
+  for (int peak : sim.peak_activations) EXPECT_EQ(peak, 6);
+}
+
+TEST(Schedule, ZeroBubbleVHasNoGapsOnceItRuns) {
+  for (int ranks : {2, 4, 8, 16}) {
+    const Schedule s = make_schedule("zb-v", ranks, 1, 3 * ranks);
+    const Simulation sim = simulate(s);
+    EXPECT_EQ(sim.gaps(ranks - 1), 0) << ranks;
+    EXPECT_EQ(sim.makespan, 6 * 3 * ranks + ranks - 1)
+        << "no schedule is shorter: the last rank begins after the others' forwards";
+  }
+}
+
+TEST(Schedule, OverlapShortensPairs) {
+  const Schedule s = make_schedule("dualpipev", 4, 1, 16);
+  const double apart = simulate(s).makespan,
+               together = simulate(s, {.stages = {{}}, .pair = 0.7, .transfer = 0}).makespan;
+  std::size_t pairs = 0;
+  for (const Action& a : s.actions[0]) pairs += a.verb == Verb::pair;
+  EXPECT_NEAR(apart - together, 0.3 * 3 * static_cast<double>(pairs), 6);
+  EXPECT_LT(together, apart);
+}
+
+TEST(Schedule, MessagesOfAChannelAreReceivedAsTheyAreSent) {
+  for_all([&](const Schedule& s) {
+    const auto lists = with_transfers(s);
+    for (int from = 0; from < s.num_ranks; ++from)
+      for (int to = 0; to < s.num_ranks; ++to) {
+        std::vector<Message> sent, received;
+        for (const Step& step : lists[static_cast<std::size_t>(from)])
+          if (step.kind == Step::Kind::send && step.message.to == to) sent.push_back(step.message);
+        for (const Step& step : lists[static_cast<std::size_t>(to)])
+          if (step.kind == Step::Kind::receive && step.message.from == from) received.push_back(step.message);
+        EXPECT_EQ(sent, received) << from << " to " << to;
+      }
+  });
+}
+
+TEST(Schedule, AStandstillNamesWhoWaitsForWhat) {
+  Schedule s = make_schedule("1f1b", 2, 1, 2);
+  std::swap(s.actions[0].front(), s.actions[0].back());  // rank 0 begins with the last backward
+  try {
+    simulate(s);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("rank 0 waits for the gradient of stage 0, micro-batch 0, from rank 1"),
+              std::string::npos)
+        << e.what();
+    EXPECT_NE(std::string(e.what()).find("rank 1 waits for the output of stage 0, micro-batch 1, from rank 0"),
+              std::string::npos)
+        << e.what();
+  }
+  s.actions[0].pop_back();
+  EXPECT_THROW(check_complete(s), Error);
+}
+
+std::string refusal(std::string_view name, int ranks, int chunks, int m) {
+  try {
+    make_schedule(name, ranks, chunks, m);
+  } catch (const Error& e) {
+    EXPECT_EQ(e.status(), ExitStatus::usage);
+    return e.what();
+  }
+  return "accepted";
+}
+
+TEST(Schedule, SizesThatItCannotHaveAreRefusedWithTheNextOnesThatItCan) {
+  EXPECT_NE(refusal("interleaved", 4, 2, 6).find("a multiple of the ranks, 8 for example"), std::string::npos);
+  EXPECT_NE(refusal("dualpipe", 3, 1, 12).find("Take 2 or 4 ranks, or dualpipev"), std::string::npos);
+  EXPECT_NE(refusal("dualpipe", 4, 1, 9).find("10 for example"), std::string::npos);
+  EXPECT_NE(refusal("dualpipev", 4, 1, 7).find("at least 8"), std::string::npos);
+  EXPECT_NE(refusal("1f1b", 4, 2, 8).find("parallel.virtual_stages = 2"), std::string::npos);
+  EXPECT_NE(refusal("zbv", 4, 1, 8).find("zb-v"), std::string::npos);
+}
+
+TEST(Schedule, IsDrawn) {
+  const Schedule s = make_schedule("1f1b", 2, 1, 3);
+  const Simulation sim = simulate(s, {.stages = {{1, 1, 0}}});
+  EXPECT_EQ(draw_text(s, sim),
+            "rank 0 0   1       (0) 2   (1)     (2)\n"
+            "rank 1     0   (0) 1   (1) 2   (2)\n");
+  EXPECT_NE(draw_text(s, sim, 30).find("... to"), std::string::npos);
+  const std::string svg = draw_svg(s, sim);
+  EXPECT_EQ(svg.substr(0, 4), "<svg");
+  std::size_t rects = 0;
+  for (std::size_t at = svg.find("<rect"); at != std::string::npos; at = svg.find("<rect", at + 1)) ++rects;
+  EXPECT_EQ(rects, 12u);
+}
+
+}  // namespace
+}  // namespace fourmi
