@@ -4,14 +4,27 @@
 
 namespace fourmi {
 
-ParameterTable::ParameterTable(const ModelSection& m) {
-  add_matrix("model.embed_tokens.weight", m.vocab_size, m.hidden_size);
-  for (std::int64_t l = 0; l < m.num_hidden_layers; ++l) add_layer(m, l, is_moe_layer(m, l));
-  add_norm("model.norm.weight", m.hidden_size);
-  if (!m.tie_word_embeddings) add_matrix("lm_head.weight", m.vocab_size, m.hidden_size);
+ParameterTable::ParameterTable(const ModelSection& m, const Holding& holding) {
+  if (holding.has_embedding_table(m)) {
+    add_matrix("model.embed_tokens.weight", m.vocab_size, m.hidden_size);
+    parameters_.back().stage_copies = holding.embedding_is_shared;
+  }
+  for (std::int64_t l = 0; l < m.num_hidden_layers; ++l)
+    if (holding.has_layer(l))
+      add_layer(m, l, is_moe_layer(m, l));
+    else if (is_moe_layer(m, l))
+      add_router_bias(m, l);
+  if (holding.head) {
+    add_norm("model.norm.weight", m.hidden_size);
+    if (!m.tie_word_embeddings) add_matrix("lm_head.weight", m.vocab_size, m.hidden_size);
+  }
   in_mtp_ = true;
   for (std::int64_t d = 0; d < m.num_nextn_predict_layers; ++d) {
     const std::int64_t l = m.num_hidden_layers + d;
+    if (!holding.mtp) {
+      if (is_moe_layer(m, l)) add_router_bias(m, l);
+      continue;
+    }
     const std::string p = layer_prefix(l);
     add_norm(p + "enorm.weight", m.hidden_size);
     add_norm(p + "hnorm.weight", m.hidden_size);
@@ -26,7 +39,7 @@ ParameterTable::ParameterTable(const ModelSection& m) {
 void ParameterTable::add(std::string name, Shape shape, ParameterSet set, Initialisation init, bool decay,
                          bool expert) {
   std::int64_t& end = elements_[static_cast<std::size_t>(set)];
-  parameters_.push_back({std::move(name), shape, set, init, decay, expert, in_mtp_, end});
+  parameters_.push_back({std::move(name), shape, set, init, decay, expert, in_mtp_, false, end});
   end += shape.num_elements();
 }
 
@@ -100,9 +113,7 @@ void ParameterTable::add_mlp(const std::string& p, std::int64_t hidden, std::int
 void ParameterTable::add_moe(const ModelSection& m, std::int64_t layer) {
   const MoeNames names = moe_names(m, layer);
   add(names.router(), {m.n_routed_experts, m.hidden_size}, ParameterSet::full_precision, Initialisation::normal, true);
-  if (m.topk_method == "noaux_tc")
-    add(names.block + "gate.e_score_correction_bias", {m.n_routed_experts}, ParameterSet::router_bias,
-        Initialisation::zeros, false);
+  add_router_bias(m, layer);
   const std::int64_t f = m.moe_intermediate_size;
   for (std::int64_t e = 0; e < m.n_routed_experts; ++e) {
     add_matrix(names.expert(e, names.gate), f, m.hidden_size, true);
@@ -110,6 +121,12 @@ void ParameterTable::add_moe(const ModelSection& m, std::int64_t layer) {
   }
   for (std::int64_t e = 0; e < m.n_routed_experts; ++e) add_matrix(names.expert(e, names.down), m.hidden_size, f, true);
   if (m.n_shared_experts > 0) add_mlp(names.block + "shared_experts.", m.hidden_size, m.n_shared_experts * f);
+}
+
+void ParameterTable::add_router_bias(const ModelSection& m, std::int64_t layer) {
+  if (m.topk_method == "noaux_tc")
+    add(moe_names(m, layer).block + "gate.e_score_correction_bias", {m.n_routed_experts}, ParameterSet::router_bias,
+        Initialisation::zeros, false);
 }
 
 const Parameter& ParameterTable::find(std::string_view name) const {

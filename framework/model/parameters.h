@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "framework/model/family.h"
+#include "framework/model/holding.h"
 #include "framework/recipe/recipe.h"
 #include "kernels/runtime/tensor.h"
 
@@ -30,12 +31,15 @@ struct Parameter {
   bool weight_decay = true;
   bool routed_expert = false;  ///< counted as active in the ratio of chosen to all experts
   bool mtp = false;            ///< of the multi-token-prediction layer: not in the published totals
+  bool stage_copies = false;   ///< several ranks of the pipeline hold it, each with a part of its gradient
   std::int64_t offset = 0;     ///< first element in its set's flat buffer
 };
 
 class ParameterTable {
  public:
-  explicit ParameterTable(const ModelSection& model);
+  explicit ParameterTable(const ModelSection& model) : ParameterTable(model, Holding::whole(model)) {}
+  /// Of what one rank holds. The routers' correction biases are always all there: every rank knows all experts' load.
+  ParameterTable(const ModelSection& model, const Holding& holding);
 
   const std::vector<Parameter>& all() const { return parameters_; }
   const Parameter& find(std::string_view name) const;
@@ -54,6 +58,7 @@ class ParameterTable {
   void add_gqa(const ModelSection& model, const std::string& prefix);
   void add_mlp(const std::string& prefix, std::int64_t hidden, std::int64_t intermediate);
   void add_moe(const ModelSection& model, std::int64_t layer);
+  void add_router_bias(const ModelSection& model, std::int64_t layer);
 
   std::vector<Parameter> parameters_;
   std::vector<std::pair<std::string, std::size_t>> by_name_;  // sorted

@@ -15,21 +15,13 @@
 #include "framework/train/beginning.h"
 #include "framework/train/engine.h"
 #include "framework/train/horizon.h"
+#include "framework/train/mesh_sizes.h"
 #include "framework/train/provenance.h"
 #include "framework/train/spending.h"
-#include "parallel/mesh.h"
 
 namespace fourmi {
 
 namespace {
-
-MeshSizes mesh_sizes(const Recipe& r, int ranks) {
-  MeshSizes sizes;
-  sizes.ranks = ranks;
-  sizes.pipeline = r.parallel.pipeline, sizes.context = r.parallel.context, sizes.tensor = r.parallel.tensor;
-  sizes.expert = r.parallel.expert, sizes.expert_tensor = r.parallel.expert_tensor;
-  return sizes;
-}
 
 void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
   const ModelTypes types = model_types(r.precision.compute, r.run.reproducibility);

@@ -102,12 +102,13 @@ Engine::Memory Engine::measure(const Recipe& recipe, const ParameterTable& table
   return measured.sizes();
 }
 
-Engine::Engine(const Recipe& recipe, Group& data_group, const Stream& stream)
-    : recipe_(&recipe), group_(&data_group), stream_(&stream), table_(std::make_unique<ParameterTable>(recipe.model)) {
+Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream)
+    : recipe_(&recipe), groups_(&groups), stream_(&stream), table_(std::make_unique<ParameterTable>(recipe.model)) {
+  const Group& data = groups.data();
   Arenas measured(recipe.memory);
-  Parts(recipe, *table_, group_->rank(), group_->size(), measured);
-  arenas_ = allocate(measured, recipe, group_->rank());
-  parts_ = std::make_unique<Parts>(recipe, *table_, group_->rank(), group_->size(), *arenas_);
+  Parts(recipe, *table_, data.rank(), data.size(), measured);
+  arenas_ = allocate(measured, recipe, groups.world().rank());
+  parts_ = std::make_unique<Parts>(recipe, *table_, data.rank(), data.size(), *arenas_);
 }
 
 Engine::~Engine() = default;
@@ -128,14 +129,14 @@ Optimizer& Engine::optimizer() {
 void Engine::initialise() {
   parts_->optimizer.initialise(*stream_, recipe_->run.seed, recipe_->model.initializer_range);
   fill_zero(*stream_, parts_->store.weights(ParameterSet::router_bias));
-  parts_->optimizer.gather_weights(*stream_, *group_);
+  parts_->optimizer.gather_weights(*stream_, groups_->data());
 }
 
 void Engine::state_loaded() {
   const Tensor& bias = parts_->store.weights(ParameterSet::router_bias);  // only rank 0's file holds it
-  group_->broadcast({static_cast<std::byte*>(bias.data), static_cast<std::size_t>(bias.bytes())}, 0);
+  groups_->world().broadcast({static_cast<std::byte*>(bias.data), static_cast<std::size_t>(bias.bytes())}, 0);
   parts_->optimizer.masters_changed(*stream_);
-  parts_->optimizer.gather_weights(*stream_, *group_);
+  parts_->optimizer.gather_weights(*stream_, groups_->data());
 }
 
 Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step,
@@ -149,12 +150,12 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
   context.before_backward = &before_backward;
   if (probe_) context.after_layer = &probe_;
   const std::int64_t B = recipe_->data.micro_batch_size;
-  const std::int64_t count = std::ssize(plan.samples) / group_->size() / B;
+  const std::int64_t count = std::ssize(plan.samples) / groups_->data().size() / B;
   for (std::int64_t i = 0; i < count; ++i) {
     observer(Phase::forward, step);
     {
       const Span span(stream_->timeline(), Work::data, "micro_batch");
-      loader.micro_batch(plan, group_->rank(), group_->size(), i, B, p.rows.batch());
+      loader.micro_batch(plan, groups_->data().rank(), groups_->data().size(), i, B, p.rows.batch());
     }
     const BatchLosses& losses = p.model.forward_backward(*stream_, p.rows.tensors(), weights, context);
     const OwningSpan span(stream_->timeline(), Work::head, "sum_of_losses");
@@ -183,10 +184,10 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
   std::int64_t bad[2] = {p.refused, !sums.finite};
   {
     const Span span(stream_->timeline(), Work::reduce, "wait_for_ranks");
-    group_->all_max(std::span(bad));
+    groups_->world().all_max(std::span(bad));
   }
   int128 exact[3] = {sums.loss, sums.loss_mtp, sums.balance};
-  group_->all_sum(std::span(exact));
+  groups_->world().all_sum(std::span(exact));
 
   StepResult result;
   result.targets = plan.num_targets;
@@ -195,8 +196,8 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
   result.loss_mtp = from_fixed(exact[1]) / static_cast<double>(std::max<std::int64_t>(1, plan.num_mtp_targets));
   result.loss_balance = from_fixed(exact[2]) / targets;
 
-  p.optimizer.reduce(*stream_, *group_);
-  const double norm = p.optimizer.gradient_norm(*stream_, *group_, 1.0 / targets);
+  p.optimizer.reduce(*stream_, groups_->data());
+  const double norm = p.optimizer.gradient_norm(*stream_, groups_->world(), 1.0 / targets);
   result.grad_norm = bad[0] ? std::nan("") : norm;
   const OptimizerSection& o = recipe_->optimizer;
   const double tokens_after = tokens_before + static_cast<double>(plan.num_targets);
@@ -220,7 +221,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
                                   .weight_decay = o.weight_decay,
                                   .step = step,
                                   .grad_scale = clip / targets});
-    p.optimizer.gather_weights(*stream_, *group_);
+    p.optimizer.gather_weights(*stream_, groups_->data());
   }
   result.expert_load_max_over_mean =
       update_router_bias(result.updated ? recipe_->loss.router_bias_rate.at(tokens_before) : 0);
@@ -232,14 +233,14 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
 void Engine::find_non_finite(const Loader& loader, const StepPlan& plan, bool partial_sum_refused, StepResult& result) {
   Parts& p = *parts_;
   NonFinite find = find_in_weights(*stream_, p.store);
-  result.state_is_bad = first_kind(*group_, find) == NonFinite::Kind::weight;
+  result.state_is_bad = first_kind(groups_->world(), find) == NonFinite::Kind::weight;
   if (find.kind == NonFinite::Kind::none) find = find_in_forward(loader, plan);
   // Exact sums hold integers: what did not fit was left out of them.
   const bool exact = p.store.types().gradient == DType::fx128;
   if (find.kind == NonFinite::Kind::none && !exact) find = find_in_gradients(*stream_, p.store);
   if (find.kind == NonFinite::Kind::none && partial_sum_refused && p.refused)
     find = {.kind = NonFinite::Kind::gradient, .which = -1};
-  result.non_finite = tell_first(*group_, p.store, find);
+  result.non_finite = tell_first(groups_->world(), p.store, find);
 }
 
 NonFinite Engine::find_in_forward(const Loader& loader, const StepPlan& plan) {
@@ -260,9 +261,9 @@ NonFinite Engine::find_in_forward(const Loader& loader, const StepPlan& plan) {
   Context context = cuts_of(*recipe_, nullptr);
   context.after_layer = &look;
   const std::int64_t B = recipe_->data.micro_batch_size;
-  const std::int64_t count = static_cast<std::int64_t>(plan.samples.size()) / group_->size() / B;
+  const std::int64_t count = std::ssize(plan.samples) / groups_->data().size() / B;
   for (; micro_batch < count && find.kind == NonFinite::Kind::none; ++micro_batch) {
-    loader.micro_batch(plan, group_->rank(), group_->size(), micro_batch, B, p.rows.batch());
+    loader.micro_batch(plan, groups_->data().rank(), groups_->data().size(), micro_batch, B, p.rows.batch());
     const BatchLosses losses = p.model.forward(*stream_, p.rows.tensors(), context);
     for (const Tensor& loss : {losses.loss_M, losses.loss_mtp_M}) {
       if (!loss || find.kind != NonFinite::Kind::none) continue;
@@ -285,7 +286,7 @@ double Engine::update_router_bias(double rate) {
   const Tensor& counts = p.model.expert_counts();
   if (counts.num_elements() == 0 || recipe_->model.n_routed_experts == 0) return 1;
   auto* c = counts.as<std::int64_t>();
-  group_->all_sum(std::span(c, static_cast<std::size_t>(counts.num_elements())));
+  groups_->data().all_sum(std::span(c, static_cast<std::size_t>(counts.num_elements())));
   const std::int64_t layers = counts.dim(0), E = counts.dim(1);
   const std::vector<Slot>& biases = p.router_biases;
   double worst = 1;
@@ -311,7 +312,7 @@ double Engine::update_router_bias(double rate) {
 
 std::vector<Box> Engine::boxes() const {
   std::vector<Box> boxes = parts_->optimizer.boxes();
-  if (group_->rank() == 0)
+  if (groups_->world().rank() == 0)
     for (const Parameter* p : table_->of(ParameterSet::router_bias))
       boxes.push_back({"/model/" + p->name, "", p->shape, 0, parts_->store.weight(parts_->store.slot(p->name))});
   return boxes;

@@ -12,6 +12,7 @@
 #include "framework/train/non_finite.h"
 #include "framework/train/optimizer.h"
 #include "framework/train/phase.h"
+#include "parallel/groups.h"
 
 namespace fourmi {
 
@@ -40,8 +41,8 @@ class Engine {
   /// Bytes by arena that training takes on the rank that needs most of `num_ranks`; nothing is allocated.
   static Memory measure(const Recipe& recipe, const ParameterTable& table, int num_ranks);
 
-  /// `data_group`: the ranks among which the global batch is shared.
-  Engine(const Recipe& recipe, Group& data_group, const Stream& stream);
+  /// All of them outlive it.
+  Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream);
   ~Engine();
 
   /// A new run's state, from run.seed.
@@ -77,7 +78,7 @@ class Engine {
   NonFinite find_in_forward(const Loader& loader, const StepPlan& plan);
 
   const Recipe* recipe_;
-  Group* group_;
+  const RankGroups* groups_;
   const Stream* stream_;
   std::unique_ptr<ParameterTable> table_;
   std::unique_ptr<Arenas> arenas_;

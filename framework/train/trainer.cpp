@@ -9,6 +9,7 @@
 #include "framework/train/guard.h"
 #include "framework/train/horizon.h"
 #include "framework/train/inputs.h"
+#include "framework/train/mesh_sizes.h"
 #include "framework/train/provenance.h"
 #include "framework/train/reporting.h"
 #include "framework/train/rollbacks.h"
@@ -62,6 +63,7 @@ struct Trainer::Impl {
   std::unique_ptr<StatusFile> status;
   std::unique_ptr<Loader> loader;
   std::unique_ptr<Validation> validation;
+  std::unique_ptr<RankGroups> groups;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Reporting> reporting;
   std::unique_ptr<Telemetry> telemetry;
@@ -157,12 +159,13 @@ void Trainer::Impl::begin_state(Beginning& from, const std::optional<Checkpoint>
 
 void Trainer::Impl::load_inputs() {
   agree_inputs_open(recipe.data, group);
+  groups = std::make_unique<RankGroups>(group, mesh_sizes(recipe, group.size()));
   agreed(group, [&] {
     const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
     loader = std::make_unique<Loader>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
     validation =
         std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
-    engine = std::make_unique<Engine>(recipe, group, stream);
+    engine = std::make_unique<Engine>(recipe, *groups, stream);
     provenance.describe();
     if (options.engine_ready) options.engine_ready(*engine);
   });

@@ -47,7 +47,8 @@ Result measure(const StepOptions& o) {
   const std::vector<LoadedSource> sources = load_sources(r.recipe.data.train, "data.train");
   const Loader loader(r.recipe.data, sources, r.recipe.run.seed, r.recipe.model.vocab_size);
   const std::unique_ptr<Group> group = make_self_group("bench");
-  Engine engine(r.recipe, *group, stream);
+  const RankGroups ranks(*group);
+  Engine engine(r.recipe, ranks, stream);
   engine.initialise();
   const ModelCounts counts = count_model(r.recipe.model, engine.table(), r.recipe.data.sequence_length);
   LimitMeter meter(stream);

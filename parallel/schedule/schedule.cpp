@@ -82,8 +82,10 @@ Schedule make_schedule(std::string_view name, int num_ranks, int chunks, int num
     return name == "dualpipe" ? schedules::dual_pipe(num_ranks, num_micro_batches)
                               : schedules::dual_pipe_v(num_ranks, num_micro_batches);
   }
+  std::string known;
+  for (std::string_view n : schedule_names()) known.append(known.empty() ? "" : ", ").append(n);
   throw Error(ExitStatus::usage, "parallel.pipeline_schedule",
-              fmt::format("found {}, expected one of {}", name, fmt::join(schedule_names(), ", ")));
+              fmt::format("found {}, expected one of {}", name, known));
 }
 
 void check_complete(const Schedule& s) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <string>
 
 #include "kernels/runtime/error.h"
 
@@ -49,10 +50,13 @@ std::vector<StageLayers> balance_layers(std::span<const double> layers, int num_
 std::vector<StageLayers> given_layers(std::span<const std::int64_t> sizes, int num_stages, int num_layers) {
   const auto sum = std::accumulate(sizes.begin(), sizes.end(), std::int64_t{0});
   const bool positive = std::all_of(sizes.begin(), sizes.end(), [](std::int64_t n) { return n >= 1; });
-  if (std::ssize(sizes) != num_stages || sum != num_layers || !positive)
+  if (std::ssize(sizes) != num_stages || sum != num_layers || !positive) {
+    std::string found;
+    for (std::int64_t n : sizes) found += (found.empty() ? "" : ", ") + std::to_string(n);
     throw Error(ExitStatus::usage, "parallel.stage_layers",
-                fmt::format("found [{}], expected {} positive numbers that sum to the {} layers",
-                            fmt::join(sizes, ", "), num_stages, num_layers));
+                fmt::format("found [{}], expected {} positive numbers that sum to the {} layers", found, num_stages,
+                            num_layers));
+  }
   std::vector<StageLayers> stages;
   for (int begin = 0; std::int64_t n : sizes) {
     stages.push_back({begin, begin + static_cast<int>(n)});

@@ -1,10 +1,9 @@
-#include "parallel/mesh.h"
-
 #include <gtest/gtest.h>
 
 #include <set>
 
 #include "kernels/runtime/error.h"
+#include "parallel/groups.h"
 #include "tests/parallel/member_threads.h"
 
 namespace fourmi {
@@ -151,6 +150,26 @@ TEST(Mesh, GroupsOfThreads) {
     EXPECT_EQ(sum, world.rank() % 2 == 0 ? 12 : 16);
     tensor->all_sum(std::span(&sum, 1));
     EXPECT_EQ(sum, 28);
+    return 0;
+  });
+}
+
+TEST(RankGroups, AreThoseOfTheMesh) {
+  run_members(8, [](Group& world) {
+    const RankGroups groups(world, {.ranks = 8, .pipeline = 2, .tensor = 2});
+    EXPECT_EQ(groups.data().size(), 2);
+    EXPECT_EQ(groups.pipeline().size(), 2);
+    EXPECT_EQ(groups.pipeline().rank(), groups.coordinate(Axis::pipeline));
+    EXPECT_EQ(groups.data().rank(), groups.coordinate(Axis::data));
+    std::int64_t sum = world.rank();
+    groups.pipeline().all_sum(std::span(&sum, 1));
+    EXPECT_EQ(sum, 2 * (world.rank() % 4) + 4);
+    return 0;
+  });
+  run_members(2, [](Group& world) {
+    const RankGroups groups(world);
+    EXPECT_EQ(&groups.data(), &world);
+    EXPECT_EQ(groups.pipeline().size(), 1);
     return 0;
   });
 }

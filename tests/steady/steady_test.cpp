@@ -39,7 +39,8 @@ Steady run(const Recipe& recipe, int num_ranks, int threads_per_rank = 1) {
       const Stream stream(pool);
       const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
       const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
-      Engine engine(recipe, *groups[static_cast<std::size_t>(rank)], stream);
+      const RankGroups ranks(*groups[static_cast<std::size_t>(rank)]);
+      Engine engine(recipe, ranks, stream);
       engine.initialise();
       Position position = loader.start();
       StepPlan plan;

@@ -72,7 +72,8 @@ std::vector<Told> spoiled_step(int num_ranks, int bad_rank, const std::string& h
       const Stream stream(pool);
       const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
       const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
-      Engine engine(recipe, *groups[static_cast<std::size_t>(rank)], stream);
+      const RankGroups ranks(*groups[static_cast<std::size_t>(rank)]);
+      Engine engine(recipe, ranks, stream);
       testing::Spoiler spoiler;
       if (rank == bad_rank) spoiler.set_engine(engine);
       engine.initialise();

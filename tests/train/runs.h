@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "framework/train/engine.h"
+#include "framework/train/mesh_sizes.h"
 #include "tests/train/small_recipe.h"
 
 namespace fourmi {
@@ -45,7 +46,8 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
       Group& group = *groups[static_cast<std::size_t>(rank)];
       const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
       const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
-      Engine engine(recipe, group, stream);
+      const RankGroups ranks(group, mesh_sizes(recipe, num_ranks));
+      Engine engine(recipe, ranks, stream);
       engine.initialise();
       Position position = loader.start();
       double tokens = 0;

@@ -30,7 +30,8 @@ std::pair<Weights, Weights> one_step(double decay, double& learning_rate) {
   const Stream stream(pool);
   const Loader loader(recipe.data, load_sources(recipe.data.train, "data.train"), recipe.run.seed,
                       recipe.model.vocab_size);
-  Engine engine(recipe, *groups[0], stream);
+  const RankGroups ranks(*groups[0]);
+  Engine engine(recipe, ranks, stream);
   engine.initialise();
   const Weights before = weights_of(engine);
   learning_rate = engine.step(loader, loader.plan_step(loader.start()), 1, 0, [](Phase, std::int64_t) {}).learning_rate;

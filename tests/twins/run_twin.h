@@ -24,7 +24,7 @@ class TwinRun {
   explicit TwinRun(const Recipe& recipe)
       : recipe_(recipe),
         loader_(recipe_.data, twin_text(recipe_), recipe_.run.seed, recipe_.model.vocab_size),
-        engine_(recipe_, *group_, stream_),
+        engine_(recipe_, ranks_, stream_),
         position_(loader_.start()) {
     engine_.initialise();
   }
@@ -47,6 +47,7 @@ class TwinRun {
  private:
   Recipe recipe_;
   std::unique_ptr<Group> group_ = make_self_group("data");
+  RankGroups ranks_{*group_};
   ThreadPool pool_{1};
   Stream stream_{pool_};
   Loader loader_;
