@@ -40,6 +40,18 @@ void routing_backward(const Stream&, const Routing&, const Tensor& dweights_MK, 
 void balance_loss(const Stream&, double coefficient, std::int64_t tokens_per_sequence, std::int64_t num_chosen,
                   const Tensor& scores_ME, const Tensor& loss_S, const Tensor& dscores_ME);
 
+/// The balance loss where ranks hold parts of a sequence, in two calls with an exchange in between; balance_loss is
+/// both in one. Blocks are those of its tree: T / 16 tokens, or the whole sequence where 16 does not divide T. Partials
+/// of the rows held here, B whole blocks one after another: counts_BE (i32), how many of a block's tokens have expert e
+/// among the `num_chosen` best unbiased scores; sums_BE, the ascending sum of its normalised scores.
+void balance_partials(const Stream&, std::int64_t num_chosen, std::int64_t tokens_per_block, const Tensor& scores_ME,
+                      const Tensor& counts_BE, const Tensor& sums_BE);
+/// From the partials of all blocks of S sequences (in order, sequence after sequence): loss_S, and dscores of the rows
+/// held here, of which each sequence has M / S.
+void balance_finish(const Stream&, double coefficient, std::int64_t tokens_per_sequence, std::int64_t num_chosen,
+                    const Tensor& counts_BE, const Tensor& sums_BE, const Tensor& scores_ME, const Tensor& loss_S,
+                    const Tensor& dscores_ME);
+
 /// counts_E (i64) += how many of the M*K choices fell on each expert.
 void count_choices(const Stream&, const Tensor& experts_MK, const Tensor& counts_E);
 

@@ -136,6 +136,38 @@ TEST(BalanceLoss, SumOverTokensIsATreeOverSixteenBlocks) {
   }
 }
 
+// Ranks that hold runs of blocks of each sequence exchange partials and get the bits of one rank.
+TEST(BalanceLoss, PartsOverRanksAreTheWhole) {
+  ThreadPool pool(2);
+  const Stream s(pool);
+  constexpr std::int64_t S = 2, E = 24, K = 3;
+  for (DType dtype : {DType::f64, DType::f32})
+    for (std::int64_t T : {16, 80, 50}) {
+      Buffer scores = random_scores(S * T, E, dtype, 4);
+      const Balanced whole = balance(0.3, T, K, scores);
+      const std::int64_t blocks = T % 16 == 0 ? 16 : 1, block = T / blocks;
+      for (std::int64_t ranks = 1; ranks <= blocks; ranks *= 2) {
+        const Buffer counts(DType::i32, {S * blocks, E}), sums(dtype, {S * blocks, E});
+        const std::int64_t rows = T / ranks, held = blocks / ranks;
+        for (std::int64_t i = 0; i < S * ranks; ++i)
+          balance_partials(s, K, block, scores->rows(i * rows, (i + 1) * rows), counts->rows(i * held, (i + 1) * held),
+                           sums->rows(i * held, (i + 1) * held));
+        for (std::int64_t r = 0; r < ranks; ++r) {
+          const Buffer mine(dtype, {S * rows, E}), expected(dtype, {S * rows, E}), dscores(dtype, {S * rows, E});
+          for (std::int64_t i = 0; i < S * rows; ++i)
+            for (std::int64_t e = 0; e < E; ++e) {
+              const std::int64_t from = (i / rows * T + r * rows + i % rows) * E + e;
+              mine.set(i * E + e, scores.get(from)), expected.set(i * E + e, whole.dscores.get(from));
+            }
+          const Buffer loss(dtype, {S});
+          balance_finish(s, 0.3, T, K, counts, sums, mine, loss, dscores);
+          EXPECT_TRUE(loss == whole.loss) << T << " tokens, " << ranks << " ranks";
+          EXPECT_TRUE(dscores == expected) << T << " tokens, " << ranks << " ranks";
+        }
+      }
+    }
+}
+
 TEST(BalanceLoss, Edges) {
   const Balanced vanished = balance(1, 2, 1, Buffer(DType::f32, {2, 3}, {0, 0, 0, 1, 2, 3}));
   EXPECT_TRUE(std::isfinite(vanished.loss.get(0)));
@@ -143,6 +175,10 @@ TEST(BalanceLoss, Edges) {
   EXPECT_TRUE(std::isnan(balance(1, 1, 1, Buffer(DType::f32, {1, 2}, {std::nan(""), 1})).loss.get(0)));
   EXPECT_THROW(balance(1, 2, 4, Buffer(DType::f32, {2, 3})), Error);
   EXPECT_THROW(balance(1, 2, 1, Buffer(DType::f32, {3, 3})), Error);
+  ThreadPool pool(1);
+  const Buffer scores = random_scores(32, 3, DType::f32, 5), counts(DType::i32, {8, 3}), sums(DType::f32, {8, 3});
+  EXPECT_THROW(balance_partials(Stream(pool), 1, 3, scores, counts, sums), Error);
+  EXPECT_THROW(balance_finish(Stream(pool), 1, 32, 1, counts, sums, scores, Buffer(DType::f32, {1}), scores), Error);
 }
 
 }  // namespace
