@@ -22,7 +22,7 @@ struct Buffers {
   T *p, *ds;               // [keys of a block][lane]
   MaskWord<T>* mask;       // [keys of a block][lane]
   T *dk_part, *dv_part;    // [query blocks of a span][keys of a block][padded Q or V]
-  T *dk_total, *dv_total;  // [keys of the segment][padded Q or V]
+  T *dk_total, *dv_total;  // [levels of the tree][keys of the segment][padded Q or V]
 };
 
 /// Items are (segment, key/value head): every sum that they make is whole.
@@ -40,7 +40,11 @@ struct Backward {
   FOURMI_INLINE std::int64_t v_width() const { return padded(p.V); }
   FOURMI_INLINE std::int64_t heads_per_group() const { return p.H / p.G; }
   FOURMI_INLINE std::int64_t tiles_per_span() const { return (span_rows(p.block) + lanes - 1) / lanes; }
-  FOURMI_INLINE std::int64_t blocks_per_span() const { return span_rows(p.block) / p.block; }
+  FOURMI_INLINE std::int64_t blocks_per_span() const {
+    return blocks_of_span(span_rows(p.block) / p.block, p.query_leaves);
+  }
+  /// Nodes of the tree over query blocks that are kept at once.
+  FOURMI_INLINE std::int64_t num_nodes() const { return 1 + tree_levels(p.query_leaves / blocks_per_span()); }
 
   FOURMI_INLINE std::int64_t scratch_bytes() const {
     const std::int64_t tile = 3 * Scratch::bytes<T>(q_width() * lanes) + 2 * Scratch::bytes<T>(v_width() * lanes) +
@@ -48,8 +52,9 @@ struct Backward {
     return heads_per_group() * tiles_per_span() * tile + Scratch::bytes<T>(p.block * p.Q) +
            Scratch::bytes<T>(p.block * p.V) + 2 * Scratch::bytes<T>(p.block * lanes) +
            Scratch::bytes<MaskWord<T>>(p.block * lanes) + Scratch::bytes<T>(blocks_per_span() * p.block * q_width()) +
-           Scratch::bytes<T>(blocks_per_span() * p.block * v_width()) + Scratch::bytes<T>(max_keys * q_width()) +
-           Scratch::bytes<T>(max_keys * v_width());
+           Scratch::bytes<T>(blocks_per_span() * p.block * v_width()) +
+           Scratch::bytes<T>(num_nodes() * max_keys * q_width()) +
+           Scratch::bytes<T>(num_nodes() * max_keys * v_width());
   }
   FOURMI_INLINE Buffers<T> take_buffers(Scratch& scratch) const {
     return {scratch.take<T>(p.block * p.Q),
@@ -59,8 +64,8 @@ struct Backward {
             scratch.take<MaskWord<T>>(p.block * lanes),
             scratch.take<T>(blocks_per_span() * p.block * q_width()),
             scratch.take<T>(blocks_per_span() * p.block * v_width()),
-            scratch.take<T>(max_keys * q_width()),
-            scratch.take<T>(max_keys * v_width())};
+            scratch.take<T>(num_nodes() * max_keys * q_width()),
+            scratch.take<T>(num_nodes() * max_keys * v_width())};
   }
   FOURMI_INLINE TileData<T> take_tile(Scratch& scratch) const {
     return {scratch.take<T>(q_width() * lanes),
@@ -181,6 +186,14 @@ struct Backward {
             tile_block(tiles[t], data[h * num_tiles + t], keys, block, here.begin, k, v, row_begin, b);
         }
       const std::int64_t from = here.begin - block, to = here.begin - key_base;
+      if (p.query_leaves > 0) {
+        T *dk_parts = b.dk_part + from * q_width(), *dv_parts = b.dv_part + from * v_width();
+        join_blocks(dk_parts, parts, p.block * q_width(), n * q_width(), p.scale);
+        join_blocks(dv_parts, parts, p.block * v_width(), n * v_width(), T{1});
+        std::copy_n(dk_parts, n * q_width(), b.dk_total + to * q_width());
+        std::copy_n(dv_parts, n * v_width(), b.dv_total + to * v_width());
+        continue;
+      }
       for (std::int64_t part = 0; part < parts; ++part) {
         add(b.dk_part + (part * p.block + from) * q_width(), n * q_width(), b.dk_total + to * q_width());
         add(b.dv_part + (part * p.block + from) * v_width(), n * v_width(), b.dv_total + to * v_width());
@@ -202,16 +215,20 @@ struct Backward {
 
   FOURMI_INLINE void item(const Segment& segment, std::int64_t group, Scratch scratch) const {
     const Buffers<T> b = take_buffers(scratch);
-    const std::int64_t n = segment.key_end - segment.key_begin;
-    std::fill_n(b.dk_total, n * q_width(), T{0});
-    std::fill_n(b.dv_total, n * v_width(), T{0});
-    const std::int64_t rows = span_rows(p.block);
-    for (std::int64_t row = segment.row_begin; row < segment.row_end; row += rows)
-      span(group, row, std::min(row + rows, segment.row_end), segment.key_begin, b, scratch);
+    const std::int64_t n = segment.key_end - segment.key_begin, rows = blocks_per_span() * p.block;
+    Totals<T> totals(b.dk_total, n * q_width(), b.dv_total, n * v_width(), p.query_leaves > 0);
+    for (std::int64_t row = segment.row_begin; row < segment.row_end; row += rows) {
+      Buffers<T> node = b;
+      if (row > segment.row_begin) totals.next();
+      node.dk_total = totals.dk(), node.dv_total = totals.dv();
+      span(group, row, std::min(row + rows, segment.row_end), segment.key_begin, node, scratch);
+      totals.take();
+    }
+    const T scale = p.query_leaves > 0 ? T{1} : p.scale;  // in a tree the leaves have it already
     for (std::int64_t j = 0; j < n; ++j) {
       X* dk_out = dk + ((segment.key_begin + j) * p.G + group) * p.Q;
       X* dv_out = dv + ((segment.key_begin + j) * p.G + group) * p.V;
-      for (std::int64_t c = 0; c < p.Q; ++c) dk_out[c] = narrow<X>(b.dk_total[j * q_width() + c] * p.scale);
+      for (std::int64_t c = 0; c < p.Q; ++c) dk_out[c] = narrow<X>(b.dk_total[j * q_width() + c] * scale);
       for (std::int64_t c = 0; c < p.V; ++c) dv_out[c] = narrow<X>(b.dv_total[j * v_width() + c]);
     }
   }
@@ -240,17 +257,17 @@ void attention_backward(const Stream& stream, const Attention& attention, const 
                  "dq {}, dk {}, dv {}", to_string(dq_MHQ.shape), to_string(dk_MGQ.shape), to_string(dv_MGV.shape));
     const std::vector<Segment>& segments = segments_of(p);
     if constexpr (std::is_same_v<X, bfloat16>) {
-      const BackwardOperands x{o_MHV.as<X>(),  do_MHV.as<X>(), lse_MH.as<float>(),
-                               dq_MHQ.as<X>(), dk_MGQ.as<X>(), dv_MGV.as<X>()};
+      const BackwardOperands x{o_MHV.as<X>(),     do_MHV.as<X>(),    lse_MH.as<float>(),
+                               result_of(dq_MHQ), result_of(dk_MGQ), result_of(dv_MGV)};
       backward_bf16(stream, p, x, segments);
-      return;
+    } else {
+      std::int64_t max_keys = p.sequence;
+      for (const Segment& s : segments) max_keys = std::max(max_keys, s.key_end - s.key_begin);
+      const auto num_segments = static_cast<std::int64_t>(segments.size());
+      run_rows(stream, num_segments * p.G, 1,
+               Backward<X>{p, o_MHV.as<X>(), do_MHV.as<X>(), lse_MH.as<X>(), dq_MHQ.as<X>(), dk_MGQ.as<X>(),
+                           dv_MGV.as<X>(), segments.data(), max_keys});
     }
-    std::int64_t max_keys = p.sequence;
-    for (const Segment& s : segments) max_keys = std::max(max_keys, s.key_end - s.key_begin);
-    const auto num_segments = static_cast<std::int64_t>(segments.size());
-    run_rows(stream, num_segments * p.G, 1,
-             Backward<X>{p, o_MHV.as<X>(), do_MHV.as<X>(), lse_MH.as<Accumulator<X>>(), dq_MHQ.as<X>(), dk_MGQ.as<X>(),
-                         dv_MGV.as<X>(), segments.data(), max_keys});
   });
 }
 

@@ -21,7 +21,7 @@ struct Buffers {
   Word *p_rows, *ds_rows;      // rounded: [key][lanes, two a word]
   Word* ds_pairs;              // rounded: [pair of keys][lane]
   float *dk_part, *dv_part;    // [query blocks of a span][keys of a block][padded Q or V]
-  float *dk_total, *dv_total;  // [keys of the segment][padded Q or V]
+  float *dk_total, *dv_total;  // [levels of the tree][keys of the segment][padded Q or V]
 };
 
 /// Items are (segment, key/value head): every sum that they make is whole.
@@ -39,12 +39,16 @@ struct Bf16Backward {
   /// Rows of a span: whole query blocks in one tile (each from an even lane), or one query block in several tiles.
   FOURMI_INLINE std::int64_t span_size() const {
     if (p.block > tile_lanes || p.block % 2 != 0) return p.block;
-    return tile_lanes / p.block * p.block;
+    return blocks_of_span(tile_lanes / p.block, p.query_leaves) * p.block;
   }
   FOURMI_INLINE std::int64_t tiles_per_span() const { return divide_up(span_size(), tile_lanes); }
   FOURMI_INLINE std::int64_t parts_per_span() const { return span_size() / p.block; }
   /// Is a query block's partial made by one product, so that it can be added to the total at once?
-  FOURMI_INLINE bool whole_parts() const { return heads_per_group() == 1 && tiles_per_span() == 1; }
+  FOURMI_INLINE bool whole_parts() const {
+    return heads_per_group() == 1 && tiles_per_span() == 1 && p.query_leaves == 0;
+  }
+  /// Nodes of the tree over query blocks that are kept at once.
+  FOURMI_INLINE std::int64_t num_nodes() const { return 1 + tree_levels(p.query_leaves / parts_per_span()); }
   FOURMI_INLINE std::int64_t max_blocks() const { return divide_up(max_keys, p.block) + 1; }
 
   FOURMI_INLINE std::int64_t scratch_bytes() const {
@@ -59,8 +63,9 @@ struct Bf16Backward {
            2 * Scratch::bytes<float>(p.block * tile_lanes) + 2 * Scratch::bytes<Word>(p.block * tile_lanes / 2) +
            Scratch::bytes<Word>(block_pairs() * tile_lanes) +
            Scratch::bytes<float>(parts_per_span() * p.block * q_width()) +
-           Scratch::bytes<float>(parts_per_span() * p.block * v_width()) + Scratch::bytes<float>(max_keys * q_width()) +
-           Scratch::bytes<float>(max_keys * v_width());
+           Scratch::bytes<float>(parts_per_span() * p.block * v_width()) +
+           Scratch::bytes<float>(num_nodes() * max_keys * q_width()) +
+           Scratch::bytes<float>(num_nodes() * max_keys * v_width());
   }
   FOURMI_INLINE Buffers take_buffers(Scratch& scratch) const {
     return {scratch.take<Word>(std::max(padded_words(p.Q), padded_words(p.V)) * tile_lanes),
@@ -74,8 +79,8 @@ struct Bf16Backward {
             scratch.take<Word>(block_pairs() * tile_lanes),
             scratch.take<float>(parts_per_span() * p.block * q_width()),
             scratch.take<float>(parts_per_span() * p.block * v_width()),
-            scratch.take<float>(max_keys * q_width()),
-            scratch.take<float>(max_keys * v_width())};
+            scratch.take<float>(num_nodes() * max_keys * q_width()),
+            scratch.take<float>(num_nodes() * max_keys * v_width())};
   }
   FOURMI_INLINE TileData take_tile(Scratch& scratch) const {
     return {scratch.take<Word>(padded_words(p.Q) * tile_lanes),
@@ -236,6 +241,14 @@ struct Bf16Backward {
             tile_block(tiles[t], data[h * num_tiles + t], block, here.begin, k, v, k_pairs, row_begin, base, b);
       if (whole_parts()) continue;
       const std::int64_t from = here.begin - block, to = here.begin - base;
+      if (p.query_leaves > 0) {
+        float *dk_parts = b.dk_part + from * q_width(), *dv_parts = b.dv_part + from * v_width();
+        join_blocks(dk_parts, parts, p.block * q_width(), n * q_width(), p.scale);
+        join_blocks(dv_parts, parts, p.block * v_width(), n * v_width(), 1.0F);
+        std::copy_n(dk_parts, n * q_width(), b.dk_total + to * q_width());
+        std::copy_n(dv_parts, n * v_width(), b.dv_total + to * v_width());
+        continue;
+      }
       for (std::int64_t part = 0; part < parts; ++part) {
         add(b.dk_part + (part * p.block + from) * q_width(), n * q_width(), b.dk_total + to * q_width());
         add(b.dv_part + (part * p.block + from) * v_width(), n * v_width(), b.dv_total + to * v_width());
@@ -244,23 +257,23 @@ struct Bf16Backward {
     for (std::int64_t h = 0; h < heads; ++h)
       for (std::int64_t t = 0; t < num_tiles; ++t)
         for (std::int64_t l = 0; l < tiles[t].num_rows; ++l)
-          store(data[h * num_tiles + t].dq + l * q_width(), p.Q, p.scale,
-                x.dq + ((tiles[t].row + l) * p.H + group * heads + h) * p.Q);
+          store(data[h * num_tiles + t].dq + l * q_width(), p.Q, p.scale, x.dq,
+                ((tiles[t].row + l) * p.H + group * heads + h) * p.Q);
   }
 
   FOURMI_INLINE static void add(const float* part, std::int64_t n, float* total) {
     for (std::int64_t i = 0; i < n; ++i) total[i] += part[i];
   }
   /// A zero counts as +0.
-  FOURMI_INLINE static void store(const float* sum, std::int64_t n, float scale, bfloat16* to) {
-    for (std::int64_t c = 0; c < n; ++c) to[c] = narrow<bfloat16>((sum[c] + 0.0F) * scale);
+  FOURMI_INLINE static void store(const float* sum, std::int64_t n, float scale, const Bf16Result& to,
+                                  std::int64_t at) {
+    for (std::int64_t c = 0; c < n; ++c) to.put(at + c, (sum[c] + 0.0F) * scale);
   }
 
   FOURMI_INLINE void item(const Segment& segment, std::int64_t group, Scratch scratch) const {
     const Buffers b = take_buffers(scratch);
     const std::int64_t n = segment.key_end - segment.key_begin, base = segment.key_begin;
-    std::fill_n(b.dk_total, n * q_width(), 0.0F);
-    std::fill_n(b.dv_total, n * v_width(), 0.0F);
+    Totals<float> totals(b.dk_total, n * q_width(), b.dv_total, n * v_width(), p.query_leaves > 0);
     Keys any;
     for (std::int64_t i = segment.row_begin; i < segment.row_end; ++i) any.join(p.key_begin[i], p.key_end[i]);
     Word* pairs = b.k_pairs;
@@ -269,11 +282,17 @@ struct Bf16Backward {
                 {any.begin - block, any.end - block}, p.Q, pairs, q_width());
       pairs += block_pairs() * q_width();
     }
-    for (std::int64_t row = segment.row_begin; row < segment.row_end; row += span_size())
-      span(group, row, std::min(row + span_size(), segment.row_end), segment, b, scratch);
+    for (std::int64_t row = segment.row_begin; row < segment.row_end; row += span_size()) {
+      Buffers node = b;
+      if (row > segment.row_begin) totals.next();
+      node.dk_total = totals.dk(), node.dv_total = totals.dv();
+      span(group, row, std::min(row + span_size(), segment.row_end), segment, node, scratch);
+      totals.take();
+    }
+    const float scale = p.query_leaves > 0 ? 1.0F : p.scale;  // in a tree the leaves have it already
     for (std::int64_t j = 0; j < n; ++j) {
-      store(b.dk_total + j * q_width(), p.Q, p.scale, x.dk + ((base + j) * p.G + group) * p.Q);
-      store(b.dv_total + j * v_width(), p.V, 1.0F, x.dv + ((base + j) * p.G + group) * p.V);
+      store(b.dk_total + j * q_width(), p.Q, scale, x.dk, ((base + j) * p.G + group) * p.Q);
+      store(b.dv_total + j * v_width(), p.V, 1.0F, x.dv, ((base + j) * p.G + group) * p.V);
     }
   }
 

@@ -102,7 +102,7 @@ struct Softmax {
 struct Bf16Forward {
   Bf16Problem p;
   PairKernels kernels;
-  bfloat16* o;
+  Bf16Result o;
   float* lse;
 
   FOURMI_INLINE std::int64_t q_words() const { return padded_words(p.Q); }
@@ -133,8 +133,8 @@ struct Bf16Forward {
     }
     for (std::int64_t l = 0; l < tile.num_rows; ++l) {
       const float* from = state.o + l * v_width();
-      bfloat16* to = o + ((tile.row + l) * p.H + head) * p.V;
-      for (std::int64_t c = 0; c < p.V; ++c) to[c] = narrow<bfloat16>(from[c] * inverse[l]);
+      const std::int64_t to = ((tile.row + l) * p.H + head) * p.V;
+      for (std::int64_t c = 0; c < p.V; ++c) o.put(to + c, from[c] * inverse[l]);
       lse[(tile.row + l) * p.H + head] = log_sum[l];
     }
   }
@@ -209,7 +209,7 @@ struct Bf16Forward {
 
 }  // namespace
 
-void forward_bf16(const Stream& stream, const Bf16Problem& p, bfloat16* o, float* lse) {
+void forward_bf16(const Stream& stream, const Bf16Problem& p, const Bf16Result& o, float* lse) {
   const std::int64_t rows_per_item = tiles_per_item * tile_lanes;
   run_rows(stream, divide_up(p.num_queries, rows_per_item) * p.H, 1,
            Bf16Forward{p, pair_kernels(stream.isa()), o, lse});

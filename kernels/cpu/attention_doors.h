@@ -7,12 +7,28 @@
 
 namespace fourmi::attention {
 
-void forward_bf16(const Stream& stream, const Bf16Problem& p, bfloat16* o, float* lse);
+/// Where a sum goes: rounded once, or as it is.
+struct Bf16Result {
+  bfloat16* rounded = nullptr;
+  float* whole = nullptr;  ///< one of the two is null
+  FOURMI_INLINE void put(std::int64_t at, float x) const {
+    if (whole != nullptr)
+      whole[at] = x;
+    else
+      rounded[at] = narrow<bfloat16>(x);
+  }
+};
+inline Bf16Result result_of(const Tensor& x) {
+  if (x.dtype == DType::f32) return {nullptr, x.as<float>()};
+  return {x.as<bfloat16>(), nullptr};
+}
+
+void forward_bf16(const Stream& stream, const Bf16Problem& p, const Bf16Result& o, float* lse);
 
 struct BackwardOperands {
   const bfloat16 *o, *d_o;
   const float* lse;
-  bfloat16 *dq, *dk, *dv;
+  Bf16Result dq, dk, dv;
 };
 void backward_bf16(const Stream& stream, const Bf16Problem& p, const BackwardOperands& operands,
                    const std::vector<Segment>& segments);

@@ -159,12 +159,12 @@ void attention_forward(const Stream& stream, const Attention& attention, const T
     FOURMI_CHECK(o_MHV.shape == Shape({p.num_queries, p.H, p.V}) && lse_MH.num_elements() == p.num_queries * p.H,
                  "o {}, lse {}", to_string(o_MHV.shape), to_string(lse_MH.shape));
     if constexpr (std::is_same_v<X, bfloat16>) {
-      forward_bf16(stream, p, o_MHV.as<X>(), lse_MH.as<float>());
-      return;
+      forward_bf16(stream, p, result_of(o_MHV), lse_MH.as<float>());
+    } else {
+      const std::int64_t rows_per_item = tiles_per_item * lanes;
+      run_rows(stream, (p.num_queries + rows_per_item - 1) / rows_per_item * p.H, 1,
+               Forward<X>{p, o_MHV.as<X>(), lse_MH.as<X>()});
     }
-    const std::int64_t rows_per_item = tiles_per_item * lanes;
-    run_rows(stream, (p.num_queries + rows_per_item - 1) / rows_per_item * p.H, 1,
-             Forward<X>{p, o_MHV.as<X>(), lse_MH.as<Accumulator<X>>()});
   });
 }
 

@@ -22,6 +22,7 @@ struct Problem {
   T scale;
   Chains<T> chains;
   std::int64_t sequence;  ///< memory for a segment is that for so many keys at least
+  std::int64_t query_leaves;
 };
 
 /// Checks shapes and ranges.
@@ -43,7 +44,8 @@ Problem<X> problem_of(const Stream& stream, const Attention& attention, const Te
                      attention.block,
                      static_cast<T>(attention.scale),
                      chains_of<T>(stream.isa()),
-                     std::min(attention.sequence, k.dim(0))};
+                     std::min(attention.sequence, k.dim(0)),
+                     attention.query_leaves};
   FOURMI_CHECK(p.G > 0 && p.H % p.G == 0 && k.dim(2) == p.Q && v.dim(0) == p.num_keys && v.dim(1) == p.G,
                "q {}, k {}, v {}", to_string(q.shape), to_string(k.shape), to_string(v.shape));
   FOURMI_CHECK(p.block > 0, "blocks of {} rows", p.block);

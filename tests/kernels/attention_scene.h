@@ -53,22 +53,27 @@ struct AttentionScene {
 
 struct AttentionResult {
   Buffer o, lse, dq, dk, dv;
-  explicit AttentionResult(const AttentionScene& s)
+  explicit AttentionResult(const AttentionScene& s) : AttentionResult(s, s.dtype) {}
+  /// Gradients of another dtype.
+  AttentionResult(const AttentionScene& s, DType gradients)
       : o(s.dtype, {s.q->dim(0), s.H, s.V}),
         lse(accumulate_dtype(s.dtype), {s.q->dim(0), s.H}),
-        dq(s.dtype, s.q->shape),
-        dk(s.dtype, s.k->shape),
-        dv(s.dtype, s.v->shape) {}
+        dq(gradients, s.q->shape),
+        dk(gradients, s.k->shape),
+        dv(gradients, s.v->shape) {}
 };
 
 inline void run_forward(const Stream& stream, const AttentionScene& s, AttentionResult& r) {
   attention_forward(stream, s.attention, s.q, s.k, s.v, s.begin, s.end, r.o, r.lse);
 }
-inline AttentionResult run_attention(const Stream& stream, const AttentionScene& s) {
-  AttentionResult r(s);
+inline AttentionResult run_attention(const Stream& stream, const AttentionScene& s, DType gradients) {
+  AttentionResult r(s, gradients);
   run_forward(stream, s, r);
   attention_backward(stream, s.attention, s.q, s.k, s.v, s.begin, s.end, r.o, r.lse, s.d_o, r.dq, r.dk, r.dv);
   return r;
+}
+inline AttentionResult run_attention(const Stream& stream, const AttentionScene& s) {
+  return run_attention(stream, s, s.dtype);
 }
 inline bool same_result(const AttentionResult& a, const AttentionResult& b) {
   return same_bytes(a.o, b.o) && same_bytes(a.lse, b.lse) && same_bytes(a.dq, b.dq) && same_bytes(a.dk, b.dk) &&
@@ -221,10 +226,19 @@ class DefinedAttention {
       r.dq->as<X>()[(i * s.H + h) * s.Q + c] = static_cast<X>((sum[c] + T{0}) * static_cast<T>(s.attention.scale));
   }
 
+  static T tree(const std::vector<std::vector<T>>& leaf, std::size_t c, std::size_t begin, std::size_t end) {
+    if (end - begin == 1) return leaf[begin][c];
+    return tree(leaf, c, begin, (begin + end) / 2) + tree(leaf, c, (begin + end) / 2, end);
+  }
+
   void key_gradient(std::int64_t j, std::int64_t g) {
-    const std::int64_t block = s.attention.block, rows = s.q->dim(0), heads = s.H / s.G;
+    const std::int64_t block = s.attention.block, rows = s.q->dim(0), heads = s.H / s.G,
+                       leaves = s.attention.query_leaves;
     std::vector<T> dk(static_cast<std::size_t>(s.Q)), dv(static_cast<std::size_t>(s.V));
-    for (std::int64_t first = 0; first < rows; first += block) {
+    std::vector<std::vector<T>> dk_leaves, dv_leaves;
+    const std::int64_t run_rows = leaves > 0 ? leaves * block : rows;  // of the run that has the key
+    const std::int64_t run = leaves > 0 ? j / (s.k->dim(0) / (rows / run_rows)) : 0;
+    for (std::int64_t first = run * run_rows; first < (run + 1) * run_rows; first += block) {
       std::vector<T> dk_part(dk.size()), dv_part(dv.size());
       for (std::int64_t h = g * heads; h < (g + 1) * heads; ++h) {
         const std::int64_t n = std::min(block, rows - first);
@@ -242,11 +256,19 @@ class DefinedAttention {
               n, [&](std::int64_t e) { return ds[e]; },
               [&](std::int64_t e) { return seen(e) ? q(first + e, h, c) : T{0}; }, dk_part[c]);
       }
+      if (leaves > 0) {
+        for (T& x : dk_part) x = x * static_cast<T>(s.attention.scale) + T{0};
+        for (T& x : dv_part) x = x + T{0};
+        dk_leaves.push_back(dk_part), dv_leaves.push_back(dv_part);
+        continue;
+      }
       for (std::size_t c = 0; c < dk.size(); ++c) dk[c] += dk_part[c];
       for (std::size_t c = 0; c < dv.size(); ++c) dv[c] += dv_part[c];
     }
-    for (std::int64_t c = 0; c < s.Q; ++c)
-      r.dk->as<X>()[(j * s.G + g) * s.Q + c] = static_cast<X>(dk[c] * static_cast<T>(s.attention.scale));
+    for (std::size_t c = 0; leaves > 0 && c < dk.size(); ++c) dk[c] = tree(dk_leaves, c, 0, dk_leaves.size());
+    for (std::size_t c = 0; leaves > 0 && c < dv.size(); ++c) dv[c] = tree(dv_leaves, c, 0, dv_leaves.size());
+    const T scale = leaves > 0 ? T{1} : static_cast<T>(s.attention.scale);
+    for (std::int64_t c = 0; c < s.Q; ++c) r.dk->as<X>()[(j * s.G + g) * s.Q + c] = static_cast<X>(dk[c] * scale);
     for (std::int64_t c = 0; c < s.V; ++c) r.dv->as<X>()[(j * s.G + g) * s.V + c] = static_cast<X>(dv[c]);
   }
 
