@@ -65,9 +65,14 @@ void max_rows(const Rows<T>& r, std::int64_t begin, std::int64_t end, T* max) {
   for (std::int64_t i = begin; i < end; ++i) max[i] = max_row(r.logits + i * r.num_columns, r.num_columns);
 }
 
+/// sum[leaf][num_rows]
 template <class T>
-void sum_rows(const Rows<T>& r, std::int64_t begin, std::int64_t end, const T* max, T* sum) {
-  for (std::int64_t i = begin; i < end; ++i) sum[i] = sum_row(r.logits + i * r.num_columns, r.num_columns, max[i]);
+void sum_rows(const Rows<T>& r, std::int64_t begin, std::int64_t end, const T* max, std::int64_t leaves,
+              std::int64_t num_rows, T* sum) {
+  const std::int64_t n = r.num_columns / leaves;
+  for (std::int64_t i = begin; i < end; ++i)
+    for (std::int64_t leaf = 0; leaf < leaves; ++leaf)
+      sum[leaf * num_rows + i] = sum_row(r.logits + i * r.num_columns + leaf * n, n, max[i]);
 }
 
 template <class T, class D>
@@ -104,17 +109,31 @@ void softmax_max(const Stream& stream, const Tensor& logits_CV, const Tensor& ma
   });
 }
 
+void mask_padding(const Stream& stream, std::int64_t first, std::int64_t vocabulary, const Tensor& logits_CV) {
+  const Span span(stream.timeline(), Work::head, "mask_padding");
+  const std::int64_t num_columns = logits_CV.dim(1);
+  const std::int64_t kept = std::clamp(vocabulary - first, std::int64_t{0}, num_columns);
+  if (kept == num_columns) return;
+  visit_accumulator(logits_CV.dtype, "mask_padding", [&]<class T>(std::type_identity<T>) {
+    T* logits = logits_CV.as<T>();
+    for (std::int64_t i = 0; i < logits_CV.dim(0); ++i)
+      std::fill(logits + i * num_columns + kept, logits + (i + 1) * num_columns, -std::numeric_limits<T>::infinity());
+  });
+}
+
 void softmax_sum(const Stream& stream, const Tensor& logits_CV, const Tensor& max_C, const Tensor& targets_C,
-                 std::int64_t first, const Tensor& sum_C, const Tensor& target_logit_C) {
+                 std::int64_t first, const Tensor& sum_LC, const Tensor& target_logit_C, std::int64_t leaves) {
   const Span span(stream.timeline(), Work::head, "softmax_sum");
-  for (const Tensor& per_row : {max_C, targets_C, sum_C, target_logit_C}) check_rows(logits_CV, per_row);
+  for (const Tensor& per_row : {max_C, targets_C, target_logit_C}) check_rows(logits_CV, per_row);
+  FOURMI_CHECK(leaves >= 1 && logits_CV.dim(1) % leaves == 0 && sum_LC.num_elements() == leaves * logits_CV.dim(0),
+               "logits {} in {} leaves, sums {}", to_string(logits_CV.shape), leaves, to_string(sum_LC.shape));
   visit_accumulator(logits_CV.dtype, "softmax_sum", [&]<class T>(std::type_identity<T>) {
     const Rows<T> rows{logits_CV.as<T>(), logits_CV.dim(1), first, targets_C.as<std::int32_t>()};
     const T* max = max_C.as<T>();
-    T *sum = sum_C.as<T>(), *target_logit = target_logit_C.as<T>();
+    T *sum = sum_LC.as<T>(), *target_logit = target_logit_C.as<T>();
     stream.pool().parallel_for(logits_CV.dim(0), row_grain(rows.num_columns),
                                [&](std::int64_t begin, std::int64_t end) {
-                                 sum_rows(rows, begin, end, max, sum);
+                                 sum_rows(rows, begin, end, max, leaves, logits_CV.dim(0), sum);
                                  for (std::int64_t i = begin; i < end; ++i) {
                                    const std::int64_t column = rows.column(i);
                                    target_logit[i] = column < 0 ? T{0} : rows.logits[i * rows.num_columns + column];

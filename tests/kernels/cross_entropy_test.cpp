@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "kernels/numerics/math.h"
+#include "kernels/ops/tree_sum.h"
 #include "tests/kernels/buffers.h"
 
 namespace fourmi {
@@ -71,6 +72,69 @@ TEST(CrossEntropy, AgreesWithTheFormula) {
           EXPECT_TRUE(r.loss == first.loss && r.dlogits == first.dlogits);
         });
       }
+}
+
+// Ranks with whole leaves of the vocabulary exchange maxima and partial sums and get the bits of one rank.
+TEST(CrossEntropy, LeavesOfTheVocabularyOverRanksAreTheWhole) {
+  for (DType dtype : {DType::f64, DType::f32})
+    for (std::int64_t V : {8, 40, 1096}) {
+      constexpr std::int64_t C = 7, leaves = 8;
+      const std::int64_t vocabulary = V - 3;  // the last leaf has padding, of which nothing may be seen
+      Buffer logits = test::noisy(dtype, {C, V}, 6, 3.0), targets = some_targets(C, vocabulary);
+      for (std::int64_t i = 0; i < C; ++i)
+        for (std::int64_t v = vocabulary; v < V; ++v) logits.set(i * V + v, i == 0 ? std::nan("") : 100.0);
+      on_every_stream([&](const Stream& s) {
+        Buffer all = logits, partials(dtype, {leaves, C});
+        Result whole(C, V, dtype, dtype);
+        mask_padding(s, 0, vocabulary, all);
+        softmax_max(s, all, whole.max);
+        softmax_sum(s, all, whole.max, targets, 0, partials, whole.target_logit, leaves);
+        tree_sum(s, partials, whole.sum);
+        cross_entropy_finish(s, 0.3, all, whole.max, whole.sum, whole.target_logit, targets, 0, whole.loss,
+                             whole.dlogits);
+        Buffer narrow(dtype, {C, vocabulary});  // without padding, as one row: the mathematics
+        for (std::int64_t i = 0; i < C * vocabulary; ++i)
+          narrow.set(i, logits.get(i / vocabulary * V + i % vocabulary));
+        const Result plain = run(s, narrow, targets, C, vocabulary, dtype, 0.3);
+        for (std::int64_t i = 0; i < C; ++i) {
+          EXPECT_NEAR(whole.loss.get(i), plain.loss.get(i), 40 * test::unit_of(dtype));
+          for (std::int64_t v = 0; v < V; ++v)
+            ASSERT_NEAR(whole.dlogits.get(i * V + v), v < vocabulary ? plain.dlogits.get(i * vocabulary + v) : 0.0,
+                        v < vocabulary ? 40 * test::unit_of(dtype) : 0.0);
+        }
+        for (std::int64_t ranks : {2, 4, 8}) {
+          const std::int64_t n = V / ranks, held = leaves / ranks;
+          Buffer exchanged(dtype, {leaves, C}), targets_here(dtype, {ranks, C}), sum(dtype, {C}), target(dtype, {C});
+          std::vector<Buffer> shards;
+          for (std::int64_t r = 0; r < ranks; ++r) {
+            Buffer shard(dtype, {C, n}), max(dtype, {C});
+            for (std::int64_t i = 0; i < C * n; ++i) shard.set(i, logits.get(i / n * V + r * n + i % n));
+            mask_padding(s, r * n, vocabulary, shard);
+            softmax_max(s, shard, max);
+            for (std::int64_t i = 0; i < C; ++i) EXPECT_LE(max.get(i), whole.max.get(i));
+            softmax_sum(s, shard, whole.max, targets, r * n, exchanged->rows(r * held, (r + 1) * held),
+                        targets_here->rows(r, r + 1), held);
+            shards.push_back(shard);
+          }
+          EXPECT_TRUE(exchanged == partials) << V << ", " << ranks << " ranks";
+          tree_sum(s, exchanged, sum);
+          tree_sum(s, targets_here, target);
+          EXPECT_TRUE(sum == whole.sum && target == whole.target_logit) << V << ", " << ranks << " ranks";
+          for (std::int64_t r = 0; r < ranks; ++r) {
+            Buffer loss(dtype, {C}), d(dtype, {C, n});
+            cross_entropy_finish(s, 0.3, shards[static_cast<std::size_t>(r)], whole.max, sum, target, targets, r * n,
+                                 loss, d);
+            EXPECT_TRUE(loss == whole.loss);
+            for (std::int64_t i = 0; i < C * n; ++i)
+              ASSERT_EQ(d.get(i), whole.dlogits.get(i / n * V + r * n + i % n)) << V << ", " << ranks << " ranks";
+          }
+        }
+      });
+    }
+  ThreadPool pool(1);
+  const Buffer logits(DType::f32, {2, 6}), max(DType::f32, {2}), targets(DType::i32, {2}), sums(DType::f32, {4, 2});
+  EXPECT_THROW(softmax_sum(Stream(pool), logits, max, targets, 0, sums, max, 4), Error);
+  EXPECT_THROW(softmax_sum(Stream(pool), logits, max, targets, 0, sums, max, 2), Error);
 }
 
 TEST(CrossEntropy, GradientsByFiniteDifferences) {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/ops/tree_sum.h"
 #include "tests/kernels/buffers.h"
 
 namespace fourmi {
@@ -90,6 +91,38 @@ TEST(Embedding, BackwardIsTheAdjointOfForward) {
     return sum;
   };
   for (std::int64_t i = 0; i < V * D; ++i) EXPECT_NEAR(dtable.get(i), test::difference(table, i, loss), 1e-9);
+}
+
+TEST(Embedding, RowsOverRanksAreTheWhole) {
+  constexpr std::int64_t rows = 8, D = 19;  // one more than there are tokens: padding
+  for (DType dtype : floats) {
+    const DType wide = accumulate_dtype(dtype);
+    const Buffer ids(DType::i32, {M}, tokens), table = test::noisy(dtype, {rows, D}, 7),
+                                               dx = test::noisy(dtype, {M, D}, 8);
+    for (std::int64_t v = 0; v < rows; ++v) table.set(v * D, -0.0), table.set(v * D + 1, 0.0);
+    const Buffer start = test::noisy(wide, {rows, D}, 9);
+    on_every_stream([&](const Stream& s) {
+      const Buffer whole(dtype, {M, D}), dwhole = start;
+      embedding_forward(s, ids, table, whole, {.size = V});
+      embedding_backward(s, ids, dx, dwhole, {}, {.size = V});
+      for (std::int64_t ranks : {2, 4, 8}) {
+        const std::int64_t n = rows / ranks;
+        const Buffer parts(wide, {ranks, M, D}), x(dtype, {M, D}), dtable = start;
+        for (std::int64_t r = 0; r < ranks; ++r) {
+          const VocabularyRange range{.first = r * n, .size = V};
+          embedding_forward(s, ids, table->rows(r * n, (r + 1) * n), parts->rows(r, r + 1).view({M, D}), range);
+          embedding_backward(s, ids, dx, dtable->rows(r * n, (r + 1) * n), {}, range);
+        }
+        tree_sum(s, parts, x);
+        EXPECT_TRUE(x == whole) << ranks;
+        EXPECT_TRUE(dtable == dwhole) << ranks;
+      }
+    });
+    ThreadPool pool(1);
+    const Buffer x(dtype, {1, D});
+    EXPECT_THROW(embedding_forward(Stream(pool), Buffer(DType::i32, {1}, {7}), table, x, {.size = V}), Error);
+    EXPECT_THROW(embedding_forward(Stream(pool), Buffer(DType::i32, {1}, {1}), table, x, {.first = 4}), Error);
+  }
 }
 
 TEST(Embedding, ExactSumsNeedNoOrder) {
