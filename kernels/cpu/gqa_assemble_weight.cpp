@@ -28,14 +28,15 @@ struct Body {
   Kind<X, W> kinds[2];
   const X* a;
   const T* rstd;
-  std::int64_t num_rows, width, num_heads, Q, num_chunks;
+  std::int64_t num_rows, width, num_heads, Q, num_chunks, leaves;
   Cuts cuts;
 
-  FOURMI_INLINE void add_row(const Kind<X, W>& kind, std::int64_t r, std::int64_t first, std::int64_t n, T* low,
-                             T* high) const {
+  /// Heads [from, to) of one row.
+  FOURMI_INLINE void add_row(const Kind<X, W>& kind, std::int64_t r, std::int64_t from, std::int64_t to,
+                             std::int64_t first, std::int64_t n, T* low, T* high) const {
     const std::int64_t half = angles.half;
     const T* angle = angles.row(r) + 2 * first;
-    for (std::int64_t h = 0; h < kind.heads; ++h) {
+    for (std::int64_t h = from; h < to; ++h) {
       const X* in = a + r * width + (kind.first_head + h) * Q + first;
       const X* dy = kind.dy + (r * kind.heads + h) * Q + first;
       const T scale = rstd[r * num_heads + kind.first_head + h];
@@ -53,11 +54,15 @@ struct Body {
       const Kind<X, W>& kind = kinds[c / num_chunks];
       const std::int64_t first = c % num_chunks * chunk, n = std::min(chunk, angles.half - first);
       for (std::int64_t r = 0; r < num_rows;) {
-        T low[chunk] = {}, high[chunk] = {};
-        const std::int64_t part = part_of(cuts, r);
-        for (; r < num_rows && part_of(cuts, r) == part; ++r) add_row(kind, r, first, n, low, high);
-        add_partial(kind.dw + first, low, n, cuts.refused);
-        add_partial(kind.dw + angles.half + first, high, n, cuts.refused);
+        const std::int64_t part = part_of(cuts, r), part_begin = r, heads = kind.heads / leaves;
+        while (r < num_rows && part_of(cuts, r) == part) ++r;
+        for (std::int64_t leaf = 0; leaf < leaves; ++leaf) {
+          T low[chunk] = {}, high[chunk] = {};
+          for (std::int64_t i = part_begin; i < r; ++i)
+            add_row(kind, i, leaf * heads, (leaf + 1) * heads, first, n, low, high);
+          add_partial(kind.dw + first, low, n, cuts.refused);
+          add_partial(kind.dw + angles.half + first, high, n, cuts.refused);
+        }
       }
     }
   }
@@ -78,6 +83,8 @@ void gqa_assemble_backward_weight(const Stream& stream, const GqaAssemble& op, c
                "a {}, dq {}, dk {}, rstd {}, weights {} and {}", to_string(a_MA.shape), to_string(dq_MHQ.shape),
                to_string(dk_MGQ.shape), to_string(rstd_MN.shape), to_string(dq_weight_Q.shape),
                to_string(dk_weight_Q.shape));
+  FOURMI_CHECK(op.head_leaves >= 1 && H % op.head_leaves == 0 && G % op.head_leaves == 0,
+               "{} leaves of {} and {} heads", op.head_leaves, H, G);
   visit_float(a_MA.dtype, "gqa_assemble", [&]<class X>(std::type_identity<X>) {
     using T = Accumulator<X>;
     const std::int64_t num_chunks = (Q / 2 + chunk - 1) / chunk;
@@ -91,6 +98,7 @@ void gqa_assemble_backward_weight(const Stream& stream, const GqaAssemble& op, c
                             H + G,
                             Q,
                             num_chunks,
+                            op.head_leaves,
                             cuts};
       run_rows(short_vectors(stream), 2 * num_chunks, grain_of(rows * chunk * H), body);
     };

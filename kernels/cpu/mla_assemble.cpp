@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/rotary_pairs.h"
 #include "kernels/cpu/run_rows.h"
+#include "kernels/numerics/power_of_two.h"
 #include "kernels/runtime/visit.h"
 #include "kernels/runtime/working_memory.h"
 
@@ -51,12 +52,16 @@ struct Forward {
   }
 };
 
-inline constexpr int max_leaves = 8;
-
-/// The largest power of two up to 8 that divides the number of heads (docs/numerics.md, "Rotary embedding").
-std::int64_t leaves_of(std::int64_t num_heads) {
-  std::int64_t leaves = max_leaves;
-  while (num_heads % leaves != 0) leaves /= 2;
+/// The largest power of two up to 8 that divides the number of heads (docs/numerics.md, "Rotary embedding"), unless the
+/// caller says how many of a larger number's leaves these heads are.
+std::int64_t leaves_of(const MlaAssemble& mla) {
+  if (mla.head_leaves > 0) {
+    FOURMI_CHECK(is_power_of_two(mla.head_leaves) && mla.num_heads % mla.head_leaves == 0, "{} leaves of {} heads",
+                 mla.head_leaves, mla.num_heads);
+    return mla.head_leaves;
+  }
+  std::int64_t leaves = 8;
+  while (mla.num_heads % leaves != 0) leaves /= 2;
   return leaves;
 }
 
@@ -65,6 +70,7 @@ struct Backward {
   Operands<X> o;
   using T = Accumulator<X>;
   std::int64_t leaves;
+  T* dk_pe;  // [M, rope], or null: rotated back into a
 
   /// Sum over heads of one column of dk: ascending inside a leaf, leaves by a perfect binary tree.
   FOURMI_INLINE void sum_heads(const X* dk, std::int64_t width, T* leaf) const {
@@ -90,7 +96,10 @@ struct Backward {
       const X* dk = o.k_MHQ + r * o.num_heads * width;
       const X* dv = o.v_MHV + r * o.num_heads * o.v;
       sum_heads(dk + o.nope, width, leaf);
-      rotate_head<true>(o.layout, angle, half, leaf, o.a + r * o.a_stride);
+      if (dk_pe != nullptr)
+        copy(static_cast<const T*>(leaf), dk_pe + r * o.rope, o.rope);
+      else
+        rotate_head<true>(o.layout, angle, half, leaf, o.a + r * o.a_stride);
       for (std::int64_t h = 0; h < o.num_heads; ++h) {
         copy(dq, q_out, o.nope);
         rotate_head<true>(o.layout, angle, half, dq + o.nope, q_out + o.nope);
@@ -103,14 +112,35 @@ struct Backward {
 };
 
 template <class X>
+struct RotaryKeyBackward {
+  using T = Accumulator<X>;
+  Angles<T> angles;
+  RotaryLayout layout;
+  const T* dk_pe;
+  X* a;
+  std::int64_t rope, a_stride;
+
+  FOURMI_INLINE void operator()(std::int64_t begin, std::int64_t end) const {
+    for (std::int64_t r = begin; r < end; ++r)
+      rotate_head<true>(layout, angles.row(r), rope / 2, dk_pe + r * rope, a + r * a_stride);
+  }
+};
+
+/// Elements of a row of a_MA, 0 where it is absent.
+std::int64_t row_of_keys(const MlaAssemble& mla, const Tensor& a, std::int64_t rows) {
+  if (!a) return 0;
+  FOURMI_CHECK(a.dim(0) == rows && mla.k_column + mla.rope <= a.num_elements() / rows, "a {}, {} columns from {}",
+               to_string(a.shape), mla.rope, mla.k_column);
+  return a.num_elements() / rows;
+}
+
+template <class X>
 Operands<X> operands(const MlaAssemble& mla, const Tensor& table, const Tensor& positions, const Tensor& q,
                      const Tensor& kv, const Tensor& a, const Tensor& q_MHQ, const Tensor& k_MHQ, const Tensor& v_MHV) {
   const std::int64_t rows = q_MHQ.dim(0), heads = mla.num_heads, width = mla.nope + mla.rope;
-  const std::int64_t q_stride = q.num_elements() / rows, a_stride = a.num_elements() / rows;
+  const std::int64_t q_stride = q.num_elements() / rows, a_stride = row_of_keys(mla, a, rows);
   FOURMI_CHECK(q.dim(0) == rows && mla.q_column + heads * width <= q_stride, "q {}, {} heads of {} from column {}",
                to_string(q.shape), heads, width, mla.q_column);
-  FOURMI_CHECK(a.dim(0) == rows && mla.k_column + mla.rope <= a_stride, "a {}, {} columns from {}", to_string(a.shape),
-               mla.rope, mla.k_column);
   FOURMI_CHECK(kv.num_elements() == rows * heads * (mla.nope + mla.v) && q_MHQ.num_elements() == rows * heads * width &&
                    k_MHQ.num_elements() == rows * heads * width && v_MHV.num_elements() == rows * heads * mla.v,
                "kv {}, q {}, k {}, v {}", to_string(kv.shape), to_string(q_MHQ.shape), to_string(k_MHQ.shape),
@@ -124,7 +154,7 @@ Operands<X> operands(const MlaAssemble& mla, const Tensor& table, const Tensor& 
           mla.v,
           q.as<X>() + mla.q_column,
           kv.as<X>(),
-          a.as<X>() + mla.k_column,
+          a ? a.as<X>() + mla.k_column : nullptr,
           q_stride,
           a_stride,
           q_MHQ.as<X>(),
@@ -148,14 +178,36 @@ void mla_assemble_forward(const Stream& stream, const MlaAssemble& mla, const Te
 
 void mla_assemble_backward(const Stream& stream, const MlaAssemble& mla, const Tensor& table_PH2,
                            const Tensor& positions_M, const Tensor& dq_MHQ, const Tensor& dk_MHQ, const Tensor& dv_MHV,
-                           const Tensor& dq_MB, const Tensor& dkv_MHC, const Tensor& da_MA) {
+                           const Tensor& dq_MB, const Tensor& dkv_MHC, const Tensor& da_MA, const Tensor& dk_pe_MR) {
   const Span span(stream.timeline(), Work::attention, "mla_assemble_backward");
   const std::int64_t rows = dq_MHQ.dim(0);
   if (rows == 0) return;
+  FOURMI_CHECK(dk_pe_MR ? dk_pe_MR.num_elements() == rows * mla.rope : static_cast<bool>(da_MA),
+               "dk_pe {}, da {}, {} rows of {}", to_string(dk_pe_MR.shape), to_string(da_MA.shape), rows, mla.rope);
   visit_float(dq_MHQ.dtype, "mla_assemble", [&]<class X>(std::type_identity<X>) {
     const Backward<X> body{operands<X>(mla, table_PH2, positions_M, dq_MB, dkv_MHC, da_MA, dq_MHQ, dk_MHQ, dv_MHV),
-                           leaves_of(mla.num_heads)};
+                           leaves_of(mla), dk_pe_MR ? dk_pe_MR.as<Accumulator<X>>() : nullptr};
     run_rows(short_vectors(stream), rows, grain_of(2 * dq_MHQ.num_elements() / rows), body);
+  });
+}
+
+void mla_rotary_key_backward(const Stream& stream, const MlaAssemble& mla, const Tensor& table_PH2,
+                             const Tensor& positions_M, const Tensor& dk_pe_MR, const Tensor& da_MA) {
+  const Span span(stream.timeline(), Work::attention, "mla_rotary_key_backward");
+  const std::int64_t rows = da_MA.dim(0);
+  if (rows == 0) return;
+  FOURMI_CHECK(dk_pe_MR.num_elements() == rows * mla.rope && table_PH2.dim(1) * 2 == mla.rope,
+               "dk_pe {}, da {}, {} columns to rotate, a table of {} pairs", to_string(dk_pe_MR.shape),
+               to_string(da_MA.shape), mla.rope, table_PH2.dim(1));
+  visit_float(da_MA.dtype, "mla_rotary_key", [&]<class X>(std::type_identity<X>) {
+    using T = Accumulator<X>;
+    const RotaryKeyBackward<X> body{angles_of<T>(table_PH2, positions_M, rows),
+                                    mla.layout,
+                                    dk_pe_MR.as<T>(),
+                                    da_MA.as<X>() + mla.k_column,
+                                    mla.rope,
+                                    row_of_keys(mla, da_MA, rows)};
+    run_rows(short_vectors(stream), rows, grain_of(mla.rope), body);
   });
 }
 

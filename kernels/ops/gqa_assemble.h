@@ -18,6 +18,9 @@ namespace fourmi {
 struct GqaAssemble {
   std::int64_t num_heads = 1, num_key_heads = 1, head_dim = 2;
   double epsilon = 1e-6;  ///< of the heads' norms
+  /// Leaves of the heads, of queries and of keys alike, in backward_weight: each is a partial of its own, so that in
+  /// fx128 heads may be cut over ranks.
+  std::int64_t head_leaves = 1;
 };
 
 /// Without weights (both absent) there is no norm, and rstd is neither read nor written.
@@ -35,7 +38,8 @@ void gqa_assemble_backward_input(const Stream&, const GqaAssemble&, const Tensor
                                  const HeadNorm&, const Tensor& da_MA);
 
 /// dq_weight_Q += the sum over rows and heads (one chain: rows ascending, inside a row heads ascending) of the
-/// rotated-back gradient times a * rstd; dk_weight_Q alike. Cuts count rows.
+/// rotated-back gradient times a * rstd; dk_weight_Q alike. Cuts count rows; of each of their partials every leaf of
+/// heads is one, ascending.
 void gqa_assemble_backward_weight(const Stream&, const GqaAssemble&, const Tensor& table_PH2, const Tensor& positions_M,
                                   const Tensor& dq_MHQ, const Tensor& dk_MGQ, const Tensor& a_MA, const Tensor& rstd_MN,
                                   const Tensor& dq_weight_Q, const Tensor& dk_weight_Q, const Cuts& = {});

@@ -56,15 +56,23 @@ struct MlaAssemble {
   std::int64_t num_heads = 1, nope = 0, rope = 0, v = 0;
   std::int64_t q_column = 0, k_column = 0;
   RotaryLayout layout = RotaryLayout::interleaved;
+  /// Leaves of the heads held here, in backward: a power of two that divides num_heads. 0: the most up to 8, which is
+  /// the rule of a rank with all heads; ranks that share the heads have their shares of those leaves.
+  std::int64_t head_leaves = 0;
 };
 void mla_assemble_forward(const Stream&, const MlaAssemble&, const Tensor& table_PH2, const Tensor& positions_M,
                           const Tensor& q_MB, const Tensor& kv_MHC, const Tensor& a_MA, const Tensor& q_MHQ,
                           const Tensor& k_MHQ, const Tensor& v_MHV);
 /// Writes dq into dq_MB (its H * (nope + rope) columns at q_column), dkv, and dk_pe into da_MA (rope columns at
-/// k_column). dk_pe: the rotation's inverse of the sum over heads in the accumulator dtype by a binary tree
-/// (docs/numerics.md L5). dq_MB and da_MA may be the same tensor; other columns are not touched.
+/// k_column). dk_pe: the rotation's inverse of the sum over heads in the accumulator dtype by a binary tree over leaves
+/// (docs/numerics.md "Rotary embedding"). dq_MB and da_MA may be the same tensor; other columns are not touched.
+/// Where heads are cut over ranks: with dk_pe_MR (accumulator dtype) the sum goes there instead, neither rotated back
+/// nor rounded, and da_MA may be absent; tree_sum over ranks, then mla_rotary_key_backward.
 void mla_assemble_backward(const Stream&, const MlaAssemble&, const Tensor& table_PH2, const Tensor& positions_M,
                            const Tensor& dq_MHQ, const Tensor& dk_MHQ, const Tensor& dv_MHV, const Tensor& dq_MB,
-                           const Tensor& dkv_MHC, const Tensor& da_MA);
+                           const Tensor& dkv_MHC, const Tensor& da_MA, const Tensor& dk_pe_MR = {});
+/// Writes dk_pe into da_MA: the rotation's inverse of the sum over all heads, one rounding.
+void mla_rotary_key_backward(const Stream&, const MlaAssemble&, const Tensor& table_PH2, const Tensor& positions_M,
+                             const Tensor& dk_pe_MR, const Tensor& da_MA);
 
 }  // namespace fourmi

@@ -158,5 +158,50 @@ TEST(GqaAssemble, ExactGradientsDoNotSeeTheCut) {
   EXPECT_TRUE(weights({{0, 8}}) == weights({{5, 8}, {0, 5}}));
 }
 
+/// A partial a row and leaf of heads in fixed point: ranks with shares of the heads give the bits of one with all.
+TEST(GqaAssemble, ExactGradientsOfHeadLeavesDoNotSeeTheCut) {
+  ThreadPool pool(2);
+  const Stream stream(pool);
+  const Scene s{DType::f32, 6, 8, 4, 10, true};
+  const Buffer dq = noisy(DType::f32, {s.M, s.H, s.Q}, 4), dk = noisy(DType::f32, {s.M, s.G, s.Q}, 5);
+  const Operands o = forward(stream, s);
+  const auto zero = [&] {
+    return Buffer(DType::fx128, {s.Q}, std::vector<double>(static_cast<std::size_t>(s.Q), 0.0));
+  };
+  const auto weights = [&](std::int64_t ranks, std::int64_t leaves) {
+    const std::int64_t H = s.H / ranks, G = s.G / ranks;
+    std::pair<Buffer, Buffer> dw(zero(), zero());
+    for (std::int64_t r = 0; r < ranks; ++r) {
+      const Buffer q(DType::f32, {s.M, H, s.Q}), k(DType::f32, {s.M, G, s.Q}), a(DType::f32, {s.M, (H + 2 * G) * s.Q});
+      const Buffer rstd(DType::f32, {s.M, H + G});
+      for (std::int64_t m = 0; m < s.M; ++m) {
+        for (std::int64_t i = 0; i < H * s.Q; ++i) {
+          q.set(m * H * s.Q + i, dq.get((m * s.H + r * H) * s.Q + i));
+          a.set(m * (H + 2 * G) * s.Q + i, s.a.get(m * s.A + r * H * s.Q + i));
+        }
+        for (std::int64_t i = 0; i < G * s.Q; ++i) {
+          k.set(m * G * s.Q + i, dk.get((m * s.G + r * G) * s.Q + i));
+          a.set((m * (H + 2 * G) + H) * s.Q + i, s.a.get(m * s.A + (s.H + r * G) * s.Q + i));
+        }
+        for (std::int64_t h = 0; h < H; ++h) rstd.set(m * (H + G) + h, o.rstd.get(m * (s.H + s.G) + r * H + h));
+        for (std::int64_t g = 0; g < G; ++g)
+          rstd.set(m * (H + G) + H + g, o.rstd.get(m * (s.H + s.G) + s.H + r * G + g));
+      }
+      GqaAssemble op = s.op();
+      op.num_heads = H, op.num_key_heads = G, op.head_leaves = leaves / ranks;
+      gqa_assemble_backward_weight(stream, op, s.table, s.positions, q, k, a, rstd, dw.first, dw.second, {.rows = 1});
+    }
+    return dw;
+  };
+  const auto whole = weights(1, 4);
+  EXPECT_TRUE(whole == weights(2, 4));
+  EXPECT_TRUE(whole == weights(4, 4));
+  EXPECT_FALSE(whole == weights(1, 1)) << "the test is blind";
+  GqaAssemble op = s.op();
+  op.head_leaves = 3;
+  EXPECT_THROW(gqa_assemble_backward_weight(stream, op, s.table, s.positions, dq, dk, s.a, o.rstd, zero(), zero()),
+               Error);
+}
+
 }  // namespace
 }  // namespace fourmi

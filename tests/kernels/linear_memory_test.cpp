@@ -42,6 +42,9 @@ TEST(LinearMemory, DoesNotDependOnTheCutIntoGroups) {
       expect_memory_of_shapes("forward", [&](const Offsets& offsets) {
         grouped_linear_forward(stream, x.tensor(), w.tensor(), offsets, y.tensor());
       });
+      expect_memory_of_shapes("forward with leaves", [&](const Offsets& offsets) {
+        grouped_linear_forward(stream, x.tensor(), w.tensor(), offsets, y.tensor(), 8);
+      });
       expect_memory_of_shapes("backward_input", [&](const Offsets& offsets) {
         grouped_linear_backward_input(stream, y.tensor(), w.tensor(), offsets, x.tensor());
       });

@@ -4,6 +4,7 @@
 #include <complex>
 
 #include "kernels/ops/rotary.h"
+#include "kernels/ops/tree_sum.h"
 #include "tests/kernels/buffers.h"
 
 namespace fourmi {
@@ -153,6 +154,52 @@ TEST(MlaAssemble, HeadsAreSummedByATreeOfLeaves) {
     }
     EXPECT_EQ(ga.get(s.k_column), part[0]);
   }
+}
+
+/// Heads [begin, end) of each row.
+Buffer heads(const Buffer& x, std::int64_t begin, std::int64_t end) {
+  const std::int64_t M = x->dim(0), H = x->dim(1), n = x->dim(2);
+  Buffer part(x->dtype, {M, end - begin, n});
+  for (std::int64_t m = 0; m < M; ++m)
+    std::memcpy(part->rows(m, m + 1).data, x->view({M * H, n}).rows(m * H + begin, m * H + end).data,
+                static_cast<std::size_t>(part->bytes() / M));
+  return part;
+}
+
+TEST(MlaAssemble, HeadsOverRanksAreTheWhole) {
+  for (DType dtype : float_dtypes())
+    for (std::int64_t H : {6, 8, 24})
+      for (RotaryLayout layout : {RotaryLayout::interleaved, RotaryLayout::half_split}) {
+        const Scene s{dtype, 5, H, 3, 6, 4, layout};
+        const std::int64_t leaves = H == 6 ? 2 : 8;
+        const Buffer dq = noisy(dtype, {s.M, H, s.Q}, 1), dk = noisy(dtype, {s.M, H, s.Q}, 2, 10.0);
+        const Buffer dv = noisy(dtype, {s.M, H, s.v}, 3);
+        Buffer gq(dtype, {s.M, s.B}), gkv(dtype, {s.M, H, s.nope + s.v}), ga(dtype, {s.M, s.A});
+        ThreadPool pool(2);
+        mla_assemble_backward(Stream(pool), s.mla(), s.table, s.positions, dq, dk, dv, gq, gkv, ga);
+        on_every_stream([&](const Stream& stream) {
+          for (std::int64_t ranks = 1; ranks <= leaves; ranks *= 2) {
+            const std::int64_t n = H / ranks;
+            const Buffer parts(accumulate_dtype(dtype), {ranks, s.M, s.rope}), sum(parts->dtype, {s.M, s.rope});
+            for (std::int64_t r = 0; r < ranks; ++r) {
+              MlaAssemble mla = s.mla();
+              mla.num_heads = n, mla.head_leaves = leaves / ranks;
+              const Buffer part_q(dtype, {s.M, s.B}), part_kv(dtype, {s.M, n, s.nope + s.v});
+              const auto mine = [&](const Buffer& x) { return heads(x, r * n, (r + 1) * n); };
+              mla_assemble_backward(stream, mla, s.table, s.positions, mine(dq), mine(dk), mine(dv), part_q, part_kv,
+                                    {}, parts->rows(r, r + 1).view({s.M, s.rope}));
+              EXPECT_TRUE(part_kv == mine(gkv));
+            }
+            const Buffer a(dtype, {s.M, s.A});
+            tree_sum(stream, parts, sum);
+            mla_rotary_key_backward(stream, s.mla(), s.table, s.positions, sum, a);
+            EXPECT_TRUE(a == ga) << name_of(dtype) << " " << H << " heads, " << ranks << " ranks";  // poison too
+          }
+        });
+        MlaAssemble wrong = s.mla();
+        wrong.head_leaves = H == 6 ? 4 : 3;
+        EXPECT_THROW(mla_assemble_backward(Stream(pool), wrong, s.table, s.positions, dq, dk, dv, gq, gkv, ga), Error);
+      }
 }
 
 TEST(MlaAssemble, InstructionSetsAndThreadsGiveEqualBits) {
