@@ -68,27 +68,49 @@ uint128 digest_words(Isa isa, Key key, const std::byte* data, std::uint64_t n, s
   return total;
 }
 
+/// n elements of `bytes` bytes each, with global indices first, first + 1, ...
+uint128 digest_elements(Isa isa, Key key, std::int64_t bytes, const std::byte* data, std::uint64_t n,
+                        std::uint64_t first) {
+  switch (bytes) {
+    case 1:
+      return digest_words<std::uint8_t>(isa, key, data, n, first);
+    case 2:
+      return digest_words<std::uint16_t>(isa, key, data, n, first);
+    case 4:
+      return digest_words<std::uint32_t>(isa, key, data, n, first);
+    case 8:
+      return digest_words<std::uint64_t>(isa, key, data, n, first);
+    case 16:
+      return digest_words<std::uint64_t>(isa, key, data, 2 * n, 2 * first);  // two words an element
+  }
+  FOURMI_CHECK(false, "digest of elements of {} bytes", bytes);
+  return 0;
+}
+
 }  // namespace
 
 uint128 digest(std::string_view tensor_name, const Tensor& x, std::uint64_t first_element, Isa isa) {
+  return digest(tensor_name, x, {first_element, 1, 1}, 0, isa);
+}
+
+uint128 digest(std::string_view tensor_name, const Tensor& x, const ElementRuns& runs, std::uint64_t begin, Isa isa) {
   FOURMI_CHECK(x, "digest of an absent tensor {}", tensor_name);
+  FOURMI_CHECK(runs.length > 0 && runs.length <= runs.stride, "runs of {} elements, {} apart, in tensor {}",
+               runs.length, runs.stride, tensor_name);
   const Key key{mix_text(low_seed, tensor_name), mix_text(high_seed, tensor_name)};
   const auto* data = static_cast<const std::byte*>(x.data);
-  const auto n = static_cast<std::uint64_t>(x.num_elements());
-  switch (size_of(x.dtype)) {
-    case 1:
-      return digest_words<std::uint8_t>(isa, key, data, n, first_element);
-    case 2:
-      return digest_words<std::uint16_t>(isa, key, data, n, first_element);
-    case 4:
-      return digest_words<std::uint32_t>(isa, key, data, n, first_element);
-    case 8:
-      return digest_words<std::uint64_t>(isa, key, data, n, first_element);
-    case 16:
-      return digest_words<std::uint64_t>(isa, key, data, 2 * n, 2 * first_element);  // two words an element
+  const std::int64_t bytes = size_of(x.dtype);
+  const std::uint64_t end = begin + static_cast<std::uint64_t>(x.num_elements());
+  if (runs.length == runs.stride)  // no gaps: one run
+    return digest_elements(isa, key, bytes, data, end - begin, runs.first + begin);
+  uint128 sum = 0;
+  for (std::uint64_t i = begin; i < end;) {
+    const std::uint64_t run = i / runs.length, inside = i % runs.length, n = std::min(runs.length - inside, end - i);
+    sum += digest_elements(isa, key, bytes, data, n, runs.first + run * runs.stride + inside);
+    data += n * static_cast<std::uint64_t>(bytes);
+    i += n;
   }
-  FOURMI_CHECK(false, "digest of {}", name_of(x.dtype));
-  return 0;
+  return sum;
 }
 
 std::string digest_text(uint128 digest) {

@@ -37,6 +37,36 @@ TEST(Digest, EverySplitAddsUpToTheWhole) {
   }
 }
 
+TEST(Digest, ColumnsAddUpToTheWhole) {
+  constexpr std::int64_t rows = 7, columns = 11;
+  for (DType dtype : all_dtypes) {
+    const auto size = static_cast<std::size_t>(size_of(dtype));
+    auto bytes = random_bytes(rows * columns * size, 5);
+    const uint128 expected = digest("w", Tensor(bytes.data(), dtype, {rows, columns}), 0);
+    for (std::size_t cut = 1; cut < columns; ++cut) {
+      uint128 sum = 0;
+      for (const auto& [first, n] : {std::pair(std::size_t{0}, cut), {cut, columns - cut}}) {
+        std::vector<std::byte> part(rows * n * size);
+        for (std::size_t r = 0; r < rows; ++r)
+          std::memcpy(part.data() + r * n * size, bytes.data() + (r * columns + first) * size, n * size);
+        const Tensor x(part.data(), dtype, {static_cast<std::int64_t>(rows * n)});
+        const ElementRuns runs{first, n, columns};
+        const uint128 at_once = digest("w", x, runs);
+        sum += at_once;
+        for (std::int64_t at = 0; at <= x.num_elements(); ++at)  // pieces that begin and end inside a row
+          ASSERT_TRUE(digest("w", x.rows(0, at), runs) +
+                          digest("w", x.rows(at, x.num_elements()), runs, static_cast<std::uint64_t>(at)) ==
+                      at_once)
+              << name_of(dtype) << " columns from " << first << ", piece of " << at;
+      }
+      ASSERT_TRUE(sum == expected) << name_of(dtype) << " cut at " << cut;
+    }
+  }
+  float x = 0;
+  EXPECT_THROW(digest("w", Tensor(&x, DType::f32, {1}), ElementRuns{0, 0, 1}), Error);
+  EXPECT_THROW(digest("w", Tensor(&x, DType::f32, {1}), ElementRuns{0, 2, 1}), Error);
+}
+
 TEST(Digest, EveryInstructionSetGivesTheSame) {
   for (DType dtype : all_dtypes)
     for (std::int64_t n : {1, 7, 64, 1003}) {
