@@ -30,8 +30,7 @@ Manifest merge(const std::vector<RankFile>& files, const CheckpointState& state)
     m.files.push_back(f.file);
   }
   for (auto& [name, t] : tensors) {
-    std::sort(t.boxes.begin(), t.boxes.end(),
-              [](const BoxEntry& a, const BoxEntry& b) { return a.first_row < b.first_row; });
+    std::sort(t.boxes.begin(), t.boxes.end(), before);
     const std::string problem = tiling_problem(t);
     FOURMI_CHECK(problem.empty(), "{}: {}", name, problem);
     m.tensors.push_back(std::move(t));

@@ -5,7 +5,7 @@
 #include <map>
 #include <nlohmann/json.hpp>
 
-#include "framework/checkpoint/prove.h"
+#include "framework/checkpoint/slice.h"
 
 namespace fourmi {
 
@@ -46,8 +46,9 @@ void compare_values(Disk& disk, const Checkpoint& a, const TensorEntry& ta, cons
     const std::int64_t n = std::min(rows_at_once, ta.shape[0] - r);
     bytes_a.resize(static_cast<std::size_t>(n * row));
     bytes_b.resize(static_cast<std::size_t>(n * row));
-    read_rows(disk, a.folder, a.manifest, ta, r, n, bytes_a.data());
-    read_rows(disk, b.folder, b.manifest, tb, r, n, bytes_b.data());
+    const Rectangle rows{r, n, 0, columns_of(ta.shape)};
+    read_part(disk, a.folder, a.manifest, ta, rows, bytes_a.data());
+    read_part(disk, b.folder, b.manifest, tb, rows, bytes_b.data());
     for (std::int64_t i = 0; i < n * row; i += element) {
       const double va = value_at(bytes_a.data() + i, ta.dtype);
       norm += va * va;

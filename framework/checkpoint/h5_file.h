@@ -10,18 +10,20 @@
 #include <string>
 #include <vector>
 
+#include "framework/checkpoint/rectangle.h"
 #include "kernels/runtime/tensor.h"
 
 namespace fourmi {
 
-/// One dataset: rows [first_row, first_row + num_rows) of a tensor.
+/// One dataset: a part of a tensor.
 struct H5Dataset {
   std::string name, alias;  ///< paths; alias (may be empty) is a second hard link to it
   DType dtype = DType::f32;
   Shape global;
-  std::int64_t first_row = 0, num_rows = 0;  ///< at least one element
+  Rectangle part;  ///< at least one element
 
-  std::int64_t bytes() const;
+  Shape shape() const { return shape_of(part, global); }
+  std::int64_t bytes() const { return shape().num_elements() * size_of(dtype); }
 };
 
 /// The laid-out file: metadata, and holes where the data go.

@@ -13,12 +13,6 @@ namespace fourmi {
 
 using h5::Handle;
 
-std::int64_t H5Dataset::bytes() const {
-  Shape rows = global;
-  rows.dims[0] = num_rows;
-  return rows.num_elements() * size_of(dtype);
-}
-
 namespace {
 
 void check(bool good, const std::string& what) {
@@ -40,7 +34,9 @@ void write_attributes(hid_t dataset, const H5Dataset& d) {
   const std::string dtype(name_of(d.dtype));
   check(H5Tset_size(text, dtype.size()) >= 0, "a string type");
   write_attribute(dataset, "global_shape", H5T_STD_I64LE, vector, d.global.dims.data());
-  write_attribute(dataset, "first_row", H5T_STD_I64LE, scalar, &d.first_row);
+  write_attribute(dataset, "first_row", H5T_STD_I64LE, scalar, &d.part.first_row);
+  if (!holds_whole_rows(d.part, d.global))
+    write_attribute(dataset, "first_column", H5T_STD_I64LE, scalar, &d.part.first_column);
   write_attribute(dataset, "dtype", text, scalar, dtype.data());
 }
 
@@ -61,10 +57,10 @@ Handle make_dataset(hid_t file, const H5Dataset& d) {
   check(list && H5Pset_layout(list, H5D_CONTIGUOUS) >= 0 && H5Pset_alloc_time(list, H5D_ALLOC_TIME_EARLY) >= 0 &&
             H5Pset_fill_time(list, H5D_FILL_TIME_NEVER) >= 0 && H5Pset_obj_track_times(list, false) >= 0,
         "a dataset's properties");
+  const Shape shape = d.shape();
   std::array<hsize_t, 5> dims{};
-  for (int i = 0; i < d.global.rank; ++i)
-    dims[static_cast<std::size_t>(i)] = static_cast<hsize_t>(i == 0 ? d.num_rows : d.global[i]);
-  const Handle space(H5Screate_simple(d.global.rank, dims.data(), nullptr), H5Sclose);
+  for (int i = 0; i < shape.rank; ++i) dims[static_cast<std::size_t>(i)] = static_cast<hsize_t>(shape[i]);
+  const Handle space(H5Screate_simple(shape.rank, dims.data(), nullptr), H5Sclose);
   return Handle(H5Dcreate2(file, d.name.c_str(), h5::file_type(d.dtype), space, H5P_DEFAULT, list, H5P_DEFAULT),
                 H5Dclose);
 }

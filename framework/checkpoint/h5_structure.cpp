@@ -48,8 +48,9 @@ bool Walk::check_dataset(hid_t dataset, const std::string& name) {
   if (!space || H5Sget_simple_extent_ndims(space) != expected.global.rank ||
       H5Sget_simple_extent_dims(space, dims.data(), nullptr) < 0)
     return fail("the dataset " + name + " has another number of dims than the manifest says");
-  for (int i = 0; i < expected.global.rank; ++i)
-    if (dims[static_cast<std::size_t>(i)] != static_cast<hsize_t>(i == 0 ? expected.num_rows : expected.global[i]))
+  const Shape shape = expected.shape();
+  for (int i = 0; i < shape.rank; ++i)
+    if (dims[static_cast<std::size_t>(i)] != static_cast<hsize_t>(shape[i]))
       return fail("the dataset " + name + " has another shape than the manifest says");
   if (H5Dget_offset(dataset) != static_cast<haddr_t>(it->second.offset))
     return fail("the dataset " + name + " lies elsewhere than the manifest says");

@@ -7,6 +7,7 @@
 #include "framework/checkpoint/folder.h"
 #include "framework/checkpoint/prove.h"
 #include "framework/checkpoint/rank_file.h"
+#include "framework/checkpoint/slice.h"
 #include "kernels/numerics/digest.h"
 
 namespace fourmi {
@@ -113,13 +114,14 @@ void load_boxes(Group& group, const Checkpoint& checkpoint, std::span<const Box>
     for (const Box& b : wanted)  // all names first: of another model is said before minutes of reading
       matching_entry(checkpoint, b);
     for (const Box& b : wanted)
-      read_rows(disk, checkpoint.folder, checkpoint.manifest, matching_entry(checkpoint, b), b.first_row, b.data.dim(0),
+      read_part(disk, checkpoint.folder, checkpoint.manifest, matching_entry(checkpoint, b), b.part(),
                 static_cast<std::byte*>(b.data.data));
   });
 }
 
 void prove_live_state(Group& group, const Checkpoint& checkpoint, std::span<const Box> boxes) {
-  // Per tensor: four 32-bit limbs of the digest (their sums over ranks fit into 64 bits), rows, and whether it is held.
+  // Per tensor: four 32-bit limbs of the digest (their sums over ranks fit into 64 bits), elements, and whether it is
+  // held.
   constexpr std::size_t width = 6;
   const std::vector<TensorEntry>& tensors = checkpoint.manifest.tensors;
   std::vector<std::int64_t> sums(tensors.size() * width, 0);
@@ -128,10 +130,9 @@ void prove_live_state(Group& group, const Checkpoint& checkpoint, std::span<cons
     for (const Box& b : boxes) {
       const TensorEntry& t = matching_entry(checkpoint, b);
       std::int64_t* s = sums.data() + static_cast<std::size_t>(&t - tensors.data()) * width;
-      const auto first = static_cast<std::uint64_t>(b.first_row * (t.row_bytes() / size_of(t.dtype)));
-      const uint128 d = b.data.num_elements() > 0 ? digest(b.name, b.data, first) : 0;
+      const uint128 d = b.data.num_elements() > 0 ? digest(b.name, b.data, runs_of(b.part(), b.global)) : 0;
       for (int limb = 0; limb < 4; ++limb) s[limb] = static_cast<std::int64_t>(d >> (32 * limb) & 0xffffffffu);
-      s[4] = b.data.dim(0);
+      s[4] = b.data.num_elements();
       s[5] = 1;
     }
   });
@@ -146,10 +147,9 @@ void prove_live_state(Group& group, const Checkpoint& checkpoint, std::span<cons
           ExitStatus::input, place,
           fmt::format("the checkpoint holds tensor {}, expected none of that name in this run", tensors[i].name),
           "It is of another model or another recipe");
-    if (s[4] != tensors[i].shape[0])
-      throw Error(
-          ExitStatus::bug, place,
-          fmt::format("tensor {}: ranks hold {} rows, expected {}", tensors[i].name, s[4], tensors[i].shape[0]));
+    if (const std::int64_t all = tensors[i].shape.num_elements(); s[4] != all)
+      throw Error(ExitStatus::bug, place,
+                  fmt::format("tensor {}: ranks hold {} elements, expected {}", tensors[i].name, s[4], all));
     if (d != tensors[i].digest)
       throw Error(ExitStatus::input, place,
                   fmt::format("tensor {} in memory has the digest {}, expected {} as saved", tensors[i].name,

@@ -41,11 +41,11 @@ Choice choose_newest(Group& group, const std::filesystem::path& checkpoints, boo
 /// which the newest proven one is taken. Throws Error(input) if there is none.
 Choice open_model(Group& group, const std::filesystem::path& model, Disk& disk = real_disk());
 
-/// Collective. Fills the boxes of this rank from whatever files hold their rows. A missing tensor, or one of another
-/// shape or dtype, throws Error(input) naming it on all ranks.
+/// Collective. Fills the boxes of this rank from whatever boxes of whatever files hold their elements. A missing
+/// tensor, or one of another shape or dtype, throws Error(input) naming it on all ranks.
 void load_boxes(Group& group, const Checkpoint& checkpoint, std::span<const Box> wanted, Disk& disk = real_disk());
 
-/// Collective. Proves that the ranks' boxes together are the checkpoint: the same tensors, every row once, equal
+/// Collective. Proves that the ranks' boxes together are the checkpoint: the same tensors, every element once, equal
 /// digests. To be called with the live state before the first step. Throws Error(input) naming the tensor.
 void prove_live_state(Group& group, const Checkpoint& checkpoint, std::span<const Box> boxes);
 

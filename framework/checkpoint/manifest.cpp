@@ -17,6 +17,10 @@ std::int64_t TensorEntry::row_bytes() const {
   return row.num_elements() * size_of(dtype);
 }
 
+std::int64_t TensorEntry::bytes_of(const Rectangle& part) const {
+  return shape_of(part, shape).num_elements() * size_of(dtype);
+}
+
 const TensorEntry* Manifest::find(std::string_view name) const {
   const auto it = std::lower_bound(tensors.begin(), tensors.end(), name,
                                    [](const TensorEntry& t, std::string_view n) { return t.name < n; });
@@ -69,22 +73,6 @@ std::optional<std::int64_t> checked_bytes(const Shape& shape, DType dtype) {
     if (__builtin_mul_overflow(bytes, std::max<std::int64_t>(shape[i], 1), &bytes)) return std::nullopt;
   }
   return zero ? 0 : bytes;
-}
-
-std::string tiling_problem(const TensorEntry& tensor) {
-  std::int64_t next = 0;
-  for (const BoxEntry& b : tensor.boxes) {
-    if (b.num_rows <= 0 || b.first_row < 0 || b.num_rows > tensor.shape[0] - b.first_row)
-      return fmt::format("a box of {} rows from row {} of {}", b.num_rows, b.first_row, tensor.shape[0]);
-    if (b.first_row != next)
-      return fmt::format("rows {} to {} are {}", std::min(next, b.first_row), std::max(next, b.first_row),
-                         b.first_row > next ? "in no box" : "in two boxes");
-    next += b.num_rows;
-  }
-  const bool empty = tensor.shape.num_elements() == 0;
-  if (empty ? next != 0 : next != tensor.shape[0])
-    return fmt::format("rows {} to {} are in no box", next, tensor.shape[0]);
-  return "";
 }
 
 namespace {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "framework/checkpoint/disk.h"
+#include "framework/checkpoint/rectangle.h"
 #include "kernels/runtime/tensor.h"
 
 namespace fourmi {
@@ -29,21 +30,29 @@ struct CheckpointState {
       ledger_head;  ///< SHA-256 of the ledger's entry that tells of this checkpoint; empty: none. Not in the root
 };
 
-/// Rows [first_row, first_row + num_rows) of a tensor: bytes from `offset` of a file.
+/// A part of a tensor, contiguous: bytes from `offset` of a file.
 struct BoxEntry {
   std::int64_t file = 0;  ///< index into Manifest::files
-  std::int64_t offset = 0, first_row = 0, num_rows = 0;
+  std::int64_t offset = 0;
+  Rectangle part;
   uint128 digest = 0;
 };
+
+/// The order of a tensor's boxes: by first row, then by first column.
+inline bool before(const BoxEntry& a, const BoxEntry& b) {
+  return a.part.first_row != b.part.first_row ? a.part.first_row < b.part.first_row
+                                              : a.part.first_column < b.part.first_column;
+}
 
 struct TensorEntry {
   std::string name, alias;
   DType dtype = DType::f32;
   Shape shape;
   uint128 digest = 0;
-  std::vector<BoxEntry> boxes;  ///< ascending first_row, without gap or overlap
+  std::vector<BoxEntry> boxes;  ///< in order (before), without gap or overlap
 
-  std::int64_t row_bytes() const;
+  std::int64_t row_bytes() const;                      ///< of a row of the whole tensor
+  std::int64_t bytes_of(const Rectangle& part) const;  ///< of a part's elements
 };
 
 struct FileEntry {
@@ -72,7 +81,7 @@ std::optional<DType> parse_dtype(std::string_view name);
 bool is_dataset_name(std::string_view name);
 /// Bytes of a tensor; nothing if they do not fit into 63 bits or a dim is negative.
 std::optional<std::int64_t> checked_bytes(const Shape& shape, DType dtype);
-/// What is wrong with the boxes of a tensor (gap, overlap, out of range); empty if they tile it.
+/// What is wrong with the boxes of a tensor (gap, overlap, out of range, out of order); empty if they tile it.
 std::string tiling_problem(const TensorEntry& tensor);
 /// SHA-256 over the lines "name dtype shape digest" of all tensors by name, the training state being one more tensor:
 /// "/state", the bytes of its JSON.

@@ -15,18 +15,28 @@ using nlohmann::json;
 
 namespace {
 
-constexpr int format_version = 1;
+// Version 2 knows boxes of some columns; what has none is still written as version 1, which every release reads.
+constexpr int format_version = 2, version_without_columns = 1;
 constexpr std::string_view head = "{\"sha256\": \"", head_end = "\",\n";
+
+bool has_cut_columns(const TensorEntry& t) {
+  return std::any_of(t.boxes.begin(), t.boxes.end(),
+                     [&](const BoxEntry& b) { return !holds_whole_rows(b.part, t.shape); });
+}
 
 json to_json(const TensorEntry& t) {
   json shape = json::array(), boxes = json::array();
   for (int i = 0; i < t.shape.rank; ++i) shape.push_back(t.shape[i]);
-  for (const BoxEntry& b : t.boxes)
+  for (const BoxEntry& b : t.boxes) {
     boxes.push_back({{"file", b.file},
                      {"offset", b.offset},
-                     {"first_row", b.first_row},
-                     {"num_rows", b.num_rows},
+                     {"first_row", b.part.first_row},
+                     {"num_rows", b.part.num_rows},
                      {"digest", digest_text(b.digest)}});
+    if (holds_whole_rows(b.part, t.shape)) continue;
+    boxes.back()["first_column"] = b.part.first_column;
+    boxes.back()["num_columns"] = b.part.num_columns;
+  }
   return {{"name", t.name},
           {"alias", t.alias},
           {"dtype", name_of(t.dtype)},
@@ -125,8 +135,11 @@ TensorEntry parse_tensor(const json& j, const std::string& place, const std::vec
     BoxEntry b;
     b.file = g.integer("file");
     b.offset = g.integer("offset");
-    b.first_row = g.integer("first_row");
-    b.num_rows = g.integer("num_rows");
+    b.part = {g.integer("first_row"), g.integer("num_rows"), 0, columns_of(t.shape)};
+    if (e.contains("first_column") || e.contains("num_columns")) {  // else the rows are whole
+      b.part.first_column = g.integer("first_column");
+      b.part.num_columns = g.integer("num_columns");
+    }
     b.digest = g.digest("digest");
     if (b.file >= static_cast<std::int64_t>(files.size())) g.fail("a file of the list");
     t.boxes.push_back(b);
@@ -135,8 +148,7 @@ TensorEntry parse_tensor(const json& j, const std::string& place, const std::vec
   if (const std::string problem = tiling_problem(t); !problem.empty()) f.fail("boxes that tile it, found " + problem);
   for (const BoxEntry& b : t.boxes) {
     const FileEntry& file = files[static_cast<std::size_t>(b.file)];
-    if (b.offset > file.bytes || b.num_rows * t.row_bytes() > file.bytes - b.offset)
-      f.fail("boxes inside " + file.name);
+    if (b.offset > file.bytes || t.bytes_of(b.part) > file.bytes - b.offset) f.fail("boxes inside " + file.name);
   }
   if (sum != t.digest) f.fail("a digest that is the sum of its boxes'");
   return t;
@@ -179,10 +191,17 @@ void parse_into(Manifest& m, const json& j, const std::string& place) {
 std::string to_text(const Manifest& m) {
   json files = json::array();
   for (const FileEntry& f : m.files) files.push_back({{"name", f.name}, {"bytes", f.bytes}, {"sha256", f.sha256}});
-  json j = {
-      {"format", "fourmi checkpoint"}, {"version", format_version},         {"root", m.root},
-      {"step", m.state.step},          {"tokens", m.state.tokens},          {"training", json::parse(m.state.training)},
-      {"recipe", m.state.recipe},      {"info", json::parse(m.state.info)}, {"files", files}};
+  const bool columns = std::any_of(m.tensors.begin(), m.tensors.end(), has_cut_columns);
+  const int version = columns ? format_version : version_without_columns;
+  json j = {{"format", "fourmi checkpoint"},
+            {"version", version},
+            {"root", m.root},
+            {"step", m.state.step},
+            {"tokens", m.state.tokens},
+            {"training", json::parse(m.state.training)},
+            {"recipe", m.state.recipe},
+            {"info", json::parse(m.state.info)},
+            {"files", files}};
   if (!m.state.ledger_head.empty()) j["ledger_head"] = m.state.ledger_head;
   std::string body = j.dump(1);
   body = body.substr(2, body.size() - 4);  // without "{\n" and "\n}"

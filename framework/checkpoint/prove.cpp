@@ -16,14 +16,15 @@ constexpr std::int64_t largest_manifest = std::int64_t{4} << 30;
 
 /// The digest of a box, from its bytes in the file.
 uint128 box_digest(const FileReader& reader, const TensorEntry& t, const BoxEntry& b) {
-  const std::int64_t element = size_of(t.dtype), row = t.row_bytes(), total = b.num_rows * row;
+  const std::int64_t element = size_of(t.dtype), total = t.bytes_of(b.part);
+  const ElementRuns runs = runs_of(b.part, t.shape);
   std::vector<std::byte> buffer(static_cast<std::size_t>(std::min(total, chunk_bytes)));
   uint128 sum = 0;
   for (std::int64_t done = 0; done < total; done += chunk_bytes) {
     const std::int64_t n = std::min(chunk_bytes, total - done);
     reader.read(std::span(buffer.data(), static_cast<std::size_t>(n)), b.offset + done);
     const Tensor part(buffer.data(), t.dtype, {n / element});
-    sum += digest(t.name, part, static_cast<std::uint64_t>((b.first_row * row + done) / element));
+    sum += digest(t.name, part, runs, static_cast<std::uint64_t>(done / element));
   }
   return sum;
 }
@@ -33,7 +34,7 @@ std::string damaged_tensor(const FileReader& reader, const Manifest& manifest, s
   for (const TensorEntry& t : manifest.tensors)
     for (const BoxEntry& b : t.boxes)
       if (b.file == static_cast<std::int64_t>(file) && box_digest(reader, t, b) != b.digest)
-        return fmt::format("{} (rows {} to {})", t.name, b.first_row, b.first_row + b.num_rows - 1);
+        return fmt::format("{} ({})", t.name, to_text(b.part, t.shape));
   return "";
 }
 
@@ -78,21 +79,6 @@ void prove_file(Disk& disk, const fs::path& folder, const Manifest& manifest, st
                         : fmt::format("the bytes of tensor {} differ from those saved, expected its digest", tensor));
 }
 
-void read_rows(Disk& disk, const fs::path& folder, const Manifest& manifest, const TensorEntry& tensor,
-               std::int64_t first, std::int64_t num_rows, std::byte* out) {
-  const std::int64_t row = tensor.row_bytes(), end = first + num_rows;
-  if (row == 0) return;
-  // Boxes ascend and tile the tensor, so the first one that matters is found by bisection.
-  auto b = std::partition_point(tensor.boxes.begin(), tensor.boxes.end(),
-                                [&](const BoxEntry& e) { return e.first_row + e.num_rows <= first; });
-  for (; b != tensor.boxes.end() && b->first_row < end; ++b) {
-    const std::int64_t from = std::max(first, b->first_row), to = std::min(end, b->first_row + b->num_rows);
-    const FileReader reader(disk, folder / manifest.files[static_cast<std::size_t>(b->file)].name);
-    reader.read(std::span(out + (from - first) * row, static_cast<std::size_t>((to - from) * row)),
-                b->offset + (from - b->first_row) * row);
-  }
-}
-
 void prove_contents(Disk& disk, const fs::path& folder, const Manifest& manifest, std::size_t file) {
   const fs::path path = folder / manifest.files[file].name;
   std::vector<H5Dataset> datasets;
@@ -105,7 +91,7 @@ void prove_contents(Disk& disk, const fs::path& folder, const Manifest& manifest
         throw DamageError(path.string(), fmt::format("the bytes of tensor {} do not have the digest that the manifest "
                                                      "gives, expected it",
                                                      t.name));
-      datasets.push_back({t.name, t.alias, t.dtype, t.shape, b.first_row, b.num_rows});
+      datasets.push_back({t.name, t.alias, t.dtype, t.shape, b.part});
       offsets.push_back(b.offset);
     }
   check_h5_structure(path, datasets, offsets);

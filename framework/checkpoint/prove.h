@@ -18,10 +18,6 @@ void prove_sizes(Disk& disk, const std::filesystem::path& folder, const Manifest
 /// Proves a file's SHA-256; if it differs, says which tensor's bytes do (or that none does: the file's own structure).
 void prove_file(Disk& disk, const std::filesystem::path& folder, const Manifest& manifest, std::size_t file);
 
-/// Reads rows [first, first + num_rows) of a tensor into `out`, which has their bytes.
-void read_rows(Disk& disk, const std::filesystem::path& folder, const Manifest& manifest, const TensorEntry& tensor,
-               std::int64_t first, std::int64_t num_rows, std::byte* out);
-
 /// Beyond what loading needs: digest of every box from the file's bytes, and HDF5's view of the file. Throws
 /// DamageError.
 void prove_contents(Disk& disk, const std::filesystem::path& folder, const Manifest& manifest, std::size_t file);

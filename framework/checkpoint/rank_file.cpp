@@ -43,10 +43,9 @@ void check_boxes(std::span<const Box> boxes) {
                  b.alias, b.name);
     FOURMI_CHECK(can_hold(b.data.dtype) && b.data.device == Device::cpu, "box {}", b.name);
     FOURMI_CHECK(b.global.rank >= 1 && checked_bytes(b.global, b.data.dtype), "box {}", b.name);
-    Shape rows = b.global;
-    rows.dims[0] = b.data.dim(0);
-    FOURMI_CHECK(b.data.shape == rows && b.first_row >= 0 && b.data.dim(0) <= b.global[0] - b.first_row,
-                 "box {}: {} from row {} of {}", b.name, to_string(b.data.shape), b.first_row, to_string(b.global));
+    FOURMI_CHECK(b.data.shape == shape_of(b.part(), b.global) && is_inside(b.part(), b.global),
+                 "box {}: {} from row {}, column {} of {}", b.name, to_string(b.data.shape), b.first_row,
+                 b.first_column, to_string(b.global));
   }
 }
 
@@ -58,7 +57,7 @@ RankFile write_rank_file(Disk& disk, const std::filesystem::path& path, std::spa
   for (const Box& b : all_boxes) {
     if (b.data.num_elements() == 0) continue;
     boxes.push_back(b);
-    datasets.push_back({b.name, b.alias, b.data.dtype, b.global, b.first_row, b.data.dim(0)});
+    datasets.push_back({b.name, b.alias, b.data.dtype, b.global, b.part()});
   }
   std::int64_t most_bytes = 0;
   for (const H5Dataset& d : datasets) most_bytes += d.bytes() + 4096;  // more than the metadata of a dataset
@@ -95,10 +94,8 @@ RankFile write_rank_file(Disk& disk, const std::filesystem::path& path, std::spa
   std::size_t i = 0;
   for (const Box& b : all_boxes) {
     TensorEntry t{b.name, b.alias, b.data.dtype, b.global, 0, {}};
-    if (b.data.num_elements() > 0) {
-      const auto first = static_cast<std::uint64_t>(b.first_row * (t.row_bytes() / size_of(t.dtype)));
-      t.boxes.push_back({0, skeleton.offsets()[i++], b.first_row, b.data.dim(0), digest(b.name, b.data, first)});
-    }
+    if (b.data.num_elements() > 0)
+      t.boxes.push_back({0, skeleton.offsets()[i++], b.part(), digest(b.name, b.data, runs_of(b.part(), b.global))});
     result.tensors.push_back(t);
   }
   return result;
@@ -111,7 +108,8 @@ std::string to_text(const RankFile& f) {
     json shape = json::array(), boxes = json::array();
     for (int i = 0; i < t.shape.rank; ++i) shape.push_back(t.shape[i]);
     for (const BoxEntry& b : t.boxes)
-      boxes.push_back(json::array({b.offset, b.first_row, b.num_rows, digest_text(b.digest)}));
+      boxes.push_back(json::array({b.offset, b.part.first_row, b.part.num_rows, b.part.first_column, b.part.num_columns,
+                                   digest_text(b.digest)}));
     tensors.push_back(json::array({t.name, t.alias, name_of(t.dtype), shape, boxes}));
   }
   return json::array({f.file.name, f.file.bytes, f.file.sha256, tensors}).dump();
@@ -128,8 +126,11 @@ RankFile parse_rank_file(const std::string& text) {
     t.dtype = parse_dtype(e[2].get<std::string>()).value();
     for (const auto& d : e[3]) t.shape.dims[static_cast<std::size_t>(t.shape.rank++)] = d.get<std::int64_t>();
     for (const auto& b : e[4])
-      t.boxes.push_back({0, b[0].get<std::int64_t>(), b[1].get<std::int64_t>(), b[2].get<std::int64_t>(),
-                         parse_digest(b[3].get<std::string>()).value()});
+      t.boxes.push_back(
+          {0,
+           b[0].get<std::int64_t>(),
+           {b[1].get<std::int64_t>(), b[2].get<std::int64_t>(), b[3].get<std::int64_t>(), b[4].get<std::int64_t>()},
+           parse_digest(b[5].get<std::string>()).value()});
     f.tensors.push_back(t);
   }
   return f;

@@ -1,7 +1,7 @@
 #include "framework/checkpoint/reader.h"
 
 #include "framework/checkpoint/agree.h"
-#include "framework/checkpoint/prove.h"
+#include "framework/checkpoint/slice.h"
 #include "kernels/numerics/digest.h"
 
 namespace fourmi {
@@ -28,7 +28,7 @@ void CheckpointReader::read(const std::string& name, const Tensor& out) const {
                 fmt::format("tensor {} is {} {}, expected {} {}", name, name_of(t.dtype), to_string(t.shape),
                             name_of(out.dtype), to_string(out.shape)),
                 "The checkpoint is of another model");
-  read_rows(disk_, folder(), manifest(), t, 0, t.shape[0], static_cast<std::byte*>(out.data));
+  read_part(disk_, folder(), manifest(), t, whole(t.shape), static_cast<std::byte*>(out.data));
   if (out.num_elements() > 0 && digest(t.name, out, 0) != t.digest)
     throw DamageError(
         folder().string(),

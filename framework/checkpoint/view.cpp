@@ -6,7 +6,7 @@
 #include <algorithm>
 
 #include "framework/checkpoint/extents.h"
-#include "framework/checkpoint/prove.h"
+#include "framework/checkpoint/slice.h"
 #include "framework/checkpoint/stream.h"
 #include "kernels/numerics/digest.h"
 
@@ -22,24 +22,13 @@ bool matches(const TensorEntry& t, const std::vector<std::string>& patterns) {
   });
 }
 
-/// Bytes of a whole tensor in order, from the boxes that hold its rows; the digest grows as they pass.
+/// Bytes of a whole tensor in order, from the boxes that hold them; the digest grows as they pass.
 class TensorBytes {
  public:
   TensorBytes(Disk& disk, const Checkpoint& c, const TensorEntry& t) : disk_(disk), checkpoint_(c), tensor_(t) {}
 
   void read(std::int64_t begin, std::span<std::byte> out) {
-    const std::int64_t row = tensor_.row_bytes();
-    auto b = tensor_.boxes.begin();
-    for (std::int64_t at = begin; at < begin + static_cast<std::int64_t>(out.size());) {
-      while ((b->first_row + b->num_rows) * row <= at) ++b;
-      const std::int64_t end =
-          std::min(begin + static_cast<std::int64_t>(out.size()), (b->first_row + b->num_rows) * row);
-      const FileReader reader(disk_,
-                              checkpoint_.folder / checkpoint_.manifest.files[static_cast<std::size_t>(b->file)].name);
-      reader.read(out.subspan(static_cast<std::size_t>(at - begin), static_cast<std::size_t>(end - at)),
-                  b->offset + at - b->first_row * row);
-      at = end;
-    }
+    read_bytes(disk_, checkpoint_.folder, checkpoint_.manifest, tensor_, begin, out);
     const std::int64_t element = size_of(tensor_.dtype);
     const Tensor part(out.data(), tensor_.dtype, {static_cast<std::int64_t>(out.size()) / element});
     digest_ += digest(tensor_.name, part, static_cast<std::uint64_t>(begin / element));
@@ -76,7 +65,7 @@ View write_view(const Checkpoint& c, const std::filesystem::path& out, const std
   for (const TensorEntry& t : c.manifest.tensors) {
     if (!matches(t, patterns) || t.shape.num_elements() == 0) continue;
     tensors.push_back(&t);
-    datasets.push_back({t.name, t.alias, t.dtype, t.shape, 0, t.shape[0]});
+    datasets.push_back({t.name, t.alias, t.dtype, t.shape, whole(t.shape)});
   }
   if (tensors.empty())
     throw Error(ExitStatus::usage, c.folder.string(),

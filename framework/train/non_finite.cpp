@@ -166,10 +166,9 @@ void require_finite(const Stream& stream, Group& group, std::span<const Box> box
     for (const Box& box : boxes) {
       const auto bad = first_non_finite(stream, box.data);
       if (!bad) continue;
-      const std::int64_t row = box.global.num_elements() / std::max<std::int64_t>(1, box.global[0]);
       throw Error(ExitStatus::guard, fmt::format("step {}", step),
                   fmt::format("{} is {} at {}, expected a finite state before it is saved", box.name, word(bad->value),
-                              index_text(box.global, box.first_row * row + bad->index)),
+                              index_text(box.global, box.global_index(bad->index))),
                   "No checkpoint was written from it: start the same command again, it goes on from the newest one");
     }
   });

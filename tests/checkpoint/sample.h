@@ -12,6 +12,7 @@
 
 #include "framework/checkpoint/load.h"
 #include "framework/checkpoint/save.h"
+#include "framework/digest/sha256.h"
 #include "parallel/group.h"
 
 namespace fourmi::testing {
@@ -166,6 +167,15 @@ inline void write_file(const std::filesystem::path& path, const std::string& tex
   FILE* f = std::fopen(path.c_str(), "wb");
   ASSERT_EQ(text.size(), std::fwrite(text.data(), 1, text.size(), f));
   std::fclose(f);
+}
+
+/// A manifest with another body and the right digest of its own bytes, as an attacker would make it.
+inline std::string forged(std::string good, const std::string& from, const std::string& to) {
+  const std::size_t at = good.find(from);
+  EXPECT_NE(at, std::string::npos) << from;
+  good.replace(at, from.size(), to);
+  const std::size_t body = good.find('\n') + 1;
+  return good.replace(12, 64, sha256(good.substr(body)));
 }
 
 }  // namespace fourmi::testing

@@ -170,6 +170,13 @@ TEST(RequireFinite, NamesTensorAndElementAndPassesAFiniteState) {
     EXPECT_NE(std::string(e.what()).find("/optimizer/exp_avg/a.weight is inf at [10, 3]"), std::string::npos)
         << e.what();
   }
+  const Box columns{"/optimizer/exp_avg/b.weight", "", {16, 32}, 4, Tensor(x.data(), DType::f32, {8, 8}), 16};
+  try {
+    require_finite(stream, *group, std::span(&columns, 1), 12);
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_NE(std::string(e.what()).find("b.weight is inf at [6, 19]"), std::string::npos) << e.what();
+  }
 }
 
 }  // namespace
