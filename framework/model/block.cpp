@@ -11,7 +11,7 @@ Block::Block(const ModelSection& m, const ParameterStore& store, std::int64_t la
   if (is_moe_layer(m, layer))
     moe_.emplace(m, store, layer);
   else
-    dense_.emplace(store, layer_prefix(layer) + "mlp.", m.hidden_size, m.intermediate_size);
+    dense_.emplace(store, layer_prefix(layer) + "mlp.");
 }
 
 Block::Sizes Block::sizes(const BatchSizes& batch, const ModelTypes& types) const {
@@ -21,54 +21,54 @@ Block::Sizes Block::sizes(const BatchSizes& batch, const ModelTypes& types) cons
   return s;
 }
 
-void Block::feed_forward(const Context& c, const Tensor& h_MD, Saved& s, const Tensor& y_MD,
+void Block::feed_forward(const Context& c, const Tensor& h_mD, Saved& s, const Tensor& y_mD,
                          const Tensor& counts_E) const {
-  rms_norm_forward(*c.stream, norm_, h_MD, c.weight(norm_weight_), s.hn_MD, s.h_rstd_M);
+  rms_norm_forward(*c.stream, norm_, h_mD, c.weight(norm_weight_), s.hn_mD, s.h_rstd_m);
   if (moe_)
-    moe_->forward(c, s.hn_MD, s.moe, y_MD, h_MD, counts_E);
+    moe_->forward(c, s.hn_mD, s.moe, y_mD, h_mD, counts_E);
   else
-    dense_->forward(c, s.hn_MD, s.dense, y_MD, h_MD);
+    dense_->forward(c, c.leaves.intermediate, s.hn_mD, s.dense, y_mD, h_mD);
 }
 
-void Block::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD, const Tensor& counts_E) const {
+void Block::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD, const Tensor& counts_E) const {
   const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
-  attention_.forward(c, x_MD, s.attention, s.h_MD);
-  feed_forward(c, s.h_MD, s, y_MD, counts_E);
+  attention_.forward(c, x_mD, s.attention, s.h_mD);
+  feed_forward(c, s.h_mD, s, y_mD, counts_E);
 }
 
-void Block::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mode) const {
+void Block::recompute(const Context& c, const Tensor& x_mD, Saved& s, Recompute mode) const {
   const Span span(c.stream->timeline(), Work::other, "block_recompute", layer_);
   if (mode == Recompute::full)
-    attention_.forward(c, x_MD, s.attention, s.h_MD);
+    attention_.forward(c, x_mD, s.attention, s.h_mD);
   else
-    attention_.recompute(c, x_MD, s.attention);
-  rms_norm_forward(*c.stream, norm_, s.h_MD, c.weight(norm_weight_), s.hn_MD, s.h_rstd_M);
+    attention_.recompute(c, x_mD, s.attention);
+  rms_norm_forward(*c.stream, norm_, s.h_mD, c.weight(norm_weight_), s.hn_mD, s.h_rstd_m);
   if (moe_)
-    moe_->recompute(c, s.hn_MD, s.moe, mode);
+    moe_->recompute(c, s.hn_mD, s.moe, mode);
   else
-    dense_->recompute(c, s.hn_MD, s.dense, mode);
+    dense_->recompute(c, s.hn_mD, s.dense, mode);
 }
 
-void Block::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, Gradients& g,
-                           const Tensor& dx_MD) const {
+void Block::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
+                           const Tensor& dx_mD) const {
   const Span span(c.stream->timeline(), Work::other, "block_backward_input", layer_);
   if (moe_)
-    moe_->backward_input(c, s.moe, dy_MD, g.moe, g.dhn_MD);
+    moe_->backward_input(c, s.moe, dy_mD, g.moe, g.dhn_mD);
   else
-    dense_->backward_input(c, s.dense, dy_MD, g.dense, g.dhn_MD);
-  rms_norm_backward_input(*c.stream, norm_, g.dhn_MD, s.h_MD, c.weight(norm_weight_), s.h_rstd_M, g.dh_MD, dy_MD);
-  attention_.backward_input(c, x_MD, s.attention, g.dh_MD, g.attention, dx_MD);
+    dense_->backward_input(c, c.leaves.intermediate, s.dense, dy_mD, g.dense, g.dhn_mD);
+  rms_norm_backward_input(*c.stream, norm_, g.dhn_mD, s.h_mD, c.weight(norm_weight_), s.h_rstd_m, g.dh_mD, dy_mD);
+  attention_.backward_input(c, x_mD, s.attention, g.dh_mD, g.attention, dx_mD);
 }
 
-void Block::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
+void Block::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
                             const Gradients& g) const {
   const Span span(c.stream->timeline(), Work::other, "block_backward_weight", layer_);
   if (moe_)
-    moe_->backward_weight(c, s.hn_MD, s.moe, dy_MD, g.moe);
+    moe_->backward_weight(c, s.hn_mD, s.moe, dy_mD, g.moe);
   else
-    dense_->backward_weight(c, s.hn_MD, s.dense, dy_MD, g.dense);
-  rms_norm_backward_weight(*c.stream, norm_, g.dhn_MD, s.h_MD, s.h_rstd_M, c.gradient(norm_weight_), c.token_cuts);
-  attention_.backward_weight(c, x_MD, s.attention, g.dh_MD, g.attention);
+    dense_->backward_weight(c, s.hn_mD, s.dense, dy_mD, g.dense);
+  rms_norm_backward_weight(*c.stream, norm_, g.dhn_mD, s.h_mD, s.h_rstd_m, c.gradient(norm_weight_), c.token_cuts);
+  attention_.backward_weight(c, x_mD, s.attention, g.dh_mD, g.attention);
 }
 
 }  // namespace fourmi

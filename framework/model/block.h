@@ -25,43 +25,43 @@ class Block {
 
   struct Saved {
     SelfAttention::Saved attention;
-    Tensor h_MD, hn_MD, h_rstd_M;
+    Tensor h_mD, hn_mD, h_rstd_m;
     Mlp::Saved dense;
     Moe::Saved moe;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       attention.fields(s.attention, visit);
-      visit(h_MD, "h", Shape{s.batch.rows, s.D}, s.types.activation, Keep::needed);
-      visit(hn_MD, "hn", Shape{s.batch.rows, s.D}, s.types.activation, Keep::recomputable);
-      visit(h_rstd_M, "h_rstd", Shape{s.batch.rows}, s.types.accumulate, Keep::recomputable);
+      visit(h_mD, "h", Shape{s.batch.shard_rows(), s.D}, s.types.activation, Keep::needed);
+      visit(hn_mD, "hn", Shape{s.batch.shard_rows(), s.D}, s.types.activation, Keep::recomputable);
+      visit(h_rstd_m, "h_rstd", Shape{s.batch.shard_rows()}, s.types.accumulate, Keep::recomputable);
       if (s.dense) dense.fields(*s.dense, visit);
       if (s.moe) moe.fields(*s.moe, visit);
     }
   };
   struct Gradients {
     SelfAttention::Gradients attention;
-    Tensor dhn_MD, dh_MD;
+    Tensor dhn_mD, dh_mD;
     Mlp::Gradients dense;
     Moe::Gradients moe;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       attention.fields(s.attention, visit);
-      visit(dhn_MD, "dhn", Shape{s.batch.rows, s.D}, s.types.activation, Keep::needed);
-      visit(dh_MD, "dh", Shape{s.batch.rows, s.D}, s.types.activation, Keep::needed);
+      visit(dhn_mD, "dhn", Shape{s.batch.shard_rows(), s.D}, s.types.activation, Keep::needed);
+      visit(dh_mD, "dh", Shape{s.batch.shard_rows(), s.D}, s.types.activation, Keep::needed);
       if (s.dense) dense.fields(*s.dense, visit);
       if (s.moe) moe.fields(*s.moe, visit);
     }
   };
 
-  void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD, const Tensor& counts_E) const;
+  void forward(const Context&, const Tensor& x_mD, Saved&, const Tensor& y_mD, const Tensor& counts_E) const;
   /// Makes again what is_shared() in this mode and backward reads; the bits are forward's. Not `none`.
-  void recompute(const Context&, const Tensor& x_MD, Saved&, Recompute) const;
-  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
-                      const Tensor& dx_MD) const;
-  void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
+  void recompute(const Context&, const Tensor& x_mD, Saved&, Recompute) const;
+  void backward_input(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&,
+                      const Tensor& dx_mD) const;
+  void backward_weight(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, const Gradients&) const;
 
   /// The half after attention, alone, for decoding with a cache: y = h + feed_forward(norm(h)).
-  void feed_forward(const Context&, const Tensor& h_MD, Saved&, const Tensor& y_MD, const Tensor& counts_E) const;
+  void feed_forward(const Context&, const Tensor& h_mD, Saved&, const Tensor& y_mD, const Tensor& counts_E) const;
 
   const SelfAttention& attention() const { return attention_; }
   bool is_moe() const { return moe_.has_value(); }

@@ -1,12 +1,14 @@
 // What every layer needs to know of the micro-batch and of the run. Letters used in framework/model:
-//   M rows of the micro-batch = S sequences x T tokens   D hidden_size   H attention heads   Q = nope + rope   V
-//   v_head_dim A down-projection columns   F intermediate columns   E routed experts   K experts a token   R = M x K
-//   expert rows
+//   M rows of the micro-batch = S sequences x T tokens
+//   m those that this rank has between layers (row_exchange.h); M where it is alone
+//   D hidden_size   H attention heads   Q = nope + rope   V v_head_dim   A down-projection columns
+//   F intermediate columns   E routed experts   K experts a token   R = M x K expert rows
 #pragma once
 
 #include <functional>
 
 #include "framework/model/family.h"
+#include "framework/model/row_exchange.h"
 #include "framework/model/store.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/linear.h"
@@ -18,7 +20,14 @@ namespace fourmi {
 struct BatchSizes {
   std::int64_t rows = 0;                 ///< M
   std::int64_t tokens_per_sequence = 0;  ///< T
+  std::int64_t tensor = 1;               ///< ranks of the tensor axis, each of which holds some rows between layers
+  std::int64_t shard_rows() const { return rows / tensor; }  ///< m
   std::int64_t num_sequences() const { return rows / tokens_per_sequence; }
+};
+
+/// Leaves that this rank holds of each dim that is cut (docs/numerics.md L1, L2); 1 where a rank's share is one sum.
+struct Leaves {
+  std::int64_t heads = 1, intermediate = 1, shared_intermediate = 1, vocabulary = 1;
 };
 
 struct Context {
@@ -26,17 +35,22 @@ struct Context {
   const ParameterStore* parameters = nullptr;
   BatchSizes sizes;
   Tensor positions, key_begin, key_end;  ///< [M] i32
+  Tensor own_positions;                  ///< [m] i32: of the rows that this rank has between layers
   Tensor window_begin;  ///< [M] i32: key_begin of layers with a sliding window; absent where no layer has one
   Tensor rotary_table;  ///< [P, rope/2, 2]
   std::int64_t attention_block = 64;  ///< T/16 in mode layout (docs/numerics.md L5)
   Cuts weight_cuts;                   ///< matrices: T/16 tokens a partial in mode layout (L3)
   Cuts token_cuts;                    ///< norms, router, embedding rows: one token a partial in mode layout
-  double balance_weight = 0;          ///< 0: no balance loss
+  const RowExchange* rows = nullptr;  ///< of the tensor axis; null: this rank is alone
+  Leaves leaves;
+  double balance_weight = 0;                               ///< 0: no balance loss
   const std::function<void()>* before_backward = nullptr;  ///< called between forward and backward, where given
   /// Called in forward with each layer's output, where given: layer -1 is the embedding, num_hidden_layers the MTP
   /// layer. To look for what is not finite, and for tests that put it there.
   const std::function<void(std::int64_t layer, const Tensor& output_MD)>* after_layer = nullptr;
 
+  /// Moves of rows among the ranks of the tensor axis.
+  RowExchange::Moves moves() const { return RowExchange::moves(rows, *stream); }
   const ModelTypes& types() const { return parameters->types(); }
   Tensor weight(const Slot& s) const { return parameters->weight(s); }
   Tensor gradient(const Slot& s) const { return parameters->gradient(s); }

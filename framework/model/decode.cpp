@@ -20,7 +20,7 @@ Decoder::Decoder(const Model& model, const ParameterStore& store, std::int64_t m
     keys_values_.emplace(m, store, max_tokens, arena);
   for (const Block& b : model.blocks()) {
     Block::Saved& saved = b.is_moe() ? moe_ : dense_;
-    if (!saved.h_MD) allocate_fields(saved, b.sizes(one, t), arena, "decode.");
+    if (!saved.h_mD) allocate_fields(saved, b.sizes(one, t), arena, "decode.");
   }
   allocate_fields(head_, model.head().sizes(one, t), arena, "decode.");
   x_ = arena.allocate({1, m.hidden_size}, t.activation, "decode");
@@ -50,10 +50,10 @@ const std::vector<double>& Decoder::next(const Stream& stream, std::int32_t toke
     const Block& block = model_->blocks()[l];
     Block::Saved& saved = block.is_moe() ? moe_ : dense_;
     if (latents_)
-      latents_->attend(c, *block.attention().mla(), l, length_, x_, saved.attention.mla, saved.h_MD);
+      latents_->attend(c, *block.attention().mla(), l, length_, x_, saved.attention.mla, saved.h_mD);
     else
-      keys_values_->attend(c, *block.attention().gqa(), l, length_, x_, saved.attention.gqa, saved.h_MD);
-    block.feed_forward(c, saved.h_MD, saved, y_, {});
+      keys_values_->attend(c, *block.attention().gqa(), l, length_, x_, saved.attention.gqa, saved.h_mD);
+    block.feed_forward(c, saved.h_mD, saved, y_, {});
     std::swap(x_, y_);
   }
   model_->head().logits(c, x_, head_, logits_);

@@ -1,5 +1,6 @@
 #include "framework/model/gqa.h"
 
+#include "framework/model/cut_linear.h"
 #include "framework/model/family.h"
 #include "framework/model/rope.h"
 #include "kernels/ops/bias.h"
@@ -8,14 +9,15 @@ namespace fourmi {
 
 Gqa::Gqa(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
     : D_(m.hidden_size),
-      H_(m.num_attention_heads),
-      G_(m.num_key_value_heads),
       Q_(m.head_dim),
       window_(attention_window(m, layer)),
       epsilon_(m.rms_norm_eps),
       scale_(softmax_scale(m)),
       x_norm_{.epsilon = m.rms_norm_eps} {
   const std::string p = layer_prefix(layer) + "self_attn.";
+  o_ = store.slot(p + "o_proj.weight");
+  H_ = o_.shape[1] / Q_;
+  G_ = H_ * m.num_key_value_heads / m.num_attention_heads;
   const std::int64_t A = (H_ + 2 * G_) * Q_;
   norm_ = store.slot(layer_prefix(layer) + "input_layernorm.weight");
   qkv_ = store.slot(p + "q_proj.weight", p + "v_proj.weight", {A, D_});
@@ -24,7 +26,6 @@ Gqa::Gqa(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
     q_norm_ = store.slot(p + "q_norm.weight");
     k_norm_ = store.slot(p + "k_norm.weight");
   }
-  o_ = store.slot(p + "o_proj.weight");
   if (has_output_bias(m)) o_bias_ = store.slot(p + "o_proj.bias");
 }
 
@@ -49,9 +50,13 @@ Tensor Gqa::key_begin(const Context& c) const {
   return window_ > 0 ? c.window_begin : c.key_begin;
 }
 
-void Gqa::project(const Context& c, const Tensor& x_MD, Saved& s) const {
-  rms_norm_forward(*c.stream, x_norm_, x_MD, c.weight(norm_), s.xn_MD, s.x_rstd_M);
-  linear_forward(*c.stream, s.xn_MD, c.weight(qkv_), s.a_MA);
+Tensor Gqa::normalise(const Context& c, const Tensor& x_mD, Saved& s) const {
+  rms_norm_forward(*c.stream, x_norm_, x_mD, c.weight(norm_), s.xn_mD, s.x_rstd_m);
+  return gathered(c, s.xn_mD, s.all_xn_MD);
+}
+
+void Gqa::project(const Context& c, const Tensor& x_mD, Saved& s) const {
+  linear_forward(*c.stream, normalise(c, x_mD, s), c.weight(qkv_), s.a_MA);
   if (qkv_bias_) bias_add(*c.stream, c.weight(*qkv_bias_), s.a_MA);
 }
 
@@ -60,49 +65,50 @@ void Gqa::assemble(const Context& c, Saved& s) const {
                        s.query_MHQ, s.key_MGQ, s.value_MGQ);
 }
 
-void Gqa::output(const Context& c, const Tensor& x_MD, const Tensor& o_MHQ, const Tensor& y_MD) const {
-  linear_forward(*c.stream, o_MHQ.view({o_MHQ.dim(0), H_ * Q_}), c.weight(o_), y_MD, x_MD);
-  if (o_bias_) bias_add(*c.stream, c.weight(*o_bias_), y_MD);
+void Gqa::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHQ, const Tensor& y_mD) const {
+  sum_of_linear(c, o_MHQ.view({o_MHQ.dim(0), H_ * Q_}), c.weight(o_), c.leaves.heads, y_mD, x_mD);
+  if (o_bias_) bias_add(*c.stream, c.weight(*o_bias_), y_mD);
 }
 
-void Gqa::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD) const {
-  project(c, x_MD, s);
+void Gqa::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD) const {
+  project(c, x_mD, s);
   assemble(c, s);
   attention_forward(*c.stream, attention(c), s.query_MHQ, s.key_MGQ, s.value_MGQ, key_begin(c), c.key_end, s.o_MHQ,
                     s.lse_MH);
-  output(c, x_MD, s.o_MHQ, y_MD);
+  output(c, x_mD, s.o_MHQ, y_mD);
 }
 
-void Gqa::recompute(const Context& c, const Tensor& x_MD, Saved& s) const {
-  rms_norm_forward(*c.stream, x_norm_, x_MD, c.weight(norm_), s.xn_MD, s.x_rstd_M);
+void Gqa::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
+  normalise(c, x_mD, s);
   assemble(c, s);
 }
 
-void Gqa::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, Gradients& g,
-                         const Tensor& dx_MD) const {
+void Gqa::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
+                         const Tensor& dx_mD) const {
   const Stream& stream = *c.stream;
-  const std::int64_t M = x_MD.dim(0);
-  linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHQ.view({M, H_ * Q_}));
+  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD);
+  linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHQ.view({dy_MD.dim(0), H_ * Q_}));
   attention_backward(stream, attention(c), s.query_MHQ, s.key_MGQ, s.value_MGQ, key_begin(c), c.key_end, s.o_MHQ,
                      s.lse_MH, g.do_MHQ, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ);
   gqa_assemble_backward_input(stream, assembly(), c.rotary_table, c.positions, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ,
                               s.a_MA, head_norm(c, s.head_rstd_MN), g.da_MA);
-  linear_backward_input(stream, g.da_MA, c.weight(qkv_), g.dxn_MD);
-  rms_norm_backward_input(stream, x_norm_, g.dxn_MD, x_MD, c.weight(norm_), s.x_rstd_M, dx_MD, dy_MD);
+  sum_of_linear_backward(c, g.da_MA, c.weight(qkv_), c.leaves.heads, g.dxn_mD);
+  rms_norm_backward_input(stream, x_norm_, g.dxn_mD, x_mD, c.weight(norm_), s.x_rstd_m, dx_mD, dy_mD);
 }
 
-void Gqa::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
+void Gqa::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
                           const Gradients& g) const {
   const Stream& stream = *c.stream;
-  const std::int64_t M = x_MD.dim(0);
-  linear_backward_weight(stream, dy_MD, s.o_MHQ.view({M, H_ * Q_}), c.gradient(o_), c.weight_cuts);
-  if (o_bias_) bias_backward(stream, dy_MD, c.gradient(*o_bias_), c.token_cuts);
+  const Tensor& dy_MD = g.all_dy_MD ? g.all_dy_MD : dy_mD;
+  const Tensor& xn_MD = s.all_xn_MD ? s.all_xn_MD : s.xn_mD;
+  linear_backward_weight(stream, dy_MD, s.o_MHQ.view({dy_MD.dim(0), H_ * Q_}), c.gradient(o_), c.weight_cuts);
+  if (o_bias_) bias_backward(stream, dy_mD, c.gradient(*o_bias_), c.token_cuts);
   if (q_norm_)
     gqa_assemble_backward_weight(stream, assembly(), c.rotary_table, c.positions, g.dquery_MHQ, g.dkey_MGQ, s.a_MA,
                                  s.head_rstd_MN, c.gradient(*q_norm_), c.gradient(*k_norm_), c.token_cuts);
-  linear_backward_weight(stream, g.da_MA, s.xn_MD, c.gradient(qkv_), c.weight_cuts);
+  linear_backward_weight(stream, g.da_MA, xn_MD, c.gradient(qkv_), c.weight_cuts);
   if (qkv_bias_) bias_backward(stream, g.da_MA, c.gradient(*qkv_bias_), c.token_cuts);
-  rms_norm_backward_weight(stream, x_norm_, g.dxn_MD, x_MD, s.x_rstd_M, c.gradient(norm_), c.token_cuts);
+  rms_norm_backward_weight(stream, x_norm_, g.dxn_mD, x_mD, s.x_rstd_m, c.gradient(norm_), c.token_cuts);
 }
 
 }  // namespace fourmi

@@ -2,7 +2,7 @@
 // key and value heads. Pre-norm and residual included: y = x + o_proj(attention(input_layernorm(x))). By family: biases
 // on the projections, RMSNorm of every query and key head before the rotation (Qwen3), a sliding window of keys.
 //   Letters beside context.h's: H query heads   G key/value heads   Q head_dim   A = (H + 2 G) Q columns of the joined
-//   projection
+//   projection. The tensor axis cuts the heads: H and G are those that this rank holds.
 #pragma once
 
 #include <optional>
@@ -28,13 +28,14 @@ class Gqa {
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
 
   struct Saved {
-    Tensor xn_MD, x_rstd_M, a_MA, head_rstd_MN, query_MHQ, key_MGQ, value_MGQ, o_MHQ, lse_MH;
+    Tensor xn_mD, x_rstd_m, all_xn_MD, a_MA, head_rstd_MN, query_MHQ, key_MGQ, value_MGQ, o_MHQ, lse_MH;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
       const DType act = s.types.activation, acc = s.types.accumulate;
-      visit(xn_MD, "xn", Shape{M, s.D}, act, Keep::recomputable);
-      visit(x_rstd_M, "x_rstd", Shape{M}, acc, Keep::recomputable);
+      visit(xn_mD, "xn", Shape{s.batch.shard_rows(), s.D}, act, Keep::recomputable);
+      visit(x_rstd_m, "x_rstd", Shape{s.batch.shard_rows()}, acc, Keep::recomputable);
+      if (s.batch.tensor > 1) visit(all_xn_MD, "all_xn", Shape{M, s.D}, act, Keep::recomputable);
       visit(a_MA, "a", Shape{M, s.A()}, act, Keep::needed);
       if (s.head_norm) visit(head_rstd_MN, "head_rstd", Shape{M, s.H + s.G}, acc, Keep::recomputable);
       visit(query_MHQ, "query", Shape{M, s.H, s.Q}, act, Keep::recomputable);
@@ -46,37 +47,39 @@ class Gqa {
   };
   /// Written by backward_input, read by backward_weight.
   struct Gradients {
-    Tensor do_MHQ, dquery_MHQ, dkey_MGQ, dvalue_MGQ, da_MA, dxn_MD;
+    Tensor all_dy_MD, do_MHQ, dquery_MHQ, dkey_MGQ, dvalue_MGQ, da_MA, dxn_mD;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
       const DType act = s.types.activation;
+      if (s.batch.tensor > 1) visit(all_dy_MD, "all_dy", Shape{M, s.D}, act, Keep::needed);
       visit(do_MHQ, "do", Shape{M, s.H, s.Q}, act, Keep::needed);
       visit(dquery_MHQ, "dquery", Shape{M, s.H, s.Q}, act, Keep::needed);
       visit(dkey_MGQ, "dkey", Shape{M, s.G, s.Q}, act, Keep::needed);
       visit(dvalue_MGQ, "dvalue", Shape{M, s.G, s.Q}, act, Keep::needed);
       visit(da_MA, "da", Shape{M, s.A()}, act, Keep::needed);
-      visit(dxn_MD, "dxn", Shape{M, s.D}, act, Keep::needed);
+      visit(dxn_mD, "dxn", Shape{s.batch.shard_rows(), s.D}, act, Keep::needed);
     }
   };
 
-  void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD) const;
+  void forward(const Context&, const Tensor& x_mD, Saved&, const Tensor& y_mD) const;
   /// The norm, queries, keys and values again, from x and a.
-  void recompute(const Context&, const Tensor& x_MD, Saved&) const;
+  void recompute(const Context&, const Tensor& x_mD, Saved&) const;
   /// dx = dy + gradient through the attention branch.
-  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
-                      const Tensor& dx_MD) const;
-  void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
+  void backward_input(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&,
+                      const Tensor& dx_mD) const;
+  void backward_weight(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, const Gradients&) const;
 
   /// forward's pieces, which recompute and decoding use alone.
-  void project(const Context&, const Tensor& x_MD, Saved&) const;  ///< fills xn, a
+  void project(const Context&, const Tensor& x_mD, Saved&) const;  ///< fills xn, a
   void assemble(const Context&, Saved&) const;                     ///< a into query, key, value
   Attention attention(const Context&) const;
-  void output(const Context&, const Tensor& x_MD, const Tensor& o_MHQ, const Tensor& y_MD) const;
+  void output(const Context&, const Tensor& x_mD, const Tensor& o_MHQ, const Tensor& y_mD) const;
 
   std::int64_t window() const { return window_; }  ///< keys that a query sees at most; 0: all
 
  private:
+  Tensor normalise(const Context&, const Tensor& x_mD, Saved&) const;  ///< of all rows
   GqaAssemble assembly() const;
   HeadNorm head_norm(const Context&, const Tensor& rstd_MN) const;  ///< empty where the family has none
   Tensor key_begin(const Context&) const;

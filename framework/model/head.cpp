@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include "framework/model/cut_linear.h"
 #include "kernels/ops/cross_entropy.h"
+#include "kernels/ops/max_parts.h"
+#include "kernels/ops/tree_sum.h"
 
 namespace fourmi {
 
@@ -13,63 +16,101 @@ std::int64_t chunk_rows(const BatchSizes& batch) {
       batch.tokens_per_sequence % 16 == 0 ? batch.tokens_per_sequence / 16 : batch.tokens_per_sequence;
   return std::min(batch.rows, std::max<std::int64_t>(1, 256 / leaf) * leaf);
 }
+
+Tensor first_rows_of(const Tensor& every_PC, std::int64_t n) {
+  return every_PC.view({every_PC.num_elements()}).rows(0, every_PC.dim(0) * n).view({every_PC.dim(0), n});
+}
+
+const char* head_name(const ModelSection& m) {
+  return m.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
+}
 }  // namespace
 
 Head::Head(const ModelSection& m, const ParameterStore& store, const std::string& norm)
-    : D_(m.hidden_size),
-      vocab_(m.vocab_size),
-      norm_{.epsilon = m.rms_norm_eps},
-      norm_weight_(store.slot(norm)),
-      head_(store.slot(m.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight")) {}
+    : norm_{.epsilon = m.rms_norm_eps}, norm_weight_(store.slot(norm)), head_(store.slot(head_name(m))) {
+  V_ = head_.shape[0];
+  D_ = head_.shape[1];
+  first_ = store.table().find(head_name(m)).first_row;
+}
 
 Head::Sizes Head::sizes(const BatchSizes& batch, const ModelTypes& types) const {
-  return {batch, types, D_, vocab_, chunk_rows(batch)};
+  return {batch, types, D_, V_, chunk_rows(batch)};
+}
+
+/// max = the largest of every rank's.
+void Head::share_max(const Context& c, const Tensor& max_C, const Saved& s) const {
+  if (!s.max_PC) return;
+  const std::int64_t n = max_C.dim(0);
+  const Tensor every = first_rows_of(s.max_PC, n);
+  gathered(c, max_C, every);
+  max_of_parts(*c.stream, every, max_C);
+}
+
+/// The sums over the whole vocabulary from every rank's; the target's logit is one rank's, and 0 elsewhere.
+void Head::share_sums(const Context& c, const Tensor& sum_C, const Tensor& target_logit_C, const Saved& s) const {
+  if (!s.sum_PC) return;
+  const std::int64_t n = sum_C.dim(0);
+  const Tensor sums = first_rows_of(s.sum_PC, n), target_logits = first_rows_of(s.target_logit_PC, n);
+  RowExchange::Moves moves = c.moves();
+  moves.gather(sum_C, sums);
+  moves.gather(target_logit_C, target_logits);
+  moves.finish();
+  tree_sum(*c.stream, sums, sum_C);
+  tree_sum(*c.stream, target_logits, target_logit_C);
 }
 
 void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool backward, Saved& s,
                   const Tensor& loss_M) const {
   const Stream& stream = *c.stream;
-  const std::int64_t M = s.xn_MD.dim(0), chunk = s.logits_CV.dim(0);
+  const Tensor xn_MD = gathered(c, s.xn_mD, s.all_xn_MD);
+  RowExchange::Moves moves = c.moves();
+  const Tensor dxn_MD = backward ? moves.partial(s.dxn_mD) : Tensor{};
+  const std::int64_t M = xn_MD.dim(0), chunk = s.logits_CV.dim(0);
   for (std::int64_t begin = 0; begin < M; begin += chunk) {
     const std::int64_t end = std::min(M, begin + chunk), n = end - begin;
-    const Tensor x = s.xn_MD.rows(begin, end), targets = targets_M.rows(begin, end);
+    const Tensor x = xn_MD.rows(begin, end), targets = targets_M.rows(begin, end);
     const Tensor logits = s.logits_CV.rows(0, n), max = s.max_C.rows(0, n), sum = s.sum_C.rows(0, n);
     const Tensor target_logit = s.target_logit_C.rows(0, n);
     const Tensor dlogits = backward ? s.dlogits_CV.rows(0, n) : Tensor{};
     linear_forward(stream, x, c.weight(head_), logits);
     softmax_max(stream, logits, max);
-    softmax_sum(stream, logits, max, targets, 0, sum, target_logit);
-    cross_entropy_finish(stream, weight, logits, max, sum, target_logit, targets, 0, loss_M.rows(begin, end), dlogits);
+    share_max(c, max, s);
+    softmax_sum(stream, logits, max, targets, first_, sum, target_logit);
+    share_sums(c, sum, target_logit, s);
+    cross_entropy_finish(stream, weight, logits, max, sum, target_logit, targets, first_, loss_M.rows(begin, end),
+                         dlogits);
     if (!backward) continue;
-    linear_backward_input(stream, dlogits, c.weight(head_), s.dxn_MD.rows(begin, end));
+    linear_backward_input(stream, dlogits, c.weight(head_), dxn_MD.rows(begin, end), {}, c.leaves.vocabulary);
     linear_backward_weight(stream, dlogits, x, c.gradient(head_), c.weight_cuts);
   }
+  if (backward) moves.sum(dxn_MD, s.dxn_mD);
+  moves.finish();
 }
 
-void Head::forward(const Context& c, const Tensor& x_MD, const Tensor& targets_M, Saved& s,
+void Head::forward(const Context& c, const Tensor& x_mD, const Tensor& targets_M, Saved& s,
                    const Tensor& loss_M) const {
   const OwningSpan span(c.stream->timeline(), Work::head, "head_forward");
-  rms_norm_forward(*c.stream, norm_, x_MD, c.weight(norm_weight_), s.xn_MD, s.rstd_M);
+  rms_norm_forward(*c.stream, norm_, x_mD, c.weight(norm_weight_), s.xn_mD, s.rstd_m);
   chunks(c, targets_M, 1.0, false, s, loss_M);
 }
 
-void Head::forward_backward(const Context& c, const Tensor& x_MD, const Tensor& targets_M, double weight, Saved& s,
+void Head::forward_backward(const Context& c, const Tensor& x_mD, const Tensor& targets_M, double weight, Saved& s,
                             const Tensor& loss_M) const {
   const OwningSpan span(c.stream->timeline(), Work::head, "head_forward_backward");
-  rms_norm_forward(*c.stream, norm_, x_MD, c.weight(norm_weight_), s.xn_MD, s.rstd_M);
+  rms_norm_forward(*c.stream, norm_, x_mD, c.weight(norm_weight_), s.xn_mD, s.rstd_m);
   chunks(c, targets_M, weight, true, s, loss_M);
 }
 
-void Head::backward(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dx_MD) const {
+void Head::backward(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dx_mD) const {
   const OwningSpan span(c.stream->timeline(), Work::head, "head_backward");
-  rms_norm_backward_input(*c.stream, norm_, s.dxn_MD, x_MD, c.weight(norm_weight_), s.rstd_M, dx_MD);
-  rms_norm_backward_weight(*c.stream, norm_, s.dxn_MD, x_MD, s.rstd_M, c.gradient(norm_weight_), c.token_cuts);
+  rms_norm_backward_input(*c.stream, norm_, s.dxn_mD, x_mD, c.weight(norm_weight_), s.rstd_m, dx_mD);
+  rms_norm_backward_weight(*c.stream, norm_, s.dxn_mD, x_mD, s.rstd_m, c.gradient(norm_weight_), c.token_cuts);
 }
 
 void Head::logits(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& logits_CV) const {
   const std::int64_t n = x_MD.dim(0);
-  rms_norm_forward(*c.stream, norm_, x_MD, c.weight(norm_weight_), s.xn_MD.rows(0, n), s.rstd_M.rows(0, n));
-  linear_forward(*c.stream, s.xn_MD.rows(0, n), c.weight(head_), logits_CV);
+  rms_norm_forward(*c.stream, norm_, x_MD, c.weight(norm_weight_), s.xn_mD.rows(0, n), s.rstd_m.rows(0, n));
+  linear_forward(*c.stream, s.xn_mD.rows(0, n), c.weight(head_), logits_CV);
 }
 
 }  // namespace fourmi

@@ -1,5 +1,7 @@
 // Final norm, output head and cross-entropy, in chunks of rows: logits exist for one chunk at a time. Loss, the
 // gradient of its input and of its weights are formed in one pass, since a second one would compute every logit twice.
+// The tensor axis cuts the vocabulary: V is what this rank holds; every rank of the axis finds the same losses.
+//   Letters beside context.h's: C rows of a chunk   P ranks of the tensor axis
 #pragma once
 
 #include "framework/model/context.h"
@@ -16,20 +18,28 @@ class Head {
   struct Sizes {
     BatchSizes batch;
     ModelTypes types;
-    std::int64_t D, vocab, chunk;
+    std::int64_t D, V, chunk;
   };
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
 
   struct Saved {
-    Tensor xn_MD, rstd_M, dxn_MD, logits_CV, dlogits_CV, max_C, sum_C, target_logit_C;
+    Tensor xn_mD, rstd_m, dxn_mD, all_xn_MD, logits_CV, dlogits_CV, max_C, sum_C, target_logit_C;
+    Tensor max_PC, sum_PC, target_logit_PC;  ///< every rank's
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const DType act = s.types.activation, acc = s.types.accumulate;
-      visit(xn_MD, "xn", Shape{s.batch.rows, s.D}, act, Keep::needed);
-      visit(rstd_M, "rstd", Shape{s.batch.rows}, acc, Keep::needed);
-      visit(dxn_MD, "dxn", Shape{s.batch.rows, s.D}, act, Keep::needed);
-      visit(logits_CV, "logits", Shape{s.chunk, s.vocab}, acc, Keep::temporary);
-      visit(dlogits_CV, "dlogits", Shape{s.chunk, s.vocab}, act, Keep::temporary);
+      const std::int64_t m = s.batch.shard_rows(), P = s.batch.tensor;
+      visit(xn_mD, "xn", Shape{m, s.D}, act, Keep::needed);
+      visit(rstd_m, "rstd", Shape{m}, acc, Keep::needed);
+      visit(dxn_mD, "dxn", Shape{m, s.D}, act, Keep::needed);
+      if (P > 1) {
+        visit(all_xn_MD, "all_xn", Shape{s.batch.rows, s.D}, act, Keep::temporary);
+        visit(max_PC, "every max", Shape{P, s.chunk}, acc, Keep::temporary);
+        visit(sum_PC, "every sum", Shape{P, s.chunk}, acc, Keep::temporary);
+        visit(target_logit_PC, "every target_logit", Shape{P, s.chunk}, acc, Keep::temporary);
+      }
+      visit(logits_CV, "logits", Shape{s.chunk, s.V}, acc, Keep::temporary);
+      visit(dlogits_CV, "dlogits", Shape{s.chunk, s.V}, act, Keep::temporary);
       visit(max_C, "max", Shape{s.chunk}, acc, Keep::temporary);
       visit(sum_C, "sum", Shape{s.chunk}, acc, Keep::temporary);
       visit(target_logit_C, "target_logit", Shape{s.chunk}, acc, Keep::temporary);
@@ -37,13 +47,13 @@ class Head {
   };
 
   /// loss_M: each row's cross-entropy in nats, 0 where the target is -1.
-  void forward(const Context&, const Tensor& x_MD, const Tensor& targets_M, Saved&, const Tensor& loss_M) const;
+  void forward(const Context&, const Tensor& x_mD, const Tensor& targets_M, Saved&, const Tensor& loss_M) const;
   /// The same, and the gradients of weight * sum(loss): of lm_head at once, of the normalised input into the saved
   /// struct.
-  void forward_backward(const Context&, const Tensor& x_MD, const Tensor& targets_M, double weight, Saved&,
+  void forward_backward(const Context&, const Tensor& x_mD, const Tensor& targets_M, double weight, Saved&,
                         const Tensor& loss_M) const;
   /// After forward_backward: dx through the norm, and the norm's weight.
-  void backward(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dx_MD) const;
+  void backward(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dx_mD) const;
   /// logits_CV (accumulator dtype) of a few rows, for generation.
   void logits(const Context&, const Tensor& x_MD, Saved&, const Tensor& logits_CV) const;
 
@@ -51,7 +61,10 @@ class Head {
   void chunks(const Context&, const Tensor& targets_M, double weight, bool backward, Saved&,
               const Tensor& loss_M) const;
 
-  std::int64_t D_, vocab_;
+  void share_max(const Context&, const Tensor& max_C, const Saved&) const;
+  void share_sums(const Context&, const Tensor& sum_C, const Tensor& target_logit_C, const Saved&) const;
+
+  std::int64_t D_, V_, first_;  ///< first_: the token of this rank's first row
   RmsNorm norm_;
   Slot norm_weight_, head_;
 };

@@ -1,5 +1,5 @@
-// What a rank holds of a model along its depth: the layers of its stages, and what comes before and after them. From
-// the stage map; parameter table and models read it.
+// What a rank holds of a model: along its depth the layers of its stages, and what comes before and after them (from
+// the stage map), and of each tensor its shares. Parameter table and models read it.
 #pragma once
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <numeric>
 #include <vector>
 
+#include "framework/model/share.h"
 #include "framework/recipe/recipe.h"
 
 namespace fourmi {
@@ -17,6 +18,7 @@ struct Holding {
   bool head = false;                 ///< final norm and output head
   bool mtp = false;                  ///< the multi-token-prediction layer
   bool embedding_is_shared = false;  ///< another rank of the pipeline has a copy of the embedding's table
+  Shares shares = {};                ///< of tensors that other axes cut
 
   static Holding whole(const ModelSection& model) {
     Holding all{.layers = std::vector<std::int64_t>(static_cast<std::size_t>(model.num_hidden_layers)),

@@ -10,8 +10,7 @@ LatentCache::LatentCache(const ModelSection& m, const ParameterStore& store, std
       rope_(m.qk_rope_head_dim),
       V_(m.v_head_dim),
       kv_rank_(m.kv_lora_rank),
-      q_rank_(m.q_lora_rank),
-      q_width_(q_rank_ > 0 ? q_rank_ : H_ * (nope_ + rope_)) {
+      q_rank_(m.q_lora_rank) {
   const ModelTypes& t = store.types();
   const std::int64_t C = kv_rank_ + rope_;
   for (std::int64_t l = 0; l < m.num_hidden_layers; ++l) {
@@ -41,10 +40,10 @@ void LatentCache::attend(const Context& c, const Mla& mla, std::size_t layer, st
   mla.project(c, x_1D, s);
 
   const Tensor row = cache_PC_[layer].rows(length, length + 1);
-  copy(s.cn_MKr, part(row, 0, kv_rank_));
-  copy(part(s.a_MA, q_width_ + kv_rank_, rope_), part(row, kv_rank_, rope_));
+  copy(s.cn_mKr, part(row, 0, kv_rank_));
+  copy(part(s.a_mA, q_rank_ + kv_rank_, rope_), part(row, kv_rank_, rope_));
   rotary_apply(stream, {.column = kv_rank_}, c.rotary_table, c.positions, row.view({1, 1, C}));
-  const Tensor q = part(q_rank_ > 0 ? s.q_MHQ : s.a_MA, 0, H_ * Q);
+  const Tensor q = part(s.q_MHQ, 0, H_ * Q);
   rotary_apply(stream, {.column = nope_}, c.rotary_table, c.positions, q.view({1, H_, Q}));
 
   const Tensor up = c.weight(kv_b_[layer]);  // [H (nope + V), kv_rank]

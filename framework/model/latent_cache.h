@@ -19,7 +19,7 @@ class LatentCache {
               Mla::Saved& saved, const Tensor& y_1D);
 
  private:
-  std::int64_t H_, nope_, rope_, V_, kv_rank_, q_rank_, q_width_;
+  std::int64_t H_, nope_, rope_, V_, kv_rank_, q_rank_;
   std::vector<Slot> kv_b_;
   std::vector<Tensor> cache_PC_;  // per layer
   Tensor absorbed_1HC_, latent_1HC_, o_1HV_, lse_;

@@ -1,5 +1,8 @@
 // Multi-head latent attention (DeepSeek-V2 report 2.1; exact order of operations: DeepSeek-V3's released model),
 // pre-norm and residual included: y = x + o_proj(attention(input_layernorm(x))). With and without a query latent.
+// The tensor axis cuts the heads: H is what this rank holds. Latents are made of this rank's rows, by weights that
+// every rank has, and gathered: they are narrower than the hidden state.
+//   Letters beside context.h's: S columns that queries are made of   R = rope
 #pragma once
 
 #include <vector>
@@ -21,30 +24,35 @@ class Mla {
     ModelTypes types;
     std::int64_t D, H, nope, rope, V, q_rank, kv_rank;
     std::int64_t Q() const { return nope + rope; }
-    std::int64_t q_width() const {
-      return q_rank > 0 ? q_rank : H * Q();
-    }  ///< columns of the down projection before the latent
-    std::int64_t A() const { return q_width() + kv_rank + rope; }
+    std::int64_t A() const { return q_rank + kv_rank + rope; }
+    std::int64_t source() const { return q_rank > 0 ? q_rank : D; }  ///< columns that queries are made of
   };
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
 
   struct Saved {
-    Tensor xn_MD, x_rstd_M, a_MA, qn_MQr, q_rstd_M, q_MHQ, cn_MKr, c_rstd_M, kv_MHC, query_MHQ, key_MHQ, value_MHV,
-        o_MHV, lse_MH;
+    Tensor xn_mD, x_rstd_m, a_mA, qn_mQr, q_rstd_m, cn_mKr, c_rstd_m;    // of this rank's rows
+    Tensor pe_mR, all_source_MS, all_cn_MKr, all_pe_MR;                  // where ranks share the rows
+    Tensor q_MHQ, kv_MHC, query_MHQ, key_MHQ, value_MHV, o_MHV, lse_MH;  // of this rank's heads
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
-      const std::int64_t M = s.batch.rows;
+      const std::int64_t M = s.batch.rows, m = s.batch.shard_rows();
       const DType act = s.types.activation, acc = s.types.accumulate;
-      visit(xn_MD, "xn", Shape{M, s.D}, act, Keep::recomputable);
-      visit(x_rstd_M, "x_rstd", Shape{M}, acc, Keep::recomputable);
-      visit(a_MA, "a", Shape{M, s.A()}, act, Keep::needed);
+      visit(xn_mD, "xn", Shape{m, s.D}, act, Keep::recomputable);
+      visit(x_rstd_m, "x_rstd", Shape{m}, acc, Keep::recomputable);
+      visit(a_mA, "a", Shape{m, s.A()}, act, Keep::needed);
       if (s.q_rank > 0) {
-        visit(qn_MQr, "qn", Shape{M, s.q_rank}, act, Keep::recomputable);
-        visit(q_rstd_M, "q_rstd", Shape{M}, acc, Keep::recomputable);
-        visit(q_MHQ, "q", Shape{M, s.H * s.Q()}, act, Keep::temporary);
+        visit(qn_mQr, "qn", Shape{m, s.q_rank}, act, Keep::recomputable);
+        visit(q_rstd_m, "q_rstd", Shape{m}, acc, Keep::recomputable);
       }
-      visit(cn_MKr, "cn", Shape{M, s.kv_rank}, act, Keep::recomputable);
-      visit(c_rstd_M, "c_rstd", Shape{M}, acc, Keep::recomputable);
+      visit(cn_mKr, "cn", Shape{m, s.kv_rank}, act, Keep::recomputable);
+      visit(c_rstd_m, "c_rstd", Shape{m}, acc, Keep::recomputable);
+      if (s.batch.tensor > 1) {
+        visit(pe_mR, "pe", Shape{m, s.rope}, act, Keep::temporary);
+        visit(all_source_MS, "all_source", Shape{M, s.source()}, act, Keep::recomputable);
+        visit(all_cn_MKr, "all_cn", Shape{M, s.kv_rank}, act, Keep::recomputable);
+        visit(all_pe_MR, "all_pe", Shape{M, s.rope}, act, Keep::temporary);
+      }
+      visit(q_MHQ, "q", Shape{M, s.H * s.Q()}, act, Keep::temporary);
       visit(kv_MHC, "kv", Shape{M, s.H, s.nope + s.V}, act, Keep::temporary);
       visit(query_MHQ, "query", Shape{M, s.H, s.Q()}, act, Keep::recomputable);
       visit(key_MHQ, "key", Shape{M, s.H, s.Q()}, act, Keep::recomputable);
@@ -55,52 +63,56 @@ class Mla {
   };
   /// Written by backward_input, read by backward_weight.
   struct Gradients {
-    Tensor do_MHV, dquery_MHQ, dkey_MHQ, dvalue_MHV, dq_MHQ, dkv_MHC, dqn_MQr, dcn_MKr, da_MA, dxn_MD;
+    Tensor all_dy_MD, do_MHV, dquery_MHQ, dkey_MHQ, dvalue_MHV, dq_MHQ, dkv_MHC, dpe_mR, dqn_mQr, dcn_mKr, da_mA,
+        dxn_mD;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
-      const std::int64_t M = s.batch.rows;
+      const std::int64_t M = s.batch.rows, m = s.batch.shard_rows();
       const DType act = s.types.activation;
+      if (s.batch.tensor > 1) {
+        visit(all_dy_MD, "all_dy", Shape{M, s.D}, act, Keep::needed);
+        visit(dpe_mR, "dpe", Shape{m, s.rope}, s.types.accumulate, Keep::needed);
+      }
       visit(do_MHV, "do", Shape{M, s.H, s.V}, act, Keep::needed);
       visit(dquery_MHQ, "dquery", Shape{M, s.H, s.Q()}, act, Keep::needed);
       visit(dkey_MHQ, "dkey", Shape{M, s.H, s.Q()}, act, Keep::needed);
       visit(dvalue_MHV, "dvalue", Shape{M, s.H, s.V}, act, Keep::needed);
       visit(dkv_MHC, "dkv", Shape{M, s.H, s.nope + s.V}, act, Keep::needed);
-      if (s.q_rank > 0) {
-        visit(dq_MHQ, "dq", Shape{M, s.H * s.Q()}, act, Keep::needed);
-        visit(dqn_MQr, "dqn", Shape{M, s.q_rank}, act, Keep::needed);
-      }
-      visit(dcn_MKr, "dcn", Shape{M, s.kv_rank}, act, Keep::needed);
-      visit(da_MA, "da", Shape{M, s.A()}, act, Keep::needed);
-      visit(dxn_MD, "dxn", Shape{M, s.D}, act, Keep::needed);
+      visit(dq_MHQ, "dq", Shape{M, s.H * s.Q()}, act, Keep::needed);
+      if (s.q_rank > 0) visit(dqn_mQr, "dqn", Shape{m, s.q_rank}, act, Keep::needed);
+      visit(dcn_mKr, "dcn", Shape{m, s.kv_rank}, act, Keep::needed);
+      visit(da_mA, "da", Shape{m, s.A()}, act, Keep::needed);
+      visit(dxn_mD, "dxn", Shape{m, s.D}, act, Keep::needed);
     }
   };
 
-  void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD) const;
+  void forward(const Context&, const Tensor& x_mD, Saved&, const Tensor& y_mD) const;
   /// The recomputable fields again, from x and the needed ones: norms, up-projections, rotary.
-  void recompute(const Context&, const Tensor& x_MD, Saved&) const;
+  void recompute(const Context&, const Tensor& x_mD, Saved&) const;
   /// dx = dy + gradient through the attention branch.
-  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
-                      const Tensor& dx_MD) const;
-  void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
+  void backward_input(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&,
+                      const Tensor& dx_mD) const;
+  void backward_weight(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, const Gradients&) const;
 
   // For decoding with a cache (decode.h): the pieces before and after attention.
-  void project(const Context&, const Tensor& x_MD,
-               Saved&) const;  ///< fills a, query's projection and the normalised latent
+  void project(const Context&, const Tensor& x_mD, Saved&) const;  ///< fills a, queries and the normalised latent
   void expand_latent(const Context&, const Tensor& cn_MKr, const Tensor& kv_MHC) const;
   Attention attention(const Context&) const;
-  MlaAssemble assembly() const;
-  void output(const Context&, const Tensor& x_MD, const Tensor& o_MHV, const Tensor& y_MD) const;
+  void output(const Context&, const Tensor& x_mD, const Tensor& o_MHV, const Tensor& y_mD) const;
 
  private:
-  void normalise_input(const Context&, const Tensor& x_MD, Saved&) const;
-  void normalise_latents(const Context&, Saved&) const;  ///< and the query's up-projection
-  void assemble(const Context&, Saved&) const;           ///< key and value up-projection, rotary, heads
-  const Tensor& query_source(const Saved& s) const { return q_rank_ > 0 ? s.q_MHQ : s.a_MA; }
+  void normalise_input(const Context&, const Tensor& x_mD, Saved&) const;
+  void normalise_latents(const Context&, Saved&) const;
+  void project_queries(const Context&, Saved&) const;  ///< after every rank's latents came to all
+  void assemble(const Context&, Saved&) const;         ///< key and value up-projection, rotary, heads
+  MlaAssemble assembly(bool shared_key_apart) const;
+  const Tensor& source(const Saved& s) const { return q_rank_ > 0 ? s.qn_mQr : s.xn_mD; }  ///< of queries
+  std::int64_t key_column() const { return q_rank_ + kv_rank_; }
 
-  std::int64_t D_, H_, nope_, rope_, V_, q_rank_, kv_rank_;
+  std::int64_t D_, H_, nope_, rope_, V_, q_rank_, kv_rank_, head_leaves_;
   double epsilon_, scale_;
   RmsNorm x_norm_, q_norm_, c_norm_;
-  Slot norm_, down_, q_a_norm_, q_b_, kv_a_norm_, kv_b_, o_;
+  Slot norm_, down_, q_a_norm_, q_, kv_a_norm_, kv_b_, o_;
 };
 
 }  // namespace fourmi

@@ -1,37 +1,43 @@
 #include "framework/model/mlp.h"
 
+#include "framework/model/cut_linear.h"
 #include "kernels/ops/swiglu.h"
 
 namespace fourmi {
 
-Mlp::Mlp(const ParameterStore& store, const std::string& prefix, std::int64_t hidden, std::int64_t intermediate)
-    : D_(hidden),
-      F_(intermediate),
-      gate_up_(store.slot(prefix + "gate_proj.weight", prefix + "up_proj.weight", {2 * intermediate, hidden})),
-      down_(store.slot(prefix + "down_proj.weight")) {}
-
-void Mlp::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD, const Tensor& residual_MD) const {
-  const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_forward");
-  recompute(c, x_MD, s, Recompute::full);
-  linear_forward(*c.stream, s.h_MF, c.weight(down_), y_MD, residual_MD);
+Mlp::Mlp(const ParameterStore& store, const std::string& prefix) : down_(store.slot(prefix + "down_proj.weight")) {
+  D_ = down_.shape[0];
+  F_ = down_.shape[1];
+  gate_up_ = store.slot(prefix + "gate_proj.weight", prefix + "up_proj.weight", {2 * F_, D_});
 }
 
-void Mlp::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mode) const {
+void Mlp::forward(const Context& c, std::int64_t leaves, const Tensor& x_mD, Saved& s, const Tensor& y_mD,
+                  const Tensor& residual_mD) const {
+  const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_forward");
+  recompute(c, x_mD, s, Recompute::full);
+  sum_of_linear(c, s.h_MF, c.weight(down_), leaves, y_mD, residual_mD);
+}
+
+void Mlp::recompute(const Context& c, const Tensor& x_mD, Saved& s, Recompute mode) const {
+  const Tensor x_MD = gathered(c, x_mD, s.all_x_MD);
   if (mode == Recompute::full) linear_forward(*c.stream, x_MD, c.weight(gate_up_), s.gate_up_M2F);
   swiglu_forward(*c.stream, s.gate_up_M2F, s.h_MF, x_MD.dim(0));
 }
 
-void Mlp::backward_input(const Context& c, const Saved& s, const Tensor& dy_MD, Gradients& g,
-                         const Tensor& dx_MD) const {
+void Mlp::backward_input(const Context& c, std::int64_t leaves, const Saved& s, const Tensor& dy_mD, Gradients& g,
+                         const Tensor& dx_mD) const {
   const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_input");
+  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD);
   linear_backward_input(*c.stream, dy_MD, c.weight(down_), g.dh_MF);
   swiglu_backward(*c.stream, g.dh_MF, s.gate_up_M2F, g.dgate_up_M2F, dy_MD.dim(0));
-  linear_backward_input(*c.stream, g.dgate_up_M2F, c.weight(gate_up_), dx_MD);
+  sum_of_linear_backward(c, g.dgate_up_M2F, c.weight(gate_up_), leaves, dx_mD);
 }
 
-void Mlp::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
+void Mlp::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
                           const Gradients& g) const {
   const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_weight");
+  const Tensor& x_MD = s.all_x_MD ? s.all_x_MD : x_mD;
+  const Tensor& dy_MD = g.all_dy_MD ? g.all_dy_MD : dy_mD;
   linear_backward_weight(*c.stream, dy_MD, s.h_MF, c.gradient(down_), c.weight_cuts);
   linear_backward_weight(*c.stream, g.dgate_up_M2F, x_MD, c.gradient(gate_up_), c.weight_cuts);
 }

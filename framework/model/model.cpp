@@ -5,16 +5,12 @@
 #include <utility>
 
 #include "framework/model/rope.h"
-#include "kernels/ops/embedding.h"
 #include "kernels/ops/window.h"
 
 namespace fourmi {
 
 Model::Model(const ModelSection& section, const ParameterStore& store, std::int64_t num_positions, Arena& tables)
-    : section_(section),
-      store_(&store),
-      embedding_(store.slot("model.embed_tokens.weight")),
-      head_(section, store, "model.norm.weight") {
+    : section_(section), store_(&store), embedding_(section, store), head_(section, store, "model.norm.weight") {
   for (std::int64_t l = 0; l < section.num_hidden_layers; ++l) blocks_.emplace_back(section, store, l);
   if (section.num_nextn_predict_layers > 0) mtp_ = std::make_unique<Mtp>(section, store);
   for (const Block& b : blocks_) {
@@ -31,10 +27,19 @@ Model::Model(const ModelSection& section, const ParameterStore& store, std::int6
   }
 }
 
-void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute recompute) {
+/// Columns of the widest sums that are on their way between the ranks of the tensor axis at once.
+static std::int64_t widest_sum(const ModelSection& m) {
+  if (!has_latent_attention(m)) return m.hidden_size;
+  const std::int64_t source = m.q_lora_rank > 0 ? m.q_lora_rank : m.hidden_size;
+  return std::max(m.hidden_size, source + m.kv_lora_rank + m.qk_rope_head_dim);
+}
+
+void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute recompute, Group* tensor) {
   use_ = use;
   sizes_ = sizes;
   recompute_ = recompute;
+  rows_.reset();
+  if (tensor) rows_.emplace(*tensor, sizes.rows, widest_sum(section_), store_->types().accumulate, arena);
   if (window_ > 0) window_begin_M_ = arena.allocate({sizes.rows}, DType::i32, "window");
   losses_.balance_S.clear();
   losses_.loss_M = arena.allocate({sizes.rows}, store_->types().accumulate, "loss");
@@ -46,7 +51,8 @@ void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute r
 void Model::allocate_evaluation(Arena& arena) {
   const ModelTypes& types = store_->types();
   x_.assign(2, {});
-  for (Tensor& x : x_) x = arena.allocate({sizes_.rows, section_.hidden_size}, types.activation, "block borders");
+  for (Tensor& x : x_)
+    x = arena.allocate({sizes_.shard_rows(), section_.hidden_size}, types.activation, "block borders");
   saved_.assign(2, {});
   for (int moe = 0; moe < 2; ++moe) {
     auto b =
@@ -63,7 +69,7 @@ void Model::allocate_evaluation(Arena& arena) {
 
 void Model::allocate_training(Arena& arena) {
   const ModelTypes& types = store_->types();
-  const Shape rows{sizes_.rows, section_.hidden_size};
+  const Shape rows{sizes_.shard_rows(), section_.hidden_size};
   const Head::Sizes head = head_.sizes(sizes_, types);
   std::optional<Mtp::Sizes> mtp;
   if (mtp_) mtp = mtp_->sizes(sizes_, types);
@@ -79,6 +85,8 @@ void Model::allocate_training(Arena& arena) {
 
   x_.assign(blocks_.size() + 1, {});
   for (Tensor& x : x_) x = arena.allocate(rows, types.activation, "block borders");
+  if (sizes_.tensor > 1)
+    all_dx_MD_ = arena.allocate({sizes_.rows, section_.hidden_size}, types.activation, "border gradients of all rows");
   da_MD_ = arena.allocate(rows, types.activation, "border gradients");
   db_MD_ = arena.allocate(rows, types.activation, "border gradients");
 
@@ -111,9 +119,11 @@ Context Model::context(const Stream& stream, const BatchTensors& b, const Contex
   c.parameters = store_;
   c.sizes = sizes_;
   c.positions = b.positions_M;
+  c.own_positions = rows_ ? rows_->mine(b.positions_M) : b.positions_M;
   c.key_begin = b.key_begin_M;
   c.key_end = b.key_end_M;
   c.rotary_table = rotary_;
+  c.rows = rows_ ? &*rows_ : nullptr;
   if (window_ > 0) {
     window_key_begin(stream, window_, b.key_begin_M, b.key_end_M, window_begin_M_);
     c.window_begin = window_begin_M_;
@@ -130,7 +140,7 @@ Tensor Model::hidden() const {
 }
 
 void Model::forward_blocks(const Context& c, const BatchTensors& b) {
-  embedding_forward(*c.stream, b.tokens_M, c.weight(embedding_), x_[0]);
+  embedding_.forward(c, b.tokens_M, x_[0]);
   if (c.after_layer) (*c.after_layer)(-1, x_[0]);
   std::int64_t moe = 0;
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
@@ -149,8 +159,8 @@ const BatchLosses& Model::forward(const Stream& stream, const BatchTensors& b, c
   head_.forward(c, hidden(), b.targets_M, head_saved_, losses_.loss_M);
   if (mtp_) {
     mtp_->forward(c, hidden(), b.mtp_tokens_M, mtp_saved_, {});
-    if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, mtp_saved_.y_MD);
-    mtp_->head().forward(c, mtp_saved_.y_MD, b.mtp_targets_M, mtp_saved_.head, losses_.loss_mtp_M);
+    if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, mtp_saved_.y_mD);
+    mtp_->head().forward(c, mtp_saved_.y_mD, b.mtp_targets_M, mtp_saved_.head, losses_.loss_mtp_M);
   }
   return losses_;
 }
@@ -166,8 +176,8 @@ const BatchLosses& Model::forward_backward(const Stream& stream, const BatchTens
     const bool moe = mtp_->block().is_moe();
     mtp_->forward(c, hidden(), b.mtp_tokens_M, mtp_saved_, moe ? counts_row(num_moe_layers_ - 1) : Tensor{});
     last_run_ = blocks_.size();
-    if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, mtp_saved_.y_MD);
-    mtp_->head().forward_backward(c, mtp_saved_.y_MD, b.mtp_targets_M, weights.mtp, mtp_saved_.head,
+    if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, mtp_saved_.y_mD);
+    mtp_->head().forward_backward(c, mtp_saved_.y_mD, b.mtp_targets_M, weights.mtp, mtp_saved_.head,
                                   losses_.loss_mtp_M);
   }
 
@@ -179,7 +189,7 @@ const BatchLosses& Model::forward_backward(const Stream& stream, const BatchTens
     backward_block(c, l, dy, dx);
     std::swap(dy, dx);
   }
-  embedding_backward(stream, b.tokens_M, dy, c.gradient(embedding_), c.token_cuts);
+  embedding_.backward(c, b.tokens_M, dy, all_dx_MD_);
   return losses_;
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "framework/model/mtp.h"
@@ -35,7 +36,9 @@ class Model {
 
   /// Memory for one micro-batch in flight. Training keeps of every layer's activations what `recompute` says and shares
   /// the rest among the layers; evaluation reuses one layer's.
-  void allocate(const BatchSizes& sizes, Use use, Arena& activations, Recompute recompute = Recompute::none);
+  /// `tensor`: the group of the tensor axis, whose size is sizes.tensor; null where that is 1.
+  void allocate(const BatchSizes& sizes, Use use, Arena& activations, Recompute recompute = Recompute::none,
+                Group* tensor = nullptr);
 
   /// Forward and, for training, nothing else yet: activations stay in the model's saved structs.
   const BatchLosses& forward(const Stream&, const BatchTensors&, const Context& options);
@@ -54,7 +57,7 @@ class Model {
   const Head& head() const { return head_; }
   const Mtp* mtp() const { return mtp_.get(); }
   const Tensor& rotary_table() const { return rotary_; }
-  const Slot& embedding() const { return embedding_; }
+  const Slot& embedding() const { return embedding_.slot(); }
 
  private:
   Context context(const Stream&, const BatchTensors&, const Context& options) const;
@@ -70,7 +73,7 @@ class Model {
 
   ModelSection section_;
   const ParameterStore* store_;
-  Slot embedding_;
+  Embedding embedding_;
   std::vector<Block> blocks_;
   Head head_;
   std::unique_ptr<Mtp> mtp_;
@@ -87,7 +90,9 @@ class Model {
   Mtp::Saved mtp_saved_;
   Mtp::Gradients mtp_gradients_;
   std::size_t last_run_ = 0;  // the layer whose fields the shared memory holds; MTP counts as the one after the last
-  Tensor da_MD_, db_MD_;      // gradients at block borders, alternating
+  Tensor all_dx_MD_;          // of the embedding, where ranks share the rows
+  std::optional<RowExchange> rows_;
+  Tensor da_MD_, db_MD_;  // gradients at block borders, alternating
   Tensor window_begin_M_;
   BatchLosses losses_;
 };

@@ -20,7 +20,7 @@ Moe::Moe(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
   if (m.topk_method == "noaux_tc") bias_ = store.slot(names.block + "gate.e_score_correction_bias");
   gate_up_ = store.slot(names.expert(0, names.gate), names.expert(E_ - 1, names.up), {E_, 2 * F_, D_});
   down_ = store.slot(names.expert(0, names.down), names.expert(E_ - 1, names.down), {E_, D_, F_});
-  if (m.n_shared_experts > 0) shared_.emplace(store, names.block + "shared_experts.", D_, m.n_shared_experts * F_);
+  if (m.n_shared_experts > 0) shared_.emplace(store, names.block + "shared_experts.");
 }
 
 Moe::Sizes Moe::sizes(const BatchSizes& batch, const ModelTypes& types) const {
@@ -64,7 +64,7 @@ void Moe::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& 
   if (zero_routed_) fill_zero(stream, s.out_RD);
   Tensor base = residual_MD;  // combine
   if (shared_) {
-    shared_->forward(c, x_MD, s.shared, s.base_MD, residual_MD);
+    shared_->forward(c, c.leaves.shared_intermediate, x_MD, s.shared, s.base_MD, residual_MD);
     base = s.base_MD;
   }
   combine_forward(stream, s.out_RD, s.weights_MK, s.row_of_MK, y_MD, base);
@@ -92,7 +92,7 @@ void Moe::backward_input(const Context& c, const Saved& s, const Tensor& dy_MD, 
   grouped_linear_backward_input(stream, g.dout_RD, c.weight(down_), s.offsets(), g.dh_RF);
   swiglu_backward(stream, g.dh_RF, s.gate_up_R2F, g.dgate_up_R2F, g.dh_RF.dim(0));
   grouped_linear_backward_input(stream, g.dgate_up_R2F, c.weight(gate_up_), s.offsets(), g.drows_RD);
-  if (shared_) shared_->backward_input(c, s.shared, dy_MD, g.shared, g.dshared_MD);
+  if (shared_) shared_->backward_input(c, c.leaves.shared_intermediate, s.shared, dy_MD, g.shared, g.dshared_MD);
   {
     const OwningSpan span(stream.timeline(), Work::router, "route_backward_input");
     routing_backward(stream, routing_, g.dweights_MK, s.scores_ME, s.experts_MK,

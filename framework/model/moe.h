@@ -1,6 +1,7 @@
 // DeepSeekMoE (DeepSeek-V3 report 2.1.2): y = residual + sum of chosen experts' outputs by their weights + shared
 // expert. Written as the phases route, dispatch, experts, combine, so that one micro-batch's computation can hide
-// another's dispatch.
+// another's dispatch. Routing and combining are of this rank's rows alone: M is context.h's m here. The tensor axis
+// cuts the shared expert.
 #pragma once
 
 #include <memory>
@@ -21,7 +22,7 @@ class Moe {
     ModelTypes types;
     std::int64_t D, F, E, K;
     std::optional<Mlp::Sizes> shared;
-    std::int64_t R() const { return batch.rows * K; }
+    std::int64_t R() const { return batch.shard_rows() * K; }
   };
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
 
@@ -34,7 +35,7 @@ class Moe {
     }
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
-      const std::int64_t M = s.batch.rows;
+      const std::int64_t M = s.batch.shard_rows();
       const DType act = s.types.activation, acc = s.types.accumulate;
       if (act != acc) visit(x32_MD, "x32", Shape{M, s.D}, acc, Keep::recomputable);
       visit(logits_ME, "logits", Shape{M, s.E}, acc, Keep::temporary);
@@ -61,7 +62,7 @@ class Moe {
     Mlp::Gradients shared;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
-      const std::int64_t M = s.batch.rows;
+      const std::int64_t M = s.batch.shard_rows();
       const DType act = s.types.activation, acc = s.types.accumulate;
       visit(dweights_MK, "dweights", Shape{M, s.K}, acc, Keep::needed);
       visit(dout_RD, "dout", Shape{s.R(), s.D}, act, Keep::needed);

@@ -4,9 +4,9 @@
 
 namespace fourmi {
 
-ParameterTable::ParameterTable(const ModelSection& m, const Holding& holding) {
+ParameterTable::ParameterTable(const ModelSection& m, const Holding& holding) : shares_(holding.shares) {
   if (holding.has_embedding_table(m)) {
-    add_matrix("model.embed_tokens.weight", m.vocab_size, m.hidden_size);
+    add_vocabulary("model.embed_tokens.weight", m.vocab_size, m.hidden_size);
     parameters_.back().stage_copies = holding.embedding_is_shared;
   }
   for (std::int64_t l = 0; l < m.num_hidden_layers; ++l)
@@ -16,7 +16,7 @@ ParameterTable::ParameterTable(const ModelSection& m, const Holding& holding) {
       add_router_bias(m, l);
   if (holding.head) {
     add_norm("model.norm.weight", m.hidden_size);
-    if (!m.tie_word_embeddings) add_matrix("lm_head.weight", m.vocab_size, m.hidden_size);
+    if (!m.tie_word_embeddings) add_vocabulary("lm_head.weight", m.vocab_size, m.hidden_size);
   }
   in_mtp_ = true;
   for (std::int64_t d = 0; d < m.num_nextn_predict_layers; ++d) {
@@ -36,23 +36,51 @@ ParameterTable::ParameterTable(const ModelSection& m, const Holding& holding) {
   std::sort(by_name_.begin(), by_name_.end());
 }
 
-void ParameterTable::add(std::string name, Shape shape, ParameterSet set, Initialisation init, bool decay,
-                         bool expert) {
-  std::int64_t& end = elements_[static_cast<std::size_t>(set)];
-  parameters_.push_back({std::move(name), shape, set, init, decay, expert, in_mtp_, false, end});
-  end += shape.num_elements();
+/// `range`: what this rank holds of the dim that is cut.
+void ParameterTable::add(Parameter p, Share::Range range, Cut cut) {
+  std::int64_t& end = elements_[static_cast<std::size_t>(p.set)];
+  p.local = p.shape;
+  if (cut == Cut::rows) p.local.dims[0] = range.count(), p.first_row = range.begin;
+  if (cut == Cut::columns) p.local.dims[1] = range.count(), p.first_column = range.begin;
+  p.mtp = in_mtp_;
+  p.offset = end;
+  end += p.local.num_elements();
+  parameters_.push_back(std::move(p));
 }
 
-void ParameterTable::add_matrix(std::string name, std::int64_t rows, std::int64_t columns, bool expert) {
-  add(std::move(name), {rows, columns}, ParameterSet::matrices, Initialisation::normal, true, expert);
+void ParameterTable::add_matrix(std::string name, std::int64_t rows, std::int64_t columns, Cut cut) {
+  const Copies copies = cut == Cut::none ? Copies::every_rank : Copies::tensor_peers;
+  add({.name = std::move(name), .shape = {rows, columns}, .copies = copies},
+      shares_.tensor.of(cut == Cut::columns ? columns : rows), cut);
+}
+
+void ParameterTable::add_expert_matrix(std::string name, std::int64_t rows, std::int64_t columns, Cut cut) {
+  add({.name = std::move(name), .shape = {rows, columns}, .copies = Copies::expert_peers, .routed_expert = true},
+      shares_.expert_tensor.of(cut == Cut::columns ? columns : rows), cut);
+}
+
+void ParameterTable::add_vocabulary(std::string name, std::int64_t vocab_size, std::int64_t hidden) {
+  add({.name = std::move(name), .shape = {vocab_size, hidden}, .copies = Copies::tensor_peers},
+      vocabulary_range(vocab_size, shares_.tensor), Cut::rows);
 }
 
 void ParameterTable::add_norm(std::string name, std::int64_t size) {
-  add(std::move(name), {size}, ParameterSet::full_precision, Initialisation::ones, false);
+  add({.name = std::move(name),
+       .shape = {size},
+       .set = ParameterSet::full_precision,
+       .initialisation = Initialisation::ones,
+       .weight_decay = false},
+      {}, Cut::none);
 }
 
-void ParameterTable::add_bias(std::string name, std::int64_t size) {
-  add(std::move(name), {size}, ParameterSet::full_precision, Initialisation::zeros, false);
+void ParameterTable::add_bias(std::string name, std::int64_t size, Cut cut) {
+  add({.name = std::move(name),
+       .shape = {size},
+       .copies = cut == Cut::none ? Copies::every_rank : Copies::tensor_peers,
+       .set = ParameterSet::full_precision,
+       .initialisation = Initialisation::zeros,
+       .weight_decay = false},
+      shares_.tensor.of(size), cut);
 }
 
 void ParameterTable::add_layer(const ModelSection& m, std::int64_t layer, bool moe) {
@@ -75,58 +103,66 @@ void ParameterTable::add_mla(const ModelSection& m, const std::string& p) {
   if (m.q_lora_rank > 0)
     add_matrix(p + "q_a_proj.weight", m.q_lora_rank, m.hidden_size);
   else
-    add_matrix(p + "q_proj.weight", query, m.hidden_size);
+    add_matrix(p + "q_proj.weight", query, m.hidden_size, Cut::rows);
   add_matrix(p + "kv_a_proj_with_mqa.weight", m.kv_lora_rank + m.qk_rope_head_dim, m.hidden_size);
   if (m.q_lora_rank > 0) {
     add_norm(p + "q_a_layernorm.weight", m.q_lora_rank);
-    add_matrix(p + "q_b_proj.weight", query, m.q_lora_rank);
+    add_matrix(p + "q_b_proj.weight", query, m.q_lora_rank, Cut::rows);
   }
   add_norm(p + "kv_a_layernorm.weight", m.kv_lora_rank);
-  add_matrix(p + "kv_b_proj.weight", m.num_attention_heads * (m.qk_nope_head_dim + m.v_head_dim), m.kv_lora_rank);
-  add_matrix(p + "o_proj.weight", m.hidden_size, m.num_attention_heads * m.v_head_dim);
+  add_matrix(p + "kv_b_proj.weight", m.num_attention_heads * (m.qk_nope_head_dim + m.v_head_dim), m.kv_lora_rank,
+             Cut::rows);
+  add_matrix(p + "o_proj.weight", m.hidden_size, m.num_attention_heads * m.v_head_dim, Cut::columns);
 }
 
 void ParameterTable::add_gqa(const ModelSection& m, const std::string& p) {
   const std::int64_t query = m.num_attention_heads * m.head_dim, key = m.num_key_value_heads * m.head_dim;
-  add_matrix(p + "q_proj.weight", query, m.hidden_size);
-  add_matrix(p + "k_proj.weight", key, m.hidden_size);
-  add_matrix(p + "v_proj.weight", key, m.hidden_size);
+  add_matrix(p + "q_proj.weight", query, m.hidden_size, Cut::rows);
+  add_matrix(p + "k_proj.weight", key, m.hidden_size, Cut::rows);
+  add_matrix(p + "v_proj.weight", key, m.hidden_size, Cut::rows);
   if (has_qkv_bias(m)) {
-    add_bias(p + "q_proj.bias", query);
-    add_bias(p + "k_proj.bias", key);
-    add_bias(p + "v_proj.bias", key);
+    add_bias(p + "q_proj.bias", query, Cut::rows);
+    add_bias(p + "k_proj.bias", key, Cut::rows);
+    add_bias(p + "v_proj.bias", key, Cut::rows);
   }
   if (has_head_norm(m)) {
     add_norm(p + "q_norm.weight", m.head_dim);
     add_norm(p + "k_norm.weight", m.head_dim);
   }
-  add_matrix(p + "o_proj.weight", m.hidden_size, query);
+  add_matrix(p + "o_proj.weight", m.hidden_size, query, Cut::columns);
   if (has_output_bias(m)) add_bias(p + "o_proj.bias", m.hidden_size);
 }
 
 void ParameterTable::add_mlp(const std::string& p, std::int64_t hidden, std::int64_t intermediate) {
-  add_matrix(p + "gate_proj.weight", intermediate, hidden);
-  add_matrix(p + "up_proj.weight", intermediate, hidden);
-  add_matrix(p + "down_proj.weight", hidden, intermediate);
+  add_matrix(p + "gate_proj.weight", intermediate, hidden, Cut::rows);
+  add_matrix(p + "up_proj.weight", intermediate, hidden, Cut::rows);
+  add_matrix(p + "down_proj.weight", hidden, intermediate, Cut::columns);
 }
 
 void ParameterTable::add_moe(const ModelSection& m, std::int64_t layer) {
   const MoeNames names = moe_names(m, layer);
-  add(names.router(), {m.n_routed_experts, m.hidden_size}, ParameterSet::full_precision, Initialisation::normal, true);
+  add({.name = names.router(), .shape = {m.n_routed_experts, m.hidden_size}, .set = ParameterSet::full_precision}, {},
+      Cut::none);
   add_router_bias(m, layer);
   const std::int64_t f = m.moe_intermediate_size;
-  for (std::int64_t e = 0; e < m.n_routed_experts; ++e) {
-    add_matrix(names.expert(e, names.gate), f, m.hidden_size, true);
-    add_matrix(names.expert(e, names.up), f, m.hidden_size, true);
+  const Share::Range experts = shares_.expert.of(m.n_routed_experts);
+  for (std::int64_t e = experts.begin; e < experts.end; ++e) {
+    add_expert_matrix(names.expert(e, names.gate), f, m.hidden_size, Cut::rows);
+    add_expert_matrix(names.expert(e, names.up), f, m.hidden_size, Cut::rows);
   }
-  for (std::int64_t e = 0; e < m.n_routed_experts; ++e) add_matrix(names.expert(e, names.down), m.hidden_size, f, true);
+  for (std::int64_t e = experts.begin; e < experts.end; ++e)
+    add_expert_matrix(names.expert(e, names.down), m.hidden_size, f, Cut::columns);
   if (m.n_shared_experts > 0) add_mlp(names.block + "shared_experts.", m.hidden_size, m.n_shared_experts * f);
 }
 
 void ParameterTable::add_router_bias(const ModelSection& m, std::int64_t layer) {
-  if (m.topk_method == "noaux_tc")
-    add(moe_names(m, layer).block + "gate.e_score_correction_bias", {m.n_routed_experts}, ParameterSet::router_bias,
-        Initialisation::zeros, false);
+  if (m.topk_method != "noaux_tc") return;
+  add({.name = moe_names(m, layer).block + "gate.e_score_correction_bias",
+       .shape = {m.n_routed_experts},
+       .set = ParameterSet::router_bias,
+       .initialisation = Initialisation::zeros,
+       .weight_decay = false},
+      {}, Cut::none);
 }
 
 const Parameter& ParameterTable::find(std::string_view name) const {

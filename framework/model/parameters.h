@@ -23,16 +23,30 @@ enum class ParameterSet : std::uint8_t { matrices, full_precision, router_bias }
 
 enum class Initialisation : std::uint8_t { normal, ones, zeros };
 
+/// How the tensor axes cut a parameter. Its units (heads, experts, intermediate columns, tokens of the vocabulary) are
+/// never cut themselves.
+enum class Cut : std::uint8_t { none, rows, columns };
+
+/// Which ranks of a stage hold the same part of a parameter, each with its own tokens' part of the gradient.
+enum class Copies : std::uint8_t {
+  every_rank,    ///< not cut: the ranks of data, context and tensor
+  tensor_peers,  ///< cut by tensor: those of data and context
+  expert_peers   ///< of an expert: those of expert-data
+};
+
 struct Parameter {
-  std::string name;  ///< Hugging Face's
-  Shape shape;       ///< global, unfused
+  std::string name;                              ///< Hugging Face's
+  Shape shape;                                   ///< global, unfused
+  Shape local = {};                              ///< of the part that this rank holds
+  std::int64_t first_row = 0, first_column = 0;  ///< of that part
+  Copies copies = Copies::every_rank;
   ParameterSet set = ParameterSet::matrices;
   Initialisation initialisation = Initialisation::normal;
   bool weight_decay = true;
   bool routed_expert = false;  ///< counted as active in the ratio of chosen to all experts
   bool mtp = false;            ///< of the multi-token-prediction layer: not in the published totals
   bool stage_copies = false;   ///< several ranks of the pipeline hold it, each with a part of its gradient
-  std::int64_t offset = 0;     ///< first element in its set's flat buffer
+  std::int64_t offset = 0;     ///< first element in its set's flat buffer, of local parts
 };
 
 class ParameterTable {
@@ -49,10 +63,12 @@ class ParameterTable {
   std::vector<const Parameter*> of(ParameterSet set) const;
 
  private:
-  void add(std::string name, Shape shape, ParameterSet set, Initialisation init, bool decay, bool expert = false);
-  void add_matrix(std::string name, std::int64_t rows, std::int64_t columns, bool expert = false);
+  void add(Parameter p, Share::Range range, Cut cut);
+  void add_matrix(std::string name, std::int64_t rows, std::int64_t columns, Cut cut = Cut::none);
+  void add_expert_matrix(std::string name, std::int64_t rows, std::int64_t columns, Cut cut);
+  void add_vocabulary(std::string name, std::int64_t vocab_size, std::int64_t hidden);
   void add_norm(std::string name, std::int64_t size);
-  void add_bias(std::string name, std::int64_t size);
+  void add_bias(std::string name, std::int64_t size, Cut cut = Cut::none);
   void add_layer(const ModelSection& model, std::int64_t layer, bool moe);
   void add_mla(const ModelSection& model, const std::string& prefix);
   void add_gqa(const ModelSection& model, const std::string& prefix);
@@ -60,6 +76,7 @@ class ParameterTable {
   void add_moe(const ModelSection& model, std::int64_t layer);
   void add_router_bias(const ModelSection& model, std::int64_t layer);
 
+  Shares shares_;
   std::vector<Parameter> parameters_;
   std::vector<std::pair<std::string, std::size_t>> by_name_;  // sorted
   std::int64_t elements_[3] = {0, 0, 0};

@@ -16,34 +16,34 @@ SelfAttention::Sizes SelfAttention::sizes(const BatchSizes& batch, const ModelTy
   return s;
 }
 
-void SelfAttention::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD) const {
+void SelfAttention::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD) const {
   if (mla_)
-    mla_->forward(c, x_MD, s.mla, y_MD);
+    mla_->forward(c, x_mD, s.mla, y_mD);
   else
-    gqa_->forward(c, x_MD, s.gqa, y_MD);
+    gqa_->forward(c, x_mD, s.gqa, y_mD);
 }
 
-void SelfAttention::recompute(const Context& c, const Tensor& x_MD, Saved& s) const {
+void SelfAttention::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
   if (mla_)
-    mla_->recompute(c, x_MD, s.mla);
+    mla_->recompute(c, x_mD, s.mla);
   else
-    gqa_->recompute(c, x_MD, s.gqa);
+    gqa_->recompute(c, x_mD, s.gqa);
 }
 
-void SelfAttention::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
-                                   Gradients& g, const Tensor& dx_MD) const {
+void SelfAttention::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
+                                   Gradients& g, const Tensor& dx_mD) const {
   if (mla_)
-    mla_->backward_input(c, x_MD, s.mla, dy_MD, g.mla, dx_MD);
+    mla_->backward_input(c, x_mD, s.mla, dy_mD, g.mla, dx_mD);
   else
-    gqa_->backward_input(c, x_MD, s.gqa, dy_MD, g.gqa, dx_MD);
+    gqa_->backward_input(c, x_mD, s.gqa, dy_mD, g.gqa, dx_mD);
 }
 
-void SelfAttention::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
+void SelfAttention::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
                                     const Gradients& g) const {
   if (mla_)
-    mla_->backward_weight(c, x_MD, s.mla, dy_MD, g.mla);
+    mla_->backward_weight(c, x_mD, s.mla, dy_mD, g.mla);
   else
-    gqa_->backward_weight(c, x_MD, s.gqa, dy_MD, g.gqa);
+    gqa_->backward_weight(c, x_mD, s.gqa, dy_mD, g.gqa);
 }
 
 }  // namespace fourmi

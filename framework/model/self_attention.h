@@ -39,13 +39,13 @@ class SelfAttention {
     }
   };
 
-  void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD) const;
+  void forward(const Context&, const Tensor& x_mD, Saved&, const Tensor& y_mD) const;
   /// Makes again what backward reads of the shared fields, from the needed ones (Recompute::selective); `full` is
   /// forward again.
-  void recompute(const Context&, const Tensor& x_MD, Saved&) const;
-  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
-                      const Tensor& dx_MD) const;
-  void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
+  void recompute(const Context&, const Tensor& x_mD, Saved&) const;
+  void backward_input(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&,
+                      const Tensor& dx_mD) const;
+  void backward_weight(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, const Gradients&) const;
 
   const Mla* mla() const { return mla_ ? &*mla_ : nullptr; }
   const Gqa* gqa() const { return gqa_ ? &*gqa_ : nullptr; }

@@ -28,7 +28,7 @@ ParameterStore::ParameterStore(const ParameterTable& table, ModelTypes types, Ar
 Slot ParameterStore::slot(std::string_view first, std::string_view last, Shape shape) const {
   const Parameter& a = table_->find(first);
   const Parameter& b = table_->find(last);
-  FOURMI_CHECK(a.set == b.set && b.offset + b.shape.num_elements() - a.offset == shape.num_elements(),
+  FOURMI_CHECK(a.set == b.set && b.offset + b.local.num_elements() - a.offset == shape.num_elements(),
                "{} .. {} do not fill {}", first, last, to_string(shape));
   return {a.set, a.offset, shape};
 }
@@ -41,8 +41,16 @@ void initialise_rows(const Parameter& p, std::uint64_t seed, double initializer_
                      const Tensor& x) {
   const std::int64_t row = p.shape.num_elements() / p.shape[0];
   if (p.initialisation == Initialisation::normal) {
-    fill_normal(x, random_key(seed, "initialise", p.name), static_cast<std::uint64_t>(first_row * row),
-                initializer_range);
+    const auto key = random_key(seed, "initialise", p.name);
+    const std::int64_t rows = x.dim(0), width = rows == 0 ? row : x.num_elements() / rows;
+    const auto first = [&](std::int64_t i) {
+      return static_cast<std::uint64_t>((p.first_row + first_row + i) * row + p.first_column);
+    };
+    if (width == row) {
+      fill_normal(x, key, first(0), initializer_range);
+    } else {
+      for (std::int64_t i = 0; i < rows; ++i) fill_normal(x.rows(i, i + 1), key, first(i), initializer_range);
+    }
     return;
   }
   const double value = p.initialisation == Initialisation::ones ? 1.0 : 0.0;

@@ -34,7 +34,7 @@ class ParameterStore {
 
   /// From the first to the last of the named parameters, which must lie next to each other and fill `shape`.
   Slot slot(std::string_view first, std::string_view last, Shape shape) const;
-  Slot slot(std::string_view name) const { return slot(name, name, table_->find(name).shape); }
+  Slot slot(std::string_view name) const { return slot(name, name, table_->find(name).local); }
   Tensor weight(const Slot& slot) const { return part(weights_[static_cast<std::size_t>(slot.set)], slot); }
   Tensor gradient(const Slot& slot) const { return part(gradients_[static_cast<std::size_t>(slot.set)], slot); }
 
@@ -49,8 +49,8 @@ class ParameterStore {
   Tensor weights_[3], gradients_[3];
 };
 
-/// Initial values of rows [first_row, first_row + x.dim(0)) of a parameter, into x (any float dtype): a pure function
-/// of (seed, Hugging Face name, element), so that no layout changes it.
+/// Initial values of rows [first_row, first_row + x.dim(0)) of the part of a parameter that this rank holds, into x
+/// (any float dtype): a pure function of (seed, Hugging Face name, global element), so that no layout changes it.
 void initialise_rows(const Parameter& parameter, std::uint64_t seed, double initializer_range, std::int64_t first_row,
                      const Tensor& x);
 

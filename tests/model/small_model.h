@@ -25,17 +25,25 @@ inline ModelSection small_section(bool query_latent = true) {
   return m;
 }
 
+/// The whole model, cut over `tensor` where given.
+inline Holding holding(const ModelSection& section, const Group* tensor) {
+  Holding all = Holding::whole(section);
+  if (tensor) all.shares.tensor = {tensor->rank(), tensor->size()};
+  return all;
+}
+
 struct SmallModel {
   SmallModel(const ModelSection& section_, Compute compute, Reproducibility mode, BatchSizes sizes_,
-             std::uint64_t seed = 7, Model::Use use = Model::Use::training)
+             std::uint64_t seed = 7, Model::Use use = Model::Use::training, Group* tensor = nullptr)
       : section(section_),
         sizes(sizes_),
-        table(section),
+        table(section, holding(section, tensor)),
         types(model_types(compute, mode)),
         arena({"test", Arena::Mode::allocate, true}, 512 << 20),
         store(table, types, arena, &arena),
         model(section, store, 128, arena) {
-    model.allocate(sizes, use, arena);
+    if (tensor) sizes.tensor = tensor->size();
+    model.allocate(sizes, use, arena, Recompute::none, tensor);
     for (const Parameter& p : table.all()) {
       const Tensor w = store.weight(store.slot(p.name));
       initialise_rows(p, seed, section.initializer_range, 0, w);
@@ -107,6 +115,7 @@ double total_loss(const BatchLosses& l, const LossWeights& w) {
     total += static_cast<double>(l.loss_M.as<T>()[i]);
     if (l.loss_mtp_M) total += w.mtp * static_cast<double>(l.loss_mtp_M.as<T>()[i]);
   }
+  if (w.balance == 0) return total;  // nobody wrote them
   for (const Tensor& b : l.balance_S)
     for (std::int64_t s = 0; s < b.num_elements(); ++s) total += static_cast<double>(b.as<T>()[s]);
   return total;

@@ -1,0 +1,39 @@
+// Linear maps whose weight is cut over the tensor axis (Shoeybi et al. 2019, section 3): a weight cut by rows makes a
+// part of the columns of every row, one cut by columns makes a part of each row's sum, and the ranks' sums are added
+// where their rows belong.
+#pragma once
+
+#include "framework/model/context.h"
+
+namespace fourmi {
+
+/// y_mN = residual_mN + the sum over ranks of x_MK w_NK^T, where K is what this rank holds of the summed dim, in
+/// `leaves` leaves.
+inline void sum_of_linear(const Context& c, const Tensor& x_MK, const Tensor& w_NK, std::int64_t leaves,
+                          const Tensor& y_mN, const Tensor& residual_mN = {}) {
+  RowExchange::Moves moves = c.moves();
+  const Tensor partial = moves.partial(y_mN);
+  linear_forward(*c.stream, x_MK, w_NK, partial, moves.alone() ? residual_mN : Tensor{}, leaves);
+  moves.sum(partial, y_mN, residual_mN);
+  moves.finish();
+}
+
+/// dx_mK = the sum over ranks of dy_MN w_NK, where N is what this rank holds.
+inline void sum_of_linear_backward(const Context& c, const Tensor& dy_MN, const Tensor& w_NK, std::int64_t leaves,
+                                   const Tensor& dx_mK) {
+  RowExchange::Moves moves = c.moves();
+  const Tensor partial = moves.partial(dx_mK);
+  linear_backward_input(*c.stream, dy_MN, w_NK, partial, {}, leaves);
+  moves.sum(partial, dx_mK);
+  moves.finish();
+}
+
+/// Every rank's rows: `mine` itself where this rank is alone.
+inline Tensor gathered(const Context& c, const Tensor& mine_mD, const Tensor& all_MD) {
+  RowExchange::Moves moves = c.moves();
+  const Tensor all = moves.gather(mine_mD, all_MD);
+  moves.finish();
+  return all;
+}
+
+}  // namespace fourmi

@@ -1,0 +1,63 @@
+// Sequence parallelism (Korthikanti et al. 2022, section 4.2): between the layers that the tensor axis cuts, each of
+// its ranks holds a run of the micro-batch's rows. Before a cut layer the rows are gathered; after it the ranks'
+// partial sums are added, each rank its own rows, by a perfect binary tree over ranks in the accumulator dtype
+// (docs/numerics.md L2). In a group of one nothing moves, and results are written where they belong at once.
+//   Letters beside context.h's: m rows of this rank = M / P   P ranks of the axis
+#pragma once
+
+#include <array>
+
+#include "kernels/runtime/arena.h"
+#include "kernels/runtime/stream.h"
+#include "parallel/group.h"
+
+namespace fourmi {
+
+class RowExchange {
+ public:
+  /// Partial sums of at most `rows` x `columns` in all may be on their way at once. Memory from `arena`.
+  RowExchange(Group& group, std::int64_t rows, std::int64_t columns, DType accumulate, Arena& arena);
+
+  int size() const { return group_->size(); }
+  /// This rank's rows of all.
+  Tensor mine(const Tensor& all_M) const {
+    const std::int64_t m = all_M.dim(0) / size();
+    return all_M.rows(group_->rank() * m, (group_->rank() + 1) * m);
+  }
+
+  /// Started moves of one layer; finish() waits, and adds what sums were started, in the order in which they were.
+  class Moves {
+   public:
+    bool alone() const { return rows_ == nullptr || rows_->size() == 1; }
+    /// all_MD = every rank's rows. Returns the tensor that will hold them: `mine` itself in a group of one.
+    Tensor gather(const Tensor& mine_mD, const Tensor& all_MD);
+    /// Memory for this rank's partial sum of the y of all rows: y itself in a group of one.
+    Tensor partial(const Tensor& y_mD);
+    /// y = round(residual + sum over ranks of their partials' rows that are mine). `partial` came from partial(); in a
+    /// group of one it already is y.
+    void sum(const Tensor& partial_MD, const Tensor& y_mD, const Tensor& residual_mD = {});
+    void finish();
+    ~Moves() { FOURMI_CHECK(count_ == 0 || std::uncaught_exceptions() > 0, "moves that nobody finished"); }
+
+   private:
+    friend class RowExchange;
+    Moves(const RowExchange* rows, const Stream& stream) : rows_(rows), stream_(&stream) {}
+    struct Sum {
+      Tensor received_PmD, y_mD, residual_mD;
+    };
+    const RowExchange* rows_;
+    const Stream* stream_;
+    std::array<Request, 4> requests_;
+    std::array<Sum, 4> sums_;  ///< of a request that gathers: empty
+    std::size_t count_ = 0;
+    std::int64_t used_ = 0;  ///< elements of the exchange's memory
+  };
+  /// `rows` null: as in a group of one.
+  static Moves moves(const RowExchange* rows, const Stream& stream) { return {rows, stream}; }
+
+ private:
+  Group* group_;
+  Tensor partials_, received_;  ///< flat
+};
+
+}  // namespace fourmi
