@@ -1,0 +1,107 @@
+#include <algorithm>
+#include <bit>
+
+#include "kernels/numerics/lanes.h"
+#include "kernels/runtime/visit.h"
+#include "parallel/dispatch/exchange.h"
+
+namespace fourmi {
+namespace {
+
+constexpr std::int64_t chunk = 256;  // columns at a time: a row of sums a level stays in the first-level cache
+constexpr int most_levels = 20;      // of the tree: ranks up to 2^20
+
+template <class A>
+struct Copies {
+  const A* packed;  // from the column on
+  std::int64_t size;
+  const std::int32_t *ranks, *rows;
+  A (*level)[chunk];  // one row of sums for each level below
+
+  /// out = the subtree over ranks [low, low + width), of which copies [begin, end) exist, at least one. An absent leaf
+  /// is a zero; it changes nothing, because a leaf is 0 + copy and so never -0.
+  void sum(std::int64_t begin, std::int64_t end, std::int32_t low, std::int32_t width, std::int64_t n, int depth,
+           A* out) const {
+    if (end - begin == 1) {
+      const A* copy = packed + rows[begin] * size;
+      for (std::int64_t d = 0; d < n; ++d) out[d] = A{0} + copy[d];
+      return;
+    }
+    const std::int32_t half = width / 2;
+    std::int64_t middle = begin;
+    while (middle < end && ranks[middle] < low + half) ++middle;
+    if (middle == begin) return sum(begin, end, low + half, half, n, depth, out);
+    if (middle == end) return sum(begin, end, low, half, n, depth, out);
+    sum(begin, middle, low, half, n, depth + 1, out);
+    A* right = level[depth];
+    sum(middle, end, low + half, half, n, depth + 1, right);
+    for (std::int64_t d = 0; d < n; ++d) out[d] += right[d];
+  }
+};
+
+/// Elements [begin, begin + n) of an addend of T or A, where there is one, are added to sum.
+template <class T, class A>
+void add_part(const Tensor& x, std::int64_t begin, std::int64_t n, A* sum) {
+  if (!x) return;
+  if (x.dtype == dtype_of<T>) {
+    const T* part = x.as<T>() + begin;
+    for (std::int64_t d = 0; d < n; ++d) sum[d] += widen<A>(part[d]);
+  } else {
+    const A* part = x.as<A>() + begin;
+    for (std::int64_t d = 0; d < n; ++d) sum[d] += part[d];
+  }
+}
+
+void check_addend(const Tensor& addend, const Tensor& y) {
+  FOURMI_CHECK(!addend || (addend.num_elements() >= y.num_elements() &&
+                           (addend.dtype == y.dtype || addend.dtype == accumulate_dtype(y.dtype))),
+               "{} {} added to {} {}", name_of(addend.dtype), to_string(addend.shape), name_of(y.dtype),
+               to_string(y.shape));
+}
+
+}  // namespace
+
+void sum_copies(const Stream& stream, const Route& route, int round, const Tensor& packed_SD, const Tensor& y_RD,
+                const Tensor& first_RD, const Tensor& second_RD) {
+  const bool routed = bool(route.rank_RC);
+  const std::int64_t num_rows = y_RD.dim(0), size = y_RD.dim(1), C = routed ? route.rank_RC.dim(1) : 1;
+  FOURMI_CHECK(packed_SD.dim(1) == size && packed_SD.dtype == accumulate_dtype(y_RD.dtype), "copies {} {}, rows {} {}",
+               name_of(packed_SD.dtype), to_string(packed_SD.shape), name_of(y_RD.dtype), to_string(y_RD.shape));
+  FOURMI_CHECK(!routed || (route.num_rows(round) == num_rows && route.num_sent(round) <= packed_SD.dim(0)),
+               "{} rows of {} copies into {} rows of {}", routed ? route.num_rows(round) : num_rows,
+               routed ? route.num_sent(round) : num_rows, num_rows, packed_SD.dim(0));
+  FOURMI_CHECK(routed || packed_SD.dim(0) >= num_rows, "{} rows of {}", num_rows, packed_SD.dim(0));
+  check_addend(first_RD, y_RD);
+  check_addend(second_RD, y_RD);
+  const auto width = static_cast<std::int32_t>(std::bit_ceil(static_cast<unsigned>(routed ? route.size : 1)));
+  FOURMI_CHECK(width <= (1 << most_levels), "{} ranks", width);
+  const std::int32_t* ranks = routed ? route.rank_RC.as<std::int32_t>() + route.begin(round) * C : nullptr;
+  const std::int32_t* rows = routed ? route.row_RC.as<std::int32_t>() + route.begin(round) * C : nullptr;
+  visit_float(y_RD.dtype, "sum_copies", [&]<class T>(std::type_identity<T>) {
+    using A = Accumulator<T>;
+    const A* packed = packed_SD.as<A>();
+    T* y = y_RD.as<T>();
+    const std::int64_t grain = std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(1, size * C));
+    stream.pool().parallel_for(num_rows, grain, [&](std::int64_t begin, std::int64_t end) {
+      A sum[chunk], level[most_levels][chunk];
+      for (std::int64_t t = begin; t < end; ++t) {
+        std::int64_t copies = 0;
+        while (routed && copies < C && ranks[t * C + copies] >= 0) ++copies;
+        for (std::int64_t column = 0; column < size; column += chunk) {
+          const std::int64_t n = std::min(chunk, size - column), place = t * size + column;
+          if (routed) {
+            const Copies<A> of_row{packed + column, size, ranks + t * C, rows + t * C, level};
+            of_row.sum(0, copies, 0, width, n, 0, sum);
+          } else {
+            for (std::int64_t d = 0; d < n; ++d) sum[d] = A{0} + packed[place + d];
+          }
+          add_part<T>(first_RD, place, n, sum);
+          add_part<T>(second_RD, place, n, sum);
+          for (std::int64_t d = 0; d < n; ++d) y[place + d] = narrow<T>(sum[d]);
+        }
+      }
+    });
+  });
+}
+
+}  // namespace fourmi
