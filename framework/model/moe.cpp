@@ -36,14 +36,33 @@ Tensor Moe::router_input(const Context& c, const Tensor& x_MD, Saved& s) const {
   return s.x32_MD;
 }
 
+/// Statistics are a sequence's, so ranks that share one exchange what they found of its blocks; the loss counts where
+/// the sequence begins.
+void Moe::balance(const Context& c, Saved& s) const {
+  const Stream& stream = *c.stream;
+  const std::int64_t T = c.sizes.tokens_per_sequence;
+  if (!s.counts_BE) {
+    balance_loss(stream, c.balance_weight, T, K_, s.scores_ME, s.balance_S, s.dscores_ME);
+    return;
+  }
+  balance_partials(stream, K_, T / 16, s.scores_ME, s.counts_BE, s.sums_BE);
+  RowExchange::Moves moves = c.moves();
+  moves.gather(s.counts_BE, s.all_counts_BE);
+  moves.gather(s.sums_BE, s.all_sums_BE);
+  moves.finish();
+  const std::int64_t first_row = c.rows->rank() * s.scores_ME.dim(0), block = first_row / T * 16;
+  balance_finish(stream, c.balance_weight, T, K_, s.all_counts_BE.rows(block, block + 16),
+                 s.all_sums_BE.rows(block, block + 16), s.scores_ME, s.balance_S, s.dscores_ME);
+  if (first_row % T != 0) fill_zero(stream, s.balance_S);
+}
+
 void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& counts_E) const {
   const Stream& stream = *c.stream;
   const OwningSpan span(stream.timeline(), Work::router, "route");
   linear_forward(stream, router_input(c, x_MD, s), c.weight(router_), s.logits_ME);
   routing_forward(stream, routing_, s.logits_ME, bias_ ? c.weight(*bias_) : Tensor{}, s.scores_ME, s.experts_MK,
                   s.weights_MK);
-  if (c.balance_weight != 0)
-    balance_loss(stream, c.balance_weight, c.sizes.tokens_per_sequence, K_, s.scores_ME, s.balance_S, s.dscores_ME);
+  if (c.balance_weight != 0) balance(c, s);
   if (counts_E) count_choices(stream, s.experts_MK, counts_E);
 }
 

@@ -18,6 +18,7 @@ class RowExchange {
   /// Partial sums of at most `rows` x `columns` in all may be on their way at once. Memory from `arena`.
   RowExchange(Group& group, std::int64_t rows, std::int64_t columns, DType accumulate, Arena& arena);
 
+  int rank() const { return group_->rank(); }
   int size() const { return group_->size(); }
   /// This rank's rows of all.
   Tensor mine(const Tensor& all_M) const {
