@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "framework/model/family.h"
+#include "framework/model/leaves.h"
 #include "framework/model/row_exchange.h"
 #include "framework/model/store.h"
 #include "kernels/ops/attention.h"
@@ -25,11 +26,6 @@ struct BatchSizes {
   std::int64_t num_sequences() const { return rows / tokens_per_sequence; }
 };
 
-/// Leaves that this rank holds of each dim that is cut (docs/numerics.md L1, L2); 1 where a rank's share is one sum.
-struct Leaves {
-  std::int64_t heads = 1, intermediate = 1, shared_intermediate = 1, vocabulary = 1;
-};
-
 struct Context {
   const Stream* stream = nullptr;
   const ParameterStore* parameters = nullptr;
@@ -39,6 +35,7 @@ struct Context {
   Tensor window_begin;  ///< [M] i32: key_begin of layers with a sliding window; absent where no layer has one
   Tensor rotary_table;  ///< [P, rope/2, 2]
   std::int64_t attention_block = 64;  ///< T/16 in mode layout (docs/numerics.md L5)
+  std::int64_t query_leaves = 0;      ///< 16 in mode layout: attention's dk and dv are trees over a sequence's blocks
   Cuts weight_cuts;                   ///< matrices: T/16 tokens a partial in mode layout (L3)
   Cuts token_cuts;                    ///< norms, router, embedding rows: one token a partial in mode layout
   const RowExchange* rows = nullptr;  ///< of the tensor axis; null: this rank is alone

@@ -3,7 +3,10 @@
 // where their rows belong.
 #pragma once
 
+#include <array>
+
 #include "framework/model/context.h"
+#include "kernels/ops/copy.h"
 
 namespace fourmi {
 
@@ -25,6 +28,30 @@ inline void sum_of_linear_backward(const Context& c, const Tensor& dy_MN, const 
   const Tensor partial = moves.partial(dx_mK);
   linear_backward_input(*c.stream, dy_MN, w_NK, partial, {}, leaves);
   moves.sum(partial, dx_mK);
+  moves.finish();
+}
+
+/// The same for a weight that is several ones below each other, of `rows` each, where their sums are kept apart
+/// (Leaves::apart); else as one.
+inline void sum_of_linears_backward(const Context& c, const Tensor& dy_MN, const Tensor& w_NK,
+                                    std::initializer_list<std::int64_t> rows, std::int64_t leaves,
+                                    const Tensor& dx_mK) {
+  if (!c.leaves.apart) {
+    sum_of_linear_backward(c, dy_MN, w_NK, leaves, dx_mK);
+    return;
+  }
+  RowExchange::Moves moves = c.moves();
+  std::array<Tensor, 4> partials;
+  std::size_t count = 0;
+  std::int64_t first = 0;
+  for (const std::int64_t n : rows) {
+    const Tensor dy_Mn = c.rows->part({dy_MN.dim(0), n});
+    copy_columns(*c.stream, dy_MN, first, dy_Mn, 0, n);
+    partials.at(count) = moves.partial_of_several(dx_mK);
+    linear_backward_input(*c.stream, dy_Mn, w_NK.rows(first, first + n), partials[count++], {}, leaves);
+    first += n;
+  }
+  moves.sum(std::span(partials).first(count), dx_mK);
   moves.finish();
 }
 

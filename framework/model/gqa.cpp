@@ -33,8 +33,8 @@ Gqa::Sizes Gqa::sizes(const BatchSizes& batch, const ModelTypes& types) const {
   return {batch, types, D_, H_, G_, Q_, q_norm_.has_value()};
 }
 
-GqaAssemble Gqa::assembly() const {
-  return {.num_heads = H_, .num_key_heads = G_, .head_dim = Q_, .epsilon = epsilon_};
+GqaAssemble Gqa::assembly(std::int64_t head_leaves) const {
+  return {.num_heads = H_, .num_key_heads = G_, .head_dim = Q_, .epsilon = epsilon_, .head_leaves = head_leaves};
 }
 
 HeadNorm Gqa::head_norm(const Context& c, const Tensor& rstd_MN) const {
@@ -43,7 +43,10 @@ HeadNorm Gqa::head_norm(const Context& c, const Tensor& rstd_MN) const {
 }
 
 Attention Gqa::attention(const Context& c) const {
-  return {.scale = scale_, .block = c.attention_block, .sequence = c.sizes.tokens_per_sequence};
+  return {.scale = scale_,
+          .block = c.attention_block,
+          .sequence = c.sizes.tokens_per_sequence,
+          .query_leaves = c.query_leaves};
 }
 
 Tensor Gqa::key_begin(const Context& c) const {
@@ -92,7 +95,7 @@ void Gqa::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
                      s.lse_MH, g.do_MHQ, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ);
   gqa_assemble_backward_input(stream, assembly(), c.rotary_table, c.positions, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ,
                               s.a_MA, head_norm(c, s.head_rstd_MN), g.da_MA);
-  sum_of_linear_backward(c, g.da_MA, c.weight(qkv_), c.leaves.heads, g.dxn_mD);
+  sum_of_linears_backward(c, g.da_MA, c.weight(qkv_), {H_ * Q_, G_ * Q_, G_ * Q_}, c.leaves.heads, g.dxn_mD);
   rms_norm_backward_input(stream, x_norm_, g.dxn_mD, x_mD, c.weight(norm_), s.x_rstd_m, dx_mD, dy_mD);
 }
 
@@ -104,8 +107,9 @@ void Gqa::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, 
   linear_backward_weight(stream, dy_MD, s.o_MHQ.view({dy_MD.dim(0), H_ * Q_}), c.gradient(o_), c.weight_cuts);
   if (o_bias_) bias_backward(stream, dy_mD, c.gradient(*o_bias_), c.token_cuts);
   if (q_norm_)
-    gqa_assemble_backward_weight(stream, assembly(), c.rotary_table, c.positions, g.dquery_MHQ, g.dkey_MGQ, s.a_MA,
-                                 s.head_rstd_MN, c.gradient(*q_norm_), c.gradient(*k_norm_), c.token_cuts);
+    gqa_assemble_backward_weight(stream, assembly(c.leaves.heads), c.rotary_table, c.positions, g.dquery_MHQ,
+                                 g.dkey_MGQ, s.a_MA, s.head_rstd_MN, c.gradient(*q_norm_), c.gradient(*k_norm_),
+                                 c.token_cuts);
   linear_backward_weight(stream, g.da_MA, xn_MD, c.gradient(qkv_), c.weight_cuts);
   if (qkv_bias_) bias_backward(stream, g.da_MA, c.gradient(*qkv_bias_), c.token_cuts);
   rms_norm_backward_weight(stream, x_norm_, g.dxn_mD, x_mD, s.x_rstd_m, c.gradient(norm_), c.token_cuts);

@@ -80,7 +80,7 @@ class Gqa {
 
  private:
   Tensor normalise(const Context&, const Tensor& x_mD, Saved&) const;  ///< of all rows
-  GqaAssemble assembly() const;
+  GqaAssemble assembly(std::int64_t head_leaves = 1) const;
   HeadNorm head_norm(const Context&, const Tensor& rstd_MN) const;  ///< empty where the family has none
   Tensor key_begin(const Context&) const;
 

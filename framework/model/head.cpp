@@ -17,8 +17,9 @@ std::int64_t chunk_rows(const BatchSizes& batch) {
   return std::min(batch.rows, std::max<std::int64_t>(1, 256 / leaf) * leaf);
 }
 
-Tensor first_rows_of(const Tensor& every_PC, std::int64_t n) {
-  return every_PC.view({every_PC.num_elements()}).rows(0, every_PC.dim(0) * n).view({every_PC.dim(0), n});
+/// [rows, n] in the memory of a larger tensor.
+Tensor first_rows_of(const Tensor& memory, std::int64_t rows, std::int64_t n) {
+  return memory.view({memory.num_elements()}).rows(0, rows * n).view({rows, n});
 }
 
 const char* head_name(const ModelSection& m) {
@@ -27,7 +28,10 @@ const char* head_name(const ModelSection& m) {
 }  // namespace
 
 Head::Head(const ModelSection& m, const ParameterStore& store, const std::string& norm)
-    : norm_{.epsilon = m.rms_norm_eps}, norm_weight_(store.slot(norm)), head_(store.slot(head_name(m))) {
+    : norm_{.epsilon = m.rms_norm_eps},
+      norm_weight_(store.slot(norm)),
+      head_(store.padded_slot(head_name(m))),
+      vocab_size_(m.vocab_size) {
   V_ = head_.shape[0];
   D_ = head_.shape[1];
   first_ = store.table().find(head_name(m)).first_row;
@@ -41,21 +45,27 @@ Head::Sizes Head::sizes(const BatchSizes& batch, const ModelTypes& types) const 
 void Head::share_max(const Context& c, const Tensor& max_C, const Saved& s) const {
   if (!s.max_PC) return;
   const std::int64_t n = max_C.dim(0);
-  const Tensor every = first_rows_of(s.max_PC, n);
+  const Tensor every = first_rows_of(s.max_PC, s.max_PC.dim(0), n);
   gathered(c, max_C, every);
   max_of_parts(*c.stream, every, max_C);
 }
 
-/// The sums over the whole vocabulary from every rank's; the target's logit is one rank's, and 0 elsewhere.
-void Head::share_sums(const Context& c, const Tensor& sum_C, const Tensor& target_logit_C, const Saved& s) const {
-  if (!s.sum_PC) return;
-  const std::int64_t n = sum_C.dim(0);
-  const Tensor sums = first_rows_of(s.sum_PC, n), target_logits = first_rows_of(s.target_logit_PC, n);
+/// The sum over the whole vocabulary from the leaves' of every rank; the target's logit is one rank's, and 0 elsewhere.
+void Head::share_sums(const Context& c, const Tensor& target_logit_C, const Tensor& sum_C, const Saved& s) const {
+  const std::int64_t n = sum_C.dim(0), leaves = c.leaves.vocabulary;
+  const Tensor sums = first_rows_of(s.sum_LC, leaves, n);
+  if (!s.max_PC) {
+    tree_sum(*c.stream, sums, sum_C);
+    return;
+  }
+  const std::int64_t P = s.max_PC.dim(0);
+  const Tensor all_sums = first_rows_of(s.all_sum_LC, P * leaves, n);
+  const Tensor target_logits = first_rows_of(s.target_logit_PC, P, n);
   RowExchange::Moves moves = c.moves();
-  moves.gather(sum_C, sums);
+  moves.gather(sums, all_sums);
   moves.gather(target_logit_C, target_logits);
   moves.finish();
-  tree_sum(*c.stream, sums, sum_C);
+  tree_sum(*c.stream, all_sums, sum_C);
   tree_sum(*c.stream, target_logits, target_logit_C);
 }
 
@@ -73,10 +83,12 @@ void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool
     const Tensor target_logit = s.target_logit_C.rows(0, n);
     const Tensor dlogits = backward ? s.dlogits_CV.rows(0, n) : Tensor{};
     linear_forward(stream, x, c.weight(head_), logits);
+    mask_padding(stream, first_, vocab_size_, logits);
     softmax_max(stream, logits, max);
     share_max(c, max, s);
-    softmax_sum(stream, logits, max, targets, first_, sum, target_logit);
-    share_sums(c, sum, target_logit, s);
+    const Tensor leaf_sums = first_rows_of(s.sum_LC, c.leaves.vocabulary, n);
+    softmax_sum(stream, logits, max, targets, first_, leaf_sums, target_logit, c.leaves.vocabulary);
+    share_sums(c, target_logit, sum, s);
     cross_entropy_finish(stream, weight, logits, max, sum, target_logit, targets, first_, loss_M.rows(begin, end),
                          dlogits);
     if (!backward) continue;
@@ -110,7 +122,7 @@ void Head::backward(const Context& c, const Tensor& x_mD, const Saved& s, const 
 void Head::logits(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& logits_CV) const {
   const std::int64_t n = x_MD.dim(0);
   rms_norm_forward(*c.stream, norm_, x_MD, c.weight(norm_weight_), s.xn_mD.rows(0, n), s.rstd_m.rows(0, n));
-  linear_forward(*c.stream, s.xn_mD.rows(0, n), c.weight(head_), logits_CV);
+  linear_forward(*c.stream, s.xn_mD.rows(0, n), c.weight(head_).rows(0, vocab_size_), logits_CV);
 }
 
 }  // namespace fourmi

@@ -1,7 +1,7 @@
 // Final norm, output head and cross-entropy, in chunks of rows: logits exist for one chunk at a time. Loss, the
 // gradient of its input and of its weights are formed in one pass, since a second one would compute every logit twice.
 // The tensor axis cuts the vocabulary: V is what this rank holds; every rank of the axis finds the same losses.
-//   Letters beside context.h's: C rows of a chunk   P ranks of the tensor axis
+//   Letters beside context.h's: C rows of a chunk   P ranks of the tensor axis   L leaves of the vocabulary
 #pragma once
 
 #include "framework/model/context.h"
@@ -23,8 +23,8 @@ class Head {
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
 
   struct Saved {
-    Tensor xn_mD, rstd_m, dxn_mD, all_xn_MD, logits_CV, dlogits_CV, max_C, sum_C, target_logit_C;
-    Tensor max_PC, sum_PC, target_logit_PC;  ///< every rank's
+    Tensor xn_mD, rstd_m, dxn_mD, all_xn_MD, logits_CV, dlogits_CV, max_C, sum_LC, sum_C, target_logit_C;
+    Tensor max_PC, all_sum_LC, target_logit_PC;  ///< every rank's
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const DType act = s.types.activation, acc = s.types.accumulate;
@@ -35,12 +35,13 @@ class Head {
       if (P > 1) {
         visit(all_xn_MD, "all_xn", Shape{s.batch.rows, s.D}, act, Keep::temporary);
         visit(max_PC, "every max", Shape{P, s.chunk}, acc, Keep::temporary);
-        visit(sum_PC, "every sum", Shape{P, s.chunk}, acc, Keep::temporary);
+        visit(all_sum_LC, "every sum", Shape{vocabulary_leaves, s.chunk}, acc, Keep::temporary);
         visit(target_logit_PC, "every target_logit", Shape{P, s.chunk}, acc, Keep::temporary);
       }
       visit(logits_CV, "logits", Shape{s.chunk, s.V}, acc, Keep::temporary);
       visit(dlogits_CV, "dlogits", Shape{s.chunk, s.V}, act, Keep::temporary);
       visit(max_C, "max", Shape{s.chunk}, acc, Keep::temporary);
+      visit(sum_LC, "leaf sums", Shape{vocabulary_leaves / P, s.chunk}, acc, Keep::temporary);
       visit(sum_C, "sum", Shape{s.chunk}, acc, Keep::temporary);
       visit(target_logit_C, "target_logit", Shape{s.chunk}, acc, Keep::temporary);
     }
@@ -62,11 +63,12 @@ class Head {
               const Tensor& loss_M) const;
 
   void share_max(const Context&, const Tensor& max_C, const Saved&) const;
-  void share_sums(const Context&, const Tensor& sum_C, const Tensor& target_logit_C, const Saved&) const;
+  void share_sums(const Context&, const Tensor& target_logit_C, const Tensor& sum_C, const Saved&) const;
 
   std::int64_t D_, V_, first_;  ///< first_: the token of this rank's first row
   RmsNorm norm_;
   Slot norm_weight_, head_;
+  std::int64_t vocab_size_;
 };
 
 }  // namespace fourmi

@@ -47,7 +47,10 @@ MlaAssemble Mla::assembly(bool shared_key_apart) const {
 }
 
 Attention Mla::attention(const Context& c) const {
-  return {.scale = scale_, .block = c.attention_block, .sequence = c.sizes.tokens_per_sequence};
+  return {.scale = scale_,
+          .block = c.attention_block,
+          .sequence = c.sizes.tokens_per_sequence,
+          .query_leaves = c.query_leaves};
 }
 
 void Mla::normalise_input(const Context& c, const Tensor& x_mD, Saved& s) const {

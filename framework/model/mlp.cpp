@@ -30,7 +30,7 @@ void Mlp::backward_input(const Context& c, std::int64_t leaves, const Saved& s, 
   const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD);
   linear_backward_input(*c.stream, dy_MD, c.weight(down_), g.dh_MF);
   swiglu_backward(*c.stream, g.dh_MF, s.gate_up_M2F, g.dgate_up_M2F, dy_MD.dim(0));
-  sum_of_linear_backward(c, g.dgate_up_M2F, c.weight(gate_up_), leaves, dx_mD);
+  sum_of_linears_backward(c, g.dgate_up_M2F, c.weight(gate_up_), {F_, F_}, leaves, dx_mD);
 }
 
 void Mlp::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,

@@ -28,10 +28,24 @@ Model::Model(const ModelSection& section, const ParameterStore& store, std::int6
 }
 
 /// Columns of the widest sums that are on their way between the ranks of the tensor axis at once.
-static std::int64_t widest_sum(const ModelSection& m) {
-  if (!has_latent_attention(m)) return m.hidden_size;
+static std::int64_t widest_sum(const ModelSection& m, bool apart) {
+  if (!has_latent_attention(m)) return (apart ? 3 : 1) * m.hidden_size;
   const std::int64_t source = m.q_lora_rank > 0 ? m.q_lora_rank : m.hidden_size;
-  return std::max(m.hidden_size, source + m.kv_lora_rank + m.qk_rope_head_dim);
+  return std::max((apart ? 2 : 1) * m.hidden_size, source + m.kv_lora_rank + m.qk_rope_head_dim);
+}
+
+/// Columns of the widest weight among those that one product reads together.
+std::int64_t Model::widest_part() const {
+  std::int64_t widest = 0;
+  const auto look = [&](const Block& b) {
+    const Block::Sizes s = b.sizes(sizes_, store_->types());
+    if (s.dense) widest = std::max(widest, s.dense->F);
+    if (s.moe && s.moe->shared) widest = std::max(widest, s.moe->shared->F);
+    if (s.attention.gqa) widest = std::max(widest, s.attention.gqa->H * s.attention.gqa->Q);
+  };
+  for (const Block& b : blocks_) look(b);
+  if (mtp_) look(mtp_->block());
+  return widest;
 }
 
 void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute recompute, Group* tensor) {
@@ -39,7 +53,13 @@ void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute r
   sizes_ = sizes;
   recompute_ = recompute;
   rows_.reset();
-  if (tensor) rows_.emplace(*tensor, sizes.rows, widest_sum(section_), store_->types().accumulate, arena);
+  const ModelTypes& types = store_->types();
+  const bool apart = use == Use::training && types.gradient == DType::fx128;  // mode layout (Leaves::apart)
+  if (tensor || apart) {
+    if (!tensor) alone_ = make_self_group("tensor");
+    rows_.emplace(tensor ? *tensor : *alone_, sizes.rows, widest_sum(section_, apart), apart ? widest_part() : 0,
+                  types.activation, types.accumulate, arena);
+  }
   if (window_ > 0) window_begin_M_ = arena.allocate({sizes.rows}, DType::i32, "window");
   losses_.balance_S.clear();
   losses_.loss_M = arena.allocate({sizes.rows}, store_->types().accumulate, "loss");

@@ -70,6 +70,7 @@ class Model {
   void forward_blocks(const Context&, const BatchTensors&);
   void backward_block(const Context&, std::size_t layer, const Tensor& dy_MD, const Tensor& dx_MD);
   Tensor hidden() const;
+  std::int64_t widest_part() const;
 
   ModelSection section_;
   const ParameterStore* store_;
@@ -91,6 +92,7 @@ class Model {
   Mtp::Gradients mtp_gradients_;
   std::size_t last_run_ = 0;  // the layer whose fields the shared memory holds; MTP counts as the one after the last
   Tensor all_dx_MD_;          // of the embedding, where ranks share the rows
+  std::unique_ptr<Group> alone_;
   std::optional<RowExchange> rows_;
   Tensor da_MD_, db_MD_;  // gradients at block borders, alternating
   Tensor window_begin_M_;

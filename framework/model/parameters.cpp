@@ -44,7 +44,7 @@ void ParameterTable::add(Parameter p, Share::Range range, Cut cut) {
   if (cut == Cut::columns) p.local.dims[1] = range.count(), p.first_column = range.begin;
   p.mtp = in_mtp_;
   p.offset = end;
-  end += p.local.num_elements();
+  end += p.local.num_elements() + p.padding;
   parameters_.push_back(std::move(p));
 }
 
@@ -60,8 +60,12 @@ void ParameterTable::add_expert_matrix(std::string name, std::int64_t rows, std:
 }
 
 void ParameterTable::add_vocabulary(std::string name, std::int64_t vocab_size, std::int64_t hidden) {
-  add({.name = std::move(name), .shape = {vocab_size, hidden}, .copies = Copies::tensor_peers},
-      vocabulary_range(vocab_size, shares_.tensor), Cut::rows);
+  const VocabularyShare share = vocabulary_share(vocab_size, shares_.tensor);
+  add({.name = std::move(name),
+       .shape = {vocab_size, hidden},
+       .copies = Copies::tensor_peers,
+       .padding = (share.padded_rows - share.held.count()) * hidden},
+      share.held, Cut::rows);
 }
 
 void ParameterTable::add_norm(std::string name, std::int64_t size) {

@@ -47,6 +47,7 @@ struct Parameter {
   bool mtp = false;            ///< of the multi-token-prediction layer: not in the published totals
   bool stage_copies = false;   ///< several ranks of the pipeline hold it, each with a part of its gradient
   std::int64_t offset = 0;     ///< first element in its set's flat buffer, of local parts
+  std::int64_t padding = 0;    ///< elements behind it in the buffer that are zero and belong to no parameter
 };
 
 class ParameterTable {

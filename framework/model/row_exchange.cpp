@@ -1,10 +1,14 @@
 #include "framework/model/row_exchange.h"
 
+#include <bit>
+
 #include "kernels/ops/tree_sum.h"
 
 namespace fourmi {
 
 namespace {
+
+constexpr std::size_t max_parts = 32;  // 4 partials of 8 ranks
 
 std::span<std::byte> bytes(const Tensor& t) {
   return {static_cast<std::byte*>(t.data), static_cast<std::size_t>(t.bytes())};
@@ -16,11 +20,12 @@ Tensor part_of(const Tensor& flat, std::int64_t first, const Shape& shape) {
 
 }  // namespace
 
-RowExchange::RowExchange(Group& group, std::int64_t rows, std::int64_t columns, DType accumulate, Arena& arena)
+RowExchange::RowExchange(Group& group, std::int64_t rows, std::int64_t columns, std::int64_t part_columns,
+                         DType activation, DType accumulate, Arena& arena)
     : group_(&group) {
-  if (size() == 1) return;
-  partials_ = arena.allocate({rows * columns}, accumulate, "partial sums");
-  received_ = arena.allocate({rows * columns}, accumulate, "partial sums received");
+  if (size() > 1 || part_columns > 0) partials_ = arena.allocate({rows * columns}, accumulate, "partial sums");
+  if (size() > 1) received_ = arena.allocate({rows * columns}, accumulate, "partial sums received");
+  if (part_columns > 0) part_ = arena.allocate({rows * part_columns}, activation, "columns of wider rows");
 }
 
 Tensor RowExchange::Moves::gather(const Tensor& mine_mD, const Tensor& all_MD) {
@@ -32,7 +37,10 @@ Tensor RowExchange::Moves::gather(const Tensor& mine_mD, const Tensor& all_MD) {
 }
 
 Tensor RowExchange::Moves::partial(const Tensor& y_mD) {
-  if (alone()) return y_mD;
+  return alone() ? y_mD : partial_of_several(y_mD);
+}
+
+Tensor RowExchange::Moves::partial_of_several(const Tensor& y_mD) {
   Shape all = y_mD.shape;
   all.dims[0] *= rows_->size();
   const Tensor partial = part_of(rows_->partials_, used_, all);
@@ -40,17 +48,33 @@ Tensor RowExchange::Moves::partial(const Tensor& y_mD) {
   return partial;
 }
 
-void RowExchange::Moves::sum(const Tensor& partial_MD, const Tensor& y_mD, const Tensor& residual_mD) {
-  if (alone()) return;
+/// Starts the exchange of one partial's rows.
+void RowExchange::Moves::start_sum(const Tensor& partial_MD, const Tensor& received_PmD) {
   const Span span(stream_->timeline(), Work::exchange, "sum_rows");
   Group& group = *rows_->group_;
-  const auto* first = static_cast<const std::byte*>(rows_->partials_.data);
-  const std::int64_t at = (static_cast<const std::byte*>(partial_MD.data) - first) / size_of(partial_MD.dtype);
-  const Tensor received = part_of(rows_->received_, at, {rows_->size(), y_mD.num_elements()});
   const auto counts = group.counts(0);
-  for (std::size_t& n : counts) n = static_cast<std::size_t>(received.bytes() / rows_->size());
-  requests_.at(count_) = group.start_all_to_all(bytes(partial_MD), counts, bytes(received), counts);
-  sums_[count_++] = {received, y_mD, residual_mD};
+  for (std::size_t& n : counts) n = static_cast<std::size_t>(partial_MD.bytes() / rows_->size());
+  requests_.at(count_) = group.start_all_to_all(bytes(partial_MD), counts, bytes(received_PmD), counts);
+  sums_[count_++] = {};
+}
+
+void RowExchange::Moves::sum(const Tensor& partial_MD, const Tensor& y_mD, const Tensor& residual_mD) {
+  if (alone()) return;
+  sum(std::span(&partial_MD, 1), y_mD);
+  sums_[count_ - 1].residual_mD = residual_mD;
+}
+
+void RowExchange::Moves::sum(std::span<const Tensor> partials_MD, const Tensor& y_mD) {
+  const auto num = static_cast<std::int64_t>(partials_MD.size()), n = partials_MD.front().num_elements();
+  const auto* begin = static_cast<const std::byte*>(rows_->partials_.data);
+  const auto* first = static_cast<const std::byte*>(partials_MD.front().data);
+  const std::int64_t at = (first - begin) / size_of(rows_->partials_.dtype);
+  Tensor all = alone() ? rows_->partials_ : rows_->received_;
+  all = part_of(all, at, {num * rows_->size(), n / rows_->size()});
+  for (std::int64_t i = 0; i < num && !alone(); ++i)
+    start_sum(partials_MD[static_cast<std::size_t>(i)], all.rows(i * rows_->size(), (i + 1) * rows_->size()));
+  if (alone()) sums_.at(count_++) = {};
+  sums_[count_ - 1] = {all, y_mD, {}};  // when the last one has come
 }
 
 void RowExchange::Moves::finish() {
@@ -62,7 +86,12 @@ void RowExchange::Moves::finish() {
     const Sum& s = sums_[i];
     if (!s.y_mD) continue;
     const Shape flat{s.y_mD.num_elements()};
-    tree_sum(*stream_, s.received_PmD, s.y_mD.view(flat), s.residual_mD ? s.residual_mD.view(flat) : Tensor{});
+    std::array<Tensor, max_parts> parts;  // those that are absent fill up the tree
+    const std::int64_t num = s.received_PmD.dim(0);
+    for (std::int64_t part = 0; part < num; ++part)
+      parts[static_cast<std::size_t>(part)] = s.received_PmD.rows(part, part + 1).view(flat);
+    tree_sum(*stream_, std::span(parts).first(std::bit_ceil(static_cast<std::size_t>(num))), s.y_mD.view(flat),
+             s.residual_mD ? s.residual_mD.view(flat) : Tensor{});
   }
   count_ = 0;
   used_ = 0;

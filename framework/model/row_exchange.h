@@ -15,11 +15,15 @@ namespace fourmi {
 
 class RowExchange {
  public:
-  /// Partial sums of at most `rows` x `columns` in all may be on their way at once. Memory from `arena`.
-  RowExchange(Group& group, std::int64_t rows, std::int64_t columns, DType accumulate, Arena& arena);
+  /// Partial sums of at most `rows` x `columns` in all may be on their way at once, and parts of at most `part_columns`
+  /// may be taken out of wider rows (0: none, and a group of one needs no memory). From `arena`.
+  RowExchange(Group& group, std::int64_t rows, std::int64_t columns, std::int64_t part_columns, DType activation,
+              DType accumulate, Arena& arena);
 
   int rank() const { return group_->rank(); }
   int size() const { return group_->size(); }
+  /// Memory for columns out of wider rows, until the next call.
+  Tensor part(const Shape& shape) const { return part_.rows(0, shape.num_elements()).view(shape); }
   /// This rank's rows of all.
   Tensor mine(const Tensor& all_M) const {
     const std::int64_t m = all_M.dim(0) / size();
@@ -34,9 +38,13 @@ class RowExchange {
     Tensor gather(const Tensor& mine_mD, const Tensor& all_MD);
     /// Memory for this rank's partial sum of the y of all rows: y itself in a group of one.
     Tensor partial(const Tensor& y_mD);
+    /// The same where y is the sum of several: memory in a group of one too.
+    Tensor partial_of_several(const Tensor& y_mD);
     /// y = round(residual + sum over ranks of their partials' rows that are mine). `partial` came from partial(); in a
     /// group of one it already is y.
     void sum(const Tensor& partial_MD, const Tensor& y_mD, const Tensor& residual_mD = {});
+    /// y = round(tree over the partials' trees over ranks); of up to 4 partials that lie one after another.
+    void sum(std::span<const Tensor> partials_MD, const Tensor& y_mD);
     void finish();
     ~Moves() { FOURMI_CHECK(count_ == 0 || std::uncaught_exceptions() > 0, "moves that nobody finished"); }
 
@@ -44,12 +52,14 @@ class RowExchange {
     friend class RowExchange;
     Moves(const RowExchange* rows, const Stream& stream) : rows_(rows), stream_(&stream) {}
     struct Sum {
-      Tensor received_PmD, y_mD, residual_mD;
+      Tensor received_PmD, y_mD, residual_mD;  ///< P: ranks, of several partials one after another
     };
+    void start_sum(const Tensor& partial_MD, const Tensor& received_PmD);
+    static constexpr std::size_t most_moves = 4;
     const RowExchange* rows_;
     const Stream* stream_;
-    std::array<Request, 4> requests_;
-    std::array<Sum, 4> sums_;  ///< of a request that gathers: empty
+    std::array<Request, most_moves> requests_;
+    std::array<Sum, most_moves> sums_;  ///< of a request that gathers: empty
     std::size_t count_ = 0;
     std::int64_t used_ = 0;  ///< elements of the exchange's memory
   };
@@ -58,7 +68,7 @@ class RowExchange {
 
  private:
   Group* group_;
-  Tensor partials_, received_;  ///< flat
+  Tensor partials_, received_, part_;  ///< flat
 };
 
 }  // namespace fourmi

@@ -30,15 +30,17 @@ constexpr std::int64_t num_leaves(std::int64_t units) {
   return leaves;
 }
 
-/// The vocabulary always has 8 leaves of equal length but for what is missing at its end, so that no padded row exists
-/// which could train or be exported.
+/// The vocabulary always has 8 leaves of equal length: what is missing at its end is padded, in memory alone. No
+/// optimizer, checkpoint or norm knows the padded rows; their weights are zero and their logits -infinity.
 constexpr std::int64_t vocabulary_leaves = 8;
-constexpr std::int64_t vocabulary_leaf(std::int64_t vocab_size) {
-  return (vocab_size + vocabulary_leaves - 1) / vocabulary_leaves;
-}
-constexpr Share::Range vocabulary_range(std::int64_t vocab_size, Share share) {
-  const std::int64_t each = vocabulary_leaf(vocab_size) * vocabulary_leaves / share.size;
-  return {std::min(vocab_size, share.rank * each), std::min(vocab_size, (share.rank + 1) * each)};
+struct VocabularyShare {
+  Share::Range held;             ///< tokens whose rows this rank holds
+  std::int64_t padded_rows = 0;  ///< rows in memory, the same on every rank
+};
+constexpr VocabularyShare vocabulary_share(std::int64_t vocab_size, Share share) {
+  const std::int64_t leaf = (vocab_size + vocabulary_leaves - 1) / vocabulary_leaves;
+  const std::int64_t each = leaf * vocabulary_leaves / share.size;
+  return {{std::min(vocab_size, share.rank * each), std::min(vocab_size, (share.rank + 1) * each)}, each};
 }
 
 /// This rank along the axes that cut tensors.

@@ -1,5 +1,7 @@
 #include "framework/model/store.h"
 
+#include <cstring>
+
 #include "kernels/numerics/random.h"
 
 namespace fourmi {
@@ -23,6 +25,12 @@ ParameterStore::ParameterStore(const ParameterTable& table, ModelTypes types, Ar
     weights_[i] = weights.allocate({n}, set == ParameterSet::matrices ? types.activation : types.accumulate, what);
     if (gradients && set != ParameterSet::router_bias) gradients_[i] = gradients->allocate({n}, types.gradient, what);
   }
+  if (weights.measuring()) return;
+  for (const Parameter& p : table.all()) {
+    const std::int64_t end = p.offset + p.local.num_elements();
+    const Tensor padding = weights_[static_cast<std::size_t>(p.set)].rows(end, end + p.padding);
+    std::memset(padding.data, 0, static_cast<std::size_t>(padding.bytes()));
+  }
 }
 
 Slot ParameterStore::slot(std::string_view first, std::string_view last, Shape shape) const {
@@ -31,6 +39,11 @@ Slot ParameterStore::slot(std::string_view first, std::string_view last, Shape s
   FOURMI_CHECK(a.set == b.set && b.offset + b.local.num_elements() - a.offset == shape.num_elements(),
                "{} .. {} do not fill {}", first, last, to_string(shape));
   return {a.set, a.offset, shape};
+}
+
+Slot ParameterStore::padded_slot(std::string_view name) const {
+  const Parameter& p = table_->find(name);
+  return {p.set, p.offset, {p.local[0] + p.padding / p.local[1], p.local[1]}};
 }
 
 Tensor ParameterStore::part(const Tensor& flat, const Slot& slot) {

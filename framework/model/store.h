@@ -35,6 +35,8 @@ class ParameterStore {
   /// From the first to the last of the named parameters, which must lie next to each other and fill `shape`.
   Slot slot(std::string_view first, std::string_view last, Shape shape) const;
   Slot slot(std::string_view name) const { return slot(name, name, table_->find(name).local); }
+  /// The rows of embedding or head with the padding behind them.
+  Slot padded_slot(std::string_view name) const;
   Tensor weight(const Slot& slot) const { return part(weights_[static_cast<std::size_t>(slot.set)], slot); }
   Tensor gradient(const Slot& slot) const { return part(gradients_[static_cast<std::size_t>(slot.set)], slot); }
 

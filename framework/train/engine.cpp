@@ -39,6 +39,8 @@ Context cuts_of(const Recipe& r, std::int32_t* refused) {
     c.attention_block = T / 16;
     c.weight_cuts = {.rows = T / 16, .row_token = nullptr, .refused = refused};
     c.token_cuts = {.rows = 1, .row_token = nullptr, .refused = refused};
+    c.query_leaves = 16;
+    if (types_of(r).gradient == DType::fx128) c.leaves = layout_leaves(r.model, r.parallel.tensor);
   }
   return c;
 }

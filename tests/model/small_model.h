@@ -53,6 +53,8 @@ struct SmallModel {
       options.attention_block = sizes.tokens_per_sequence / 16;
       options.weight_cuts = {.rows = sizes.tokens_per_sequence / 16, .refused = &refused};
       options.token_cuts = {.rows = 1, .refused = &refused};
+      options.query_leaves = 16;
+      options.leaves = layout_leaves(section, sizes.tensor);
     } else {
       options.attention_block = 4;
     }

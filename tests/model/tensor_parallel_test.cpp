@@ -1,6 +1,8 @@
 // The tensor axis changes nothing but where the numbers are: loss and gradients of one rank, from 2 and 4.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <map>
 #include <mutex>
@@ -92,6 +94,65 @@ void expect_same(const Whole& one, const Whole& many) {
   }
 }
 
+/// Mode layout: what a rank holds of every exact gradient, added up over ranks; and the bits of every row's loss.
+struct Bits {
+  std::vector<std::uint64_t> losses;
+  std::map<std::string, std::vector<int128>> gradients;
+  bool operator==(const Bits&) const = default;
+};
+
+void add_bits(const Tensor& losses, std::vector<std::uint64_t>& bits) {
+  for (std::int64_t i = 0; i < losses.num_elements(); ++i)
+    bits.push_back(std::bit_cast<std::uint32_t>(losses.as<float>()[i]));
+}
+
+Bits bits_of(const ModelSection& section, Compute compute, int size) {
+  const BatchSizes sizes{64, 32};
+  const LossWeights weights{.mtp = section.num_nextn_predict_layers > 0 ? 0.3 : 0.0,
+                            .balance = section.n_routed_experts > 0 ? 0.05 : 0.0};
+  Bits all;
+  std::mutex mutex;
+  auto groups = make_thread_groups("tensor", size);
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < size; ++rank)
+    threads.emplace_back([&, rank] {
+      Group& group = *groups[static_cast<std::size_t>(rank)];
+      SmallModel m(section, compute, Reproducibility::layout, sizes, 7, Model::Use::training, &group);
+      SmallBatch batch(sizes, section.vocab_size);
+      const BatchLosses& losses = m.model.forward_backward(m.stream, batch.tensors(), weights, m.options);
+      const std::lock_guard lock(mutex);
+      std::vector<std::uint64_t> rows;
+      add_bits(losses.loss_M, rows);
+      if (losses.loss_mtp_M) add_bits(losses.loss_mtp_M, rows);
+      if (all.losses.empty()) all.losses = rows;
+      EXPECT_EQ(all.losses, rows) << "every rank finds the same losses";
+      EXPECT_EQ(m.refused, 0);
+      for (const Parameter& p : m.table.all()) {
+        if (p.set == ParameterSet::router_bias) continue;
+        const std::int64_t columns = p.shape.rank > 1 ? p.shape[1] : 1, mine = p.local.rank > 1 ? p.local[1] : 1;
+        std::vector<int128>& sum = all.gradients[p.name];
+        sum.resize(static_cast<std::size_t>(p.shape.num_elements()));
+        const int128* g = m.store.gradient(m.store.slot(p.name)).as<int128>();
+        for (std::int64_t r = 0; r < p.local[0]; ++r)
+          for (std::int64_t c = 0; c < mine; ++c)
+            sum[static_cast<std::size_t>((p.first_row + r) * columns + p.first_column + c)] += g[r * mine + c];
+      }
+    });
+  for (std::thread& t : threads) t.join();
+  return all;
+}
+
+void expect_equal_bits(const ModelSection& section, int size) {
+  for (const Compute compute : {Compute::fp32, Compute::bf16}) {
+    const Bits one = bits_of(section, compute, 1), many = bits_of(section, compute, size);
+    EXPECT_EQ(one.losses, many.losses);
+    for (const auto& [name, expected] : one.gradients) {
+      EXPECT_TRUE(expected == many.gradients.at(name)) << name;
+      EXPECT_TRUE(std::any_of(expected.begin(), expected.end(), [](int128 v) { return v != 0; })) << name;
+    }
+  }
+}
+
 class TensorParallel : public ::testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, TensorParallel, ::testing::Values(2, 4));
 
@@ -109,6 +170,21 @@ TEST_P(TensorParallel, GroupedQueryWithBiases) {
 }
 TEST_P(TensorParallel, HeadNormsAndTiedEmbeddings) {
   expect_same(run(qwen("qwen3", true), 1), run(qwen("qwen3", true), GetParam()));
+}
+
+TEST_P(TensorParallel, BitsOfLatentAttention) {
+  for (const bool query_latent : {true, false}) {
+    ModelSection m = deepseek(query_latent);
+    m.intermediate_size = 64, m.moe_intermediate_size = 64;
+    expect_equal_bits(m, GetParam());
+  }
+}
+TEST_P(TensorParallel, BitsOfGroupedQueryAttention) {
+  for (const char* type : {"qwen2", "qwen3"}) {
+    ModelSection m = qwen(type, type == std::string("qwen3"));
+    m.intermediate_size = 64;
+    expect_equal_bits(m, GetParam());
+  }
 }
 
 }  // namespace
