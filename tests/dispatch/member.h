@@ -92,7 +92,7 @@ Outcome<T> through_dispatcher(Group& group, const Layer& l, const Way& way) {
   Outcome<T> o;
   const auto poisoned = [](std::int64_t n, auto zero) {
     std::vector<decltype(zero)> v(static_cast<std::size_t>(n));
-    std::memset(static_cast<void*>(v.data()), 0xff, v.size() * sizeof(zero));
+    if (n > 0) std::memset(static_cast<void*>(v.data()), 0xff, v.size() * sizeof(zero));
     return v;
   };
   o.y = poisoned(M * l.D, T{}), o.dx = poisoned(M * l.D, T{}), o.dweights = poisoned(M * l.K, A{});
