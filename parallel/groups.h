@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "parallel/mesh.h"
@@ -11,9 +12,10 @@ namespace fourmi {
 
 class RankGroups {
  public:
-  /// Collective: all ranks of `world` with the same sizes. `world` outlives it. An axis of all ranks is `world` itself,
-  /// one of one rank a group of one.
-  RankGroups(Group& world, const MeshSizes& sizes);
+  /// Collective: all ranks of `world` with the same arguments. `world` outlives it. An axis of all ranks is `world`
+  /// itself, one of one rank a group of one. `embedding_stages`: the places along the pipeline that hold a copy of the
+  /// embedding, where several do.
+  RankGroups(Group& world, const MeshSizes& sizes, std::span<const int> embedding_stages = {});
   /// All ranks along the data axis.
   explicit RankGroups(Group& world) : RankGroups(world, MeshSizes{.ranks = world.size()}) {}
 
@@ -24,14 +26,17 @@ class RankGroups {
   Group& world() const { return *world_; }
   Group& data() const { return *data_; }          ///< ranks that share the global batch, of one stage
   Group& pipeline() const { return *pipeline_; }  ///< the stages of one replica; rank = pipeline coordinate
+  /// Ranks of all stages that hold a copy of the embedding; `data` on a rank that shares it with no other stage.
+  Group& embedding() const { return *embedding_; }
 
  private:
-  Group* make(const char* name, std::initializer_list<Axis> axes);
+  Group* make(const char* name, std::vector<int> ranks);
+  std::vector<int> embedding_ranks(std::span<const int> stages) const;
 
   Mesh mesh_;
   Group* world_;
   std::vector<std::unique_ptr<Group>> made_;
-  Group *data_, *pipeline_;
+  Group *data_, *pipeline_, *embedding_;
 };
 
 }  // namespace fourmi

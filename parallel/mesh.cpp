@@ -98,7 +98,6 @@ void require_built(const MeshSizes& s) {
                   "Leave the key out: all ranks then share the batch (the data axis)");
   };
   refuse("parallel.tensor", s.tensor);
-  refuse("parallel.pipeline", s.pipeline);
   refuse("parallel.context", s.context);
   refuse("parallel.expert", s.expert);
   refuse("parallel.expert_tensor", s.expert_tensor);

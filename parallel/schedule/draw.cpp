@@ -29,7 +29,7 @@ double columns_of_a_unit(const Schedule& s, const Simulation& sim) {
   double scale = 1;
   for (std::size_t r = 0; r < s.actions.size(); ++r)
     for (std::size_t i = 0; i < s.actions[r].size(); ++i) {
-      const Span& span = sim.spans[r][i];
+      const Interval& span = sim.spans[r][i];
       if (span.end > span.begin)
         scale = std::max(scale, (static_cast<double>(label(s.actions[r][i]).size()) + 1) / (span.end - span.begin));
     }
@@ -66,7 +66,7 @@ std::string draw_text(const Schedule& s, const Simulation& sim, int columns) {
   for (std::size_t r = 0; r < s.actions.size(); ++r) {
     std::string line;
     for (std::size_t i = 0; i < s.actions[r].size(); ++i) {
-      const Span& span = sim.spans[r][i];
+      const Interval& span = sim.spans[r][i];
       const auto begin = static_cast<std::size_t>(std::lround(span.begin * scale)),
                  end = static_cast<std::size_t>(std::lround(span.end * scale));
       if (end > room) {
@@ -96,7 +96,7 @@ std::string draw_svg(const Schedule& s, const Simulation& sim) {
     const double y = row * static_cast<double>(r + 1);
     svg += fmt::format("<text x=\"4\" y=\"{:.1f}\">rank {}</text>\n", y + 15, r);
     for (std::size_t i = 0; i < s.actions[r].size(); ++i) {
-      const Span& span = sim.spans[r][i];
+      const Interval& span = sim.spans[r][i];
       const double x = margin + span.begin * scale, width = (span.end - span.begin) * scale;
       svg += fmt::format(
           "<rect x=\"{:.1f}\" y=\"{:.1f}\" width=\"{:.1f}\" height=\"{:.0f}\" fill=\"{}\" stroke=\"white\"/>", x, y,

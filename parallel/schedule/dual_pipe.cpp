@@ -74,7 +74,7 @@ void write(Writer& w, int outer, int inner, int main, bool apart) {
 }  // namespace
 
 Schedule dual_pipe(int num_ranks, int num_micro_batches) {
-  std::vector<Place> there = straight(num_ranks), back;
+  std::vector<StagePlace> there = straight(num_ranks), back;
   for (int r = num_ranks - 1; r >= 0; --r) back.push_back({r, 1});
   Schedule s = empty("dualpipe", num_ranks, 2, num_micro_batches, {there, back});
   const int half = num_ranks / 2, of_each = num_micro_batches / 2;

@@ -25,9 +25,9 @@ Schedule dual_pipe(int num_ranks, int num_micro_batches);
 Schedule dual_pipe_v(int num_ranks, int num_micro_batches);
 
 /// The routes of one stage a rank, of a V, and an empty schedule with as many lists as ranks.
-std::vector<Place> straight(int num_ranks);
-std::vector<Place> v_shape(int num_ranks);
+std::vector<StagePlace> straight(int num_ranks);
+std::vector<StagePlace> v_shape(int num_ranks);
 Schedule empty(std::string name, int num_ranks, int num_chunks, int num_micro_batches,
-               std::vector<std::vector<Place>> routes);
+               std::vector<std::vector<StagePlace>> routes);
 
 }  // namespace fourmi::schedules

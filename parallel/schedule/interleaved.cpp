@@ -5,7 +5,7 @@
 namespace fourmi::schedules {
 
 Schedule interleaved(int num_ranks, int chunks, int num_micro_batches) {
-  std::vector<Place> route;
+  std::vector<StagePlace> route;
   for (int c = 0; c < chunks; ++c)
     for (int r = 0; r < num_ranks; ++r) route.push_back({r, c});
   Schedule s = empty("interleaved", num_ranks, chunks, num_micro_batches, {route});

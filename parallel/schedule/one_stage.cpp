@@ -5,14 +5,14 @@
 
 namespace fourmi::schedules {
 
-std::vector<Place> straight(int num_ranks) {
-  std::vector<Place> route;
+std::vector<StagePlace> straight(int num_ranks) {
+  std::vector<StagePlace> route;
   for (int r = 0; r < num_ranks; ++r) route.push_back({r, 0});
   return route;
 }
 
 Schedule empty(std::string name, int num_ranks, int num_chunks, int num_micro_batches,
-               std::vector<std::vector<Place>> routes) {
+               std::vector<std::vector<StagePlace>> routes) {
   return {std::move(name),   num_ranks,         num_chunks,
           num_micro_batches, std::move(routes), std::vector<std::vector<Action>>(static_cast<std::size_t>(num_ranks))};
 }

@@ -120,7 +120,7 @@ void check_complete(const Schedule& s) {
           break;
       }
     for (int m = 0; m < s.num_micro_batches; ++m)
-      for (const Place& place : s.routes[static_cast<std::size_t>(s.route_of(m))])
+      for (const StagePlace& place : s.routes[static_cast<std::size_t>(s.route_of(m))])
         if (place.rank == r)
           FOURMI_CHECK(done[static_cast<std::size_t>(place.chunk * s.num_micro_batches + m)] == Done::all,
                        "{}: rank {} leaves micro-batch {} of chunk {} undone", s.name, r, m, place.chunk);

@@ -37,15 +37,15 @@ struct Action {
 };
 
 /// Where a stage is held.
-struct Place {
+struct StagePlace {
   int rank = 0, chunk = 0;
-  bool operator==(const Place&) const = default;
+  bool operator==(const StagePlace&) const = default;
 };
 
 struct Schedule {
   std::string name;
   int num_ranks = 1, num_chunks = 1, num_micro_batches = 1;  ///< chunks a rank
-  std::vector<std::vector<Place>> routes;                    ///< [route][stage]
+  std::vector<std::vector<StagePlace>> routes;               ///< [route][stage]
   std::vector<std::vector<Action>> actions;                  ///< [rank], in order
 
   /// The route of a micro-batch: all on one, or the first half on each of two.

@@ -78,7 +78,7 @@ class Simulator {
 
   const StageTimes& times_of(int r, Pass p) const {
     const auto& route = s_.routes[static_cast<std::size_t>(s_.route_of(p.micro_batch))];
-    const auto at = std::find(route.begin(), route.end(), Place{r, p.chunk});
+    const auto at = std::find(route.begin(), route.end(), StagePlace{r, p.chunk});
     return times_.of(static_cast<int>(at - route.begin()));
   }
 

@@ -20,14 +20,14 @@ struct Times {
   const StageTimes& of(int stage) const { return stages[stages.size() == 1 ? 0 : static_cast<std::size_t>(stage)]; }
 };
 
-struct Span {
+struct Interval {
   double begin = 0, end = 0;
 };
 
 struct Simulation {
-  std::vector<std::vector<Span>> spans;  ///< [rank][action]
-  double makespan = 0;                   ///< from the first action's begin to the last one's end
-  std::vector<double> busy;              ///< by rank
+  std::vector<std::vector<Interval>> spans;  ///< [rank][action]
+  double makespan = 0;                       ///< from the first action's begin to the last one's end
+  std::vector<double> busy;                  ///< by rank
   std::vector<int>
       peak_activations;  ///< by rank: chunks whose forward was done and whose last use was not (weight half included)
   std::vector<int> peak_inputs;    ///< by rank: chunks between forward and backward_input

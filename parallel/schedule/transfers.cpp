@@ -7,9 +7,9 @@
 namespace fourmi {
 namespace {
 
-int stage_of(const std::vector<Place>& route, int rank, int chunk) {
+int stage_of(const std::vector<StagePlace>& route, int rank, int chunk) {
   for (std::size_t s = 0; s < route.size(); ++s)
-    if (route[s] == Place{rank, chunk}) return static_cast<int>(s);
+    if (route[s] == StagePlace{rank, chunk}) return static_cast<int>(s);
   FOURMI_CHECK(false, "rank {} has no chunk {} on this route", rank, chunk);
   return 0;
 }

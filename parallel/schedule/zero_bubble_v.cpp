@@ -7,8 +7,8 @@
 
 namespace fourmi::schedules {
 
-std::vector<Place> v_shape(int num_ranks) {
-  std::vector<Place> route;
+std::vector<StagePlace> v_shape(int num_ranks) {
+  std::vector<StagePlace> route;
   for (int r = 0; r < num_ranks; ++r) route.push_back({r, 0});
   for (int r = num_ranks - 1; r >= 0; --r) route.push_back({r, 1});
   return route;
