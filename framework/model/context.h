@@ -40,8 +40,7 @@ struct Context {
   Cuts token_cuts;                    ///< norms, router, embedding rows: one token a partial in mode layout
   const RowExchange* rows = nullptr;  ///< of the tensor axis; null: this rank is alone
   Leaves leaves;
-  double balance_weight = 0;                               ///< 0: no balance loss
-  const std::function<void()>* before_backward = nullptr;  ///< called between forward and backward, where given
+  double balance_weight = 0;  ///< 0: no balance loss
   /// Called in forward with each layer's output, where given: layer -1 is the embedding, num_hidden_layers the MTP
   /// layer. To look for what is not finite, and for tests that put it there.
   const std::function<void(std::int64_t layer, const Tensor& output_MD)>* after_layer = nullptr;

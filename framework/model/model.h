@@ -1,5 +1,6 @@
-// The whole model of one pipeline stage: embedding, blocks, head, MTP; one micro-batch at a time. Composition only: the
-// mathematics is in the layers, the bits in docs/numerics.md.
+// The whole model of one pipeline stage: its blocks, with the embedding before the first and head and MTP after the
+// last. A stage has three verbs as a layer has, and several micro-batches may be between them, each in a slot of its
+// own. Composition only: the mathematics is in the layers, the bits in docs/numerics.md.
 #pragma once
 
 #include <memory>
@@ -7,6 +8,8 @@
 #include <vector>
 
 #include "framework/model/mtp.h"
+#include "framework/model/stage.h"
+#include "framework/model/workspace.h"
 
 namespace fourmi {
 
@@ -24,79 +27,122 @@ struct LossWeights {
 /// Per-row losses of a micro-batch, in the accumulator dtype. Sums over rows and ranks are the caller's (exact,
 /// docs/numerics.md L10).
 struct BatchLosses {
-  Tensor loss_M, loss_mtp_M;
-  std::vector<Tensor> balance_S;  ///< one per MoE layer: the sequences' balance losses times T
+  Tensor loss_M, loss_mtp_M;      ///< absent where the stage has no head, no MTP
+  std::vector<Tensor> balance_S;  ///< one per MoE layer of the stage: the sequences' balance losses times T
+};
+
+/// A micro-batch at one stage.
+struct StagePass {
+  BatchTensors batch{};
+  int slot = 0;             ///< of its activations, from forward to the end of backward
+  int kept = 0;             ///< of its gradients, from backward_input to backward_weight
+  Tensor x_MD{}, y_MD{};    ///< what the stage before gives, what the next one takes; absent at the model's ends
+  Tensor dy_MD{}, dx_MD{};  ///< their gradients
+  LossWeights weights{};    ///< of forward
 };
 
 class Model {
  public:
   enum class Use { training, evaluation };
 
+  /// The whole model, with tables of its own.
   Model(const ModelSection& section, const ParameterStore& store, std::int64_t num_positions, Arena& tables);
+  Model(const ModelSection& section, const ParameterStore& store, const Stage& stage, const ModelTables& tables);
 
   /// Memory for one micro-batch in flight. Training keeps of every layer's activations what `recompute` says and shares
   /// the rest among the layers; evaluation reuses one layer's.
   /// `tensor`: the group of the tensor axis, whose size is sizes.tensor; null where that is 1.
   void allocate(const BatchSizes& sizes, Use use, Arena& activations, Recompute recompute = Recompute::none,
                 Group* tensor = nullptr);
+  /// The same for training with several in flight, over a workspace that the stages of a rank share: all reserve, then
+  /// the workspace is allocated, then all place what they keep. `kept`: micro-batches between the halves of a backward.
+  void reserve(const BatchSizes& sizes, Recompute recompute, Workspace& workspace);
+  void place(int slots, int kept, Arena& activations);
 
-  /// Forward and, for training, nothing else yet: activations stay in the model's saved structs.
-  const BatchLosses& forward(const Stream&, const BatchTensors&, const Context& options);
-  /// Forward and backward of sum(loss) + mtp * sum(loss_mtp) + sum of balance losses; adds to the store's gradients.
+  /// Forward alone: nothing is counted, no gradient is formed. Of a stage, and of a whole model.
+  const BatchLosses& evaluate(const Stream&, const StagePass&, const Context& options);
+  const BatchLosses& evaluate(const Stream& stream, const BatchTensors& batch, const Context& options) {
+    return evaluate(stream, StagePass{.batch = batch}, options);
+  }
+
+  /// The verbs of training. Forward of the last stage forms the head's gradient too, of sum(loss) + mtp *
+  /// sum(loss_mtp) + sum of balance losses; all add to the store's gradients.
+  const BatchLosses& forward(const Stream&, const StagePass&, const Context& options);
+  /// Both halves, layer by layer: nothing is kept between them.
+  void backward(const Stream&, const StagePass&, const Context& options);
+  /// The gradient of the stage's input, which the stage before waits for (with those of embedding and MTP).
+  void backward_input(const Stream&, const StagePass&, const Context& options);
+  /// The gradients of the blocks' weights, after backward_input, from what it kept.
+  void backward_weight(const Stream&, const StagePass&, const Context& options);
+  /// Of a whole model.
   const BatchLosses& forward_backward(const Stream&, const BatchTensors&, const LossWeights&, const Context& options);
 
-  /// Choices of each expert since the last reset, [num_moe_layers, E] i64: MTP's layer last.
-  const Tensor& expert_counts() const { return counts_LE_; }
-  /// Slots of the routers' correction bias in the order of expert_counts' rows; empty where the family has none.
-  std::vector<Slot> router_biases() const;
-  std::int64_t num_moe_layers() const { return num_moe_layers_; }
-
+  const Tensor& expert_counts() const { return tables_.counts_LE; }  ///< ModelTables
   void set_zero_routed(bool zero);
   const ModelSection& section() const { return section_; }
+  const Stage& stage() const { return stage_; }
   const std::vector<Block>& blocks() const { return blocks_; }
-  const Head& head() const { return head_; }
+  const Head& head() const { return *head_; }
   const Mtp* mtp() const { return mtp_.get(); }
-  const Tensor& rotary_table() const { return rotary_; }
-  const Slot& embedding() const { return embedding_.slot(); }
+  const Tensor& rotary_table() const { return tables_.rotary; }
+  const Slot& embedding() const { return embedding_->slot(); }
 
  private:
-  Context context(const Stream&, const BatchTensors&, const Context& options) const;
-  Tensor counts_row(std::int64_t moe_index) const;
-  Block::Saved& saved(std::size_t layer) {
-    return saved_[use_ == Use::training ? layer : (blocks_[layer].is_moe() ? 1 : 0)];
+  /// What a micro-batch leaves behind.
+  struct Activations {
+    std::vector<Tensor> x;  // block borders of the stage itself; empty where another stage gives or takes them
+    std::vector<Block::Saved> blocks;
+    Head::Saved head;
+    Mtp::Saved mtp;
+    BatchLosses losses;
+  };
+  /// Gradients between the halves of a backward.
+  struct Kept {
+    std::vector<Block::Gradients> blocks;
+    std::vector<Tensor> dy;  // of each block; empty where the next stage gives it
+  };
+
+  Context context(const Stream&, const StagePass&, const Context& options) const;
+  Tensor counts_row(std::size_t layer) const;
+  Activations& activations(const StagePass& p) { return slots_[static_cast<std::size_t>(p.slot)]; }
+  Block::Saved& saved(Activations& a, std::size_t layer) const {
+    return a.blocks[use_ == Use::training ? layer : (blocks_[layer].is_moe() ? 1 : 0)];
   }
-  void allocate_training(Arena& activations);
+  /// The input of a layer; with the number of layers: the last one's output.
+  Tensor border(const StagePass& p, std::size_t layer) const;
   void allocate_evaluation(Arena& activations);
-  void forward_blocks(const Context&, const BatchTensors&);
-  void backward_block(const Context&, std::size_t layer, const Tensor& dy_MD, const Tensor& dx_MD);
-  Tensor hidden() const;
-  std::int64_t widest_part() const;
+  void place_activations(Activations& a, Arena& arena);
+  void forward_blocks(const Context&, const StagePass&, bool training);
+  Tensor backward_ends(const Context&, const StagePass&, const Tensor& da_MD);
+  void restore(const Context&, const StagePass&, std::size_t layer);
+  void hold(const StagePass& p, std::size_t layer) { workspace_->holder = {this, p.slot, layer}; }
+  bool is_held(const StagePass& p, std::size_t layer) const {
+    return workspace_->holder == Workspace::Holder{this, p.slot, layer};
+  }
 
   ModelSection section_;
   const ParameterStore* store_;
-  Embedding embedding_;
+  Stage stage_;
+  ModelTables tables_;
+  std::optional<Embedding> embedding_;
   std::vector<Block> blocks_;
-  Head head_;
+  std::unique_ptr<Head> head_;
   std::unique_ptr<Mtp> mtp_;
-  Tensor rotary_, counts_LE_;
-  std::int64_t num_moe_layers_ = 0, window_ = 0;  // of the layers that have a sliding window; 0: none has
+  std::int64_t first_moe_ = 0;  // MoE layers of the stages before
+  std::int64_t window_ = 0;     // of the layers that have a sliding window; 0: none has
 
   Use use_ = Use::training;
   Recompute recompute_ = Recompute::none;
   BatchSizes sizes_;
-  std::vector<Tensor> x_;  // block borders: L + 1 in training, 2 that alternate in evaluation
-  std::vector<Block::Saved> saved_;
+  std::vector<Block::Sizes> block_sizes_;
+  Block::Sizes widest_{};  // of its blocks: gradients of dense and MoE blocks share what they have in common
+  std::unique_ptr<Workspace> own_workspace_;
+  Workspace* workspace_ = nullptr;
+  std::vector<Activations> slots_;
+  std::vector<Kept> kept_;
   Block::Gradients block_gradients_;
-  Head::Saved head_saved_;
-  Mtp::Saved mtp_saved_;
   Mtp::Gradients mtp_gradients_;
-  std::size_t last_run_ = 0;  // the layer whose fields the shared memory holds; MTP counts as the one after the last
-  Tensor all_dx_MD_;          // of the embedding, where ranks share the rows
-  std::unique_ptr<Group> alone_;
-  std::optional<RowExchange> rows_;
-  Tensor da_MD_, db_MD_;  // gradients at block borders, alternating
   Tensor window_begin_M_;
-  BatchLosses losses_;
 };
 
 }  // namespace fourmi

@@ -18,15 +18,28 @@ Mtp::Sizes Mtp::sizes(const BatchSizes& batch, const ModelTypes& types) const {
   return {batch, types, D_, block_.sizes(batch, types), head_.sizes(batch, types)};
 }
 
-void Mtp::forward(const Context& c, const Tensor& hidden_mD, const Tensor& tokens_M, Saved& s,
-                  const Tensor& counts_E) const {
+/// Normalised embedding and hidden state, side by side.
+void Mtp::join(const Context& c, const Tensor& hidden_mD, const Tensor& tokens_M, Saved& s) const {
   const Stream& stream = *c.stream;
-  const Span span(stream.timeline(), Work::other, "mtp_forward", block_.layer());
   embedding_.forward(c, tokens_M, s.embedding_mD);
   rms_norm_forward(stream, e_norm_, s.embedding_mD, c.weight(enorm_), s.joined_m2D, s.e_rstd_m);
   rms_norm_forward(stream, h_norm_, hidden_mD, c.weight(hnorm_), s.joined_m2D, s.h_rstd_m);
-  linear_forward(stream, s.joined_m2D, c.weight(eh_proj_), s.x_mD);
+}
+
+void Mtp::forward(const Context& c, const Tensor& hidden_mD, const Tensor& tokens_M, Saved& s,
+                  const Tensor& counts_E) const {
+  const Span span(c.stream->timeline(), Work::other, "mtp_forward", block_.layer());
+  join(c, hidden_mD, tokens_M, s);
+  linear_forward(*c.stream, s.joined_m2D, c.weight(eh_proj_), s.x_mD);
   block_.forward(c, s.x_mD, s.block, s.y_mD, counts_E);
+}
+
+void Mtp::recompute(const Context& c, const Tensor& hidden_mD, const Tensor& tokens_M, Saved& s, Recompute mode) const {
+  // The head's backward reads the block's output, which `full` does not keep.
+  if (mode == Recompute::full) return forward(c, hidden_mD, tokens_M, s, {});
+  const Span span(c.stream->timeline(), Work::other, "mtp_recompute", block_.layer());
+  join(c, hidden_mD, tokens_M, s);
+  block_.recompute(c, s.x_mD, s.block, mode);
 }
 
 void Mtp::backward(const Context& c, const Tensor& hidden_mD, const Tensor& tokens_M, Saved& s, Gradients& g,

@@ -55,6 +55,8 @@ class Mtp {
 
   /// hidden_mD: the main model's output before its final norm. tokens: valid ids everywhere.
   void forward(const Context&, const Tensor& hidden_mD, const Tensor& tokens_M, Saved&, const Tensor& counts_E) const;
+  /// Makes again what is_shared() in this mode and backward reads; the bits are forward's. Not `none`.
+  void recompute(const Context&, const Tensor& hidden_mD, const Tensor& tokens_M, Saved&, Recompute) const;
   /// Adds its gradient to dhidden (in place), to the block's, the norms', the embedding's and the head's weights.
   /// `block_gradients` is shared with the main model's blocks.
   void backward(const Context&, const Tensor& hidden_mD, const Tensor& tokens_M, Saved&, Gradients&,
@@ -65,6 +67,8 @@ class Mtp {
   const Block& block() const { return block_; }
 
  private:
+  void join(const Context&, const Tensor& hidden_mD, const Tensor& tokens_M, Saved&) const;
+
   std::int64_t D_;
   Embedding embedding_;
   Slot enorm_, hnorm_, eh_proj_;

@@ -169,11 +169,11 @@ void ParameterTable::add_router_bias(const ModelSection& m, std::int64_t layer) 
       {}, Cut::none);
 }
 
-const Parameter& ParameterTable::find(std::string_view name) const {
+std::int64_t ParameterTable::index_of(std::string_view name) const {
   auto it = std::lower_bound(by_name_.begin(), by_name_.end(), name,
                              [](const auto& a, std::string_view n) { return a.first < n; });
   FOURMI_CHECK(it != by_name_.end() && it->first == name, "no parameter {}", name);
-  return parameters_[it->second];
+  return static_cast<std::int64_t>(it->second);
 }
 
 std::vector<const Parameter*> ParameterTable::of(ParameterSet set) const {

@@ -57,7 +57,9 @@ class ParameterTable {
   ParameterTable(const ModelSection& model, const Holding& holding);
 
   const std::vector<Parameter>& all() const { return parameters_; }
-  const Parameter& find(std::string_view name) const;
+  const Parameter& find(std::string_view name) const { return parameters_[static_cast<std::size_t>(index_of(name))]; }
+  /// In all().
+  std::int64_t index_of(std::string_view name) const;
   /// Elements of a set's flat buffer.
   std::int64_t num_elements(ParameterSet set) const { return elements_[static_cast<std::size_t>(set)]; }
   /// The parameters of one set in storage order.

@@ -13,9 +13,9 @@ std::int64_t now() {
 
 std::string_view name_of(Work work) {
   static constexpr std::array<std::string_view, num_works> names = {
-      "other",        "data",   "embedding", "norm",     "projections", "attention",
-      "feed_forward", "router", "dispatch",  "experts",  "combine",     "head",
-      "optimizer",    "reduce", "gather",    "exchange", "evaluate",    "save"};
+      "other",  "data",     "embedding", "norm",     "projections", "attention", "feed_forward",
+      "router", "dispatch", "experts",   "combine",  "head",        "optimizer", "reduce",
+      "gather", "pipeline", "exchange",  "evaluate", "save"};
   return names[static_cast<std::size_t>(work)];
 }
 

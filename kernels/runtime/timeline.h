@@ -34,11 +34,12 @@ enum class Work : std::uint8_t {
   optimizer,  ///< norm of the gradient, update
   reduce,     ///< gradients to their owners, with the wait for slower ranks
   gather,     ///< weights to all, with the wait
+  pipeline,   ///< the wait for other stages
   exchange,   ///< rows between the ranks that cut a layer, with the wait
   evaluate,
   save,  ///< what a step waits for a checkpoint
 };
-constexpr std::size_t num_works = 18;
+constexpr std::size_t num_works = 19;
 std::string_view name_of(Work work);
 
 /// A span that was recorded for a trace. Times are nanoseconds of the steady clock.

@@ -15,7 +15,7 @@ void check_decoding(const ModelSection& section, Compute compute, double toleran
   SmallModel m(section, compute, Reproducibility::run, sizes, 7, Model::Use::evaluation);
   SmallBatch batch(sizes, section.vocab_size, 3, 1);  // one document
   std::fill(batch.targets.begin(), batch.targets.end(), 5);
-  const BatchLosses losses = m.model.forward(m.stream, batch.tensors(), m.options);
+  const BatchLosses losses = m.model.evaluate(m.stream, batch.tensors(), m.options);
 
   Arena arena({"cache", Arena::Mode::allocate, true}, 8 << 20);
   Decoder decoder(m.model, m.store, 16, arena);

@@ -80,7 +80,7 @@ TEST_P(EveryFamily, EvaluationReusesMemoryAndKeepsBits) {
   SmallModel evaluation(section(), Compute::bf16, Reproducibility::run, {16, 8}, 7, Model::Use::evaluation);
   SmallBatch batch({16, 8}, section().vocab_size);
   const BatchLosses a = training.model.forward_backward(training.stream, batch.tensors(), {0, 0.05}, training.options);
-  const BatchLosses b = evaluation.model.forward(evaluation.stream, batch.tensors(), evaluation.options);
+  const BatchLosses b = evaluation.model.evaluate(evaluation.stream, batch.tensors(), evaluation.options);
   EXPECT_EQ(std::memcmp(a.loss_M.data, b.loss_M.data, static_cast<std::size_t>(b.loss_M.bytes())), 0);
 }
 
@@ -92,7 +92,7 @@ TEST_P(EveryFamily, DecodingEqualsTheWholeForwardPass) {
     stir_vectors(m);
     SmallBatch batch(sizes, section().vocab_size, 3, 1);  // one document
     std::fill(batch.targets.begin(), batch.targets.end(), 5);
-    const BatchLosses losses = m.model.forward(m.stream, batch.tensors(), m.options);
+    const BatchLosses losses = m.model.evaluate(m.stream, batch.tensors(), m.options);
     Arena arena({"cache", Arena::Mode::allocate, true}, 8 << 20);
     Decoder decoder(m.model, m.store, 16, arena);
     for (int round = 0; round < 2; ++round) {  // a cleared decoder begins anew
@@ -116,7 +116,7 @@ TEST(Families, AWindowHidesWhatIsBeforeIt) {
   SmallModel m(section, Compute::fp64, Reproducibility::run, sizes, 7, Model::Use::evaluation);
   SmallBatch batch(sizes, section.vocab_size, 3, 1);
   auto losses = [&] {
-    const Tensor l = m.model.forward(m.stream, batch.tensors(), m.options).loss_M;
+    const Tensor l = m.model.evaluate(m.stream, batch.tensors(), m.options).loss_M;
     return std::vector<double>(l.as<double>(), l.as<double>() + l.num_elements());
   };
   const std::vector<double> before = losses();

@@ -69,8 +69,8 @@ TEST(Model, ARowDoesNotDependOnItsNeighbours) {
     SmallModel both(section, compute, Reproducibility::run, {32, 16}),
         one(section, compute, Reproducibility::run, {16, 16});
     SmallBatch two_sequences({32, 16}, section.vocab_size, 3, 1), second({16, 16}, section.vocab_size, 3, 2);
-    const BatchLosses a = both.model.forward(both.stream, two_sequences.tensors(), both.options);
-    const BatchLosses b = one.model.forward(one.stream, second.tensors(), one.options);
+    const BatchLosses a = both.model.evaluate(both.stream, two_sequences.tensors(), both.options);
+    const BatchLosses b = one.model.evaluate(one.stream, second.tensors(), one.options);
     EXPECT_EQ(std::memcmp(a.loss_M.rows(16, 32).data, b.loss_M.data, static_cast<std::size_t>(b.loss_M.bytes())), 0);
     EXPECT_EQ(
         std::memcmp(a.loss_mtp_M.rows(16, 32).data, b.loss_mtp_M.data, static_cast<std::size_t>(b.loss_mtp_M.bytes())),
@@ -85,7 +85,7 @@ TEST(Model, EvaluationReusesMemoryAndKeepsBits) {
   SmallBatch batch({16, 8}, section.vocab_size);
   const BatchLosses a =
       training.model.forward_backward(training.stream, batch.tensors(), {0.3, 0.05}, training.options);
-  const BatchLosses b = evaluation.model.forward(evaluation.stream, batch.tensors(), evaluation.options);
+  const BatchLosses b = evaluation.model.evaluate(evaluation.stream, batch.tensors(), evaluation.options);
   EXPECT_EQ(std::memcmp(a.loss_M.data, b.loss_M.data, static_cast<std::size_t>(b.loss_M.bytes())), 0);
   EXPECT_EQ(std::memcmp(a.loss_mtp_M.data, b.loss_mtp_M.data, static_cast<std::size_t>(b.loss_mtp_M.bytes())), 0);
   EXPECT_LT(evaluation.arena.peak(), training.arena.peak());
@@ -135,7 +135,7 @@ TEST(Model, ZeroRoutedExpertsLeaveTheSharedOne) {
   SmallModel m(section, Compute::fp32, Reproducibility::run, {16, 8}, 7, Model::Use::evaluation);
   SmallBatch batch({16, 8}, section.vocab_size);
   auto loss = [&] {
-    const BatchLosses l = m.model.forward(m.stream, batch.tensors(), m.options);
+    const BatchLosses l = m.model.evaluate(m.stream, batch.tensors(), m.options);
     return total_loss<float>({l.loss_M, {}, {}}, {});
   };
   const double with = loss();

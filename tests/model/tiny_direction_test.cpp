@@ -19,7 +19,7 @@ TEST(Gradient, OneDirectionPerTensorOfTiny) {
   SmallBatch batch(sizes, recipe.model.vocab_size);
   m.model.forward_backward(m.stream, batch.tensors(), weights, m.options);
   auto loss = [&] {
-    const BatchLosses l = m.model.forward(m.stream, batch.tensors(), m.options);
+    const BatchLosses l = m.model.evaluate(m.stream, batch.tensors(), m.options);
     return total_loss<double>({l.loss_M, l.loss_mtp_M, {}}, weights);  // no balance loss is formed in this pass
   };
   for (const Parameter& p : m.table.all()) {

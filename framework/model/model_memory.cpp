@@ -1,0 +1,162 @@
+// What a model keeps of the micro-batches in flight. Everything is taken from arenas, in an order that depends on the
+// recipe alone, so that measuring tells a run's memory.
+#include <algorithm>
+#include <optional>
+
+#include "framework/model/model.h"
+
+namespace fourmi {
+
+namespace {
+/// Columns of the widest sums that are on their way between the ranks of the tensor axis at once.
+std::int64_t widest_sum(const ModelSection& m, bool apart) {
+  if (!has_latent_attention(m)) return (apart ? 3 : 1) * m.hidden_size;
+  const std::int64_t source = m.q_lora_rank > 0 ? m.q_lora_rank : m.hidden_size;
+  return std::max((apart ? 2 : 1) * m.hidden_size, source + m.kv_lora_rank + m.qk_rope_head_dim);
+}
+
+/// Columns of a block's widest weight among those that one product reads together.
+std::int64_t widest_part(const Block::Sizes& s) {
+  std::int64_t widest = 0;
+  if (s.dense) widest = std::max(widest, s.dense->F);
+  if (s.moe && s.moe->shared) widest = std::max(widest, s.moe->shared->F);
+  if (s.attention.gqa) widest = std::max(widest, s.attention.gqa->H * s.attention.gqa->Q);
+  return widest;
+}
+}  // namespace
+
+void Workspace::allocate_exchange(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types, bool apart,
+                                  Group* tensor, Arena& arena) {
+  if (!tensor && !apart) return;
+  if (!tensor) alone = make_self_group("tensor");
+  rows.emplace(tensor ? *tensor : *alone, sizes.rows, widest_sum(m, apart), apart ? widest_part : 0, types.activation,
+               types.accumulate, arena);
+}
+
+void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types, Group* tensor,
+                         Arena& arena) {
+  const bool apart = types.gradient == DType::fx128;  // mode layout (Leaves::apart)
+  allocate_exchange(m, sizes, types, apart, tensor, arena);
+  const Shape border{sizes.shard_rows(), m.hidden_size};
+  if (sizes.tensor > 1)
+    all_dx_MD = arena.allocate({sizes.rows, m.hidden_size}, types.activation, "border gradients of all rows");
+  da_MD = arena.allocate(border, types.activation, "border gradients");
+  db_MD = arena.allocate(border, types.activation, "border gradients");
+  layers.allocate(arena, "shared by layers");
+  in_turn.allocate(arena, "logits, then block gradients");
+}
+
+void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute recompute, Group* tensor) {
+  use_ = use;
+  own_workspace_ = std::make_unique<Workspace>();
+  if (use == Use::training) {
+    reserve(sizes, recompute, *own_workspace_);
+    own_workspace_->allocate(section_, sizes, store_->types(), tensor, arena);
+    place(1, 0, arena);
+    return;
+  }
+  workspace_ = own_workspace_.get();
+  workspace_->allocate_exchange(section_, sizes, store_->types(), false, tensor, arena);
+  sizes_ = sizes;
+  allocate_evaluation(arena);
+}
+
+/// One struct for dense blocks and one for MoE blocks serve all layers in turn.
+void Model::allocate_evaluation(Arena& arena) {
+  const ModelTypes& types = store_->types();
+  slots_.assign(1, {});
+  Activations& a = slots_[0];
+  if (window_ > 0) window_begin_M_ = arena.allocate({sizes_.rows}, DType::i32, "window");
+  a.x.assign(2, {});
+  for (Tensor& x : a.x)
+    x = arena.allocate({sizes_.shard_rows(), section_.hidden_size}, types.activation, "block borders");
+  a.blocks.assign(2, {});
+  for (int moe = 0; moe < 2; ++moe) {
+    auto b =
+        std::find_if(blocks_.begin(), blocks_.end(), [&](const Block& block) { return block.is_moe() == (moe == 1); });
+    if (b != blocks_.end())
+      allocate_fields(a.blocks[static_cast<std::size_t>(moe)], b->sizes(sizes_, types), arena, "block.");
+  }
+  a.losses.loss_M = arena.allocate({sizes_.rows}, types.accumulate, "loss");
+  allocate_fields(a.head, head_->sizes(sizes_, types), arena, "head.");
+  if (!mtp_) return;
+  const Mtp::Sizes mtp = mtp_->sizes(sizes_, types);
+  a.losses.loss_mtp_M = arena.allocate({sizes_.rows}, types.accumulate, "loss_mtp");
+  allocate_fields(a.mtp, mtp, arena, "mtp.");
+  allocate_fields(a.mtp.head, mtp.head, arena, "mtp.head.");
+}
+
+void Model::reserve(const BatchSizes& sizes, Recompute recompute, Workspace& workspace) {
+  use_ = Use::training;
+  sizes_ = sizes;
+  recompute_ = recompute;
+  workspace_ = &workspace;
+  const ModelTypes& types = store_->types();
+  block_sizes_.clear();
+  for (const Block& b : blocks_) block_sizes_.push_back(b.sizes(sizes, types));
+  widest_ = block_sizes_.front();
+  for (const Block::Sizes& s : block_sizes_) {
+    if (s.moe) widest_.moe = s.moe;
+    if (s.dense) widest_.dense = s.dense;
+    workspace.widest_part = std::max(workspace.widest_part, widest_part(s));
+  }
+  Activations a;  // only its lists are read
+  a.blocks.resize(blocks_.size());
+  if (head_) workspace.in_turn.reserve(Recompute::none, a.head, head_->sizes(sizes, types));
+  if (mtp_) {
+    const Mtp::Sizes mtp = mtp_->sizes(sizes, types);
+    workspace.widest_part = std::max(workspace.widest_part, widest_part(mtp.block));
+    if (mtp.block.moe) widest_.moe = mtp.block.moe;
+    if (mtp.block.dense) widest_.dense = mtp.block.dense;
+    workspace.layers.reserve(recompute, a.mtp, mtp);
+    workspace.in_turn.reserve(Recompute::none, a.mtp.head, mtp.head);
+  }
+  for (std::size_t l = 0; l < blocks_.size(); ++l) workspace.layers.reserve(recompute, a.blocks[l], block_sizes_[l]);
+  workspace.in_turn.reserve(Recompute::full, block_gradients_, widest_);
+}
+
+void Model::place(int slots, int kept, Arena& arena) {
+  const ModelTypes& types = store_->types();
+  const Shape rows{sizes_.shard_rows(), section_.hidden_size};
+  if (window_ > 0) window_begin_M_ = arena.allocate({sizes_.rows}, DType::i32, "window");
+  slots_.assign(static_cast<std::size_t>(slots), {});
+  for (Activations& a : slots_) place_activations(a, arena);
+  workspace_->in_turn.place(Recompute::full, block_gradients_, widest_, arena, "block gradients.");
+  if (mtp_) allocate_fields(mtp_gradients_, mtp_->sizes(sizes_, types), arena, "mtp gradients.");
+
+  kept_.assign(static_cast<std::size_t>(kept), {});
+  for (Kept& k : kept_) {
+    k.blocks.assign(blocks_.size(), {});
+    k.dy.assign(blocks_.size(), {});
+    for (std::size_t l = 0; l < blocks_.size(); ++l) {
+      workspace_->in_turn.place(Recompute::none, k.blocks[l], block_sizes_[l], arena, "kept gradients.");
+      if (l + 1 < blocks_.size() || stage_.last) k.dy[l] = arena.allocate(rows, types.activation, "kept gradients.dy");
+    }
+  }
+}
+
+void Model::place_activations(Activations& a, Arena& arena) {
+  const ModelTypes& types = store_->types();
+  a.x.assign(blocks_.size() + 1, {});
+  for (std::size_t l = 0; l < a.x.size(); ++l) {
+    const bool given = (l == 0 && !stage_.first) || (l == blocks_.size() && !stage_.last);
+    if (!given) a.x[l] = arena.allocate({sizes_.shard_rows(), section_.hidden_size}, types.activation, "block borders");
+  }
+  a.blocks.assign(blocks_.size(), {});
+  for (std::size_t l = 0; l < blocks_.size(); ++l) {
+    workspace_->layers.place(recompute_, a.blocks[l], block_sizes_[l], arena, "block.");
+    if (a.blocks[l].moe.balance_S) a.losses.balance_S.push_back(a.blocks[l].moe.balance_S);
+  }
+  if (head_) {
+    a.losses.loss_M = arena.allocate({sizes_.rows}, types.accumulate, "loss");
+    workspace_->in_turn.place(Recompute::none, a.head, head_->sizes(sizes_, types), arena, "head.");
+  }
+  if (!mtp_) return;
+  const Mtp::Sizes mtp = mtp_->sizes(sizes_, types);
+  a.losses.loss_mtp_M = arena.allocate({sizes_.rows}, types.accumulate, "loss_mtp");
+  workspace_->layers.place(recompute_, a.mtp, mtp, arena, "mtp.");
+  workspace_->in_turn.place(Recompute::none, a.mtp.head, mtp.head, arena, "mtp.head.");
+  if (a.mtp.block.moe.balance_S) a.losses.balance_S.push_back(a.mtp.block.moe.balance_S);
+}
+
+}  // namespace fourmi

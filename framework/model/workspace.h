@@ -1,0 +1,43 @@
+// Memory that the stages of a rank share, because only one of them works at a time: fields that are not kept, and the
+// gradients of one micro-batch on its way back.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "framework/model/context.h"
+#include "framework/model/fields.h"
+
+namespace fourmi {
+
+class Model;
+
+struct Workspace {
+  SharedFields layers;   ///< what forward of a layer leaves and recomputation makes again
+  SharedFields in_turn;  ///< logits exist in forward only, gradients of a block's inside in backward only
+  Tensor da_MD, db_MD;   ///< gradients at block borders, alternating
+
+  Tensor all_dx_MD;                 ///< of the embedding, where ranks of the tensor axis share the rows
+  std::optional<RowExchange> rows;  ///< of the tensor axis; absent where this rank is alone
+
+  std::unique_ptr<Group> alone;  ///< in its place
+  std::int64_t widest_part = 0;  ///< columns, of the stages that have reserved
+
+  /// After all stages have reserved. `tensor`: the group of the tensor axis; null where its size is 1.
+  void allocate(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, Group* tensor,
+                Arena& arena);
+  /// Of the rows between ranks alone, for evaluation.
+  void allocate_exchange(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, bool apart,
+                         Group* tensor, Arena& arena);
+
+  /// Whose fields `layers` holds. The layer that ran last still has them, so that multi-token prediction, whose
+  /// backward may follow its forward, then costs nothing.
+  struct Holder {
+    const Model* stage = nullptr;
+    int slot = 0;
+    std::size_t layer = 0;  ///< of the stage; multi-token prediction counts as the one after the last
+    bool operator==(const Holder&) const = default;
+  } holder;
+};
+
+}  // namespace fourmi
