@@ -30,7 +30,11 @@ void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
     run.checkpoint_bytes +=
         p.shape.num_elements() * (size_of(types.accumulate) + (p.set == ParameterSet::router_bias ? 0 : 2 * moments));
   run.checkpoints_kept = r.checkpoint.keep_last;
-  for (const auto& [name, bytes] : Engine::measure(r, table, run.ranks)) {
+  if (r.parallel.pipeline_schedule == "dualpipe") {
+    run.warnings.push_back("parallel.pipeline_schedule: dualpipe is drawn, not trained with; dualpipev is its twin");
+    return;
+  }
+  for (const auto& [name, bytes] : Engine::measure(r, run.ranks)) {
     run.memory_bytes_per_rank.emplace_back(name, bytes);
     run.memory_total += bytes;
   }
@@ -88,8 +92,10 @@ void check_disk(DryRun& run, const Recipe& r) {
 DryRun dry_run(const Recipe& r, int ranks) {
   DryRun run;
   run.ranks_chosen = ranks == 0;
-  run.ranks = ranks > 0 ? ranks : static_cast<int>(r.parallel.data.value_or(1));
+  run.ranks = ranks > 0 ? ranks : static_cast<int>(least_ranks(mesh_sizes(r, 1)));
   check_ranks(r, run.ranks);
+  run.data_ranks = data_ranks(r.parallel, run.ranks);
+  if (r.parallel.pipeline > 1) run.pipeline = draw_pipeline(r, run.data_ranks);
   const ParameterTable table(r.model);
   run.counts = count_model(r.model, table, r.data.sequence_length);
   run.tokens_per_step = r.data.global_batch_size.at(0) * r.data.sequence_length;
@@ -110,6 +116,18 @@ DryRun dry_run(const Recipe& r, int ranks) {
   return run;
 }
 
+namespace {
+std::string text_of(const PipelineDrawing& p) {
+  std::string s =
+      fmt::format("pipeline       {}, {} micro-batches, simulated by operations: {:.1f}% of the time idle\n",
+                  p.schedule, p.num_micro_batches, 100 * p.bubble);
+  s += "               rank of the pipeline, its stages\n" + p.stages;
+  s += "               activations kept at most, in stages, by rank:";
+  for (int peak : p.peak_stages) s += fmt::format(" {}", peak);
+  return s + "\n" + p.timeline;
+}
+}  // namespace
+
 std::string to_text(const DryRun& d, const Recipe& r) {
   std::string s = "# the resolved recipe\n" + to_yaml(r) + "\n";
   s += fmt::format("ranks          {}{}\n", d.ranks,
@@ -119,8 +137,9 @@ std::string to_text(const DryRun& d, const Recipe& r) {
       "schedule       each rank, each step: {} micro-batches of {} sequences x {} tokens, forward and backward in "
       "turn; then\n"
       "               sum of gradients over {} ranks by panels, AdamW on own panels, weights to all\n",
-      r.data.global_batch_size.at(0) / d.ranks / r.data.micro_batch_size, r.data.micro_batch_size,
-      r.data.sequence_length, d.ranks);
+      r.data.global_batch_size.at(0) / d.data_ranks / r.data.micro_batch_size, r.data.micro_batch_size,
+      r.data.sequence_length, d.data_ranks);
+  if (d.pipeline) s += text_of(*d.pipeline);
   s += fmt::format("parameters     {} ({} active; {} more in multi-token prediction)\n", d.counts.parameters_total,
                    d.counts.parameters_active, d.counts.parameters_mtp);
   s +=
@@ -158,6 +177,12 @@ std::string to_json(const DryRun& d) {
   j["flops_per_token"] = d.counts.flops_per_token;
   j["flops_per_token_mtp"] = d.counts.flops_per_token_mtp;
   j["ranks"] = d.ranks;
+  if (d.pipeline) {
+    j["pipeline"] = {{"schedule", d.pipeline->schedule},
+                     {"micro_batches", d.pipeline->num_micro_batches},
+                     {"bubble", d.pipeline->bubble},
+                     {"peak_stages", d.pipeline->peak_stages}};
+  }
   j["memory_bytes_per_rank"] = nlohmann::ordered_json::object();
   for (const auto& [name, bytes] : d.memory_bytes_per_rank) j["memory_bytes_per_rank"][name] = bytes;
   j["memory_on_host"] = d.arenas_on_host;

@@ -8,12 +8,15 @@
 #include "framework/model/counts.h"
 #include "framework/recipe/recipe.h"
 #include "framework/run/machine.h"
+#include "framework/train/draw_pipeline.h"
 
 namespace fourmi {
 
 struct DryRun {
   int ranks = 1;
-  bool ranks_chosen = false;  ///< nobody said how many: the least that the sizes allow
+  bool ranks_chosen = false;                ///< nobody said how many: the least that the sizes allow
+  std::optional<PipelineDrawing> pipeline;  ///< where parallel.pipeline is larger than 1
+  std::int64_t data_ranks = 1;
   ModelCounts counts;
   std::vector<std::pair<std::string, std::int64_t>> memory_bytes_per_rank;  ///< by arena; of the rank that needs most
   std::vector<std::string> arenas_on_host;  ///< those of them whose place is host memory (memory.offload_optimizer)

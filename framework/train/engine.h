@@ -8,10 +8,11 @@
 #include <vector>
 
 #include "framework/data/loader.h"
-#include "framework/model/model.h"
+#include "framework/train/evaluate.h"
 #include "framework/train/non_finite.h"
 #include "framework/train/optimizer.h"
 #include "framework/train/phase.h"
+#include "framework/train/pipeline.h"
 #include "parallel/groups.h"
 
 namespace fourmi {
@@ -39,9 +40,9 @@ class Engine {
  public:
   using Memory = decltype(std::declval<Arenas>().sizes());
   /// Bytes by arena that training takes on the rank that needs most of `num_ranks`; nothing is allocated.
-  static Memory measure(const Recipe& recipe, const ParameterTable& table, int num_ranks);
+  static Memory measure(const Recipe& recipe, int num_ranks);
 
-  /// All of them outlive it.
+  /// All of them outlive it. `groups`: make_groups (stages.h).
   Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream);
   ~Engine();
 
@@ -55,22 +56,34 @@ class Engine {
   /// what it was before the step.
   StepResult step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                   const PhaseObserver& observer, const StepJudge& judge = nullptr);
+  /// Loss on held-out windows, shared among the data ranks. Collective among all ranks.
+  EvaluationResult evaluate(const Validation& validation, std::int64_t num_windows);
   void set_activation_probe(ActivationProbe probe) { probe_ = std::move(probe); }
 
   /// Everything that a checkpoint must hold of tensors: this rank's masters and moments, and on rank 0 the router bias.
   std::vector<Box> boxes() const;
 
+  /// The whole model's; what this rank holds is store().table().
   const ParameterTable& table() const { return *table_; }
   const ParameterStore& store() const;
-  Model& model();
   Optimizer& optimizer();
+  const Pipeline& pipeline() const;
+  const StageMap& stages() const { return stages_; }
+  /// ModelTables' of the last step, over all ranks; and the routers' correction biases in the order of its rows, empty
+  /// where the family has none.
+  const Tensor& expert_counts() const;
+  const std::vector<Slot>& router_biases() const;
   const Arenas& arenas() const { return *arenas_; }
   const Stream& stream() const { return *stream_; }
   std::int64_t attention_block() const;  ///< rows per block of attention in this run
 
  private:
+  struct Coordinates;
   struct Parts;
   struct Sums;
+  class Step;
+  class Probe;
+  int num_micro_batches(const StepPlan& plan) const;
   Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                          const PhaseObserver& observer);
   double update_router_bias(double rate);
@@ -80,7 +93,8 @@ class Engine {
   const Recipe* recipe_;
   const RankGroups* groups_;
   const Stream* stream_;
-  std::unique_ptr<ParameterTable> table_;
+  StageMap stages_;
+  std::unique_ptr<ParameterTable> table_, held_;
   std::unique_ptr<Arenas> arenas_;
   std::unique_ptr<Parts> parts_;
   ActivationProbe probe_;

@@ -1,8 +1,11 @@
 // Loss on held-out text, shared over ranks; the same bits on any number of them.
 #pragma once
 
+#include <functional>
+
 #include "framework/data/validation.h"
-#include "framework/model/model.h"
+#include "framework/train/micro_batches.h"
+#include "kernels/runtime/stream.h"
 #include "parallel/group.h"
 
 namespace fourmi {
@@ -15,9 +18,18 @@ struct EvaluationResult {
   double perplexity() const;
 };
 
+/// Forward of so many micro-batches, wherever the model's stages are.
+using ForwardPass = std::function<void(int count, MicroBatches& batches)>;
+
+/// Of the windows, the rank-th of `size` parts.
+struct Part {
+  int rank = 0, size = 1;
+};
+
 /// `num_windows` windows spread over the validation data (0: all of it), in batches of `sequences_per_batch`, which the
-/// model must be allocated for. Throws Error(usage) if there is no validation data.
-EvaluationResult evaluate(Model& model, const Stream& stream, const Context& options, const Validation& validation,
-                          Group& group, std::int64_t num_windows, std::int64_t sequences_per_batch);
+/// model must be allocated for; sums over `all`, of whom each part's losses come from one rank. Throws Error(usage) if
+/// there is no validation data.
+EvaluationResult evaluate(const ForwardPass& forward, const Stream& stream, const Validation& validation, Part part,
+                          Group& all, std::int64_t num_windows, std::int64_t sequences_per_batch);
 
 }  // namespace fourmi

@@ -5,6 +5,7 @@
 #include "framework/checkpoint/load.h"
 #include "framework/recipe/read.h"
 #include "framework/run/start.h"
+#include "framework/train/batch_tensors.h"
 #include "framework/train/inputs.h"
 #include "kernels/ops/reduce.h"
 
@@ -65,7 +66,14 @@ EvaluationResult InferenceModel::evaluate_on(const Validation& validation, Group
   });
   Context options;
   options.attention_block = T <= 64 ? T : std::gcd<std::int64_t, std::int64_t>(T, 64);
-  return evaluate(*model_, stream, options, validation, group, 0, sequences);
+  BatchRows rows;
+  const ForwardPass forward = [&](int count, MicroBatches& batches) {
+    for (int i = 0; i < count; ++i) {
+      batches.fill(i, rows.batch());
+      batches.take(model_->evaluate(stream, rows.tensors(), options), rows.batch());
+    }
+  };
+  return evaluate(forward, stream, validation, {group.rank(), group.size()}, group, 0, sequences);
 }
 
 }  // namespace fourmi

@@ -89,7 +89,7 @@ std::string index_text(const Shape& shape, std::int64_t flat) {
   return text;
 }
 
-NonFinite find_in_weights(const Stream& stream, const ParameterStore& store) {
+NonFinite find_in_weights(const Stream& stream, const ParameterStore& store, const ParameterTable& whole) {
   NonFinite find;
   const std::vector<Parameter>& all = store.table().all();
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -100,15 +100,15 @@ NonFinite find_in_weights(const Stream& stream, const ParameterStore& store) {
       continue;
     }
     find = {.kind = NonFinite::Kind::weight,
-            .order = static_cast<std::int64_t>(i),
-            .which = static_cast<std::int64_t>(i),
+            .order = whole.index_of(all[i].name),
+            .which = whole.index_of(all[i].name),
             .index = bad->index,
             .value = bad->value};
   }
   return find;
 }
 
-NonFinite find_in_gradients(const Stream& stream, const ParameterStore& store) {
+NonFinite find_in_gradients(const Stream& stream, const ParameterStore& store, const ParameterTable& whole) {
   NonFinite find;
   const std::vector<Parameter>& all = store.table().all();
   for (std::size_t i = all.size(); i-- > 0;) {
@@ -120,8 +120,8 @@ NonFinite find_in_gradients(const Stream& stream, const ParameterStore& store) {
       continue;
     }
     find = {.kind = NonFinite::Kind::gradient,
-            .order = static_cast<std::int64_t>(all.size() - i),
-            .which = static_cast<std::int64_t>(i),
+            .order = std::ssize(whole.all()) - whole.index_of(all[i].name),
+            .which = whole.index_of(all[i].name),
             .index = bad->index,
             .value = bad->value};
   }
@@ -132,9 +132,9 @@ NonFinite::Kind first_kind(Group& group, const NonFinite& mine) {
   return first_of_all(group, mine).find.kind;
 }
 
-std::string tell_first(Group& group, const ParameterStore& store, const NonFinite& mine) {
+std::string tell_first(Group& group, const ParameterTable& whole, const NonFinite& mine) {
   const auto [f, rank] = first_of_all(group, mine);
-  const auto& all = store.table().all();
+  const auto& all = whole.all();
   const std::string more = f.more > 0 ? fmt::format(" (and in {} more)", f.more) : "";
   const auto of = [&](const char* kind) {
     const Parameter& p = all[static_cast<std::size_t>(f.which)];

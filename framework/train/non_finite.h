@@ -31,19 +31,18 @@ struct NonFinite {
   enum class Kind : std::int64_t { weight, activation, gradient, loss, none };
   Kind kind = Kind::none;
   std::int64_t order = 0;  ///< among those of its kind, over all ranks
-  std::int64_t which =
-      0;  ///< weight, gradient: index into the parameter table; activation: the layer, -1 the embedding
+  std::int64_t which = 0;  ///< weight, gradient: index into the whole table; activation: the layer, -1 the embedding
   std::int64_t micro_batch = -1, index = -1;  ///< index -1: not known
   double value = 0;
   std::int64_t more = 0;  ///< further tensors of this kind on that rank
 };
 
-/// The first weight (in the table's order) that holds one.
-NonFinite find_in_weights(const Stream&, const ParameterStore&);
+/// The first weight (in the order of the whole model's table) that holds one.
+NonFinite find_in_weights(const Stream&, const ParameterStore&, const ParameterTable& whole);
 /// The first gradient that backward reached (the last in the table's order), before the sum over ranks.
-NonFinite find_in_gradients(const Stream&, const ParameterStore&);
+NonFinite find_in_gradients(const Stream&, const ParameterStore&, const ParameterTable& whole);
 /// Collective: the first find of all ranks, in one sentence; equal on all.
-std::string tell_first(Group&, const ParameterStore&, const NonFinite& mine);
+std::string tell_first(Group&, const ParameterTable& whole, const NonFinite& mine);
 /// The kind of the first find, after tell_first; equal on all.
 NonFinite::Kind first_kind(Group&, const NonFinite& mine);
 

@@ -30,28 +30,39 @@ constexpr std::int64_t most_scratch = std::int64_t{64} << 20;  // more rounds of
 
 }  // namespace
 
-Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, int rank, int num_ranks,
+Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, Member data, Member embedding,
                      Arenas& arenas)
-    : store_(&store), rank_(rank) {
-  std::int64_t scratch = 0, largest = 0;
+    : store_(&store) {
   for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) {
-    std::vector<const Parameter*> parameters = store.table().of(set);
-    ShardPlan plan(shard_tensors(parameters), num_ranks);
-    const Shape n{plan.shard_elements(rank)};
-    const DType master = store.types().accumulate;
-    for (const RowRun& run : plan.runs(rank)) largest = std::max(largest, run.num_elements);
-    Shard s{set, std::move(parameters), std::move(plan), {}, {}, {}};
-    s.gradient = arenas.gradients.allocate(n, master, "shard");
-    s.state.master = arenas.optimizer.allocate(n, master, "master");
-    s.state.exp_avg = arenas.optimizer.allocate(n, moment_dtype, "exp_avg");
-    s.state.exp_avg_sq = arenas.optimizer.allocate(n, moment_dtype, "exp_avg_sq");
-    s.weight = arenas.communication.allocate(n, store.weights(set).dtype, "shard of weights");
-    scratch = std::max(
-        {scratch, zero_scratch_bytes(s.plan, store.types().gradient), zero_scratch_bytes(s.plan, s.weight.dtype)});
-    shards_.push_back(std::move(s));
+    add_shard(set, false, moment_dtype, data, arenas);
+    add_shard(set, true, moment_dtype, embedding, arenas);
+  }
+  std::int64_t scratch = 0, largest = 0;
+  for (const Shard& s : shards_) {
+    scratch = std::max(scratch, s.scratch);
+    for (const RowRun& run : s.plan.runs(s.rank)) largest = std::max(largest, run.num_elements);
   }
   if (staged) staging_.emplace(store.types().accumulate, moment_dtype, largest, arenas.staging);
-  scratch_ = arenas.communication.allocate({std::min(scratch, most_scratch)}, DType::u8, "scratch");
+  scratch_ = arenas.communication.allocate({scratch}, DType::u8, "scratch");
+}
+
+/// Of the parameters of one group of ranks.
+void Optimizer::add_shard(ParameterSet set, bool stage_copies, DType moment_dtype, Member member, Arenas& arenas) {
+  std::vector<const Parameter*> parameters = store_->table().of(set);
+  std::erase_if(parameters, [&](const Parameter* p) { return p->stage_copies != stage_copies; });
+  if (parameters.empty()) return;
+  ShardPlan plan(shard_tensors(parameters), member.size);
+  const Shape n{plan.shard_elements(member.rank)};
+  const DType master = store_->types().accumulate;
+  Shard s{set, stage_copies, member.rank, std::move(parameters), std::move(plan), {}, {}, {}, 0};
+  s.gradient = arenas.gradients.allocate(n, master, "shard");
+  s.state.master = arenas.optimizer.allocate(n, master, "master");
+  s.state.exp_avg = arenas.optimizer.allocate(n, moment_dtype, "exp_avg");
+  s.state.exp_avg_sq = arenas.optimizer.allocate(n, moment_dtype, "exp_avg_sq");
+  s.weight = arenas.communication.allocate(n, store_->weights(set).dtype, "shard of weights");
+  s.scratch = std::min(most_scratch, std::max(zero_scratch_bytes(s.plan, store_->types().gradient),
+                                              zero_scratch_bytes(s.plan, s.weight.dtype)));
+  shards_.push_back(std::move(s));
 }
 
 int Optimizer::rank_with_most(const ParameterTable& table, int num_ranks) {
@@ -81,26 +92,27 @@ void Optimizer::masters_changed(const Stream& stream) {
               });
 }
 
-void Optimizer::reduce(const Stream& stream, Group& group) {
+void Optimizer::reduce(const Stream& stream, const RankGroups& groups) {
   const OwningSpan span(stream.timeline(), Work::reduce, "reduce_scatter");
   for (const Shard& s : shards_)
-    reduce_scatter_gradients(group, s.plan, store_->gradients(s.set), s.gradient, scratch_);
+    reduce_scatter_gradients(group_of(s, groups), s.plan, store_->gradients(s.set), s.gradient,
+                             scratch_.rows(0, s.scratch));
 }
 
-double Optimizer::gradient_norm(const Stream& stream, Group& group, double scale) const {
+double Optimizer::gradient_norm(const Stream& stream, Group& world, double scale) const {
   const OwningSpan span(stream.timeline(), Work::optimizer, "gradient_norm");
   double largest = 0;
   for (const Shard& s : shards_) {
     const double here = max_abs(stream, s.gradient);
     largest = std::isnan(here) || std::isnan(largest) ? std::nan("") : std::max(largest, here);
   }
-  group.all_max(std::span(&largest, 1));
+  world.all_max(std::span(&largest, 1));
   if (largest == 0 || !std::isfinite(largest)) return largest;
   int exponent = 0;
   std::frexp(largest, &exponent);
   int128 total = 0;
   for (const Shard& s : shards_) total += sum_squares(stream, s.gradient, exponent);
-  group.all_sum(std::span(&total, 1));
+  world.all_sum(std::span(&total, 1));
   return norm_from(total, exponent) * scale;
 }
 
@@ -117,9 +129,10 @@ void Optimizer::update(const Stream& stream, const AdamW& options) {
   });
 }
 
-void Optimizer::gather_weights(const Stream& stream, Group& group) {
+void Optimizer::gather_weights(const Stream& stream, const RankGroups& groups) {
   const OwningSpan span(stream.timeline(), Work::gather, "all_gather");
-  for (const Shard& s : shards_) all_gather_parameters(group, s.plan, s.weight, store_->weights(s.set), scratch_);
+  for (const Shard& s : shards_)
+    all_gather_parameters(group_of(s, groups), s.plan, s.weight, store_->weights(s.set), scratch_.rows(0, s.scratch));
 }
 
 void Optimizer::visit_gradients(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const {

@@ -13,31 +13,39 @@
 #include "framework/train/staging.h"
 #include "kernels/ops/adamw.h"
 #include "kernels/runtime/stream.h"
-#include "parallel/group.h"
+#include "parallel/groups.h"
 #include "parallel/zero.h"
 
 namespace fourmi {
 
+/// A rank among those that hold the same parameters, each with a part of their gradients.
+struct Member {
+  int rank = 0, size = 1;
+};
+
 class Optimizer {
  public:
-  /// Rank `rank` of `num_ranks`; memory from `arenas`, which may be measuring. `staged`: masters and moments lie on the
-  /// host and come to the device panel by panel (staging.h); AdamW works element by element, so that changes no bit.
-  Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, int rank, int num_ranks, Arenas& arenas);
+  /// `data`: among the ranks of its stage; `embedding`: among those that hold a copy of the embedding, of several
+  /// stages. Memory from `arenas`, which may be measuring. `staged`: masters and moments lie on the host and come to
+  /// the device panel by panel (staging.h); AdamW works element by element, so that changes no bit.
+  Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, Member data, Member embedding,
+            Arenas& arenas);
 
-  /// The rank whose shard of the matrices is largest.
+  /// The rank of a stage whose shard of the matrices is largest.
   static int rank_with_most(const ParameterTable& table, int num_ranks);
 
   /// Masters from the seed, moments zero; weights of all ranks follow by gather_weights().
   void initialise(const Stream&, std::uint64_t seed, double initializer_range);
 
-  /// Sums the store's gradients over the group into this rank's shards.
-  void reduce(const Stream&, Group&);
-  /// Euclidean norm of the summed gradients times `scale`, each parameter counted once; the same bits on every rank.
-  double gradient_norm(const Stream&, Group&, double scale) const;
+  /// Sums the store's gradients over those that hold the same parameters into this rank's shards.
+  void reduce(const Stream&, const RankGroups&);
+  /// Euclidean norm of the summed gradients of all ranks times `scale`, each parameter counted once; the same bits on
+  /// every rank.
+  double gradient_norm(const Stream&, Group& world, double scale) const;
   /// One AdamW step on the shards (weight_decay only where the parameter table says so).
   void update(const Stream&, const AdamW&);
   /// Every rank's new weights to every rank.
-  void gather_weights(const Stream&, Group&);
+  void gather_weights(const Stream&, const RankGroups&);
 
   /// The reduced gradient of this rank's rows of each parameter, for tests: called as visit(parameter, first_row,
   /// gradient rows).
@@ -51,20 +59,26 @@ class Optimizer {
  private:
   struct Shard {
     ParameterSet set;
+    bool stage_copies;  // Parameter::stage_copies of all of them
+    int rank;           // of this one in their group
     std::vector<const Parameter*> parameters;
     ShardPlan plan;
     Tensor gradient, weight;  // packed: my runs, one after another
     OptimizerState state;     // as these; in host memory where it is staged
+    std::int64_t scratch;     // bytes, equal on all ranks of the group
   };
+  void add_shard(ParameterSet set, bool stage_copies, DType moment_dtype, Member member, Arenas& arenas);
+  static Group& group_of(const Shard& s, const RankGroups& groups) {
+    return s.stage_copies ? groups.embedding() : groups.data();
+  }
   /// Calls visit(shard, parameter, run) for each run of rows that this rank owns.
   template <class Visit>
   void runs(Visit&& visit) const {
     for (const Shard& shard : shards_)
-      for (const RowRun& run : shard.plan.runs(rank_)) visit(shard, *shard.parameters[run.tensor], run);
+      for (const RowRun& run : shard.plan.runs(shard.rank)) visit(shard, *shard.parameters[run.tensor], run);
   }
 
   const ParameterStore* store_;
-  int rank_;
   /// Calls compute(begin, end, state on the device) for the parts of `state`; what it writes into the state stays.
   template <class Compute>
   void on_device(const Stream& stream, const OptimizerState& state, Staging::Back back, const Compute& compute) {

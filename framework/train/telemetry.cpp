@@ -57,11 +57,11 @@ void Telemetry::after_step(const Progress& progress, Engine& engine) {
 }
 
 void Telemetry::add_expert_load(const Progress& progress, Engine& engine) {
-  const Tensor& counts = engine.model().expert_counts();
+  const Tensor& counts = engine.expert_counts();
   window_->add({counts.as<std::int64_t>(), static_cast<std::size_t>(counts.num_elements())});
   if (!progress.due(context_.recipe.logging.expert_load_every) && !progress.done()) return;
   std::vector<double> biases;
-  for (const Slot& slot : engine.model().router_biases()) {
+  for (const Slot& slot : engine.router_biases()) {
     const Tensor bias = engine.store().weight(slot);
     for (std::int64_t e = 0; e < bias.num_elements(); ++e)
       biases.push_back(bias.dtype == DType::f64 ? bias.as<double>()[e] : static_cast<double>(bias.as<float>()[e]));

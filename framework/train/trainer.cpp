@@ -5,11 +5,9 @@
 #include "framework/run/host.h"
 #include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
-#include "framework/train/evaluate.h"
 #include "framework/train/guard.h"
 #include "framework/train/horizon.h"
 #include "framework/train/inputs.h"
-#include "framework/train/mesh_sizes.h"
 #include "framework/train/provenance.h"
 #include "framework/train/reporting.h"
 #include "framework/train/rollbacks.h"
@@ -91,6 +89,7 @@ void require_trainable(const Recipe& r) {
   if (r.run.device == DeviceChoice::cuda)
     throw Error(ExitStatus::environment, "run.device",
                 "found cuda, expected cpu or auto: this build has no CUDA back end", "Set run.device: cpu");
+  stage_map(r);
 }
 
 void Trainer::Impl::begin() {
@@ -159,7 +158,7 @@ void Trainer::Impl::begin_state(Beginning& from, const std::optional<Checkpoint>
 
 void Trainer::Impl::load_inputs() {
   agree_inputs_open(recipe.data, group);
-  groups = std::make_unique<RankGroups>(group, mesh_sizes(recipe, group.size()));
+  groups = std::make_unique<RankGroups>(make_groups(recipe, group));
   agreed(group, [&] {
     const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
     loader = std::make_unique<Loader>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
@@ -321,10 +320,7 @@ void Trainer::Impl::save_if_due() {
 void Trainer::Impl::evaluate_now() {
   enter(Phase::evaluate, progress.step);
   const OwningSpan span(stream.timeline(), Work::evaluate, "evaluate");
-  Context options_of_run;
-  options_of_run.attention_block = engine->attention_block();
-  reporting->evaluation(progress, evaluate(engine->model(), stream, options_of_run, *validation, group,
-                                           recipe.evaluation.sequences, recipe.data.micro_batch_size));
+  reporting->evaluation(progress, engine->evaluate(*validation, recipe.evaluation.sequences));
 }
 
 void Trainer::Impl::end(ExitStatus status_of_run) {

@@ -39,7 +39,7 @@ Steady run(const Recipe& recipe, int num_ranks, int threads_per_rank = 1) {
       const Stream stream(pool);
       const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
       const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
-      const RankGroups ranks(*groups[static_cast<std::size_t>(rank)]);
+      const RankGroups ranks = make_groups(recipe, *groups[static_cast<std::size_t>(rank)]);
       Engine engine(recipe, ranks, stream);
       engine.initialise();
       Position position = loader.start();
@@ -115,6 +115,17 @@ TEST(Steady, NorWithGroupedQueryAttention) {
       }
 }
 
+TEST(Steady, NorInAPipeline) {
+  for (const char* schedule : {"gpipe", "1f1b", "zb-h1", "dualpipev"}) {
+    Recipe recipe = small_recipe(Compute::bf16, Reproducibility::run);
+    recipe.model.num_hidden_layers = 5;
+    recipe.parallel.pipeline = 2;
+    recipe.parallel.pipeline_schedule = schedule;
+    recipe.memory.recompute = schedule[0] == 'z' ? Recompute::full : Recompute::none;
+    for (int ranks : {2, 4}) expect_steady(recipe, ranks, schedule + (", " + what_of(recipe, ranks)));
+  }
+}
+
 // Which thread of a pool takes which part of an operation is chance, and may be another in every step.
 TEST(Steady, NorWithPoolsOfTwoThreads) {
   for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
@@ -172,9 +183,8 @@ TEST(Steady, WhatTheHeapHoldsDoesNotGrowWithTheModel) {
   recipe.model.vocab_size = 4000;
   recipe.model.moe_intermediate_size = 64;
   const std::int64_t large = run(recipe, 1).heap;
-  const ParameterTable table(recipe.model);
   std::int64_t arenas = 0;
-  for (const auto& [name, bytes] : Engine::measure(recipe, table, 1)) arenas += bytes;
+  for (const auto& [name, bytes] : Engine::measure(recipe, 1)) arenas += bytes;
   EXPECT_GT(arenas, 20 << 20);
   EXPECT_LT(large, 4 << 20) << "of " << arenas << " in arenas";
   // Names of parameters and boxes are text, by layer.

@@ -13,8 +13,7 @@ TEST(Memory, MeasureEqualsTheRunToTheByte) {
         Recipe recipe = small_recipe(compute, ranks == 4 ? Reproducibility::layout : Reproducibility::run, 2);
         recipe.memory.recompute = recompute;
         const RunResult run = train_on(recipe, ranks, 2);
-        const ParameterTable table(recipe.model);
-        const Engine::Memory measured = Engine::measure(recipe, table, ranks);
+        const Engine::Memory measured = Engine::measure(recipe, ranks);
         ASSERT_EQ(run.memory.size(), static_cast<std::size_t>(ranks));
         for (std::size_t a = 0; a < measured.size(); ++a) {
           std::int64_t most = 0;

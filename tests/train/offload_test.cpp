@@ -32,15 +32,14 @@ TEST(Offload, GivesTheBitsOfStateOnTheDevice) {
 }
 
 std::int64_t bytes_of_arena(const Recipe& recipe, std::size_t arena) {
-  return Engine::measure(recipe, ParameterTable(recipe.model), 1)[arena].second;
+  return Engine::measure(recipe, 1)[arena].second;
 }
 
 TEST(Offload, PanelsAreBoundedAndTheRestStays) {
   Recipe recipe = wide_recipe(Compute::bf16, Moments::fp32);
-  const ParameterTable table(recipe.model);
-  const Engine::Memory device = Engine::measure(recipe, table, 1);
+  const Engine::Memory device = Engine::measure(recipe, 1);
   recipe.memory.offload_optimizer = true;
-  const Engine::Memory host = Engine::measure(recipe, table, 1);
+  const Engine::Memory host = Engine::measure(recipe, 1);
   for (std::size_t a = 0; a + 1 < Arenas::count; ++a) EXPECT_EQ(host[a], device[a]) << host[a].first;
   EXPECT_EQ(device[Arenas::count - 1].second, 0);
   // Two panels of a master and two moments, whatever the model.

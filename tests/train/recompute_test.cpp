@@ -92,8 +92,7 @@ TEST(Recompute, CountsEveryChoiceOnce) {
 }
 
 std::int64_t activations(const Recipe& recipe) {
-  const ParameterTable table(recipe.model);
-  for (const auto& [name, bytes] : Engine::measure(recipe, table, 1))
+  for (const auto& [name, bytes] : Engine::measure(recipe, 1))
     if (std::string(name) == "activations") return bytes;
   return -1;
 }

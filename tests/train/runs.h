@@ -11,7 +11,6 @@
 #include <thread>
 
 #include "framework/train/engine.h"
-#include "framework/train/mesh_sizes.h"
 #include "tests/train/small_recipe.h"
 
 namespace fourmi {
@@ -20,8 +19,9 @@ struct RunResult {
   std::vector<StepResult> steps;
   std::map<std::string, std::vector<double>> gradients;  ///< of the last step, whole tensors
   std::map<std::string, std::vector<double>> weights;
-  std::vector<std::int64_t> expert_counts;  ///< of the last step, over all ranks
-  std::vector<Engine::Memory> memory;       ///< by rank: the arenas' peaks when all was done
+  std::vector<std::int64_t> expert_counts;        ///< of the last step, over all ranks
+  std::vector<Engine::Memory> memory;             ///< by rank: the arenas' peaks when all was done
+  std::vector<std::vector<Pipeline::Done>> done;  ///< by rank: the actions of the last step
 };
 
 inline std::vector<double> widened(const Tensor& t) {
@@ -37,6 +37,7 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
   auto groups = make_thread_groups("data", num_ranks);
   RunResult result;
   result.memory.resize(static_cast<std::size_t>(num_ranks));
+  result.done.resize(static_cast<std::size_t>(num_ranks));
   std::mutex mutex;
   std::vector<std::thread> threads;
   for (int rank = 0; rank < num_ranks; ++rank)
@@ -46,7 +47,7 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
       Group& group = *groups[static_cast<std::size_t>(rank)];
       const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
       const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
-      const RankGroups ranks(group, mesh_sizes(recipe, num_ranks));
+      const RankGroups ranks = make_groups(recipe, group);
       Engine engine(recipe, ranks, stream);
       engine.initialise();
       Position position = loader.start();
@@ -60,7 +61,9 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
       }
       std::lock_guard lock(mutex);
       result.memory[static_cast<std::size_t>(rank)] = engine.arenas().sizes();
-      const Tensor& counts = engine.model().expert_counts();
+      const auto done = engine.pipeline().done();
+      result.done[static_cast<std::size_t>(rank)].assign(done.begin(), done.end());
+      const Tensor& counts = engine.expert_counts();
       result.expert_counts.assign(counts.as<std::int64_t>(), counts.as<std::int64_t>() + counts.num_elements());
       engine.optimizer().visit_gradients([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
         std::vector<double>& whole = result.gradients[p.name];
@@ -68,8 +71,8 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
         const std::vector<double> part = widened(rows);
         std::copy(part.begin(), part.end(), whole.begin() + first_row * (p.shape.num_elements() / p.shape[0]));
       });
-      if (rank == num_ranks - 1)
-        for (const Parameter& p : engine.table().all())
+      if (ranks.data().rank() == ranks.data().size() - 1)
+        for (const Parameter& p : engine.store().table().all())
           result.weights[p.name] = widened(engine.store().weight(engine.store().slot(p.name)));
     });
   for (std::thread& t : threads) t.join();

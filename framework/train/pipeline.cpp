@@ -1,0 +1,163 @@
+#include "framework/train/pipeline.h"
+
+#include <algorithm>
+#include <chrono>
+
+namespace fourmi {
+
+namespace {
+
+std::span<std::byte> bytes_of(const Tensor& t) {
+  return {static_cast<std::byte*>(t.data), static_cast<std::size_t>(t.bytes())};
+}
+
+std::int64_t now() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+/// The most of each count that any of the programs needs.
+template <class Of>
+int most(const std::map<int, Program>& programs, Of of) {
+  int result = 0;
+  for (const auto& [count, program] : programs) result = std::max(result, of(program));
+  return result;
+}
+
+}  // namespace
+
+Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::span<const int> counts,
+                   const ParameterStore& store, const ModelTables& tables, Arena& arena)
+    : map_(map), rank_(rank) {
+  std::size_t actions = 0;
+  for (int count : counts) {
+    std::vector<Program> all = make_proven_programs(schedule_of(recipe, count));
+    Program& mine = programs_[count] = std::move(all[static_cast<std::size_t>(rank)]);
+    actions = std::max(actions, mine.instructions.size());
+  }
+  const BatchSizes sizes{recipe.data.micro_batch_size * recipe.data.sequence_length, recipe.data.sequence_length};
+  for (int index : map.stages_of(rank)) {
+    models_.push_back(std::make_unique<Model>(recipe.model, store, map.stage(index), tables));
+    models_.back()->reserve(sizes, recipe.memory.recompute, workspace_);
+  }
+  const Shape rows{sizes.rows, recipe.model.hidden_size};
+  const DType activation = store.types().activation;
+  workspace_.allocate(arena, rows, activation);
+  for (std::size_t chunk = 0; chunk < models_.size(); ++chunk)
+    models_[chunk]->place(most(programs_, [&](const Program& p) { return p.num_slots[chunk]; }),
+                          most(programs_, [&](const Program& p) { return p.num_kept[chunk]; }), arena);
+  // Forward alone takes what comes and makes what goes.
+  const int borders = map.places.size() == 1 ? 0 : 2;
+  borders_.resize(
+      static_cast<std::size_t>(std::max(borders, most(programs_, [](const Program& p) { return p.num_borders; }))));
+  for (Tensor& t : borders_) t = arena.allocate(rows, activation, "stage borders");
+  requests_.resize(static_cast<std::size_t>(most(programs_, [](const Program& p) { return p.num_requests; })));
+  rows_.resize(static_cast<std::size_t>(most(programs_, [](const Program& p) { return p.num_rows; })));
+  done_.reserve(actions);
+}
+
+bool Pipeline::has_head() const {
+  return map_.places.back().rank == rank_;
+}
+
+BatchTensors& Pipeline::rows(int place, int micro_batch, MicroBatches& batches, const Stream& stream) {
+  Rows& r = rows_[static_cast<std::size_t>(place)];
+  if (r.micro_batch != micro_batch) {
+    const Span span(stream.timeline(), Work::data, "micro_batch");
+    batches.fill(micro_batch, r.rows.batch());
+    r.tensors = r.rows.tensors();
+    r.micro_batch = micro_batch;
+  }
+  return r.tensors;
+}
+
+struct Pipeline::Run {
+  const Stream& stream;
+  const LossWeights& weights;
+  const Context& context;
+  MicroBatches& batches;
+};
+
+void Pipeline::act(const Instruction& i, Run& run) {
+  Model& model = *models_[static_cast<std::size_t>(i.pass.chunk)];
+  run.batches.enter(i.verb);
+  const std::int64_t begin = now();
+  StagePass p{.batch = rows(i.rows, i.pass.micro_batch, run.batches, run.stream), .slot = i.slot, .kept = i.kept};
+  p.weights = run.weights;
+  switch (i.verb) {
+    case Verb::forward:
+      p.x_MD = border(i.in), p.y_MD = border(i.out);
+      run.batches.take(model.forward(run.stream, p, run.context), rows_[static_cast<std::size_t>(i.rows)].rows.batch());
+      break;
+    case Verb::backward:
+    case Verb::backward_input:
+      p.x_MD = border(i.input), p.dy_MD = border(i.in), p.dx_MD = border(i.out);
+      if (i.verb == Verb::backward)
+        model.backward(run.stream, p, run.context);
+      else
+        model.backward_input(run.stream, p, run.context);
+      break;
+    case Verb::backward_weight:
+      p.x_MD = border(i.input), p.dy_MD = border(i.in);
+      model.backward_weight(run.stream, p, run.context);
+      break;
+    case Verb::pair:
+      FOURMI_CHECK(false, "a pair in a program");
+  }
+  done_.push_back({i.verb, i.pass, begin, now()});
+}
+
+void Pipeline::run(const Stream& stream, Group& pipeline, int num_micro_batches, const LossWeights& weights,
+                   const Context& context, MicroBatches& batches) {
+  const auto found = programs_.find(num_micro_batches);
+  FOURMI_CHECK(found != programs_.end(), "a step of {} micro-batches, which the recipe does not have",
+               num_micro_batches);
+  const int stages = static_cast<int>(map_.places.size());
+  Run run{stream, weights, context, batches};
+  for (Rows& r : rows_) r.micro_batch = -1;
+  done_.clear();
+  for (const Instruction& i : found->second.instructions) {
+    Request* request = i.request < 0 ? nullptr : &requests_[static_cast<std::size_t>(i.request)];
+    switch (i.kind) {
+      case Instruction::Kind::start_receive:
+        *request = pipeline.start_receive(bytes_of(border(i.border)), i.message.from, tag_of(i.message, stages));
+        break;
+      case Instruction::Kind::start_send:
+        *request = pipeline.start_send(bytes_of(border(i.border)), i.message.to, tag_of(i.message, stages));
+        break;
+      case Instruction::Kind::finish_receive:
+      case Instruction::Kind::finish_send: {
+        const Span span(stream.timeline(), Work::pipeline, "wait_for_stage");
+        request->wait();
+        break;
+      }
+      case Instruction::Kind::act:
+        act(i, run);
+        break;
+    }
+  }
+}
+
+/// Stage after stage, micro-batch after micro-batch: the order in which all ranks do it, so nobody waits in a circle.
+void Pipeline::evaluate(const Stream& stream, Group& pipeline, int num_micro_batches, const Context& context,
+                        MicroBatches& batches) {
+  const int stages = static_cast<int>(map_.places.size());
+  for (Rows& r : rows_) r.micro_batch = -1;
+  for (int m = 0; m < num_micro_batches; ++m)
+    for (int s = 0, here = 0; s < stages; ++s) {
+      const StagePlace place = map_.places[static_cast<std::size_t>(s)];
+      if (place.rank != rank_) continue;
+      const auto other = [&](int stage) { return map_.places[static_cast<std::size_t>(stage)].rank; };
+      StagePass p{.batch = rows(0, m, batches, stream)};
+      if (s > 0) p.x_MD = border(here);
+      if (s + 1 < stages) p.y_MD = border(1 - here);
+      const Message in{.from = s > 0 ? other(s - 1) : rank_, .to = rank_, .stage = s - 1, .micro_batch = m};
+      const Message out{.from = rank_, .to = s + 1 < stages ? other(s + 1) : rank_, .stage = s, .micro_batch = m};
+      if (in.from != rank_) pipeline.start_receive(bytes_of(p.x_MD), in.from, tag_of(in, stages)).wait();
+      batches.take(models_[static_cast<std::size_t>(place.chunk)]->evaluate(stream, p, context), rows_[0].rows.batch());
+      if (out.to != rank_) pipeline.start_send(bytes_of(p.y_MD), out.to, tag_of(out, stages)).wait();
+      here = 1 - here;
+    }
+}
+
+}  // namespace fourmi
