@@ -1,6 +1,7 @@
 // What must hold between the keys of the other sections, and what depends on the number of ranks.
 #include <algorithm>
 
+#include "framework/recipe/check_pipeline.h"
 #include "framework/recipe/read.h"
 #include "framework/recipe/reading.h"
 #include "framework/recipe/scalar.h"
@@ -55,6 +56,7 @@ class TrainingChecks {
     evaluation();
     router();
     schedule();
+    pipeline();
   }
 
  private:
@@ -171,6 +173,16 @@ class TrainingChecks {
     }
   }
 
+  void pipeline() {
+    for (const char* key : {"parallel.pipeline", "parallel.pipeline_schedule", "parallel.virtual_stages",
+                            "parallel.stage_layers", "model.num_hidden_layers"})
+      if (!good(key)) return;
+    if (reading_.family == 0) return;
+    pipeline_issues(r_, [&](const std::string& key, std::string found, std::string expected, std::string remedy) {
+      refuse(key, std::move(found), std::move(expected), std::move(remedy));
+    });
+  }
+
   void schedule() {
     const ScheduleSection& s = r_.schedule;
     if (!good("schedule.name")) return;
@@ -230,7 +242,7 @@ void rank_issues(const Recipe& r, int ranks, const Refuse& refuse) {
   const std::int64_t data = data_ranks(p, ranks);
   if (data == 0) {
     return refuse(
-        "parallel", fmt::format("found {} ranks", ranks),
+        p.pipeline > 1 ? "parallel.pipeline" : "parallel", fmt::format("found {} ranks", ranks),
         fmt::format("expected a multiple of tensor x pipeline x context = {}", p.tensor * p.pipeline * p.context));
   }
   if (p.data && *p.data != data) {
@@ -243,7 +255,12 @@ void rank_issues(const Recipe& r, int ranks, const Refuse& refuse) {
     refuse("data.global_batch_size", fmt::format("found {} as `global_batch_size`", size),
            fmt::format("expected a multiple of {} (micro_batch_size {} x {} data ranks)", portion,
                        r.data.micro_batch_size, data));
+    return;
   }
+  micro_batch_issues(r, data,
+                     [&](const std::string& key, std::string found, std::string expected, const std::string& remedy) {
+                       refuse(key, std::move(found), remedy.empty() ? std::move(expected) : expected + ". " + remedy);
+                     });
 }
 
 }  // namespace

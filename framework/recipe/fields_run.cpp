@@ -42,15 +42,47 @@ void add_parallel(std::vector<Field>& table) {
     };
   };
   for (std::size_t i = 0; i < axes.size(); ++i) {
-    table.push_back(bind({.path = std::string("parallel.") + axes[i].name,
-                          .type = Type::whole,
-                          .meaning = axes[i].meaning,
-                          .unit = "ranks",
-                          .key_class = KeyClass::free,
-                          .choices = {"1"},
-                          .foreign = axes[i].foreign},
-                         place(i)));
+    Field field = bind({.path = std::string("parallel.") + axes[i].name,
+                        .type = Type::whole,
+                        .meaning = axes[i].meaning,
+                        .unit = "ranks",
+                        .key_class = KeyClass::free,
+                        .least = 1,
+                        .most = 1e6,
+                        .foreign = axes[i].foreign},
+                       place(i));
+    if (std::string_view(axes[i].name) != "pipeline") field.choices = {"1"};  // the others are not built
+    table.push_back(std::move(field));
   }
+  table.push_back(bind(
+      {.path = "parallel.pipeline_schedule",
+       .type = Type::text,
+       .meaning = "What each rank of the pipeline does when (docs/parallelism.md compares them). dualpipe holds each "
+                  "stage twice: it can be drawn by a dry run, not trained with.",
+       .key_class = KeyClass::free,
+       .choices = {"gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe", "dualpipev"},
+       .foreign = {"pipeline_parallel_schedule", "pp_schedule"}},
+      FOURMI_AT(parallel.pipeline_schedule)));
+  table.push_back(bind({.path = "parallel.virtual_stages",
+                        .type = Type::whole,
+                        .meaning = "Stages that a rank of the pipeline holds with interleaved; zb-v and dualpipev hold "
+                                   "two, the others one, and take 1.",
+                        .unit = "stages",
+                        .key_class = KeyClass::free,
+                        .least = 1,
+                        .most = 1000,
+                        .foreign = {"virtual_pipeline_model_parallel_size", "num_virtual_stages_per_rank", "vpp_size"}},
+                       FOURMI_AT(parallel.virtual_stages)));
+  table.push_back(bind({.path = "parallel.stage_layers",
+                        .type = Type::wholes,
+                        .meaning = "Layers of each stage, in the model's order; without it they are balanced by their "
+                                   "cost, with head and multi-token prediction counted for the last stage.",
+                        .unit = "layers",
+                        .key_class = KeyClass::free,
+                        .nullable = true,
+                        .default_text = "balanced",
+                        .foreign = {"pipeline_model_parallel_layout", "pipeline_layout"}},
+                       FOURMI_AT(parallel.stage_layers)));
   table.push_back(bind({.path = "parallel.zero",
                         .type = Type::whole,
                         .meaning = "ZeRO level: 1 divides optimizer state among the data ranks.",

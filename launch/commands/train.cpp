@@ -1,5 +1,6 @@
 // fourmi train RECIPE [key=value ...]: pretrains as the recipe says, one process a rank; with --dry-run says what it
 // would do.
+#include <fstream>
 #include <iostream>
 
 #include "framework/recipe/read.h"
@@ -15,9 +16,21 @@ namespace {
 struct Arguments {
   std::string recipe;
   std::vector<std::string> overrides;
+  std::string timeline;
   int ranks = 0;
   bool dry_run = false, accept_changes = false, json = false;
 };
+
+void write_timeline(const DryRun& run, const std::string& path) {
+  if (!run.pipeline)
+    throw Error(ExitStatus::usage, "fourmi train --timeline",
+                "found a recipe without a pipeline, expected parallel.pipeline of 2 or more");
+  std::ofstream file(path);
+  file << run.pipeline->timeline_svg;
+  if (!file.flush())
+    throw Error(ExitStatus::environment, path, "the timeline could not be written, expected a file that can be",
+                "Name a file in a folder that exists");
+}
 
 void show_dry_run(const Arguments& a, const LaunchInfo& launch) {
   const int ranks = a.ranks > 0 ? a.ranks : launch.under_launcher ? launch.size : 0;
@@ -26,6 +39,7 @@ void show_dry_run(const Arguments& a, const LaunchInfo& launch) {
   const DryRun run = dry_run(recipe, ranks);
   for (const std::string& w : run.warnings) std::cerr << "fourmi: warning: " << w << "\n";
   std::cout << (a.json ? to_json(run) + "\n" : to_text(run, recipe));
+  if (!a.timeline.empty()) write_timeline(run, a.timeline);
 }
 
 ExitStatus train(const Arguments& a) {
@@ -34,9 +48,9 @@ ExitStatus train(const Arguments& a) {
     show_dry_run(a, launch);
     return ExitStatus::ok;
   }
-  if (a.json || a.ranks > 0)
+  if (a.json || a.ranks > 0 || !a.timeline.empty())
     throw Error(ExitStatus::usage, "fourmi train",
-                "--json or --ranks was given without --dry-run, expected both only with it",
+                "--json, --ranks or --timeline was given without --dry-run, expected them only with it",
                 "Start ranks with launch/mpirun -n N fourmi train RECIPE");
   // Before MPI: a wrong recipe ends every rank alike, and nothing waits for anything.
   const Recipe recipe = load_recipe(a.recipe, a.overrides, launch.size);
@@ -59,6 +73,7 @@ void add_train(CLI::App& app, ExitStatus& status) {
   c->add_flag("--dry-run", a->dry_run, "open inputs, count parameters, work and memory; start nothing");
   c->add_option("--ranks", a->ranks, "with --dry-run: for this many ranks")->check(CLI::PositiveNumber);
   c->add_flag("--json", a->json, "with --dry-run: one JSON object");
+  c->add_option("--timeline", a->timeline, "with --dry-run: write the pipeline's timeline to this file, as SVG");
   c->callback([a, &status] { status = train(*a); });
 }
 
