@@ -9,7 +9,7 @@ void Engine::find_non_finite(const Loader& loader, const StepPlan& plan, bool pa
   Parts& p = *parts_;
   NonFinite find = find_in_weights(*stream_, p.store, *table_);
   result.state_is_bad = first_kind(groups_->world(), find) == NonFinite::Kind::weight;
-  if (find.kind == NonFinite::Kind::none) find = find_in_forward(loader, plan);
+  if (!result.state_is_bad) find = find_in_forward(loader, plan);  // stages wait for one another: all ranks or none
   // Exact sums hold integers: what did not fit was left out of them.
   const bool exact = p.store.types().gradient == DType::fx128;
   if (find.kind == NonFinite::Kind::none && !exact) find = find_in_gradients(*stream_, p.store, *table_);

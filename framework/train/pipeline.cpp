@@ -40,9 +40,9 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
     models_.push_back(std::make_unique<Model>(recipe.model, store, map.stage(index), tables));
     models_.back()->reserve(sizes, recipe.memory.recompute, workspace_);
   }
-  const Shape rows{sizes.rows, recipe.model.hidden_size};
+  const Shape rows{sizes.shard_rows(), recipe.model.hidden_size};
   const DType activation = store.types().activation;
-  workspace_.allocate(arena, rows, activation);
+  workspace_.allocate(recipe.model, sizes, store.types(), nullptr, arena);
   for (std::size_t chunk = 0; chunk < models_.size(); ++chunk)
     models_[chunk]->place(most(programs_, [&](const Program& p) { return p.num_slots[chunk]; }),
                           most(programs_, [&](const Program& p) { return p.num_kept[chunk]; }), arena);
