@@ -39,7 +39,7 @@ TEST_F(Pipelines, ARunMovesFromLayoutToLayoutAndKeepsItsBits) {
 TEST_F(Pipelines, HeldOutLossIsThatOfOneRank) {
   const Words words{"data.validation={holdout: 0.1}", "evaluation.every=2", "evaluation.sequences=6"};
   const auto small_text = [&](const std::string& name, int ranks, Words more) {
-    std::ofstream(folder() / "text.txt") << std::string(20000, 'a') + "bcd";
+    std::ofstream(folder() / "text.txt") << std::string(1 << 20, 'a') + "bcd";
     more.push_back("data.train=[{name: t, path: " + (folder() / "text.txt").string() +
                    ", weight: 1, license: CC0-1.0}]");
     more.push_back("data.repeat=1000");

@@ -32,10 +32,9 @@ class Spoiler {
   bool spoil(const std::string& how) {
     if (!engine_) return false;
     const ParameterStore& store = engine_->store();
-    const Slot slot = store.slot(spoiled_parameter);
-    if (how == "nan_weight") return put(store.weight(slot), spoiled_element, std::numeric_limits<double>::quiet_NaN());
-    if (how == "nan_gradient")
-      return put(store.gradient(slot), spoiled_element, std::numeric_limits<double>::quiet_NaN());
+    const double nan = std::numeric_limits<double>::quiet_NaN();
+    if (how == "nan_weight") return put(store.weight(store.slot(spoiled_parameter)), spoiled_element, nan);
+    if (how == "nan_gradient") return put(store.gradient(store.slot(spoiled_parameter)), spoiled_element, nan);
     if (how == "nan_state") {
       for (const Box& box : engine_->boxes())
         if (box.name.find("exp_avg_sq") != std::string::npos)
