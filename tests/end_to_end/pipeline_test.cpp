@@ -6,7 +6,8 @@
 namespace fourmi::testing {
 namespace {
 
-constexpr int steps = 10, every = 2;
+// A checkpoint every other step: when the second save after a step begins, that of the step is committed.
+constexpr int steps = 16, every = 2;
 
 Words stages(const std::string& schedule, int ranks, Words more = {}) {
   Words words{"run.steps=" + std::to_string(steps),
@@ -25,11 +26,11 @@ using Pipelines = Scene;
 
 TEST_F(Pipelines, ARunMovesFromLayoutToLayoutAndKeepsItsBits) {
   expect_ok(run(train("whole", 0, stages("1f1b", 1))));
-  kill_in({"wait", 1, "forward", 4}, "moved", 2, stages("1f1b", 2));
+  kill_in({"wait", 1, "forward", 6}, "moved", 2, stages("1f1b", 2));
   EXPECT_GE(saved_step("moved"), 2);
-  kill_in({"wait", 3, "backward", 6}, "moved", 4, stages("zb-v", 2));
-  EXPECT_GE(saved_step("moved"), 4);
-  kill_in({"wait", 0, "backward", 8}, "moved", 0, stages("gpipe", 1));
+  kill_in({"wait", 3, "backward", 10}, "moved", 4, stages("zb-v", 2));
+  EXPECT_GE(saved_step("moved"), 6);
+  kill_in({"wait", 0, "backward", 14}, "moved", 0, stages("gpipe", 1));
   expect_ok(run(train("moved", 4, stages("interleaved", 4))));
   expect_each_step_once(run_directory("moved"), steps);
   expect_same_run(run_directory("moved"), run_directory("whole"));
