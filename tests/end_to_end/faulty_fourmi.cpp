@@ -1,10 +1,10 @@
 // `fourmi train` in which one rank breaks, or waits, as it enters a phase of a step:
 //   faulty_fourmi HOW RANK PHASE STEP FOLDER RECIPE [key=value ...]
 // HOW: exception (of a type that nobody expects), error (fourmi's own), kill, segv, exit (status 0, without a word),
-// wait (until FOLDER/go_on exists), stop (SIGSTOP), spin (for ever, in code of its own); and what spoils numbers
-// (spoil.h). STEP: the first time that PHASE is entered at this step or later; of several (3,7,9) each once, in this
-// order; HOW and PHASE may be several too, the last one holds for the rest. RANK -1: every rank. The rank puts
-// FOLDER/reached there first, so that a test knows when.
+// wait (until FOLDER/go_on exists), pause (a second, for what goes on in the background), stop (SIGSTOP), spin (for
+// ever, in code of its own); and what spoils numbers (spoil.h). STEP: the first time that PHASE is entered at this step
+// or later; of several (3,7,9) each once, in this order; HOW and PHASE may be several too, the last one holds for the
+// rest. RANK -1: every rank. The rank puts FOLDER/reached there first, so that a test knows when.
 #include <signal.h>
 #include <unistd.h>
 
@@ -48,6 +48,7 @@ struct Fault {
     const std::string how = hows[std::min(next, hows.size() - 1)];
     ++next;
     if (spoiler.spoil(how)) return;
+    if (how == "pause") return std::this_thread::sleep_for(std::chrono::seconds(1));
     std::ofstream(folder / "reached.aside") << ::getpid() << "\n";
     fs::rename(folder / "reached.aside", folder / "reached");
     happen(how);

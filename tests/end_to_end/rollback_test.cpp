@@ -25,8 +25,9 @@ class RolledBack : public Scene {
   Words bad(const std::string& run_name, const Words& words, int step = 8, const std::string& later = "") const {
     return faulty({"nan_gradient", 2, "optimizer", step, later}, run_name, ranks, words);
   }
+  /// A save is committed at the end of a step that finds its files written: step 7 gives them a second.
   void kill_after_step_6_is_saved(const std::string& run_name, const Words& words) const {
-    Process job(faulty({"wait", 1, "forward", 8}, run_name, ranks, words));
+    Process job(faulty({"pause,wait", 1, "optimizer,forward", 7, ",8"}, run_name, ranks, words));
     ASSERT_NE(fault_reached(), 0) << to_string(job.wait(Seconds(1)));
     ASSERT_TRUE(wait_until([&] { return saved_step(run_name) == 6; }));
     job.kill_all();
@@ -122,7 +123,7 @@ TEST_F(RolledBack, WhatWasAbandonedCountsNowhereAndTheDataAfterwardsIsOther) {
 // The newest checkpoint cannot be proven: the rollback goes further back, and a branch with tokens of its own is
 // abandoned.
 TEST_F(RolledBack, ABranchWithCheckpointsOfItsOwnCountsNothing) {
-  Process job(faulty({"wait,nan_gradient", 2, "forward,optimizer", 8, ",8"}, "run", ranks, words()));
+  Process job(faulty({"pause,wait,nan_gradient", 2, "optimizer,forward,optimizer", 7, ",8,8"}, "run", ranks, words()));
   ASSERT_NE(fault_reached(), 0) << to_string(job.wait(Seconds(1)));
   ASSERT_TRUE(wait_until([&] { return saved_step("run") == 6; }));
   std::filesystem::resize_file(newest_checkpoint(run_directory("run")) / "rank-00001.h5", 1000);
