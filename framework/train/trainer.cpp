@@ -38,6 +38,7 @@ struct Trainer::Impl {
   bool train_step();
   void begin_state(Beginning& from, const std::optional<Checkpoint>& checkpoint);
   void roll_back(const StepPlan& bad);
+  void finish_pending_save();
   void save_if_due();
   void evaluate_now();
   Horizon horizon() const { return {recipe, *loader}; }
@@ -244,7 +245,12 @@ bool Trainer::Impl::train_step() {
   }
   const PhaseObserver observer = [this](Phase phase, std::int64_t at) { enter(phase, at); };
   const StepJudge judge = [this](const StepResult& r) {
-    verdict = guard.judge(r, progress.step + 1, progress.state.guard);
+    try {
+      verdict = guard.judge(r, progress.step + 1, progress.state.guard);
+    } catch (const Error&) {  // on every rank, or on none
+      finish_pending_save();
+      throw;
+    }
     return verdict == Guard::Verdict::update;
   };
   StepResult result =
@@ -272,12 +278,14 @@ bool Trainer::Impl::train_step() {
 /// step is left out.
 void Trainer::Impl::roll_back(const StepPlan& bad) {
   const std::int64_t bad_step = progress.step + 1;
-  if (rollbacks->count() >= recipe.guard.max_rollbacks)
+  if (rollbacks->count() >= recipe.guard.max_rollbacks) {
+    finish_pending_save();
     throw Error(
         ExitStatus::guard, fmt::format("step {}", bad_step),
         fmt::format("{}; the run was rolled back {} time(s), expected a good step after at most guard.max_rollbacks",
                     guard.why(), rollbacks->count()),
         "Lower optimizer.learning_rate or look at the data; a larger guard.max_rollbacks goes on with other data");
+  }
   enter(Phase::load, progress.step);
   saving->settle_pending(progress);  // of a step before the bad one
   StartDecision own = beginning.decision;
@@ -306,6 +314,16 @@ void Trainer::Impl::roll_back(const StepPlan& bad) {
                             bad_step, guard.why(), from.step,
                             checkpoint ? checkpoint->folder.string() : "the beginning", left_out.first, left_out.last,
                             rollbacks->count(), recipe.guard.max_rollbacks));
+}
+
+/// Collective. Before the guard ends the run: a save that was begun before the bad step is a good one.
+void Trainer::Impl::finish_pending_save() {
+  enter(Phase::save, progress.step);
+  try {
+    saving->settle_pending(progress);
+  } catch (const Error& e) {  // the guard's error ends the run, not this one
+    narrator.warn(e.what());
+  }
 }
 
 void Trainer::Impl::save_if_due() {
