@@ -267,7 +267,7 @@ struct Bf16Backward {
   /// A zero counts as +0.
   FOURMI_INLINE static void store(const float* sum, std::int64_t n, float scale, const Bf16Result& to,
                                   std::int64_t at) {
-    for (std::int64_t c = 0; c < n; ++c) to.put(at + c, (sum[c] + 0.0F) * scale);
+    to.put<true>(at, sum, n, scale);
   }
 
   FOURMI_INLINE void item(const Segment& segment, std::int64_t group, Scratch scratch) const {

@@ -132,9 +132,7 @@ struct Bf16Forward {
       log_sum[l] = state.max[l] + log(state.sum[l]);
     }
     for (std::int64_t l = 0; l < tile.num_rows; ++l) {
-      const float* from = state.o + l * v_width();
-      const std::int64_t to = ((tile.row + l) * p.H + head) * p.V;
-      for (std::int64_t c = 0; c < p.V; ++c) o.put(to + c, from[c] * inverse[l]);
+      o.put<false>(((tile.row + l) * p.H + head) * p.V, state.o + l * v_width(), p.V, inverse[l]);
       lse[(tile.row + l) * p.H + head] = log_sum[l];
     }
   }

@@ -11,11 +11,18 @@ namespace fourmi::attention {
 struct Bf16Result {
   bfloat16* rounded = nullptr;
   float* whole = nullptr;  ///< one of the two is null
-  FOURMI_INLINE void put(std::int64_t at, float x) const {
-    if (whole != nullptr)
-      whole[at] = x;
-    else
-      rounded[at] = narrow<bfloat16>(x);
+  /// n values from * factor, beginning at element `at`; with `plus_zero` of from + 0, so that a zero is +0. One loop
+  /// for each kind: a choice inside would keep it from the vector units.
+  template <bool plus_zero>
+  FOURMI_INLINE void put(std::int64_t at, const float* from, std::int64_t n, float factor) const {
+    constexpr float zero = plus_zero ? 0.0F : -0.0F;  // x + -0 is x
+    if (whole != nullptr) {
+      float* to = whole + at;
+      for (std::int64_t c = 0; c < n; ++c) to[c] = (from[c] + zero) * factor;
+    } else {
+      bfloat16* to = rounded + at;
+      for (std::int64_t c = 0; c < n; ++c) to[c] = narrow<bfloat16>((from[c] + zero) * factor);
+    }
   }
 };
 inline Bf16Result result_of(const Tensor& x) {
