@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds a preset with a sanitizer and runs the suites that it is for: run.sh TREE asan|tsan [SUITE ...].
-#   asan  addresses, undefined behaviour, leaks, the library's assertions: kernels, recipe, parsers, checkpoint and what is below them
-#   tsan  data races: the pool, ranks that are threads, shared encoding, background saves, and a whole run with them
+#   asan  addresses, undefined behaviour, leaks, the library's assertions: kernels, recipe, parsers, checkpoint, schedules, dispatch and what is below them
+#   tsan  data races: the pool, ranks that are threads (data, dispatch, pipelines), shared encoding, background saves, and a whole run with them
 # A suite is a test program's name; several processes share its tests. Logs: build/PRESET/sanitizers. Exit status: 0 nothing was found.
 set -euo pipefail
 tree=$(cd "$1" && pwd) preset=$2
@@ -15,7 +15,7 @@ case $preset in
   asan)
     suites=(
       "test_recipe *" "test_tokenizer *" "test_data *" "test_corpus *" "test_ledger *" "test_telemetry *" "test_run *" "test_checkpoint *"
-      "test_kernels *" "test_model *"
+      "test_kernels *" "test_model *" "test_schedule *" "test_dispatch *"
     )
     canaries=(heap shift cast index)
     export ASAN_OPTIONS=detect_stack_use_after_return=1:strict_string_checks=1:check_initialization_order=1:detect_leaks=1
@@ -29,7 +29,7 @@ case $preset in
       "test_checkpoint Background.*:RoundTrip.*:Folder.*:Fault.*Rank1:Damage.Resume*"
       "test_run Status.*:Lease.*:Signals.*"
       "test_train DataParallel.*:Families/*:Recompute.*:Offload.*:*NonFinite*"
-      "test_steady *"
+      "test_steady *" "test_dispatch *" "test_pipeline *"
     )
     canaries=(race)
     export TSAN_OPTIONS="second_deadlock_stack=1 die_after_fork=0"
