@@ -4,15 +4,31 @@
 
 namespace fourmi {
 
+std::vector<int> holders(const Mesh& mesh, int rank, Copies copies) {
+  switch (copies) {
+    case Copies::every_rank:
+      return mesh.peers(rank, {Axis::data, Axis::context, Axis::tensor});
+    case Copies::tensor_peers:
+      return mesh.peers(rank, {Axis::data, Axis::context});
+    case Copies::expert_peers:
+      return mesh.peers(rank, {Axis::expert_data});
+  }
+  return {};
+}
+
 RankGroups::RankGroups(Group& world, const MeshSizes& sizes, std::span<const int> embedding_stages)
     : mesh_(sizes),
       world_(&world),
       data_(make("data", mesh_.peers(world.rank(), {Axis::data}))),
       pipeline_(make("pipeline", mesh_.peers(world.rank(), {Axis::pipeline}))),
-      embedding_(data_) {
-  const std::vector<int> holders = embedding_ranks(embedding_stages);
-  if (embedding_stages.size() > 1 && std::find(holders.begin(), holders.end(), world.rank()) != holders.end())
-    embedding_ = make("embedding", holders);
+      tensor_(make("tensor", mesh_.peers(world.rank(), {Axis::tensor}))) {
+  constexpr std::array names{"stage", "data x context", "expert_data"};
+  for (std::size_t i = 0; i < all_copies.size(); ++i)
+    holders_[i] = make(names[i], fourmi::holders(mesh_, world.rank(), all_copies[i]));
+  embedding_ = &holders(Copies::tensor_peers);
+  const std::vector<int> sharers = embedding_ranks(embedding_stages);
+  if (embedding_stages.size() > 1 && std::find(sharers.begin(), sharers.end(), world.rank()) != sharers.end())
+    embedding_ = make("embedding", sharers);
 }
 
 Group* RankGroups::make(const char* name, std::vector<int> ranks) {
@@ -23,7 +39,7 @@ Group* RankGroups::make(const char* name, std::vector<int> ranks) {
 
 /// Of this rank's part of the table.
 std::vector<int> RankGroups::embedding_ranks(std::span<const int> stages) const {
-  std::vector<int> ranks = mesh_.peers(world_->rank(), {Axis::pipeline, Axis::data});
+  std::vector<int> ranks = mesh_.peers(world_->rank(), {Axis::pipeline, Axis::data, Axis::context});
   std::erase_if(ranks, [&](int rank) {
     return std::find(stages.begin(), stages.end(), mesh_.coordinate(rank, Axis::pipeline)) == stages.end();
   });

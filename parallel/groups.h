@@ -2,6 +2,7 @@
 // the group that they need from here and never ask for its size first.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <span>
 #include <vector>
@@ -9,6 +10,16 @@
 #include "parallel/mesh.h"
 
 namespace fourmi {
+
+/// Which ranks of a stage hold the same part of a parameter, each with a part of its gradient.
+enum class Copies : std::uint8_t {
+  every_rank,    ///< not cut: the ranks of data, context and tensor
+  tensor_peers,  ///< cut by tensor: those of data and context
+  expert_peers   ///< of an expert: those of expert-data
+};
+inline constexpr std::array all_copies{Copies::every_rank, Copies::tensor_peers, Copies::expert_peers};
+/// Those ranks, ascending, `rank` itself among them.
+std::vector<int> holders(const Mesh& mesh, int rank, Copies copies);
 
 class RankGroups {
  public:
@@ -26,7 +37,10 @@ class RankGroups {
   Group& world() const { return *world_; }
   Group& data() const { return *data_; }          ///< ranks that share the global batch, of one stage
   Group& pipeline() const { return *pipeline_; }  ///< the stages of one replica; rank = pipeline coordinate
-  /// Ranks of all stages that hold a copy of the embedding; `data` on a rank that shares it with no other stage.
+  Group& tensor() const { return *tensor_; }      ///< ranks that share the rows of a micro-batch
+  /// Ranks that hold the same parts of parameters.
+  Group& holders(Copies copies) const { return *holders_[static_cast<std::size_t>(copies)]; }
+  /// Ranks of all stages that hold the same part of the embedding; tensor_peers where no other stage does.
   Group& embedding() const { return *embedding_; }
 
  private:
@@ -36,7 +50,8 @@ class RankGroups {
   Mesh mesh_;
   Group* world_;
   std::vector<std::unique_ptr<Group>> made_;
-  Group *data_, *pipeline_, *embedding_;
+  Group *data_, *pipeline_, *tensor_, *embedding_;
+  std::array<Group*, all_copies.size()> holders_{};
 };
 
 }  // namespace fourmi

@@ -7,8 +7,8 @@
 #include <numeric>
 #include <vector>
 
-#include "framework/model/share.h"
 #include "framework/recipe/recipe.h"
+#include "parallel/share.h"
 
 namespace fourmi {
 

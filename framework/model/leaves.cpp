@@ -1,7 +1,7 @@
 #include "framework/model/leaves.h"
 
 #include "framework/model/family.h"
-#include "framework/model/share.h"
+#include "parallel/share.h"
 
 namespace fourmi {
 

@@ -27,10 +27,9 @@ std::int64_t widest_part(const Block::Sizes& s) {
 
 void Workspace::allocate_exchange(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types, bool apart,
                                   Group* tensor, Arena& arena) {
-  if (!tensor && !apart) return;
-  if (!tensor) alone = make_self_group("tensor");
-  rows.emplace(tensor ? *tensor : *alone, sizes.rows, widest_sum(m, apart), apart ? widest_part : 0, types.activation,
-               types.accumulate, arena);
+  if (sizes.tensor == 1 && !apart) return;
+  rows.emplace(tensor, static_cast<int>(sizes.tensor), sizes.rows, widest_sum(m, apart), apart ? widest_part : 0,
+               types.activation, types.accumulate, arena);
 }
 
 void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types, Group* tensor,

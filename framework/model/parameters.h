@@ -14,6 +14,7 @@
 #include "framework/model/holding.h"
 #include "framework/recipe/recipe.h"
 #include "kernels/runtime/tensor.h"
+#include "parallel/groups.h"
 
 namespace fourmi {
 
@@ -26,13 +27,6 @@ enum class Initialisation : std::uint8_t { normal, ones, zeros };
 /// How the tensor axes cut a parameter. Its units (heads, experts, intermediate columns, tokens of the vocabulary) are
 /// never cut themselves.
 enum class Cut : std::uint8_t { none, rows, columns };
-
-/// Which ranks of a stage hold the same part of a parameter, each with its own tokens' part of the gradient.
-enum class Copies : std::uint8_t {
-  every_rank,    ///< not cut: the ranks of data, context and tensor
-  tensor_peers,  ///< cut by tensor: those of data and context
-  expert_peers   ///< of an expert: those of expert-data
-};
 
 struct Parameter {
   std::string name;                              ///< Hugging Face's

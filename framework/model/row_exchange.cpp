@@ -20,11 +20,11 @@ Tensor part_of(const Tensor& flat, std::int64_t first, const Shape& shape) {
 
 }  // namespace
 
-RowExchange::RowExchange(Group& group, std::int64_t rows, std::int64_t columns, std::int64_t part_columns,
+RowExchange::RowExchange(Group* group, int size, std::int64_t rows, std::int64_t columns, std::int64_t part_columns,
                          DType activation, DType accumulate, Arena& arena)
-    : group_(&group) {
-  if (size() > 1 || part_columns > 0) partials_ = arena.allocate({rows * columns}, accumulate, "partial sums");
-  if (size() > 1) received_ = arena.allocate({rows * columns}, accumulate, "partial sums received");
+    : group_(group), size_(size) {
+  if (size > 1 || part_columns > 0) partials_ = arena.allocate({rows * columns}, accumulate, "partial sums");
+  if (size > 1) received_ = arena.allocate({rows * columns}, accumulate, "partial sums received");
   if (part_columns > 0) part_ = arena.allocate({rows * part_columns}, activation, "columns of wider rows");
 }
 

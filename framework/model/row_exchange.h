@@ -17,17 +17,18 @@ class RowExchange {
  public:
   /// Partial sums of at most `rows` x `columns` in all may be on their way at once, and parts of at most `part_columns`
   /// may be taken out of wider rows (0: none, and a group of one needs no memory). From `arena`.
-  RowExchange(Group& group, std::int64_t rows, std::int64_t columns, std::int64_t part_columns, DType activation,
-              DType accumulate, Arena& arena);
+  /// `group` has `size` ranks; null where it is 1, or where memory is only measured.
+  RowExchange(Group* group, int size, std::int64_t rows, std::int64_t columns, std::int64_t part_columns,
+              DType activation, DType accumulate, Arena& arena);
 
-  int rank() const { return group_->rank(); }
-  int size() const { return group_->size(); }
+  int rank() const { return group_ ? group_->rank() : 0; }
+  int size() const { return size_; }
   /// Memory for columns out of wider rows, until the next call.
   Tensor part(const Shape& shape) const { return part_.rows(0, shape.num_elements()).view(shape); }
   /// This rank's rows of all.
   Tensor mine(const Tensor& all_M) const {
     const std::int64_t m = all_M.dim(0) / size();
-    return all_M.rows(group_->rank() * m, (group_->rank() + 1) * m);
+    return all_M.rows(rank() * m, (rank() + 1) * m);
   }
 
   /// Started moves of one layer; finish() waits, and adds what sums were started, in the order in which they were.
@@ -68,6 +69,7 @@ class RowExchange {
 
  private:
   Group* group_;
+  int size_;
   Tensor partials_, received_, part_;  ///< flat
 };
 

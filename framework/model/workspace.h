@@ -20,7 +20,6 @@ struct Workspace {
   Tensor all_dx_MD;                 ///< of the embedding, where ranks of the tensor axis share the rows
   std::optional<RowExchange> rows;  ///< of the tensor axis; absent where this rank is alone
 
-  std::unique_ptr<Group> alone;  ///< in its place
   std::int64_t widest_part = 0;  ///< columns, of the stages that have reserved
 
   /// After all stages have reserved. `tensor`: the group of the tensor axis; null where its size is 1.

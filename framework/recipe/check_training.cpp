@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "framework/recipe/check_pipeline.h"
+#include "framework/recipe/check_tensor.h"
 #include "framework/recipe/read.h"
 #include "framework/recipe/reading.h"
 #include "framework/recipe/scalar.h"
@@ -57,6 +58,7 @@ class TrainingChecks {
     router();
     schedule();
     pipeline();
+    tensor();
   }
 
  private:
@@ -180,6 +182,17 @@ class TrainingChecks {
     if (reading_.family == 0) return;
     pipeline_issues(r_, [&](const std::string& key, std::string found, std::string expected, std::string remedy) {
       refuse(key, std::move(found), std::move(expected), std::move(remedy));
+    });
+  }
+
+  void tensor() {
+    for (const char* key :
+         {"parallel.tensor", "data.sequence_length", "model.num_attention_heads", "model.num_key_value_heads",
+          "model.intermediate_size", "model.moe_intermediate_size", "model.n_shared_experts"})
+      if (!good(key)) return;
+    if (reading_.family == 0) return;
+    tensor_issues(r_, [&](const std::string& key, std::string found, std::string expected) {
+      refuse(key, std::move(found), std::move(expected));
     });
   }
 

@@ -19,7 +19,8 @@ void add_parallel(std::vector<Field>& table) {
   };
   const std::vector<Axis> axes = {
       {"tensor",
-       "Ranks that share one layer's heads and columns.",
+       "Ranks that share one layer's heads and columns, and between layers the rows of a micro-batch (sequence "
+       "parallelism): 1, 2, 4 or 8, as far as the model's sizes have whole parts.",
        {"tensor_model_parallel_size", "tensor_parallel_size", "tensor_parallel_degree", "tp", "tp_size"}},
       {"pipeline",
        "Ranks that hold consecutive layers.",
@@ -51,7 +52,8 @@ void add_parallel(std::vector<Field>& table) {
                         .most = 1e6,
                         .foreign = axes[i].foreign},
                        place(i));
-    if (std::string_view(axes[i].name) != "pipeline") field.choices = {"1"};  // the others are not built
+    const std::string_view name = axes[i].name;
+    if (name != "pipeline" && name != "tensor") field.choices = {"1"};  // the others are not built
     table.push_back(std::move(field));
   }
   table.push_back(bind(

@@ -69,8 +69,10 @@ class Engine::Step : public MicroBatches {
   void take(const BatchLosses& losses, const Batch&) override {
     const Stream& stream = *engine_.stream_;
     const OwningSpan span(stream.timeline(), Work::head, "sum_of_losses");
-    if (losses.loss_M) sums.add(stream, losses.loss_M, sums.loss);
-    if (losses.loss_mtp_M) sums.add(stream, losses.loss_mtp_M, sums.loss_mtp);
+    // Every rank of the tensor axis finds the losses of all rows; balance losses are of a rank's own sequences.
+    const bool counted = engine_.groups_->tensor().rank() == 0;
+    if (counted && losses.loss_M) sums.add(stream, losses.loss_M, sums.loss);
+    if (counted && losses.loss_mtp_M) sums.add(stream, losses.loss_mtp_M, sums.loss_mtp);
     if (balance_)
       for (const Tensor& b : losses.balance_S) sums.add(stream, b, sums.balance);
   }
@@ -104,12 +106,14 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
 }
 
 EvaluationResult Engine::evaluate(const Validation& validation, std::int64_t num_windows) {
+  const Context cuts = cuts_of(*recipe_, nullptr);
   Context context;
-  context.attention_block = attention_block();
+  context.attention_block = cuts.attention_block;
+  context.leaves = cuts.leaves;
   const ForwardPass forward = [&](int count, MicroBatches& batches) {
     parts_->pipeline.evaluate(*stream_, groups_->pipeline(), count, context, batches);
   };
-  const Part part{groups_->data().rank(), groups_->data().size()};
+  const Part part{groups_->data().rank(), groups_->data().size(), groups_->tensor().rank() == 0};
   return fourmi::evaluate(forward, *stream_, validation, part, groups_->world(), num_windows,
                           recipe_->data.micro_batch_size);
 }

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <optional>
 
 #include "framework/model/leaves.h"
 #include "framework/train/mesh_sizes.h"
@@ -46,23 +47,48 @@ std::unique_ptr<Arenas> allocate(const Arenas& measured, const Recipe& r, int ra
 
 }  // namespace
 
+namespace {
+
+Share share(const Mesh& mesh, int rank, Axis axis) {
+  return {mesh.coordinate(rank, axis), mesh.size(axis)};
+}
+
+/// Of the ranks that hold the same part of the embedding in all stages that have one.
+Member among_embeddings(const Mesh& mesh, int rank, const std::vector<int>& stages) {
+  const std::vector<int> peers = holders(mesh, rank, Copies::tensor_peers);
+  const int place = static_cast<int>(std::find(peers.begin(), peers.end(), rank) - peers.begin());
+  const auto at = std::find(stages.begin(), stages.end(), mesh.coordinate(rank, Axis::pipeline));
+  if (at == stages.end()) return {place, static_cast<int>(peers.size())};
+  return {static_cast<int>(at - stages.begin()) * static_cast<int>(peers.size()) + place,
+          static_cast<int>(stages.size() * peers.size())};
+}
+
+Holding holding_of(const Recipe& r, const StageMap& stages, const Shares& shares, int stage) {
+  Holding held = stages.holding(r.model, stage);
+  held.shares = shares;
+  return held;
+}
+
+}  // namespace
+
 Engine::Coordinates::Coordinates(const Recipe& r, const StageMap& stages, const Mesh& mesh, int rank)
     : stage(mesh.coordinate(rank, Axis::pipeline)),
       data{mesh.coordinate(rank, Axis::data), mesh.size(Axis::data)},
-      embedding(data) {
-  const std::vector<int> holders = stages.embedding_ranks(r.model);
-  const auto at = std::find(holders.begin(), holders.end(), stage);
-  if (at == holders.end()) return;
-  embedding = {static_cast<int>(at - holders.begin()) * data.size + data.rank,
-               static_cast<int>(holders.size()) * data.size};
+      shares{share(mesh, rank, Axis::tensor), share(mesh, rank, Axis::expert), share(mesh, rank, Axis::expert_tensor)} {
+  for (Copies copies : all_copies) {
+    const std::vector<int> peers = holders(mesh, rank, copies);
+    members.holders[static_cast<std::size_t>(copies)] = {
+        static_cast<int>(std::find(peers.begin(), peers.end(), rank) - peers.begin()), static_cast<int>(peers.size())};
+  }
+  members.embedding = among_embeddings(mesh, rank, stages.embedding_ranks(r.model));
 }
 
 Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
-                     Arenas& arenas)
+                     Group* tensor, Arenas& arenas)
     : store(held, types_of(r), arenas.weights, &arenas.gradients),
       tables(r.model, store.types(), r.data.sequence_length, arenas.weights),
-      optimizer(store, moment_dtype(r), r.memory.offload_optimizer, at.data, at.embedding, arenas),
-      pipeline(r, stages, at.stage, micro_batch_counts(r, at.data.size), store, tables, arenas.activations) {
+      optimizer(store, moment_dtype(r), r.memory.offload_optimizer, at.members, arenas),
+      pipeline(r, stages, at.stage, micro_batch_counts(r, at.data.size), store, tables, tensor, arenas.activations) {
   for (const Parameter* p : held.of(ParameterSet::router_bias)) router_biases.push_back(store.slot(p->name));
 }
 
@@ -83,15 +109,21 @@ Context cuts_of(const Recipe& r, std::int32_t* refused) {
 Engine::Memory Engine::measure(const Recipe& recipe, int num_ranks) {
   const StageMap stages = stage_map(recipe);
   const Mesh mesh(mesh_sizes(recipe, num_ranks));
+  const int per_stage = num_ranks / mesh.size(Axis::pipeline);
   Memory most{};
   std::int64_t most_bytes = -1;
   for (int stage = 0; stage < mesh.size(Axis::pipeline); ++stage) {
-    const ParameterTable held(recipe.model, stages.holding(recipe.model, stage));
-    const int data = Optimizer::rank_with_most(held, mesh.size(Axis::data));
-    const int rank =
-        stage * (num_ranks / mesh.size(Axis::pipeline)) + data * (mesh.size(Axis::tensor) * mesh.size(Axis::context));
+    std::optional<Coordinates> largest;
+    std::int64_t most_masters = -1;
+    for (int rank = stage * per_stage; rank < (stage + 1) * per_stage; ++rank) {
+      const Coordinates at(recipe, stages, mesh, rank);
+      const ParameterTable held(recipe.model, holding_of(recipe, stages, at.shares, stage));
+      const std::int64_t masters = Optimizer::num_masters(held, at.members);
+      if (masters > most_masters) most_masters = masters, largest = at;
+    }
+    const ParameterTable held(recipe.model, holding_of(recipe, stages, largest->shares, stage));
     Arenas measured(recipe.memory);
-    Parts(recipe, stages, held, Coordinates(recipe, stages, mesh, rank), measured);
+    Parts(recipe, stages, held, *largest, nullptr, measured);
     std::int64_t bytes = 0;
     for (const auto& [name, size] : measured.sizes()) bytes += size;
     if (bytes > most_bytes) most_bytes = bytes, most = measured.sizes();
@@ -106,11 +138,11 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
       stages_(stage_map(recipe)),
       table_(std::make_unique<ParameterTable>(recipe.model)) {
   const Coordinates at(recipe, stages_, groups.mesh(), groups.world().rank());
-  held_ = std::make_unique<ParameterTable>(recipe.model, stages_.holding(recipe.model, at.stage));
+  held_ = std::make_unique<ParameterTable>(recipe.model, holding_of(recipe, stages_, at.shares, at.stage));
   Arenas measured(recipe.memory);
-  Parts(recipe, stages_, *held_, at, measured);
+  Parts(recipe, stages_, *held_, at, nullptr, measured);
   arenas_ = allocate(measured, recipe, groups.world().rank());
-  parts_ = std::make_unique<Parts>(recipe, stages_, *held_, at, *arenas_);
+  parts_ = std::make_unique<Parts>(recipe, stages_, *held_, at, &groups.tensor(), *arenas_);
 }
 
 }  // namespace fourmi

@@ -8,12 +8,15 @@ namespace fourmi {
 /// Where a rank stands.
 struct Engine::Coordinates {
   Coordinates(const Recipe& recipe, const StageMap& stages, const Mesh& mesh, int rank);
-  int stage;               ///< along the pipeline
-  Member data, embedding;  ///< of RankGroups' groups
+  int stage;      ///< along the pipeline
+  Member data;    ///< among the ranks that share the global batch
+  Shares shares;  ///< of tensors
+  Memberships members;
 };
 
 struct Engine::Parts {
-  Parts(const Recipe& recipe, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
+  /// `tensor`: the group of the tensor axis; null where memory is only measured.
+  Parts(const Recipe& recipe, const StageMap& stages, const ParameterTable& held, const Coordinates& at, Group* tensor,
         Arenas& arenas);
   ParameterStore store;
   ModelTables tables;

@@ -60,6 +60,10 @@ EvaluationResult evaluate(const ForwardPass& forward, const Stream& stream, cons
       std::span(windows).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin));
   Windows work(stream, validation, mine, sequences_per_batch);
   forward(static_cast<int>((share + sequences_per_batch - 1) / sequences_per_batch), work);
+  if (!part.counts) {
+    std::fill(std::begin(work.sums), std::end(work.sums), int128{0});
+    std::fill(std::begin(work.counts), std::end(work.counts), 0);
+  }
   all.all_sum(std::span(work.sums));
   all.all_sum(std::span(work.counts));
 

@@ -24,6 +24,7 @@ using ForwardPass = std::function<void(int count, MicroBatches& batches)>;
 /// Of the windows, the rank-th of `size` parts.
 struct Part {
   int rank = 0, size = 1;
+  bool counts = true;  ///< false: another rank finds the same losses, and is the one that counts
 };
 
 /// `num_windows` windows spread over the validation data (0: all of it), in batches of `sequences_per_batch`, which the

@@ -11,17 +11,30 @@ namespace {
 
 std::vector<ShardTensor> shard_tensors(const std::vector<const Parameter*>& parameters) {
   std::vector<ShardTensor> tensors;
-  for (const Parameter* p : parameters) tensors.push_back({p->name, p->shape, p->offset});
+  for (const Parameter* p : parameters) tensors.push_back({p->name, p->local, p->offset});
   return tensors;
+}
+
+/// Calls visit(parameters) for each list of parameters of one set that the same ranks hold.
+template <class Visit>
+void for_each_group(const ParameterTable& table, Visit&& visit) {
+  for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
+    for (bool stage_copies : {false, true})
+      for (Copies copies : all_copies) {
+        std::vector<const Parameter*> parameters = table.of(set);
+        std::erase_if(parameters,
+                      [&](const Parameter* p) { return p->stage_copies != stage_copies || p->copies != copies; });
+        if (!parameters.empty()) visit(std::move(parameters));
+      }
 }
 
 Tensor elements(const Tensor& packed, const RowRun& run) {
   return packed.rows(run.offset, run.offset + run.num_elements);
 }
 
-/// The rows of a run under their parameter's own shape.
+/// The rows of a run under the shape of the part that this rank holds.
 Tensor as_rows(const Tensor& packed, const Parameter& p, const RowRun& run) {
-  Shape shape = p.shape;
+  Shape shape = p.local;
   shape.dims[0] = run.num_rows;
   return elements(packed, run).view(shape);
 }
@@ -30,13 +43,13 @@ constexpr std::int64_t most_scratch = std::int64_t{64} << 20;  // more rounds of
 
 }  // namespace
 
-Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, Member data, Member embedding,
+Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, const Memberships& members,
                      Arenas& arenas)
     : store_(&store) {
-  for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) {
-    add_shard(set, false, moment_dtype, data, arenas);
-    add_shard(set, true, moment_dtype, embedding, arenas);
-  }
+  for_each_group(store.table(), [&](std::vector<const Parameter*> parameters) {
+    const Member member = members.of(*parameters.front());
+    add_shard(std::move(parameters), moment_dtype, member, arenas);
+  });
   std::int64_t scratch = 0, largest = 0;
   for (const Shard& s : shards_) {
     scratch = std::max(scratch, s.scratch);
@@ -47,14 +60,13 @@ Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool stage
 }
 
 /// Of the parameters of one group of ranks.
-void Optimizer::add_shard(ParameterSet set, bool stage_copies, DType moment_dtype, Member member, Arenas& arenas) {
-  std::vector<const Parameter*> parameters = store_->table().of(set);
-  std::erase_if(parameters, [&](const Parameter* p) { return p->stage_copies != stage_copies; });
-  if (parameters.empty()) return;
+void Optimizer::add_shard(std::vector<const Parameter*> parameters, DType moment_dtype, Member member, Arenas& arenas) {
+  const Parameter& first = *parameters.front();
+  const ParameterSet set = first.set;
   ShardPlan plan(shard_tensors(parameters), member.size);
   const Shape n{plan.shard_elements(member.rank)};
   const DType master = store_->types().accumulate;
-  Shard s{set, stage_copies, member.rank, std::move(parameters), std::move(plan), {}, {}, {}, 0};
+  Shard s{set, first.copies, first.stage_copies, member.rank, std::move(parameters), std::move(plan), {}, {}, {}, 0};
   s.gradient = arenas.gradients.allocate(n, master, "shard");
   s.state.master = arenas.optimizer.allocate(n, master, "master");
   s.state.exp_avg = arenas.optimizer.allocate(n, moment_dtype, "exp_avg");
@@ -65,12 +77,13 @@ void Optimizer::add_shard(ParameterSet set, bool stage_copies, DType moment_dtyp
   shards_.push_back(std::move(s));
 }
 
-int Optimizer::rank_with_most(const ParameterTable& table, int num_ranks) {
-  const ShardPlan plan(shard_tensors(table.of(ParameterSet::matrices)), num_ranks);
-  int most = 0;
-  for (int rank = 1; rank < num_ranks; ++rank)
-    if (plan.shard_elements(rank) > plan.shard_elements(most)) most = rank;
-  return most;
+std::int64_t Optimizer::num_masters(const ParameterTable& table, const Memberships& members) {
+  std::int64_t num = 0;
+  for_each_group(table, [&](const std::vector<const Parameter*>& parameters) {
+    const Member member = members.of(*parameters.front());
+    num += ShardPlan(shard_tensors(parameters), member.size).shard_elements(member.rank);
+  });
+  return num;
 }
 
 void Optimizer::initialise(const Stream& stream, std::uint64_t seed, double initializer_range) {
@@ -144,12 +157,14 @@ void Optimizer::visit_gradients(const std::function<void(const Parameter&, std::
 std::vector<Box> Optimizer::boxes() const {
   std::vector<Box> boxes;
   runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
+    const auto add = [&](const char* prefix, const std::string& alias, const Tensor& packed) {
+      boxes.push_back(
+          {prefix + p.name, alias, p.shape, p.first_row + run.first_row, as_rows(packed, p, run), p.first_column});
+    };
     // The model's weights are the masters rounded once, so the same bytes serve under both names.
-    boxes.push_back(
-        {"/optimizer/master/" + p.name, "/model/" + p.name, p.shape, run.first_row, as_rows(s.state.master, p, run)});
-    boxes.push_back({"/optimizer/exp_avg/" + p.name, "", p.shape, run.first_row, as_rows(s.state.exp_avg, p, run)});
-    boxes.push_back(
-        {"/optimizer/exp_avg_sq/" + p.name, "", p.shape, run.first_row, as_rows(s.state.exp_avg_sq, p, run)});
+    add("/optimizer/master/", "/model/" + p.name, s.state.master);
+    add("/optimizer/exp_avg/", "", s.state.exp_avg);
+    add("/optimizer/exp_avg_sq/", "", s.state.exp_avg_sq);
   });
   return boxes;
 }

@@ -3,6 +3,7 @@
 // "Norms, clipping, loss".
 #pragma once
 
+#include <array>
 #include <functional>
 #include <optional>
 #include <vector>
@@ -23,16 +24,23 @@ struct Member {
   int rank = 0, size = 1;
 };
 
+/// This rank's place in each of RankGroups' groups that hold the same parameters.
+struct Memberships {
+  std::array<Member, all_copies.size()> holders;  ///< by Copies
+  Member embedding;                               ///< of several stages
+  const Member& of(const Parameter& p) const {
+    return p.stage_copies ? embedding : holders[static_cast<std::size_t>(p.copies)];
+  }
+};
+
 class Optimizer {
  public:
-  /// `data`: among the ranks of its stage; `embedding`: among those that hold a copy of the embedding, of several
-  /// stages. Memory from `arenas`, which may be measuring. `staged`: masters and moments lie on the host and come to
-  /// the device panel by panel (staging.h); AdamW works element by element, so that changes no bit.
-  Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, Member data, Member embedding,
-            Arenas& arenas);
+  /// Memory from `arenas`, which may be measuring. `staged`: masters and moments lie on the host and come to the device
+  /// panel by panel (staging.h); AdamW works element by element, so that changes no bit.
+  Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, const Memberships& members, Arenas& arenas);
 
-  /// The rank of a stage whose shard of the matrices is largest.
-  static int rank_with_most(const ParameterTable& table, int num_ranks);
+  /// Elements of masters of a rank with these places.
+  static std::int64_t num_masters(const ParameterTable& table, const Memberships& members);
 
   /// Masters from the seed, moments zero; weights of all ranks follow by gather_weights().
   void initialise(const Stream&, std::uint64_t seed, double initializer_range);
@@ -59,7 +67,8 @@ class Optimizer {
  private:
   struct Shard {
     ParameterSet set;
-    bool stage_copies;  // Parameter::stage_copies of all of them
+    Copies copies;      // of all of them
+    bool stage_copies;  // Parameter::stage_copies
     int rank;           // of this one in their group
     std::vector<const Parameter*> parameters;
     ShardPlan plan;
@@ -67,9 +76,9 @@ class Optimizer {
     OptimizerState state;     // as these; in host memory where it is staged
     std::int64_t scratch;     // bytes, equal on all ranks of the group
   };
-  void add_shard(ParameterSet set, bool stage_copies, DType moment_dtype, Member member, Arenas& arenas);
+  void add_shard(std::vector<const Parameter*> parameters, DType moment_dtype, Member member, Arenas& arenas);
   static Group& group_of(const Shard& s, const RankGroups& groups) {
-    return s.stage_copies ? groups.embedding() : groups.data();
+    return s.stage_copies ? groups.embedding() : groups.holders(s.copies);
   }
   /// Calls visit(shard, parameter, run) for each run of rows that this rank owns.
   template <class Visit>

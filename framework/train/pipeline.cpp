@@ -27,7 +27,7 @@ int most(const std::map<int, Program>& programs, Of of) {
 }  // namespace
 
 Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::span<const int> counts,
-                   const ParameterStore& store, const ModelTables& tables, Arena& arena)
+                   const ParameterStore& store, const ModelTables& tables, Group* tensor, Arena& arena)
     : map_(map), rank_(rank) {
   std::size_t actions = 0;
   for (int count : counts) {
@@ -35,14 +35,15 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
     Program& mine = programs_[count] = std::move(all[static_cast<std::size_t>(rank)]);
     actions = std::max(actions, mine.instructions.size());
   }
-  const BatchSizes sizes{recipe.data.micro_batch_size * recipe.data.sequence_length, recipe.data.sequence_length};
+  const BatchSizes sizes{recipe.data.micro_batch_size * recipe.data.sequence_length, recipe.data.sequence_length,
+                         recipe.parallel.tensor};
   for (int index : map.stages_of(rank)) {
     models_.push_back(std::make_unique<Model>(recipe.model, store, map.stage(index), tables));
     models_.back()->reserve(sizes, recipe.memory.recompute, workspace_);
   }
   const Shape rows{sizes.shard_rows(), recipe.model.hidden_size};
   const DType activation = store.types().activation;
-  workspace_.allocate(recipe.model, sizes, store.types(), nullptr, arena);
+  workspace_.allocate(recipe.model, sizes, store.types(), tensor, arena);
   for (std::size_t chunk = 0; chunk < models_.size(); ++chunk)
     models_[chunk]->place(most(programs_, [&](const Program& p) { return p.num_slots[chunk]; }),
                           most(programs_, [&](const Program& p) { return p.num_kept[chunk]; }), arena);

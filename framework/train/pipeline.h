@@ -20,8 +20,9 @@ class Pipeline {
  public:
   /// The stages of `rank`; `counts`: the numbers of micro-batches that steps may have. Memory for as many micro-batches
   /// as the schedule has in flight on this rank. Proves each schedule's order first (Error(bug)).
+  /// `tensor`: the group of the tensor axis; null where memory is only measured.
   Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::span<const int> counts,
-           const ParameterStore& store, const ModelTables& tables, Arena& activations);
+           const ParameterStore& store, const ModelTables& tables, Group* tensor, Arena& activations);
 
   /// One step: forward and backward of all micro-batches. `pipeline`: the ranks of the stages, in order. Collective
   /// among them.

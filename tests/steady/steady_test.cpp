@@ -126,6 +126,22 @@ TEST(Steady, NorInAPipeline) {
   }
 }
 
+TEST(Steady, NorWithTensorRanks) {
+  for (const std::string& family : {std::string(), dense_family})
+    for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout})
+      for (Recompute recompute : {Recompute::none, Recompute::full}) {
+        Recipe recipe = family.empty() ? small_recipe(Compute::bf16, mode) : family_recipe(family, Compute::bf16, mode);
+        recipe.model.intermediate_size = 64;
+        if (recipe.model.n_routed_experts > 0) recipe.model.moe_intermediate_size = 64;
+        recipe.parallel.tensor = 2;
+        recipe.memory.recompute = recompute;
+        for (int ranks : {2, 4}) expect_steady(recipe, ranks, "tensor 2, " + what_of(recipe, ranks));
+        recipe.model.num_hidden_layers = 4;
+        recipe.parallel.pipeline = 2;
+        if (recompute == Recompute::none) expect_steady(recipe, 4, "tensor 2, pipeline 2, " + what_of(recipe, 4));
+      }
+}
+
 // Which thread of a pool takes which part of an operation is chance, and may be another in every step.
 TEST(Steady, NorWithPoolsOfTwoThreads) {
   for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {

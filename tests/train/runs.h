@@ -33,6 +33,15 @@ inline std::vector<double> widened(const Tensor& t) {
   return v;
 }
 
+/// Rows of the part of a parameter that a rank holds, from its `first_row` on, into the whole.
+inline void place(const Parameter& p, std::int64_t first_row, const Tensor& rows, std::vector<double>& whole) {
+  const std::vector<double> part = widened(rows);
+  const std::int64_t width = p.shape.num_elements() / p.shape[0],
+                     mine = p.local.num_elements() / std::max<std::int64_t>(1, p.local[0]);
+  for (std::int64_t r = 0; r < rows.dim(0); ++r)
+    std::copy_n(part.begin() + r * mine, mine, whole.begin() + (p.first_row + first_row + r) * width + p.first_column);
+}
+
 inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, int threads_per_rank = 1) {
   auto groups = make_thread_groups("data", num_ranks);
   RunResult result;
@@ -68,12 +77,14 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
       engine.optimizer().visit_gradients([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
         std::vector<double>& whole = result.gradients[p.name];
         whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
-        const std::vector<double> part = widened(rows);
-        std::copy(part.begin(), part.end(), whole.begin() + first_row * (p.shape.num_elements() / p.shape[0]));
+        place(p, first_row, rows, whole);
       });
       if (ranks.data().rank() == ranks.data().size() - 1)
-        for (const Parameter& p : engine.store().table().all())
-          result.weights[p.name] = widened(engine.store().weight(engine.store().slot(p.name)));
+        for (const Parameter& p : engine.store().table().all()) {
+          std::vector<double>& whole = result.weights[p.name];
+          whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
+          place(p, 0, engine.store().weight(engine.store().slot(p.name)), whole);
+        }
     });
   for (std::thread& t : threads) t.join();
   return result;

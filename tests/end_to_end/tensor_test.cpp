@@ -1,0 +1,38 @@
+// The tensor axis as a user runs it: processes under MPI, checkpoints that move from one layout to another.
+#include "tests/end_to_end/scene.h"
+
+namespace fourmi::testing {
+namespace {
+
+constexpr int steps = 12, every = 2;
+
+Words tensor(int ranks, Words more = {}) {
+  Words words{"run.steps=" + std::to_string(steps),
+              "checkpoint.every=" + std::to_string(every),
+              "run.reproducibility=layout",
+              "precision.compute=bf16",
+              "model.num_attention_heads=4",
+              "model.num_key_value_heads=4",
+              "model.intermediate_size=64",
+              "model.moe_intermediate_size=64",
+              "parallel.tensor=" + std::to_string(ranks)};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+using Tensors = Scene;
+
+TEST_F(Tensors, ARunMovesFromLayoutToLayoutAndKeepsItsBits) {
+  expect_ok(run(train("whole", 0, tensor(1))));
+  kill_in({"wait", 1, "forward", 5}, "moved", 2, tensor(2));
+  EXPECT_GE(saved_step("moved"), 2);
+  kill_in({"wait", 3, "backward", 9}, "moved", 4, tensor(2, {"parallel.pipeline=2"}));
+  EXPECT_GE(saved_step("moved"), 4);
+  expect_ok(run(train("moved", 4, tensor(2))));
+  expect_each_step_once(run_directory("moved"), steps);
+  expect_same_run(run_directory("moved"), run_directory("whole"));
+  expect_ok(run(fourmi({"checkpoint", "verify", run_directory("moved")})));
+}
+
+}  // namespace
+}  // namespace fourmi::testing
