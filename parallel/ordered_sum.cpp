@@ -84,9 +84,10 @@ Out convert_sum(In x) {
   }
 }
 
-// out[i] = row(0)[i] + row(1)[i] + ... in this order; row(r) points at rank r's elements.
+// out[i] = row(0)[i] + row(1)[i] + ... in this order; row(r) points at rank r's elements. With Into::add the sum is
+// added to out[i].
 template <class In, class Out, class Row>
-void sum_rows(int num_rows, const Row& row, std::int64_t n, Out* out) {
+void sum_rows(int num_rows, const Row& row, std::int64_t n, Out* out, Into into) {
   In sum[block];
   for (std::int64_t i0 = 0; i0 < n; i0 += block) {
     const std::int64_t m = std::min(block, n - i0);
@@ -95,20 +96,24 @@ void sum_rows(int num_rows, const Row& row, std::int64_t n, Out* out) {
       const In* next = row(r) + i0;
       for (std::int64_t i = 0; i < m; ++i) sum[i] = add(sum[i], next[i]);
     }
+    if constexpr (std::is_same_v<In, Out>)
+      if (into == Into::add)
+        for (std::int64_t i = 0; i < m; ++i) sum[i] = add(out[i0 + i], sum[i]);
     for (std::int64_t i = 0; i < m; ++i) out[i0 + i] = convert_sum<In, Out>(sum[i]);
   }
 }
 
 template <class In, class Out>
-void reduce_typed(Group& group, Rounds& rounds, const Tensor& flat, const Tensor& mine) {
+void reduce_typed(Group& group, Rounds& rounds, const Tensor& flat, const Tensor& mine, Into into) {
   const int me = group.rank();
   const auto* flat_data = static_cast<const In*>(flat.data);
   auto* out = static_cast<Out*>(mine.data);
   if (group.size() == 1) {
-    if (mine.data == flat.data && mine.dtype == flat.dtype && rounds.owners.is_identity()) return;
+    if (into == Into::write && mine.data == flat.data && mine.dtype == flat.dtype && rounds.owners.is_identity())
+      return;
     for (const Piece& p : rounds.owners.pieces(0))
       sum_rows<In, Out>(
-          1, [&](int) { return flat_data + p.flat; }, p.count, out + p.packed);
+          1, [&](int) { return flat_data + p.flat; }, p.count, out + p.packed, into);
     return;
   }
   for (std::int64_t begin = 0; begin < rounds.owners.most_elements(); begin += rounds.chunk) {
@@ -134,7 +139,7 @@ void reduce_typed(Group& group, Rounds& rounds, const Tensor& flat, const Tensor
                 const auto row = [&](int r) {
                   return r == me ? flat_data + from : received + (r - (r > me)) * my_count + (packed - begin);
                 };
-                sum_rows<In, Out>(group.size(), row, n, out + packed);
+                sum_rows<In, Out>(group.size(), row, n, out + packed, into);
               });
   }
 }
@@ -174,14 +179,16 @@ std::int64_t scratch_bytes_for(const Ownership& owners, DType dtype) {
 }
 
 void reduce_scatter(Group& group, const Ownership& owners, const Tensor& flat, const Tensor& mine,
-                    const Tensor& scratch) {
+                    const Tensor& scratch, Into into) {
+  FOURMI_CHECK(into == Into::write || flat.dtype == mine.dtype, "a sum of {} added to {}", name_of(flat.dtype),
+               name_of(mine.dtype));
   Rounds rounds(group, owners, flat, mine, scratch);
   const auto is = [&](DType in, DType out) { return flat.dtype == in && mine.dtype == out; };
-  if (is(DType::f32, DType::f32)) return reduce_typed<float, float>(group, rounds, flat, mine);
-  if (is(DType::f64, DType::f64)) return reduce_typed<double, double>(group, rounds, flat, mine);
-  if (is(DType::fx128, DType::fx128)) return reduce_typed<int128, int128>(group, rounds, flat, mine);
-  if (is(DType::fx128, DType::f32)) return reduce_typed<int128, float>(group, rounds, flat, mine);
-  if (is(DType::fx128, DType::f64)) return reduce_typed<int128, double>(group, rounds, flat, mine);
+  if (is(DType::f32, DType::f32)) return reduce_typed<float, float>(group, rounds, flat, mine, into);
+  if (is(DType::f64, DType::f64)) return reduce_typed<double, double>(group, rounds, flat, mine, into);
+  if (is(DType::fx128, DType::fx128)) return reduce_typed<int128, int128>(group, rounds, flat, mine, into);
+  if (is(DType::fx128, DType::f32)) return reduce_typed<int128, float>(group, rounds, flat, mine, into);
+  if (is(DType::fx128, DType::f64)) return reduce_typed<int128, double>(group, rounds, flat, mine, into);
   FOURMI_CHECK(false, "a sum of {} into {}", name_of(flat.dtype), name_of(mine.dtype));
 }
 

@@ -42,13 +42,17 @@ class Ownership {
 /// Bytes of scratch worth having for tensors of `dtype`: fewer mean more rounds, more bring nothing. 0 for one rank.
 std::int64_t scratch_bytes_for(const Ownership& owners, DType dtype);
 
-/// mine = sum over ranks, in ascending order, of the pieces of `flat` that this rank owns.
-/// Dtypes  flat f32 or f64: mine the same. flat fx128 (exact, order-free): mine fx128, or f32 or f64 by one rounding to
+/// Is a sum written, or added to what was there?
+enum class Into : std::uint8_t { write, add };
+
+/// mine = sum over ranks, in ascending order, of the pieces of `flat` that this rank owns; with Into::add (equal
+/// dtypes) mine = mine + that sum. Dtypes  flat f32 or f64: mine the same. flat fx128 (exact, order-free): mine fx128,
+/// or f32 or f64 by one rounding to
 ///   nearest, ties to even.
 /// scratch is u8, of equal size on all ranks. mine does not overlap flat, except that with one rank and the same dtype
 ///   and layout it may be flat itself: then nothing is copied. Collective.
 void reduce_scatter(Group& group, const Ownership& owners, const Tensor& flat, const Tensor& mine,
-                    const Tensor& scratch);
+                    const Tensor& scratch, Into into = Into::write);
 
 /// The other direction, for any dtype: flat = every rank's pieces, from their owners' packed buffers. Elements of flat
 /// that nobody owns stay. Collective.

@@ -91,8 +91,8 @@ std::int64_t zero_scratch_bytes(const ShardPlan& plan, DType dtype) {
 }
 
 void reduce_scatter_gradients(Group& group, const ShardPlan& plan, const Tensor& flat, const Tensor& shard,
-                              const Tensor& scratch) {
-  reduce_scatter(group, plan.owners(), flat, shard, scratch);
+                              const Tensor& scratch, Into into) {
+  reduce_scatter(group, plan.owners(), flat, shard, scratch, into);
 }
 
 void all_gather_parameters(Group& group, const ShardPlan& plan, const Tensor& shard, const Tensor& flat,

@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "framework/model/family.h"
+#include "framework/model/layer_panels.h"
 #include "framework/model/leaves.h"
 #include "framework/model/row_exchange.h"
 #include "framework/model/store.h"
@@ -40,13 +41,20 @@ struct Context {
   Cuts token_cuts;                    ///< norms, router, embedding rows: one token a partial in mode layout
   const RowExchange* rows = nullptr;  ///< of the tensor axis; null: this rank is alone
   Leaves leaves;
-  double balance_weight = 0;  ///< 0: no balance loss
+  LayerPanels* panels = nullptr;  ///< null: all weights and gradients stay in memory
+  double balance_weight = 0;      ///< 0: no balance loss
   /// Called in forward with each layer's output, where given: layer -1 is the embedding, num_hidden_layers the MTP
   /// layer. To look for what is not finite, and for tests that put it there.
   const std::function<void(std::int64_t layer, const Tensor& output_MD)>* after_layer = nullptr;
 
   /// Moves of rows among the ranks of the tensor axis.
   RowExchange::Moves moves() const { return RowExchange::moves(rows, *stream); }
+  void need(std::int64_t layer) const {
+    if (panels) panels->need(layer);
+  }
+  void reduce(std::int64_t layer) const {
+    if (panels) panels->reduce(layer);
+  }
   const ModelTypes& types() const { return parameters->types(); }
   Tensor weight(const Slot& s) const { return parameters->weight(s); }
   Tensor gradient(const Slot& s) const { return parameters->gradient(s); }

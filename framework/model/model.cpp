@@ -75,6 +75,7 @@ void Model::forward_blocks(const Context& c, const StagePass& p, bool training) 
   Activations& a = activations(p);
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
     const Tensor counts = training && blocks_[l].is_moe() ? counts_row(l) : Tensor{};
+    c.need(blocks_[l].layer());
     blocks_[l].forward(c, border(p, l), saved(a, l), border(p, l + 1), counts);
     hold(p, l);
     if (c.after_layer) (*c.after_layer)(blocks_[l].layer(), border(p, l + 1));
@@ -89,6 +90,7 @@ const BatchLosses& Model::evaluate(const Stream& stream, const StagePass& p, con
   const Tensor hidden = border(p, blocks_.size());
   head_->forward(c, hidden, p.batch.targets_M, a.head, a.losses.loss_M);
   if (mtp_) {
+    c.need(mtp_->block().layer());
     mtp_->forward(c, hidden, p.batch.mtp_tokens_M, a.mtp, {});
     hold(p, blocks_.size());
     if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, a.mtp.y_mD);
@@ -107,6 +109,7 @@ const BatchLosses& Model::forward(const Stream& stream, const StagePass& p, cons
   head_->forward_backward(c, hidden, p.batch.targets_M, 1.0, a.head, a.losses.loss_M);
   if (mtp_) {
     const Tensor counts = mtp_->block().is_moe() ? counts_row(blocks_.size()) : Tensor{};
+    c.need(mtp_->block().layer());
     mtp_->forward(c, hidden, p.batch.mtp_tokens_M, a.mtp, counts);
     hold(p, blocks_.size());
     if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, a.mtp.y_mD);
@@ -115,8 +118,9 @@ const BatchLosses& Model::forward(const Stream& stream, const StagePass& p, cons
   return a.losses;
 }
 
-/// What the workspace no longer holds of a layer is made again.
+/// Before a layer's backward: its weights are there, and what the workspace no longer holds of it is made again.
 void Model::restore(const Context& c, const StagePass& p, std::size_t l) {
+  c.need(l < blocks_.size() ? blocks_[l].layer() : mtp_->block().layer());
   if (recompute_ == Recompute::none || is_held(p, l)) return;
   Activations& a = activations(p);
   if (l < blocks_.size())
@@ -135,6 +139,7 @@ Tensor Model::backward_ends(const Context& c, const StagePass& p, const Tensor& 
   if (mtp_) {
     restore(c, p, blocks_.size());
     mtp_->backward(c, hidden, p.batch.mtp_tokens_M, a.mtp, mtp_gradients_, block_gradients_, dy_MD);
+    c.reduce(mtp_->block().layer());
   }
   return dy_MD;
 }
@@ -150,6 +155,7 @@ void Model::backward(const Stream& stream, const StagePass& p, const Context& op
     restore(c, p, l);
     blocks_[l].backward_input(c, border(p, l), a.blocks[l], dy, block_gradients_, dx);
     blocks_[l].backward_weight(c, border(p, l), a.blocks[l], dy, block_gradients_);
+    c.reduce(blocks_[l].layer());
     dy = dx;
     std::swap(free, other);
   }
@@ -178,6 +184,7 @@ void Model::backward_weight(const Stream& stream, const StagePass& p, const Cont
     restore(c, p, l);
     const Tensor dy = l + 1 == blocks_.size() && !stage_.last ? p.dy_MD : k.dy[l];
     blocks_[l].backward_weight(c, border(p, l), a.blocks[l], dy, k.blocks[l]);
+    c.reduce(blocks_[l].layer());
   }
 }
 

@@ -10,17 +10,18 @@ ParameterTable::ParameterTable(const ModelSection& m, const Holding& holding) : 
     parameters_.back().stage_copies = holding.embedding_is_shared;
   }
   for (std::int64_t l = 0; l < m.num_hidden_layers; ++l)
-    if (holding.has_layer(l))
+    if (layer_ = l; holding.has_layer(l))
       add_layer(m, l, is_moe_layer(m, l));
     else if (is_moe_layer(m, l))
       add_router_bias(m, l);
+  layer_ = -1;
   if (holding.head) {
     add_norm("model.norm.weight", m.hidden_size);
     if (!m.tie_word_embeddings) add_vocabulary("lm_head.weight", m.vocab_size, m.hidden_size);
   }
   in_mtp_ = true;
   for (std::int64_t d = 0; d < m.num_nextn_predict_layers; ++d) {
-    const std::int64_t l = m.num_hidden_layers + d;
+    const std::int64_t l = layer_ = m.num_hidden_layers + d;
     if (!holding.mtp) {
       if (is_moe_layer(m, l)) add_router_bias(m, l);
       continue;
@@ -43,6 +44,7 @@ void ParameterTable::add(Parameter p, Share::Range range, Cut cut) {
   if (cut == Cut::rows) p.local.dims[0] = range.count(), p.first_row = range.begin;
   if (cut == Cut::columns) p.local.dims[1] = range.count(), p.first_column = range.begin;
   p.mtp = in_mtp_;
+  p.layer = layer_;
   p.offset = end;
   end += p.local.num_elements() + p.padding;
   parameters_.push_back(std::move(p));
@@ -181,6 +183,19 @@ std::vector<const Parameter*> ParameterTable::of(ParameterSet set) const {
   for (const Parameter& p : parameters_)
     if (p.set == set) result.push_back(&p);
   return result;
+}
+
+std::vector<Region> ParameterTable::regions(ParameterSet set, bool by_layer) const {
+  const std::int64_t all = num_elements(set);
+  if (!by_layer) return {{set, -1, 0, all}};
+  std::vector<Region> regions;
+  for (const Parameter* p : of(set)) {
+    if (regions.empty() || regions.back().layer != p->layer) {
+      if (!regions.empty()) regions.back().end = p->offset;
+      regions.push_back({set, p->layer, p->offset, all});
+    }
+  }
+  return regions;
 }
 
 }  // namespace fourmi

@@ -39,9 +39,18 @@ struct Parameter {
   bool weight_decay = true;
   bool routed_expert = false;  ///< counted as active in the ratio of chosen to all experts
   bool mtp = false;            ///< of the multi-token-prediction layer: not in the published totals
+  std::int64_t layer = -1;     ///< decoder layer (MTP's follow the last); -1: of none
   bool stage_copies = false;   ///< several ranks of the pipeline hold it, each with a part of its gradient
   std::int64_t offset = 0;     ///< first element in its set's flat buffer, of local parts
   std::int64_t padding = 0;    ///< elements behind it in the buffer that are zero and belong to no parameter
+};
+
+/// Parameters of one set that lie next to each other in its flat buffer, and are in memory together.
+struct Region {
+  ParameterSet set = ParameterSet::matrices;
+  std::int64_t layer = -1;  ///< -1: of none, or of all
+  std::int64_t begin = 0, end = 0;
+  std::int64_t count() const { return end - begin; }
 };
 
 class ParameterTable {
@@ -58,6 +67,8 @@ class ParameterTable {
   std::int64_t num_elements(ParameterSet set) const { return elements_[static_cast<std::size_t>(set)]; }
   /// The parameters of one set in storage order.
   std::vector<const Parameter*> of(ParameterSet set) const;
+  /// A set's flat buffer in one region, or cut where a layer begins or ends.
+  std::vector<Region> regions(ParameterSet set, bool by_layer) const;
 
  private:
   void add(Parameter p, Share::Range range, Cut cut);
@@ -78,6 +89,7 @@ class ParameterTable {
   std::vector<std::pair<std::string, std::size_t>> by_name_;  // sorted
   std::int64_t elements_[3] = {0, 0, 0};
   bool in_mtp_ = false;
+  std::int64_t layer_ = -1;
 };
 
 }  // namespace fourmi

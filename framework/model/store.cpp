@@ -1,5 +1,6 @@
 #include "framework/model/store.h"
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/numerics/random.h"
@@ -14,23 +15,69 @@ ModelTypes model_types(Compute compute, Reproducibility reproducibility) {
   return t;
 }
 
-ParameterStore::ParameterStore(const ParameterTable& table, ModelTypes types, Arena& weights, Arena* gradients)
-    : table_(&table), types_(types) {
+ParameterStore::ParameterStore(const ParameterTable& table, ModelTypes types, Arena& weights, Arena* gradients,
+                               ZeroLevel level)
+    : table_(&table), types_(types), level_(level) {
   const std::pair<ParameterSet, const char*> sets[] = {{ParameterSet::matrices, "matrices"},
                                                        {ParameterSet::full_precision, "vectors and routers"},
                                                        {ParameterSet::router_bias, "router bias"}};
   for (auto [set, what] : sets) {
-    const auto i = static_cast<std::size_t>(set);
-    const std::int64_t n = table.num_elements(set);
-    weights_[i] = weights.allocate({n}, set == ParameterSet::matrices ? types.activation : types.accumulate, what);
-    if (gradients && set != ParameterSet::router_bias) gradients_[i] = gradients->allocate({n}, types.gradient, what);
+    const std::size_t i = index(set);
+    const bool learned = set != ParameterSet::router_bias;
+    regions_[i] = table.regions(set, learned && level >= ZeroLevel::gradients);
+    places_[i].resize(regions_[i].size());
+    const std::int64_t num_weights = place(i, learned && level >= ZeroLevel::weights, &Place::weights);
+    weights_[i] =
+        weights.allocate({num_weights}, set == ParameterSet::matrices ? types.activation : types.accumulate, what);
+    if (!gradients || !learned) continue;
+    gradients_[i] =
+        gradients->allocate({place(i, level >= ZeroLevel::gradients, &Place::gradients)}, types.gradient, what);
   }
   if (weights.measuring()) return;
   for (const Parameter& p : table.all()) {
-    const std::int64_t end = p.offset + p.local.num_elements();
-    const Tensor padding = weights_[static_cast<std::size_t>(p.set)].rows(end, end + p.padding);
+    if (p.padding == 0) continue;
+    const Tensor padding = weight({p.set, p.offset, {p.local.num_elements() + p.padding}})
+                               .rows(p.local.num_elements(), p.local.num_elements() + p.padding);
     std::memset(padding.data, 0, static_cast<std::size_t>(padding.bytes()));
   }
+}
+
+/// Regions one after another; where layers take turns, theirs all behind the others. Returns the elements of all.
+std::int64_t ParameterStore::place(std::size_t set, bool in_turn, std::int64_t Place::*where) {
+  std::int64_t end = 0, largest = 0;
+  const auto waits = [&](const Region& r) { return in_turn && r.layer >= 0; };
+  for (std::size_t i = 0; i < regions_[set].size(); ++i) {
+    const Region& r = regions_[set][i];
+    if (waits(r)) {
+      largest = std::max(largest, r.count());
+      continue;
+    }
+    places_[set][i].*where = end;
+    end += r.count();
+  }
+  for (std::size_t i = 0; i < regions_[set].size(); ++i)
+    if (waits(regions_[set][i])) places_[set][i].*where = end;
+  return end + largest;
+}
+
+std::size_t ParameterStore::region_of(ParameterSet set, std::int64_t offset) const {
+  const std::vector<Region>& regions = regions_[index(set)];
+  const auto after =
+      std::partition_point(regions.begin(), regions.end(), [&](const Region& r) { return r.begin <= offset; });
+  return static_cast<std::size_t>(after - regions.begin()) - 1;
+}
+
+Tensor ParameterStore::part(const Tensor& memory, const Slot& slot, std::int64_t Place::*where) const {
+  const std::size_t r = region_of(slot.set, slot.offset), set = index(slot.set);
+  const std::int64_t at = places_[set][r].*where + slot.offset - regions_[set][r].begin;
+  return memory.rows(at, at + slot.shape.num_elements()).view(slot.shape);
+}
+
+Tensor ParameterStore::weights(const Region& r) const {
+  return weight({r.set, r.begin, {r.count()}});
+}
+Tensor ParameterStore::gradients(const Region& r) const {
+  return gradient({r.set, r.begin, {r.count()}});
 }
 
 Slot ParameterStore::slot(std::string_view first, std::string_view last, Shape shape) const {
@@ -44,10 +91,6 @@ Slot ParameterStore::slot(std::string_view first, std::string_view last, Shape s
 Slot ParameterStore::padded_slot(std::string_view name) const {
   const Parameter& p = table_->find(name);
   return {p.set, p.offset, {p.local[0] + p.padding / p.local[1], p.local[1]}};
-}
-
-Tensor ParameterStore::part(const Tensor& flat, const Slot& slot) {
-  return flat.rows(slot.offset, slot.offset + slot.shape.num_elements()).view(slot.shape);
 }
 
 void initialise_rows(const Parameter& p, std::uint64_t seed, double initializer_range, std::int64_t first_row,

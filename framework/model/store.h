@@ -1,8 +1,11 @@
-// Weights and gradients of a whole model: flat buffers, one pair per parameter set, and views into them.
+// Weights and gradients of a model: flat buffers, one pair per parameter set, and views into them. Under ZeRO 2 the
+// gradients of layers, under ZeRO 3 their weights too take turns in memory for one layer (layer_panels.h).
 #pragma once
 
 #include <initializer_list>
+#include <span>
 #include <string_view>
+#include <vector>
 
 #include "framework/model/parameters.h"
 #include "kernels/runtime/arena.h"
@@ -24,30 +27,52 @@ struct ModelTypes {
 };
 ModelTypes model_types(Compute compute, Reproducibility reproducibility);
 
+/// What ZeRO cuts among the ranks that hold the same parameters: optimizer state, gradients too, weights too.
+enum class ZeroLevel : std::uint8_t { optimizer = 1, gradients = 2, weights = 3 };
+
 class ParameterStore {
  public:
   /// `gradients` may be absent (evaluation, generation): then gradient() must not be called.
-  ParameterStore(const ParameterTable& table, ModelTypes types, Arena& weights, Arena* gradients);
+  ParameterStore(const ParameterTable& table, ModelTypes types, Arena& weights, Arena* gradients,
+                 ZeroLevel level = ZeroLevel::optimizer);
 
   const ParameterTable& table() const { return *table_; }
   const ModelTypes& types() const { return types_; }
+  ZeroLevel level() const { return level_; }
 
   /// From the first to the last of the named parameters, which must lie next to each other and fill `shape`.
   Slot slot(std::string_view first, std::string_view last, Shape shape) const;
   Slot slot(std::string_view name) const { return slot(name, name, table_->find(name).local); }
   /// The rows of embedding or head with the padding behind them.
   Slot padded_slot(std::string_view name) const;
-  Tensor weight(const Slot& slot) const { return part(weights_[static_cast<std::size_t>(slot.set)], slot); }
-  Tensor gradient(const Slot& slot) const { return part(gradients_[static_cast<std::size_t>(slot.set)], slot); }
+  Tensor weight(const Slot& slot) const { return part(weights_[index(slot.set)], slot, &Place::weights); }
+  Tensor gradient(const Slot& slot) const { return part(gradients_[index(slot.set)], slot, &Place::gradients); }
 
-  /// Whole flat buffers. router_bias has no gradients.
-  const Tensor& weights(ParameterSet set) const { return weights_[static_cast<std::size_t>(set)]; }
-  const Tensor& gradients(ParameterSet set) const { return gradients_[static_cast<std::size_t>(set)]; }
+  /// What is in memory together: by layer from ZeRO 2 on.
+  std::span<const Region> regions(ParameterSet set) const { return regions_[index(set)]; }
+  /// Flat buffers of a region. Layers may share them.
+  Tensor weights(const Region& r) const;
+  Tensor gradients(const Region& r) const;
+
+  /// All memory of a set, which is its flat buffer where no layers take turns. router_bias has no gradients.
+  const Tensor& weights(ParameterSet set) const { return weights_[index(set)]; }
+  const Tensor& gradients(ParameterSet set) const { return gradients_[index(set)]; }
 
  private:
-  static Tensor part(const Tensor& flat, const Slot& slot);
+  /// Where a region lies in the memory of its set.
+  struct Place {
+    std::int64_t weights = 0, gradients = 0;
+  };
+  static std::size_t index(ParameterSet set) { return static_cast<std::size_t>(set); }
+  std::int64_t place(std::size_t set, bool in_turn, std::int64_t Place::*where);
+  std::size_t region_of(ParameterSet set, std::int64_t offset) const;
+  Tensor part(const Tensor& memory, const Slot& slot, std::int64_t Place::*where) const;
+
   const ParameterTable* table_;
   ModelTypes types_;
+  ZeroLevel level_;
+  std::vector<Region> regions_[3];
+  std::vector<Place> places_[3];  // of the regions
   Tensor weights_[3], gradients_[3];
 };
 

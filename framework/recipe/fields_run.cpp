@@ -87,9 +87,10 @@ void add_parallel(std::vector<Field>& table) {
                        FOURMI_AT(parallel.stage_layers)));
   table.push_back(bind({.path = "parallel.zero",
                         .type = Type::whole,
-                        .meaning = "ZeRO level: 1 divides optimizer state among the data ranks.",
+                        .meaning = "ZeRO level: what the ranks that hold the same parameters divide among them. 1: "
+                                   "optimizer state; 2: the layers' gradients too; 3: the layers' weights too.",
                         .key_class = KeyClass::free,
-                        .choices = {"1"},
+                        .choices = {"1", "2", "3"},
                         .foreign = {"zero_stage", "zero_optimization", "use_distributed_optimizer"}},
                        FOURMI_AT(parallel.zero)));
   table.push_back(bind({.path = "parallel.data",

@@ -46,14 +46,19 @@ Optimizer& Engine::optimizer() {
 void Engine::initialise() {
   parts_->optimizer.initialise(*stream_, recipe_->run.seed, recipe_->model.initializer_range);
   fill_zero(*stream_, parts_->store.weights(ParameterSet::router_bias));
+  gather_weights();
+}
+
+void Engine::gather_weights() {
   parts_->optimizer.gather_weights(*stream_, *groups_);
+  parts_->panels.forget();
 }
 
 void Engine::state_loaded() {
   const Tensor& bias = parts_->store.weights(ParameterSet::router_bias);  // only rank 0's file holds it
   groups_->world().broadcast({static_cast<std::byte*>(bias.data), static_cast<std::size_t>(bias.bytes())}, 0);
   parts_->optimizer.masters_changed(*stream_);
-  parts_->optimizer.gather_weights(*stream_, *groups_);
+  gather_weights();
 }
 
 /// This rank's micro-batches of a step, and the sums of their losses.
@@ -99,6 +104,7 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
   const LossWeights weights{recipe_->model.num_nextn_predict_layers ? recipe_->loss.mtp_weight.at(tokens_before) : 0.0,
                             recipe_->loss.balance_weight.at(tokens_before)};
   Context context = cuts_of(*recipe_, &p.refused);
+  context.panels = &p.panels;
   if (probe_) context.after_layer = &probe_;
   Step work(*this, loader, plan, step, observer, weights.balance != 0);
   p.pipeline.run(*stream_, groups_->pipeline(), num_micro_batches(plan), weights, context, work);
@@ -110,6 +116,7 @@ EvaluationResult Engine::evaluate(const Validation& validation, std::int64_t num
   Context context;
   context.attention_block = cuts.attention_block;
   context.leaves = cuts.leaves;
+  context.panels = &parts_->panels;
   const ForwardPass forward = [&](int count, MicroBatches& batches) {
     parts_->pipeline.evaluate(*stream_, groups_->pipeline(), count, context, batches);
   };
@@ -125,6 +132,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
     const OwningSpan span(stream_->timeline(), Work::optimizer, "zero_gradients");
     for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
       fill_zero(*stream_, p.store.gradients(set));
+    p.optimizer.begin_step(*stream_);
   }
   std::fill_n(p.tables.counts_LE.as<std::int64_t>(), p.tables.counts_LE.num_elements(), 0);
   p.refused = 0;
@@ -172,7 +180,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
                                   .weight_decay = o.weight_decay,
                                   .step = step,
                                   .grad_scale = clip / targets});
-    p.optimizer.gather_weights(*stream_, *groups_);
+    gather_weights();
   }
   result.expert_load_max_over_mean =
       update_router_bias(result.updated ? recipe_->loss.router_bias_rate.at(tokens_before) : 0);

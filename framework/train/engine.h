@@ -83,11 +83,16 @@ class Engine {
   struct Sums;
   class Step;
   class Probe;
+  class Panels;
+  /// Makes the weights of all ranks follow their owners'.
+  void gather_weights();
   int num_micro_batches(const StepPlan& plan) const;
   Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                          const PhaseObserver& observer);
   double update_router_bias(double rate);
   void find_non_finite(const Loader& loader, const StepPlan& plan, bool partial_sum_refused, StepResult& result);
+  NonFinite find_in_weights();
+  NonFinite find_in_gradients();
   NonFinite find_in_forward(const Loader& loader, const StepPlan& plan);
 
   const Recipe* recipe_;

@@ -7,15 +7,41 @@ namespace fourmi {
 /// before their sum.
 void Engine::find_non_finite(const Loader& loader, const StepPlan& plan, bool partial_sum_refused, StepResult& result) {
   Parts& p = *parts_;
-  NonFinite find = find_in_weights(*stream_, p.store, *table_);
+  NonFinite find = find_in_weights();
   result.state_is_bad = first_kind(groups_->world(), find) == NonFinite::Kind::weight;
   if (!result.state_is_bad) find = find_in_forward(loader, plan);  // stages wait for one another: all ranks or none
   // Exact sums hold integers: what did not fit was left out of them.
   const bool exact = p.store.types().gradient == DType::fx128;
-  if (find.kind == NonFinite::Kind::none && !exact) find = find_in_gradients(*stream_, p.store, *table_);
+  if (find.kind == NonFinite::Kind::none && !exact) find = find_in_gradients();
   if (find.kind == NonFinite::Kind::none && partial_sum_refused && p.refused)
     find = {.kind = NonFinite::Kind::gradient, .which = -1};
   result.non_finite = tell_first(groups_->world(), *table_, find);
+}
+
+/// What is not there whole is looked for by its owners.
+NonFinite Engine::find_in_weights() {
+  const ParameterStore& store = parts_->store;
+  const auto in_turn = [&](const Parameter& p) { return p.layer >= 0 && store.level() >= ZeroLevel::weights; };
+  NonFiniteSearch search(*stream_, *table_, NonFinite::Kind::weight);
+  for (const Parameter& p : store.table().all())
+    if (p.set == ParameterSet::router_bias || !in_turn(p)) search.look(p, 0, store.weight(store.slot(p.name)));
+  parts_->optimizer.visit_weights([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
+    if (in_turn(p)) search.look(p, first_row, rows);
+  });
+  return search.find();
+}
+
+/// Before their sum over ranks, so that the rank is known; layers that take turns after it.
+NonFinite Engine::find_in_gradients() {
+  const ParameterStore& store = parts_->store;
+  const auto in_turn = [&](const Parameter& p) { return p.layer >= 0 && store.level() >= ZeroLevel::gradients; };
+  NonFiniteSearch search(*stream_, *table_, NonFinite::Kind::gradient);
+  for (const Parameter& p : store.table().all())
+    if (p.set != ParameterSet::router_bias && !in_turn(p)) search.look(p, 0, store.gradient(store.slot(p.name)));
+  parts_->optimizer.visit_gradients([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
+    if (in_turn(p)) search.look(p, first_row, rows, true);
+  });
+  return search.find();
 }
 
 /// Looks at what each layer gives, until something is found.
@@ -59,6 +85,7 @@ NonFinite Engine::find_in_forward(const Loader& loader, const StepPlan& plan) {
   Probe probe(*this, loader, plan);
   const ActivationProbe look = [&](std::int64_t layer, const Tensor& output) { probe.look(layer, output); };
   Context context = cuts_of(*recipe_, nullptr);
+  context.panels = &parts_->panels;
   context.after_layer = &look;
   parts_->pipeline.evaluate(*stream_, groups_->pipeline(), num_micro_batches(plan), context, probe);
   return probe.find;

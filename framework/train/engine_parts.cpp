@@ -18,6 +18,10 @@ ModelTypes types_of(const Recipe& r) {
   return model_types(r.precision.compute, r.run.reproducibility);
 }
 
+ZeroLevel zero_level(const Recipe& r) {
+  return static_cast<ZeroLevel>(r.parallel.zero);
+}
+
 DType moment_dtype(const Recipe& r) {
   return r.precision.moments == Moments::bf16 ? DType::bf16 : types_of(r).accumulate;
 }
@@ -85,11 +89,22 @@ Engine::Coordinates::Coordinates(const Recipe& r, const StageMap& stages, const 
 
 Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
                      Group* tensor, Arenas& arenas)
-    : store(held, types_of(r), arenas.weights, &arenas.gradients),
+    : store(held, types_of(r), arenas.weights, &arenas.gradients, zero_level(r)),
       tables(r.model, store.types(), r.data.sequence_length, arenas.weights),
       optimizer(store, moment_dtype(r), r.memory.offload_optimizer, at.members, arenas),
+      panels(optimizer, store),
       pipeline(r, stages, at.stage, micro_batch_counts(r, at.data.size), store, tables, tensor, arenas.activations) {
   for (const Parameter* p : held.of(ParameterSet::router_bias)) router_biases.push_back(store.slot(p->name));
+}
+
+void Engine::Panels::need(std::int64_t layer) {
+  if (store_.level() < ZeroLevel::weights || present_ == layer) return;
+  optimizer_.gather_layer(*stream_, *groups_, layer);
+  present_ = layer;
+}
+
+void Engine::Panels::reduce(std::int64_t layer) {
+  if (store_.level() >= ZeroLevel::gradients) optimizer_.reduce_layer(*stream_, *groups_, layer);
 }
 
 Context cuts_of(const Recipe& r, std::int32_t* refused) {
@@ -118,7 +133,7 @@ Engine::Memory Engine::measure(const Recipe& recipe, int num_ranks) {
     for (int rank = stage * per_stage; rank < (stage + 1) * per_stage; ++rank) {
       const Coordinates at(recipe, stages, mesh, rank);
       const ParameterTable held(recipe.model, holding_of(recipe, stages, at.shares, stage));
-      const std::int64_t masters = Optimizer::num_masters(held, at.members);
+      const std::int64_t masters = Optimizer::num_masters(held, zero_level(recipe), at.members);
       if (masters > most_masters) most_masters = masters, largest = at;
     }
     const ParameterTable held(recipe.model, holding_of(recipe, stages, largest->shares, stage));
@@ -143,6 +158,7 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
   Parts(recipe, stages_, *held_, at, nullptr, measured);
   arenas_ = allocate(measured, recipe, groups.world().rank());
   parts_ = std::make_unique<Parts>(recipe, stages_, *held_, at, &groups.tensor(), *arenas_);
+  parts_->panels.connect(groups, stream);
 }
 
 }  // namespace fourmi

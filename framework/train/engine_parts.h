@@ -14,6 +14,24 @@ struct Engine::Coordinates {
   Memberships members;
 };
 
+/// Layers whose weights or gradients take turns in memory.
+class Engine::Panels : public LayerPanels {
+ public:
+  Panels(Optimizer& optimizer, const ParameterStore& store) : optimizer_(optimizer), store_(store) {}
+  void connect(const RankGroups& groups, const Stream& stream) { groups_ = &groups, stream_ = &stream; }
+  void need(std::int64_t layer) override;
+  void reduce(std::int64_t layer) override;
+  /// The weights have changed: none of a layer's in memory are true.
+  void forget() { present_ = -1; }
+
+ private:
+  Optimizer& optimizer_;
+  const ParameterStore& store_;
+  const RankGroups* groups_ = nullptr;
+  const Stream* stream_ = nullptr;
+  std::int64_t present_ = -1;  // the layer whose weights are in memory
+};
+
 struct Engine::Parts {
   /// `tensor`: the group of the tensor axis; null where memory is only measured.
   Parts(const Recipe& recipe, const StageMap& stages, const ParameterTable& held, const Coordinates& at, Group* tensor,
@@ -21,6 +39,7 @@ struct Engine::Parts {
   ParameterStore store;
   ModelTables tables;
   Optimizer optimizer;
+  Panels panels;
   Pipeline pipeline;
   std::vector<Slot> router_biases;
   std::int32_t refused = 0;

@@ -89,43 +89,29 @@ std::string index_text(const Shape& shape, std::int64_t flat) {
   return text;
 }
 
-NonFinite find_in_weights(const Stream& stream, const ParameterStore& store, const ParameterTable& whole) {
-  NonFinite find;
-  const std::vector<Parameter>& all = store.table().all();
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    const auto bad = first_non_finite(stream, store.weight(store.slot(all[i].name)));
-    if (!bad) continue;
-    if (find.kind == NonFinite::Kind::weight) {
-      ++find.more;
-      continue;
+void NonFiniteSearch::look(const Parameter& p, std::int64_t first_row, const Tensor& rows, bool summed) {
+  const auto bad = first_non_finite(stream_, rows);
+  if (!bad) return;
+  const std::int64_t which = whole_.index_of(p.name),
+                     order = kind_ == NonFinite::Kind::weight ? which : std::ssize(whole_.all()) - which;
+  std::int64_t more = 0;
+  if (find_.kind == kind_) {
+    more = find_.more + (which != find_.which);
+    if (order >= find_.order) {
+      find_.more = more;
+      return;
     }
-    find = {.kind = NonFinite::Kind::weight,
-            .order = whole.index_of(all[i].name),
-            .which = whole.index_of(all[i].name),
-            .index = bad->index,
-            .value = bad->value};
   }
-  return find;
-}
-
-NonFinite find_in_gradients(const Stream& stream, const ParameterStore& store, const ParameterTable& whole) {
-  NonFinite find;
-  const std::vector<Parameter>& all = store.table().all();
-  for (std::size_t i = all.size(); i-- > 0;) {
-    if (all[i].set == ParameterSet::router_bias) continue;
-    const auto bad = first_non_finite(stream, store.gradient(store.slot(all[i].name)));
-    if (!bad) continue;
-    if (find.kind == NonFinite::Kind::gradient) {
-      ++find.more;
-      continue;
-    }
-    find = {.kind = NonFinite::Kind::gradient,
-            .order = std::ssize(whole.all()) - whole.index_of(all[i].name),
-            .which = whole.index_of(all[i].name),
-            .index = bad->index,
-            .value = bad->value};
-  }
-  return find;
+  const std::int64_t width = p.shape.num_elements() / p.shape[0],
+                     mine = p.local.num_elements() / std::max<std::int64_t>(1, p.local[0]),
+                     row = p.first_row + first_row + bad->index / mine;
+  find_ = {.kind = kind_,
+           .order = order,
+           .which = which,
+           .index = row * width + p.first_column + bad->index % mine,
+           .value = bad->value,
+           .more = more,
+           .summed = summed};
 }
 
 NonFinite::Kind first_kind(Group& group, const NonFinite& mine) {
@@ -139,7 +125,8 @@ std::string tell_first(Group& group, const ParameterTable& whole, const NonFinit
   const auto of = [&](const char* kind) {
     const Parameter& p = all[static_cast<std::size_t>(f.which)];
     if (f.index < 0) return fmt::format("a {} of {} on rank {} is not finite", kind, p.name, rank);
-    return fmt::format("the {} of {} is {} at {}{} on rank {}", kind, p.name, word(f.value),
+    return fmt::format("the {} of {} is {} at {}{} on rank {}",
+                       f.summed ? std::string("sum over ranks of the ") + kind : kind, p.name, word(f.value),
                        index_text(p.shape, f.index), more, rank);
   };
   switch (f.kind) {

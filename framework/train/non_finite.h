@@ -34,13 +34,26 @@ struct NonFinite {
   std::int64_t which = 0;  ///< weight, gradient: index into the whole table; activation: the layer, -1 the embedding
   std::int64_t micro_batch = -1, index = -1;  ///< index -1: not known
   double value = 0;
-  std::int64_t more = 0;  ///< further tensors of this kind on that rank
+  std::int64_t more = 0;    ///< further tensors of this kind on that rank
+  std::int64_t summed = 0;  ///< gradient: over ranks already, so the rank is the one that owns the sum
 };
 
-/// The first weight (in the order of the whole model's table) that holds one.
-NonFinite find_in_weights(const Stream&, const ParameterStore&, const ParameterTable& whole);
-/// The first gradient that backward reached (the last in the table's order), before the sum over ranks.
-NonFinite find_in_gradients(const Stream&, const ParameterStore&, const ParameterTable& whole);
+/// Looks through parts of parameters, in any order: the first in `order` that holds one.
+class NonFiniteSearch {
+ public:
+  /// Weights in the order of the whole model's table; gradients in that of backward, which is the other way round.
+  NonFiniteSearch(const Stream& stream, const ParameterTable& whole, NonFinite::Kind kind)
+      : stream_(stream), whole_(whole), kind_(kind) {}
+  /// `rows`: of the part of the parameter that this rank holds, from its `first_row` on.
+  void look(const Parameter& p, std::int64_t first_row, const Tensor& rows, bool summed = false);
+  const NonFinite& find() const { return find_; }
+
+ private:
+  const Stream& stream_;
+  const ParameterTable& whole_;
+  NonFinite::Kind kind_;
+  NonFinite find_;
+};
 /// Collective: the first find of all ranks, in one sentence; equal on all.
 std::string tell_first(Group&, const ParameterTable& whole, const NonFinite& mine);
 /// The kind of the first find, after tell_first; equal on all.

@@ -9,23 +9,27 @@ namespace fourmi {
 
 namespace {
 
-std::vector<ShardTensor> shard_tensors(const std::vector<const Parameter*>& parameters) {
+/// Offsets are those in the region.
+std::vector<ShardTensor> shard_tensors(const std::vector<const Parameter*>& parameters, const Region& region) {
   std::vector<ShardTensor> tensors;
-  for (const Parameter* p : parameters) tensors.push_back({p->name, p->local, p->offset});
+  for (const Parameter* p : parameters) tensors.push_back({p->name, p->local, p->offset - region.begin});
   return tensors;
 }
 
-/// Calls visit(parameters) for each list of parameters of one set that the same ranks hold.
+/// Calls visit(region, parameters) for each list of parameters of a region that the same ranks hold.
 template <class Visit>
-void for_each_group(const ParameterTable& table, Visit&& visit) {
+void for_each_group(const ParameterTable& table, ZeroLevel level, Visit&& visit) {
   for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
-    for (bool stage_copies : {false, true})
-      for (Copies copies : all_copies) {
-        std::vector<const Parameter*> parameters = table.of(set);
-        std::erase_if(parameters,
-                      [&](const Parameter* p) { return p->stage_copies != stage_copies || p->copies != copies; });
-        if (!parameters.empty()) visit(std::move(parameters));
-      }
+    for (const Region& region : table.regions(set, level >= ZeroLevel::gradients))
+      for (bool stage_copies : {false, true})
+        for (Copies copies : all_copies) {
+          std::vector<const Parameter*> parameters = table.of(set);
+          std::erase_if(parameters, [&](const Parameter* p) {
+            return p->stage_copies != stage_copies || p->copies != copies || p->offset < region.begin ||
+                   p->offset >= region.end;
+          });
+          if (!parameters.empty()) visit(region, std::move(parameters));
+        }
 }
 
 Tensor elements(const Tensor& packed, const RowRun& run) {
@@ -46,9 +50,9 @@ constexpr std::int64_t most_scratch = std::int64_t{64} << 20;  // more rounds of
 Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, const Memberships& members,
                      Arenas& arenas)
     : store_(&store) {
-  for_each_group(store.table(), [&](std::vector<const Parameter*> parameters) {
+  for_each_group(store.table(), store.level(), [&](const Region& region, std::vector<const Parameter*> parameters) {
     const Member member = members.of(*parameters.front());
-    add_shard(std::move(parameters), moment_dtype, member, arenas);
+    add_shard(region, std::move(parameters), moment_dtype, member, arenas);
   });
   std::int64_t scratch = 0, largest = 0;
   for (const Shard& s : shards_) {
@@ -60,28 +64,31 @@ Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool stage
 }
 
 /// Of the parameters of one group of ranks.
-void Optimizer::add_shard(std::vector<const Parameter*> parameters, DType moment_dtype, Member member, Arenas& arenas) {
+void Optimizer::add_shard(const Region& region, std::vector<const Parameter*> parameters, DType moment_dtype,
+                          Member member, Arenas& arenas) {
   const Parameter& first = *parameters.front();
-  const ParameterSet set = first.set;
-  ShardPlan plan(shard_tensors(parameters), member.size);
+  ShardPlan plan(shard_tensors(parameters, region), member.size);
   const Shape n{plan.shard_elements(member.rank)};
   const DType master = store_->types().accumulate;
-  Shard s{set, first.copies, first.stage_copies, member.rank, std::move(parameters), std::move(plan), {}, {}, {}, 0};
+  Shard s{region, first.copies, first.stage_copies, member.rank, std::move(parameters), std::move(plan), {}, {}, {}, {},
+          0};
   s.gradient = arenas.gradients.allocate(n, master, "shard");
+  const DType partial = store_->types().gradient;
+  if (summed_in_step(s)) s.sum = partial == master ? s.gradient : arenas.gradients.allocate(n, partial, "shard, exact");
   s.state.master = arenas.optimizer.allocate(n, master, "master");
   s.state.exp_avg = arenas.optimizer.allocate(n, moment_dtype, "exp_avg");
   s.state.exp_avg_sq = arenas.optimizer.allocate(n, moment_dtype, "exp_avg_sq");
-  s.weight = arenas.communication.allocate(n, store_->weights(set).dtype, "shard of weights");
-  s.scratch = std::min(most_scratch, std::max(zero_scratch_bytes(s.plan, store_->types().gradient),
-                                              zero_scratch_bytes(s.plan, s.weight.dtype)));
+  s.weight = arenas.communication.allocate(n, store_->weights(region.set).dtype, "shard of weights");
+  s.scratch =
+      std::min(most_scratch, std::max(zero_scratch_bytes(s.plan, partial), zero_scratch_bytes(s.plan, s.weight.dtype)));
   shards_.push_back(std::move(s));
 }
 
-std::int64_t Optimizer::num_masters(const ParameterTable& table, const Memberships& members) {
+std::int64_t Optimizer::num_masters(const ParameterTable& table, ZeroLevel level, const Memberships& members) {
   std::int64_t num = 0;
-  for_each_group(table, [&](const std::vector<const Parameter*>& parameters) {
+  for_each_group(table, level, [&](const Region& region, const std::vector<const Parameter*>& parameters) {
     const Member member = members.of(*parameters.front());
-    num += ShardPlan(shard_tensors(parameters), member.size).shard_elements(member.rank);
+    num += ShardPlan(shard_tensors(parameters, region), member.size).shard_elements(member.rank);
   });
   return num;
 }
@@ -105,11 +112,31 @@ void Optimizer::masters_changed(const Stream& stream) {
               });
 }
 
+void Optimizer::begin_step(const Stream& stream) {
+  for (const Shard& s : shards_)
+    if (s.sum) fill_zero(stream, s.sum);
+}
+
+void Optimizer::reduce_layer(const Stream& stream, const RankGroups& groups, std::int64_t layer) {
+  const OwningSpan span(stream.timeline(), Work::reduce, "reduce_scatter", layer);
+  for (const Shard& s : shards_)
+    if (s.region.layer == layer)
+      reduce_scatter_gradients(group_of(s, groups), s.plan, store_->gradients(s.region), s.sum,
+                               scratch_.rows(0, s.scratch), Into::add);
+  for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
+    for (const Region& r : store_->regions(set))
+      if (r.layer == layer) fill_zero(stream, store_->gradients(r));
+}
+
 void Optimizer::reduce(const Stream& stream, const RankGroups& groups) {
   const OwningSpan span(stream.timeline(), Work::reduce, "reduce_scatter");
-  for (const Shard& s : shards_)
-    reduce_scatter_gradients(group_of(s, groups), s.plan, store_->gradients(s.set), s.gradient,
-                             scratch_.rows(0, s.scratch));
+  for (const Shard& s : shards_) {
+    if (!summed_in_step(s))
+      reduce_scatter_gradients(group_of(s, groups), s.plan, store_->gradients(s.region), s.gradient,
+                               scratch_.rows(0, s.scratch));
+    else if (s.sum.data != s.gradient.data)
+      convert(stream, s.sum, s.gradient);
+  }
 }
 
 double Optimizer::gradient_norm(const Stream& stream, Group& world, double scale) const {
@@ -142,15 +169,31 @@ void Optimizer::update(const Stream& stream, const AdamW& options) {
   });
 }
 
+void Optimizer::gather(const Shard& s, const RankGroups& groups) const {
+  all_gather_parameters(group_of(s, groups), s.plan, s.weight, store_->weights(s.region), scratch_.rows(0, s.scratch));
+}
+
 void Optimizer::gather_weights(const Stream& stream, const RankGroups& groups) {
   const OwningSpan span(stream.timeline(), Work::gather, "all_gather");
   for (const Shard& s : shards_)
-    all_gather_parameters(group_of(s, groups), s.plan, s.weight, store_->weights(s.set), scratch_.rows(0, s.scratch));
+    if (!gathered_in_step(s)) gather(s, groups);
+}
+
+void Optimizer::gather_layer(const Stream& stream, const RankGroups& groups, std::int64_t layer) {
+  const OwningSpan span(stream.timeline(), Work::gather, "all_gather", layer);
+  for (const Shard& s : shards_)
+    if (s.region.layer == layer) gather(s, groups);
 }
 
 void Optimizer::visit_gradients(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const {
   runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
     visit(p, run.first_row, as_rows(s.gradient, p, run));
+  });
+}
+
+void Optimizer::visit_weights(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const {
+  runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
+    visit(p, run.first_row, as_rows(s.weight, p, run));
   });
 }
 

@@ -1,6 +1,7 @@
-// The optimizer under ZeRO-1: a rank owns panels of each parameter's rows; it sums their gradients over ranks, updates
-// its masters and moments, and all ranks gather the new weights. Order of sums: docs/numerics.md "Sums across ranks",
-// "Norms, clipping, loss".
+// The optimizer under ZeRO: a rank owns panels of each parameter's rows; it sums their gradients over ranks, updates
+// its masters and moments, and all ranks gather the new weights. Gradients are summed once a step; from ZeRO 2 on a
+// layer's after each of its backwards, and added up by the owners. Weights are gathered once a step; with ZeRO 3 a
+// layer's whenever it works. Order of sums: docs/numerics.md "Sums across ranks", "Norms, clipping, loss".
 #pragma once
 
 #include <array>
@@ -35,29 +36,38 @@ struct Memberships {
 
 class Optimizer {
  public:
-  /// Memory from `arenas`, which may be measuring. `staged`: masters and moments lie on the host and come to the device
-  /// panel by panel (staging.h); AdamW works element by element, so that changes no bit.
+  /// Memory from `arenas`, which may be measuring; the store's ZeRO level. `staged`: masters and moments lie on the
+  /// host and come to the device panel by panel (staging.h); AdamW works element by element, so that changes no bit.
   Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, const Memberships& members, Arenas& arenas);
 
   /// Elements of masters of a rank with these places.
-  static std::int64_t num_masters(const ParameterTable& table, const Memberships& members);
+  static std::int64_t num_masters(const ParameterTable& table, ZeroLevel level, const Memberships& members);
 
   /// Masters from the seed, moments zero; weights of all ranks follow by gather_weights().
   void initialise(const Stream&, std::uint64_t seed, double initializer_range);
 
-  /// Sums the store's gradients over those that hold the same parameters into this rank's shards.
+  /// Before a step's gradients: sums of layers begin from zero.
+  void begin_step(const Stream&);
+  /// From ZeRO 2 on: adds a layer's gradient, summed over those that hold it, to this rank's shards, and makes the
+  /// store's zero for the next layer.
+  void reduce_layer(const Stream&, const RankGroups&, std::int64_t layer);
+  /// Sums the store's other gradients over those that hold the same parameters into this rank's shards.
   void reduce(const Stream&, const RankGroups&);
   /// Euclidean norm of the summed gradients of all ranks times `scale`, each parameter counted once; the same bits on
   /// every rank.
   double gradient_norm(const Stream&, Group& world, double scale) const;
   /// One AdamW step on the shards (weight_decay only where the parameter table says so).
   void update(const Stream&, const AdamW&);
-  /// Every rank's new weights to every rank.
+  /// Every rank's new weights to every rank; under ZeRO 3 but for those of layers.
   void gather_weights(const Stream&, const RankGroups&);
+  /// ZeRO 3: a layer's weights.
+  void gather_layer(const Stream&, const RankGroups&, std::int64_t layer);
 
   /// The reduced gradient of this rank's rows of each parameter, for tests: called as visit(parameter, first_row,
   /// gradient rows).
   void visit_gradients(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const;
+  /// The same of its new weights.
+  void visit_weights(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const;
   /// Masters and moments as boxes of the global index space; loading writes through the same boxes, then call
   /// masters_changed().
   std::vector<Box> boxes() const;
@@ -66,17 +76,22 @@ class Optimizer {
 
  private:
   struct Shard {
-    ParameterSet set;
+    Region region;      // in which all of them lie
     Copies copies;      // of all of them
     bool stage_copies;  // Parameter::stage_copies
     int rank;           // of this one in their group
     std::vector<const Parameter*> parameters;
     ShardPlan plan;
     Tensor gradient, weight;  // packed: my runs, one after another
+    Tensor sum;               // of a layer's gradients, in their dtype; absent where they are summed once a step
     OptimizerState state;     // as these; in host memory where it is staged
     std::int64_t scratch;     // bytes, equal on all ranks of the group
   };
-  void add_shard(std::vector<const Parameter*> parameters, DType moment_dtype, Member member, Arenas& arenas);
+  void add_shard(const Region& region, std::vector<const Parameter*> parameters, DType moment_dtype, Member member,
+                 Arenas& arenas);
+  bool summed_in_step(const Shard& s) const { return s.region.layer >= 0; }
+  bool gathered_in_step(const Shard& s) const { return s.region.layer >= 0 && store_->level() == ZeroLevel::weights; }
+  void gather(const Shard& s, const RankGroups&) const;
   static Group& group_of(const Shard& s, const RankGroups& groups) {
     return s.stage_copies ? groups.embedding() : groups.holders(s.copies);
   }

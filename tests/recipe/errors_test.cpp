@@ -105,7 +105,7 @@ const Bad kBad[] = {
     {"", "parallel: {context: @2}\n",
      "found the number 2 as `parallel.context`, expected 1. Other values are not built"},
     {"", "parallel: {tensor: @3}\n", "found 3 as `tensor`, expected 1"},
-    {"", "parallel: {zero: @0}\n", "found the number 0 as `parallel.zero`, expected 1"},
+    {"", "parallel: {zero: @0}\n", "found the number 0 as `parallel.zero`, expected one of `1`, `2`, `3`"},
     {"optimizer: {", "optimizer: {name: @muon, ", "found the text \"muon\" as `optimizer.name`, expected adamw"},
     {"run:\n  name: small\n  steps: 10\n", "run: @3\n", "found the number 3 as `run`, expected a section"},
     {"  train:\n    - {name: web, path: /data/web.txt, weight: 2}\n    - {name: made-up, format: synthetic}\n",

@@ -142,6 +142,15 @@ TEST(Steady, NorWithTensorRanks) {
       }
 }
 
+TEST(Steady, NorWithLayersThatTakeTurns) {
+  for (int level : {2, 3})
+    for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout}) {
+      Recipe recipe = small_recipe(Compute::bf16, mode);
+      recipe.parallel.zero = level;
+      for (int ranks : {1, 4}) expect_steady(recipe, ranks, fmt::format("zero {}, {}", level, what_of(recipe, ranks)));
+    }
+}
+
 // Which thread of a pool takes which part of an operation is chance, and may be another in every step.
 TEST(Steady, NorWithPoolsOfTwoThreads) {
   for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {

@@ -79,12 +79,20 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
         whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
         place(p, first_row, rows, whole);
       });
+      const auto collect = [&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
+        std::vector<double>& whole = result.weights[p.name];
+        whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
+        place(p, first_row, rows, whole);
+      };
+      const auto in_turn = [&](const Parameter& p) {  // then only their owners have them
+        return engine.store().level() == ZeroLevel::weights && p.layer >= 0 && p.set != ParameterSet::router_bias;
+      };
+      engine.optimizer().visit_weights([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
+        if (in_turn(p)) collect(p, first_row, rows);
+      });
       if (ranks.data().rank() == ranks.data().size() - 1)
-        for (const Parameter& p : engine.store().table().all()) {
-          std::vector<double>& whole = result.weights[p.name];
-          whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
-          place(p, 0, engine.store().weight(engine.store().slot(p.name)), whole);
-        }
+        for (const Parameter& p : engine.store().table().all())
+          if (!in_turn(p)) collect(p, 0, engine.store().weight(engine.store().slot(p.name)));
     });
   for (std::thread& t : threads) t.join();
   return result;
