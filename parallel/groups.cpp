@@ -21,7 +21,8 @@ RankGroups::RankGroups(Group& world, const MeshSizes& sizes, std::span<const int
       world_(&world),
       data_(make("data", mesh_.peers(world.rank(), {Axis::data}))),
       pipeline_(make("pipeline", mesh_.peers(world.rank(), {Axis::pipeline}))),
-      tensor_(make("tensor", mesh_.peers(world.rank(), {Axis::tensor}))) {
+      tensor_(make("tensor", mesh_.peers(world.rank(), {Axis::tensor}))),
+      context_(make("context", mesh_.peers(world.rank(), {Axis::context}))) {
   constexpr std::array names{"stage", "data x context", "expert_data"};
   for (std::size_t i = 0; i < all_copies.size(); ++i)
     holders_[i] = make(names[i], fourmi::holders(mesh_, world.rank(), all_copies[i]));

@@ -38,6 +38,7 @@ class RankGroups {
   Group& data() const { return *data_; }          ///< ranks that share the global batch, of one stage
   Group& pipeline() const { return *pipeline_; }  ///< the stages of one replica; rank = pipeline coordinate
   Group& tensor() const { return *tensor_; }      ///< ranks that share the rows of a micro-batch
+  Group& context() const { return *context_; }    ///< ranks that share each sequence; rank = its part of the sequence
   /// Ranks that hold the same parts of parameters.
   Group& holders(Copies copies) const { return *holders_[static_cast<std::size_t>(copies)]; }
   /// Ranks of all stages that hold the same part of the embedding; tensor_peers where no other stage does.
@@ -50,7 +51,7 @@ class RankGroups {
   Mesh mesh_;
   Group* world_;
   std::vector<std::unique_ptr<Group>> made_;
-  Group *data_, *pipeline_, *tensor_, *embedding_;
+  Group *data_, *pipeline_, *tensor_, *context_, *embedding_;
   std::array<Group*, all_copies.size()> holders_{};
 };
 

@@ -97,7 +97,6 @@ void require_built(const MeshSizes& s) {
       throw Error(ExitStatus::usage, key, fmt::format("found {}, expected 1 (this axis is not built yet)", size),
                   "Leave the key out: all ranks then share the batch (the data axis)");
   };
-  refuse("parallel.context", s.context);
   refuse("parallel.expert", s.expert);
   refuse("parallel.expert_tensor", s.expert_tensor);
 }

@@ -1,6 +1,7 @@
 // What every layer needs to know of the micro-batch and of the run. Letters used in framework/model:
-//   M rows of the micro-batch = S sequences x T tokens
+//   M rows of the micro-batch = S sequences x T tokens; where C ranks share each sequence, S x T / C (sequence_part.h)
 //   m those that this rank has between layers (row_exchange.h); M where it is alone
+//   N rows whose keys and values attention reads: those of whole sequences, S x T
 //   D hidden_size   H attention heads   Q = nope + rope   V v_head_dim   A down-projection columns
 //   F intermediate columns   E routed experts   K experts a token   R = M x K expert rows
 #pragma once
@@ -11,6 +12,7 @@
 #include "framework/model/layer_panels.h"
 #include "framework/model/leaves.h"
 #include "framework/model/row_exchange.h"
+#include "framework/model/sequence_exchange.h"
 #include "framework/model/store.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/linear.h"
@@ -23,23 +25,27 @@ struct BatchSizes {
   std::int64_t rows = 0;                 ///< M
   std::int64_t tokens_per_sequence = 0;  ///< T
   std::int64_t tensor = 1;               ///< ranks of the tensor axis, each of which holds some rows between layers
+  std::int64_t context = 1;              ///< C, ranks that share each sequence
   std::int64_t shard_rows() const { return rows / tensor; }  ///< m
-  std::int64_t num_sequences() const { return rows / tokens_per_sequence; }
+  std::int64_t key_rows() const { return rows * context; }   ///< N
+  std::int64_t num_sequences() const { return key_rows() / tokens_per_sequence; }
 };
 
 struct Context {
   const Stream* stream = nullptr;
   const ParameterStore* parameters = nullptr;
   BatchSizes sizes;
-  Tensor positions, key_begin, key_end;  ///< [M] i32
+  Tensor positions, key_begin, key_end;  ///< [M] i32; keys are counted among the N rows
+  Tensor key_positions;                  ///< [N] i32
   Tensor own_positions;                  ///< [m] i32: of the rows that this rank has between layers
   Tensor window_begin;  ///< [M] i32: key_begin of layers with a sliding window; absent where no layer has one
   Tensor rotary_table;  ///< [P, rope/2, 2]
   std::int64_t attention_block = 64;  ///< T/16 in mode layout (docs/numerics.md L5)
-  std::int64_t query_leaves = 0;      ///< 16 in mode layout: attention's dk and dv are trees over a sequence's blocks
-  Cuts weight_cuts;                   ///< matrices: T/16 tokens a partial in mode layout (L3)
-  Cuts token_cuts;                    ///< norms, router, embedding rows: one token a partial in mode layout
-  const RowExchange* rows = nullptr;  ///< of the tensor axis; null: this rank is alone
+  std::int64_t query_leaves = 0;  ///< 16 / C in mode layout: attention's dk and dv are trees over a sequence's blocks
+  Cuts weight_cuts;               ///< matrices: T/16 tokens a partial in mode layout (L3)
+  Cuts token_cuts;                ///< norms, router, embedding rows: one token a partial in mode layout
+  const RowExchange* rows = nullptr;      ///< of the tensor axis; null: this rank is alone
+  SequenceExchange* sequences = nullptr;  ///< of the context axis; null: this rank has whole sequences
   Leaves leaves;
   LayerPanels* panels = nullptr;  ///< null: all weights and gradients stay in memory
   double balance_weight = 0;      ///< 0: no balance loss

@@ -66,6 +66,10 @@ void Gqa::project(const Context& c, const Tensor& x_mD, Saved& s) const {
 void Gqa::assemble(const Context& c, Saved& s) const {
   gqa_assemble_forward(*c.stream, assembly(), c.rotary_table, c.positions, s.a_MA, head_norm(c, s.head_rstd_MN),
                        s.query_MHQ, s.key_MGQ, s.value_MGQ);
+  if (!c.sequences) return;
+  c.sequences->gather(s.key_MGQ, s.all_key_NGQ);
+  c.sequences->gather(s.value_MGQ, s.all_value_NGQ);
+  c.sequences->finish(*c.stream);
 }
 
 void Gqa::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHQ, const Tensor& y_mD) const {
@@ -76,7 +80,7 @@ void Gqa::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHQ, cons
 void Gqa::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD) const {
   project(c, x_mD, s);
   assemble(c, s);
-  attention_forward(*c.stream, attention(c), s.query_MHQ, s.key_MGQ, s.value_MGQ, key_begin(c), c.key_end, s.o_MHQ,
+  attention_forward(*c.stream, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), c.key_end, s.o_MHQ,
                     s.lse_MH);
   output(c, x_mD, s.o_MHQ, y_mD);
 }
@@ -91,8 +95,8 @@ void Gqa::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
   const Stream& stream = *c.stream;
   const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD);
   linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHQ.view({dy_MD.dim(0), H_ * Q_}));
-  attention_backward(stream, attention(c), s.query_MHQ, s.key_MGQ, s.value_MGQ, key_begin(c), c.key_end, s.o_MHQ,
-                     s.lse_MH, g.do_MHQ, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ);
+  attention_backward(c, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), s.o_MHQ, s.lse_MH, g.do_MHQ,
+                     g.all, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ);
   gqa_assemble_backward_input(stream, assembly(), c.rotary_table, c.positions, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ,
                               s.a_MA, head_norm(c, s.head_rstd_MN), g.da_MA);
   sum_of_linears_backward(c, g.da_MA, c.weight(qkv_), {H_ * Q_, G_ * Q_, G_ * Q_}, c.leaves.heads, g.dxn_mD);

@@ -2,13 +2,14 @@
 // key and value heads. Pre-norm and residual included: y = x + o_proj(attention(input_layernorm(x))). By family: biases
 // on the projections, RMSNorm of every query and key head before the rotation (Qwen3), a sliding window of keys.
 //   Letters beside context.h's: H query heads   G key/value heads   Q head_dim   A = (H + 2 G) Q columns of the joined
-//   projection. The tensor axis cuts the heads: H and G are those that this rank holds.
+//   projection. The tensor axis cuts the heads: H and G are those that this rank holds. The context axis gathers keys
+//   and values.
 #pragma once
 
 #include <optional>
 
 #include "framework/model/context.h"
-#include "framework/model/fields.h"
+#include "framework/model/sequence_attention.h"
 #include "kernels/ops/gqa_assemble.h"
 #include "kernels/ops/rms_norm.h"
 
@@ -29,6 +30,9 @@ class Gqa {
 
   struct Saved {
     Tensor xn_mD, x_rstd_m, all_xn_MD, a_MA, head_rstd_MN, query_MHQ, key_MGQ, value_MGQ, o_MHQ, lse_MH;
+    Tensor all_key_NGQ, all_value_NGQ;  // where ranks share sequences
+    const Tensor& keys() const { return all_key_NGQ ? all_key_NGQ : key_MGQ; }
+    const Tensor& values() const { return all_value_NGQ ? all_value_NGQ : value_MGQ; }
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
@@ -39,8 +43,13 @@ class Gqa {
       visit(a_MA, "a", Shape{M, s.A()}, act, Keep::needed);
       if (s.head_norm) visit(head_rstd_MN, "head_rstd", Shape{M, s.H + s.G}, acc, Keep::recomputable);
       visit(query_MHQ, "query", Shape{M, s.H, s.Q}, act, Keep::recomputable);
-      visit(key_MGQ, "key", Shape{M, s.G, s.Q}, act, Keep::recomputable);
-      visit(value_MGQ, "value", Shape{M, s.G, s.Q}, act, Keep::recomputable);
+      const bool shared = s.batch.context > 1;  // then backward reads everybody's
+      visit(key_MGQ, "key", Shape{M, s.G, s.Q}, act, shared ? Keep::temporary : Keep::recomputable);
+      visit(value_MGQ, "value", Shape{M, s.G, s.Q}, act, shared ? Keep::temporary : Keep::recomputable);
+      if (shared) {
+        visit(all_key_NGQ, "all_key", Shape{s.batch.key_rows(), s.G, s.Q}, act, Keep::recomputable);
+        visit(all_value_NGQ, "all_value", Shape{s.batch.key_rows(), s.G, s.Q}, act, Keep::recomputable);
+      }
       visit(o_MHQ, "o", Shape{M, s.H, s.Q}, act, Keep::needed);
       visit(lse_MH, "lse", Shape{M, s.H}, acc, Keep::needed);
     }
@@ -48,6 +57,7 @@ class Gqa {
   /// Written by backward_input, read by backward_weight.
   struct Gradients {
     Tensor all_dy_MD, do_MHQ, dquery_MHQ, dkey_MGQ, dvalue_MGQ, da_MA, dxn_mD;
+    KeyGradients all;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
@@ -59,6 +69,7 @@ class Gqa {
       visit(dvalue_MGQ, "dvalue", Shape{M, s.G, s.Q}, act, Keep::needed);
       visit(da_MA, "da", Shape{M, s.A()}, act, Keep::needed);
       visit(dxn_mD, "dxn", Shape{s.batch.shard_rows(), s.D}, act, Keep::needed);
+      all.fields({s.batch, s.types, s.G, s.Q, s.Q}, visit);
     }
   };
 
@@ -72,7 +83,7 @@ class Gqa {
 
   /// forward's pieces, which recompute and decoding use alone.
   void project(const Context&, const Tensor& x_mD, Saved&) const;  ///< fills xn, a
-  void assemble(const Context&, Saved&) const;                     ///< a into query, key, value
+  void assemble(const Context&, Saved&) const;  ///< a into query, key, value; every rank's keys and values
   Attention attention(const Context&) const;
   void output(const Context&, const Tensor& x_mD, const Tensor& o_MHQ, const Tensor& y_mD) const;
 

@@ -65,12 +65,16 @@ void Mla::normalise_latents(const Context& c, Saved& s) const {
 
 void Mla::project_queries(const Context& c, Saved& s) const {
   RowExchange::Moves moves = c.moves();
-  if (!moves.alone()) copy_columns(*c.stream, s.a_mA, key_column(), s.pe_mR, 0, rope_);
+  if (s.pe_mR) copy_columns(*c.stream, s.a_mA, key_column(), s.pe_mR, 0, rope_);
   const Tensor source_MS = moves.gather(source(s), s.all_source_MS);
-  moves.gather(s.cn_mKr, s.all_cn_MKr);
-  moves.gather(s.pe_mR, s.all_pe_MR);
+  const Tensor cn_MKr = moves.gather(s.cn_mKr, s.all_cn_MKr), pe_MR = moves.gather(s.pe_mR, s.all_pe_MR);
   moves.finish();
+  if (c.sequences) {
+    c.sequences->gather(cn_MKr, s.keys_cn_NKr);
+    c.sequences->gather(pe_MR, s.keys_pe_NR);
+  }
   linear_forward(*c.stream, source_MS, c.weight(q_), s.q_MHQ);
+  if (c.sequences) c.sequences->finish(*c.stream);
 }
 
 void Mla::project(const Context& c, const Tensor& x_mD, Saved& s) const {
@@ -80,8 +84,8 @@ void Mla::project(const Context& c, const Tensor& x_mD, Saved& s) const {
   project_queries(c, s);
 }
 
-void Mla::expand_latent(const Context& c, const Tensor& cn_MKr, const Tensor& kv_MHC) const {
-  linear_forward(*c.stream, cn_MKr, c.weight(kv_b_), kv_MHC.view({kv_MHC.dim(0), H_ * (nope_ + V_)}));
+void Mla::expand_latent(const Context& c, const Tensor& cn_NKr, const Tensor& kv_NHC) const {
+  linear_forward(*c.stream, cn_NKr, c.weight(kv_b_), kv_NHC.view({kv_NHC.dim(0), H_ * (nope_ + V_)}));
 }
 
 void Mla::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHV, const Tensor& y_mD) const {
@@ -89,16 +93,23 @@ void Mla::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHV, cons
 }
 
 void Mla::assemble(const Context& c, Saved& s) const {
+  if (s.keys_cn_NKr) {
+    expand_latent(c, s.keys_cn_NKr, s.kv_NHC);
+    mla_assemble_forward(*c.stream, assembly(true), c.rotary_table, c.positions, s.q_MHQ, {}, {}, s.query_MHQ, {}, {});
+    mla_assemble_forward(*c.stream, assembly(true), c.rotary_table, c.key_positions, {}, s.kv_NHC, s.keys_pe_NR, {},
+                         s.key_NHQ, s.value_NHV);
+    return;
+  }
   const bool apart = static_cast<bool>(s.all_pe_MR);
-  expand_latent(c, apart ? s.all_cn_MKr : s.cn_mKr, s.kv_MHC);
-  mla_assemble_forward(*c.stream, assembly(apart), c.rotary_table, c.positions, s.q_MHQ, s.kv_MHC,
-                       apart ? s.all_pe_MR : s.a_mA, s.query_MHQ, s.key_MHQ, s.value_MHV);
+  expand_latent(c, apart ? s.all_cn_MKr : s.cn_mKr, s.kv_NHC);
+  mla_assemble_forward(*c.stream, assembly(apart), c.rotary_table, c.positions, s.q_MHQ, s.kv_NHC,
+                       apart ? s.all_pe_MR : s.a_mA, s.query_MHQ, s.key_NHQ, s.value_NHV);
 }
 
 void Mla::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD) const {
   project(c, x_mD, s);
   assemble(c, s);
-  attention_forward(*c.stream, attention(c), s.query_MHQ, s.key_MHQ, s.value_MHV, c.key_begin, c.key_end, s.o_MHV,
+  attention_forward(*c.stream, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, c.key_end, s.o_MHV,
                     s.lse_MH);
   output(c, x_mD, s.o_MHV, y_mD);
 }
@@ -116,8 +127,8 @@ void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
   const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD);
   const std::int64_t M = dy_MD.dim(0);
   linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHV.view({M, H_ * V_}));
-  attention_backward(stream, attention(c), s.query_MHQ, s.key_MHQ, s.value_MHV, c.key_begin, c.key_end, s.o_MHV,
-                     s.lse_MH, g.do_MHV, g.dquery_MHQ, g.dkey_MHQ, g.dvalue_MHV);
+  attention_backward(c, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, s.o_MHV, s.lse_MH, g.do_MHV,
+                     g.all, g.dquery_MHQ, g.dkey_MHQ, g.dvalue_MHV);
 
   RowExchange::Moves moves = c.moves();
   const Tensor dpe = moves.alone() ? Tensor{} : moves.partial(g.dpe_mR);

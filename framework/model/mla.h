@@ -1,14 +1,15 @@
 // Multi-head latent attention (DeepSeek-V2 report 2.1; exact order of operations: DeepSeek-V3's released model),
 // pre-norm and residual included: y = x + o_proj(attention(input_layernorm(x))). With and without a query latent.
 // The tensor axis cuts the heads: H is what this rank holds. Latents are made of this rank's rows, by weights that
-// every rank has, and gathered: they are narrower than the hidden state.
+// every rank has, and gathered: they are narrower than the hidden state. The context axis gathers the latents too: keys
+// and values of whole sequences are made of them on every rank.
 //   Letters beside context.h's: S columns that queries are made of   R = rope
 #pragma once
 
 #include <vector>
 
 #include "framework/model/context.h"
-#include "framework/model/fields.h"
+#include "framework/model/sequence_attention.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/rotary.h"
 
@@ -25,6 +26,7 @@ class Mla {
     std::int64_t D, H, nope, rope, V, q_rank, kv_rank;
     std::int64_t Q() const { return nope + rope; }
     std::int64_t A() const { return q_rank + kv_rank + rope; }
+    bool shares_keys() const { return batch.tensor > 1 || batch.context > 1; }
     std::int64_t source() const { return q_rank > 0 ? q_rank : D; }  ///< columns that queries are made of
   };
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
@@ -32,10 +34,11 @@ class Mla {
   struct Saved {
     Tensor xn_mD, x_rstd_m, a_mA, qn_mQr, q_rstd_m, cn_mKr, c_rstd_m;    // of this rank's rows
     Tensor pe_mR, all_source_MS, all_cn_MKr, all_pe_MR;                  // where ranks share the rows
-    Tensor q_MHQ, kv_MHC, query_MHQ, key_MHQ, value_MHV, o_MHV, lse_MH;  // of this rank's heads
+    Tensor keys_cn_NKr, keys_pe_NR;                                      // where they share sequences
+    Tensor q_MHQ, kv_NHC, query_MHQ, key_NHQ, value_NHV, o_MHV, lse_MH;  // of this rank's heads
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
-      const std::int64_t M = s.batch.rows, m = s.batch.shard_rows();
+      const std::int64_t M = s.batch.rows, m = s.batch.shard_rows(), N = s.batch.key_rows();
       const DType act = s.types.activation, acc = s.types.accumulate;
       visit(xn_mD, "xn", Shape{m, s.D}, act, Keep::recomputable);
       visit(x_rstd_m, "x_rstd", Shape{m}, acc, Keep::recomputable);
@@ -46,17 +49,21 @@ class Mla {
       }
       visit(cn_mKr, "cn", Shape{m, s.kv_rank}, act, Keep::recomputable);
       visit(c_rstd_m, "c_rstd", Shape{m}, acc, Keep::recomputable);
+      if (s.shares_keys()) visit(pe_mR, "pe", Shape{m, s.rope}, act, Keep::temporary);
       if (s.batch.tensor > 1) {
-        visit(pe_mR, "pe", Shape{m, s.rope}, act, Keep::temporary);
         visit(all_source_MS, "all_source", Shape{M, s.source()}, act, Keep::recomputable);
         visit(all_cn_MKr, "all_cn", Shape{M, s.kv_rank}, act, Keep::recomputable);
         visit(all_pe_MR, "all_pe", Shape{M, s.rope}, act, Keep::temporary);
       }
+      if (s.batch.context > 1) {
+        visit(keys_cn_NKr, "keys_cn", Shape{N, s.kv_rank}, act, Keep::temporary);
+        visit(keys_pe_NR, "keys_pe", Shape{N, s.rope}, act, Keep::temporary);
+      }
       visit(q_MHQ, "q", Shape{M, s.H * s.Q()}, act, Keep::temporary);
-      visit(kv_MHC, "kv", Shape{M, s.H, s.nope + s.V}, act, Keep::temporary);
+      visit(kv_NHC, "kv", Shape{N, s.H, s.nope + s.V}, act, Keep::temporary);
       visit(query_MHQ, "query", Shape{M, s.H, s.Q()}, act, Keep::recomputable);
-      visit(key_MHQ, "key", Shape{M, s.H, s.Q()}, act, Keep::recomputable);
-      visit(value_MHV, "value", Shape{M, s.H, s.V}, act, Keep::recomputable);
+      visit(key_NHQ, "key", Shape{N, s.H, s.Q()}, act, Keep::recomputable);
+      visit(value_NHV, "value", Shape{N, s.H, s.V}, act, Keep::recomputable);
       visit(o_MHV, "o", Shape{M, s.H, s.V}, act, Keep::needed);
       visit(lse_MH, "lse", Shape{M, s.H}, acc, Keep::needed);
     }
@@ -65,6 +72,7 @@ class Mla {
   struct Gradients {
     Tensor all_dy_MD, do_MHV, dquery_MHQ, dkey_MHQ, dvalue_MHV, dq_MHQ, dkv_MHC, dpe_mR, dqn_mQr, dcn_mKr, da_mA,
         dxn_mD;
+    KeyGradients all;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows, m = s.batch.shard_rows();
@@ -83,6 +91,7 @@ class Mla {
       visit(dcn_mKr, "dcn", Shape{m, s.kv_rank}, act, Keep::needed);
       visit(da_mA, "da", Shape{m, s.A()}, act, Keep::needed);
       visit(dxn_mD, "dxn", Shape{m, s.D}, act, Keep::needed);
+      all.fields({s.batch, s.types, s.H, s.Q(), s.V}, visit);
     }
   };
 
@@ -96,7 +105,7 @@ class Mla {
 
   // For decoding with a cache (decode.h): the pieces before and after attention.
   void project(const Context&, const Tensor& x_mD, Saved&) const;  ///< fills a, queries and the normalised latent
-  void expand_latent(const Context&, const Tensor& cn_MKr, const Tensor& kv_MHC) const;
+  void expand_latent(const Context&, const Tensor& cn_NKr, const Tensor& kv_NHC) const;
   Attention attention(const Context&) const;
   void output(const Context&, const Tensor& x_mD, const Tensor& o_MHV, const Tensor& y_mD) const;
 

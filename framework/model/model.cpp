@@ -40,10 +40,12 @@ Context Model::context(const Stream& stream, const StagePass& p, const Context& 
   const RowExchange* rows = workspace_->rows ? &*workspace_->rows : nullptr;
   c.positions = p.batch.positions_M;
   c.own_positions = rows ? rows->mine(p.batch.positions_M) : p.batch.positions_M;
+  c.key_positions = p.batch.key_positions_N ? p.batch.key_positions_N : p.batch.positions_M;
   c.key_begin = p.batch.key_begin_M;
   c.key_end = p.batch.key_end_M;
   c.rotary_table = tables_.rotary;
   c.rows = rows;
+  c.sequences = workspace_->sequences ? &*workspace_->sequences : nullptr;
   c.balance_weight = p.weights.balance;
   if (window_ > 0) {
     window_key_begin(stream, window_, p.batch.key_begin_M, p.batch.key_end_M, window_begin_M_);

@@ -17,7 +17,8 @@ namespace fourmi {
 struct BatchTensors {
   Tensor tokens_M, targets_M, positions_M, key_begin_M, key_end_M;
   Tensor mtp_tokens_M,
-      mtp_targets_M;  ///< absent without MTP; tokens are valid ids everywhere, targets -1 where not counted
+      mtp_targets_M;         ///< absent without MTP; tokens are valid ids everywhere, targets -1 where not counted
+  Tensor key_positions_N{};  ///< of whole sequences; absent where a rank has them whole
 };
 
 struct LossWeights {
@@ -51,9 +52,9 @@ class Model {
 
   /// Memory for one micro-batch in flight. Training keeps of every layer's activations what `recompute` says and shares
   /// the rest among the layers; evaluation reuses one layer's.
-  /// `tensor`: the group of the tensor axis, whose size is sizes.tensor; null where that is 1.
+  /// `groups`: of the sizes that `sizes` names.
   void allocate(const BatchSizes& sizes, Use use, Arena& activations, Recompute recompute = Recompute::none,
-                Group* tensor = nullptr);
+                const RowGroups& groups = {});
   /// The same for training with several in flight, over a workspace that the stages of a rank share: all reserve, then
   /// the workspace is allocated, then all place what they keep. `kept`: micro-batches between the halves of a backward.
   void reserve(const BatchSizes& sizes, Recompute recompute, Workspace& workspace);

@@ -26,16 +26,17 @@ std::int64_t widest_part(const Block::Sizes& s) {
 }  // namespace
 
 void Workspace::allocate_exchange(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types, bool apart,
-                                  Group* tensor, Arena& arena) {
+                                  const RowGroups& groups, Arena& arena) {
+  if (sizes.context > 1) sequences.emplace(groups.context, sizes.num_sequences());
   if (sizes.tensor == 1 && !apart) return;
-  rows.emplace(tensor, static_cast<int>(sizes.tensor), sizes.rows, widest_sum(m, apart), apart ? widest_part : 0,
+  rows.emplace(groups.tensor, static_cast<int>(sizes.tensor), sizes.rows, widest_sum(m, apart), apart ? widest_part : 0,
                types.activation, types.accumulate, arena);
 }
 
-void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types, Group* tensor,
-                         Arena& arena) {
+void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types,
+                         const RowGroups& groups, Arena& arena) {
   const bool apart = types.gradient == DType::fx128;  // mode layout (Leaves::apart)
-  allocate_exchange(m, sizes, types, apart, tensor, arena);
+  allocate_exchange(m, sizes, types, apart, groups, arena);
   const Shape border{sizes.shard_rows(), m.hidden_size};
   if (sizes.tensor > 1)
     all_dx_MD = arena.allocate({sizes.rows, m.hidden_size}, types.activation, "border gradients of all rows");
@@ -45,17 +46,17 @@ void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const M
   in_turn.allocate(arena, "logits, then block gradients");
 }
 
-void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute recompute, Group* tensor) {
+void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute recompute, const RowGroups& groups) {
   use_ = use;
   own_workspace_ = std::make_unique<Workspace>();
   if (use == Use::training) {
     reserve(sizes, recompute, *own_workspace_);
-    own_workspace_->allocate(section_, sizes, store_->types(), tensor, arena);
+    own_workspace_->allocate(section_, sizes, store_->types(), groups, arena);
     place(1, 0, arena);
     return;
   }
   workspace_ = own_workspace_.get();
-  workspace_->allocate_exchange(section_, sizes, store_->types(), false, tensor, arena);
+  workspace_->allocate_exchange(section_, sizes, store_->types(), false, groups, arena);
   sizes_ = sizes;
   allocate_evaluation(arena);
 }

@@ -1,5 +1,7 @@
 #include "framework/model/moe.h"
 
+#include <algorithm>
+
 #include "kernels/ops/permute.h"
 #include "kernels/ops/reduce.h"
 #include "kernels/ops/swiglu.h"
@@ -36,6 +38,19 @@ Tensor Moe::router_input(const Context& c, const Tensor& x_MD, Saved& s) const {
   return s.x32_MD;
 }
 
+/// Every block's statistics, in the order of the sequences.
+void Moe::share_statistics(const Context& c, Saved& s) const {
+  const bool both = static_cast<bool>(s.row_counts_BE);
+  RowExchange::Moves moves = c.moves();
+  const Tensor counts = moves.gather(s.counts_BE, both ? s.row_counts_BE : s.all_counts_BE);
+  const Tensor sums = moves.gather(s.sums_BE, both ? s.row_sums_BE : s.all_sums_BE);
+  moves.finish();
+  if (!c.sequences) return;
+  c.sequences->gather(counts, s.all_counts_BE);
+  c.sequences->gather(sums, s.all_sums_BE);
+  c.sequences->finish(*c.stream);
+}
+
 /// Statistics are a sequence's, so ranks that share one exchange what they found of its blocks; the loss counts where
 /// the sequence begins.
 void Moe::balance(const Context& c, Saved& s) const {
@@ -46,14 +61,18 @@ void Moe::balance(const Context& c, Saved& s) const {
     return;
   }
   balance_partials(stream, K_, T / 16, s.scores_ME, s.counts_BE, s.sums_BE);
-  RowExchange::Moves moves = c.moves();
-  moves.gather(s.counts_BE, s.all_counts_BE);
-  moves.gather(s.sums_BE, s.all_sums_BE);
-  moves.finish();
-  const std::int64_t first_row = c.rows->rank() * s.scores_ME.dim(0), block = first_row / T * 16;
-  balance_finish(stream, c.balance_weight, T, K_, s.all_counts_BE.rows(block, block + 16),
-                 s.all_sums_BE.rows(block, block + 16), s.scores_ME, s.balance_S, s.dscores_ME);
-  if (first_row % T != 0) fill_zero(stream, s.balance_S);
+  share_statistics(c, s);
+  const std::int64_t rows = s.scores_ME.dim(0), first = (c.rows ? c.rows->rank() : 0) * rows;
+  const std::int64_t of_sequence = T / c.sizes.context;  // rows among those of the tensor axis
+  for (std::int64_t i = 0; i < s.balance_S.dim(0); ++i) {
+    const std::int64_t begin = std::max(first, i * of_sequence), end = std::min(first + rows, (i + 1) * of_sequence);
+    const Tensor loss = s.balance_S.rows(i, i + 1);
+    if (begin < end)
+      balance_finish(stream, c.balance_weight, T, K_, s.all_counts_BE.rows(16 * i, 16 * i + 16),
+                     s.all_sums_BE.rows(16 * i, 16 * i + 16), s.scores_ME.rows(begin - first, end - first), loss,
+                     s.dscores_ME.rows(begin - first, end - first));
+    if (begin >= end || begin != i * of_sequence || (c.sequences && c.sequences->rank() != 0)) fill_zero(stream, loss);
+  }
 }
 
 void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& counts_E) const {

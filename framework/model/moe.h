@@ -24,9 +24,9 @@ class Moe {
     std::optional<Mlp::Sizes> shared;
     std::int64_t R() const { return batch.shard_rows() * K; }
     /// Ranks share sequences: their balance losses need what the others found.
-    bool shares_sequences() const { return batch.shard_rows() % batch.tokens_per_sequence != 0; }
+    bool shares_sequences() const { return batch.context > 1 || batch.shard_rows() % batch.tokens_per_sequence != 0; }
     std::int64_t num_sequences() const {
-      return shares_sequences() ? 1 : batch.shard_rows() / batch.tokens_per_sequence;
+      return shares_sequences() ? batch.num_sequences() : batch.shard_rows() / batch.tokens_per_sequence;
     }
     std::int64_t all_blocks() const { return 16 * batch.num_sequences(); }
   };
@@ -36,6 +36,7 @@ class Moe {
     Tensor x32_MD, logits_ME, scores_ME, experts_MK, weights_MK, balance_S, dscores_ME;
     Tensor row_token_R, row_of_MK, offsets_E1, rows_RD, gate_up_R2F, h_RF, out_RD, base_MD;
     Tensor counts_BE, sums_BE, all_counts_BE, all_sums_BE;  // of blocks of T/16 tokens, where ranks share sequences
+    Tensor row_counts_BE, row_sums_BE;                      // of the M rows, where ranks of both axes do
     Mlp::Saved shared;
     std::span<std::int32_t> offsets() const {
       return {offsets_E1.as<std::int32_t>(), static_cast<std::size_t>(offsets_E1.dim(0))};
@@ -52,9 +53,13 @@ class Moe {
       visit(balance_S, "balance", Shape{s.num_sequences()}, acc, Keep::result);
       visit(dscores_ME, "dscores", Shape{M, s.E}, acc, Keep::needed);
       if (s.shares_sequences()) {
-        const std::int64_t B = s.all_blocks() / s.batch.tensor;
+        const std::int64_t blocks = s.all_blocks() / s.batch.context, B = blocks / s.batch.tensor;
         visit(counts_BE, "counts", Shape{B, s.E}, DType::i32, Keep::temporary);
         visit(sums_BE, "sums", Shape{B, s.E}, acc, Keep::temporary);
+        if (s.batch.context > 1 && s.batch.tensor > 1) {
+          visit(row_counts_BE, "row_counts", Shape{blocks, s.E}, DType::i32, Keep::temporary);
+          visit(row_sums_BE, "row_sums", Shape{blocks, s.E}, acc, Keep::temporary);
+        }
         visit(all_counts_BE, "all_counts", Shape{s.all_blocks(), s.E}, DType::i32, Keep::temporary);
         visit(all_sums_BE, "all_sums", Shape{s.all_blocks(), s.E}, acc, Keep::temporary);
       }
@@ -109,6 +114,7 @@ class Moe {
  private:
   Tensor router_input(const Context&, const Tensor& x_MD, Saved&) const;
   void balance(const Context&, Saved&) const;
+  void share_statistics(const Context&, Saved&) const;
   void route(const Context&, const Tensor& x_MD, Saved&, const Tensor& counts_E) const;
   void experts(const Context&, Saved&) const;
 

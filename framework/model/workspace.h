@@ -17,17 +17,18 @@ struct Workspace {
   SharedFields in_turn;  ///< logits exist in forward only, gradients of a block's inside in backward only
   Tensor da_MD, db_MD;   ///< gradients at block borders, alternating
 
-  Tensor all_dx_MD;                 ///< of the embedding, where ranks of the tensor axis share the rows
-  std::optional<RowExchange> rows;  ///< of the tensor axis; absent where this rank is alone
+  Tensor all_dx_MD;                           ///< of the embedding, where ranks of the tensor axis share the rows
+  std::optional<RowExchange> rows;            ///< of the tensor axis; absent where this rank is alone
+  std::optional<SequenceExchange> sequences;  ///< of the context axis; absent where this rank has whole sequences
 
   std::int64_t widest_part = 0;  ///< columns, of the stages that have reserved
 
-  /// After all stages have reserved. `tensor`: the group of the tensor axis; null where its size is 1.
-  void allocate(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, Group* tensor,
+  /// After all stages have reserved.
+  void allocate(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, const RowGroups& groups,
                 Arena& arena);
   /// Of the rows between ranks alone, for evaluation.
   void allocate_exchange(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, bool apart,
-                         Group* tensor, Arena& arena);
+                         const RowGroups& groups, Arena& arena);
 
   /// Whose fields `layers` holds. The layer that ran last still has them, so that multi-token prediction, whose
   /// backward may follow its forward, then costs nothing.

@@ -1,6 +1,7 @@
 // What must hold between the keys of the other sections, and what depends on the number of ranks.
 #include <algorithm>
 
+#include "framework/recipe/check_context.h"
 #include "framework/recipe/check_pipeline.h"
 #include "framework/recipe/check_tensor.h"
 #include "framework/recipe/read.h"
@@ -59,6 +60,7 @@ class TrainingChecks {
     schedule();
     pipeline();
     tensor();
+    context();
   }
 
  private:
@@ -193,6 +195,14 @@ class TrainingChecks {
     if (reading_.family == 0) return;
     tensor_issues(r_, [&](const std::string& key, std::string found, std::string expected) {
       refuse(key, std::move(found), std::move(expected));
+    });
+  }
+
+  void context() {
+    for (const char* key : {"parallel.context", "parallel.tensor", "data.sequence_length", "data.micro_batch_size"})
+      if (!good(key)) return;
+    context_issues(r_, [&](const std::string& key, std::string found, std::string expected, std::string remedy) {
+      refuse(key, std::move(found), std::move(expected), std::move(remedy));
     });
   }
 

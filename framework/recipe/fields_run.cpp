@@ -26,7 +26,8 @@ void add_parallel(std::vector<Field>& table) {
        "Ranks that hold consecutive layers.",
        {"pipeline_model_parallel_size", "pipeline_parallel_size", "pipeline_parallel_degree", "pp", "pp_size"}},
       {"context",
-       "Ranks that share one sequence.",
+       "Ranks that share each sequence, a run of its tokens each: 1, 2, 4 or 8, where sequence_length is a multiple of "
+       "16.",
        {"context_parallel_size", "context_parallel_degree", "cp", "cp_size", "sequence_parallel_size"}},
       {"expert",
        "Ranks that share a layer's routed experts.",
@@ -53,7 +54,7 @@ void add_parallel(std::vector<Field>& table) {
                         .foreign = axes[i].foreign},
                        place(i));
     const std::string_view name = axes[i].name;
-    if (name != "pipeline" && name != "tensor") field.choices = {"1"};  // the others are not built
+    if (name != "pipeline" && name != "tensor" && name != "context") field.choices = {"1"};  // the others are not built
     table.push_back(std::move(field));
   }
   table.push_back(bind(

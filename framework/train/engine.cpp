@@ -71,10 +71,10 @@ class Engine::Step : public MicroBatches {
     const Group& data = engine_.groups_->data();
     loader_.micro_batch(plan_, data.rank(), data.size(), index, engine_.recipe_->data.micro_batch_size, batch);
   }
-  void take(const BatchLosses& losses, const Batch&) override {
+  void take(const BatchLosses& losses, const BatchTensors&) override {
     const Stream& stream = *engine_.stream_;
     const OwningSpan span(stream.timeline(), Work::head, "sum_of_losses");
-    // Every rank of the tensor axis finds the losses of all rows; balance losses are of a rank's own sequences.
+    // Every rank of the tensor axis finds the losses of all its rows; balance losses are of a rank's own sequences.
     const bool counted = engine_.groups_->tensor().rank() == 0;
     if (counted && losses.loss_M) sums.add(stream, losses.loss_M, sums.loss);
     if (counted && losses.loss_mtp_M) sums.add(stream, losses.loss_mtp_M, sums.loss_mtp);

@@ -57,7 +57,7 @@ class Engine::Probe : public MicroBatches {
     if (engine_.probe_) engine_.probe_(layer, output);
     note(NonFinite::Kind::activation, layer, output);
   }
-  void take(const BatchLosses& losses, const Batch&) override {
+  void take(const BatchLosses& losses, const BatchTensors&) override {
     for (const Tensor& loss : {losses.loss_M, losses.loss_mtp_M})
       if (loss) note(NonFinite::Kind::loss, 0, loss);
   }

@@ -88,12 +88,12 @@ Engine::Coordinates::Coordinates(const Recipe& r, const StageMap& stages, const 
 }
 
 Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
-                     Group* tensor, Arenas& arenas)
+                     const RowGroups& groups, Arenas& arenas)
     : store(held, types_of(r), arenas.weights, &arenas.gradients, zero_level(r)),
       tables(r.model, store.types(), r.data.sequence_length, arenas.weights),
       optimizer(store, moment_dtype(r), r.memory.offload_optimizer, at.members, arenas),
       panels(optimizer, store),
-      pipeline(r, stages, at.stage, micro_batch_counts(r, at.data.size), store, tables, tensor, arenas.activations) {
+      pipeline(r, stages, at.stage, micro_batch_counts(r, at.data.size), store, tables, groups, arenas.activations) {
   for (const Parameter* p : held.of(ParameterSet::router_bias)) router_biases.push_back(store.slot(p->name));
 }
 
@@ -115,7 +115,7 @@ Context cuts_of(const Recipe& r, std::int32_t* refused) {
     c.attention_block = T / 16;
     c.weight_cuts = {.rows = T / 16, .row_token = nullptr, .refused = refused};
     c.token_cuts = {.rows = 1, .row_token = nullptr, .refused = refused};
-    c.query_leaves = 16;
+    c.query_leaves = 16 / r.parallel.context;
     if (types_of(r).gradient == DType::fx128) c.leaves = layout_leaves(r.model, r.parallel.tensor);
   }
   return c;
@@ -138,7 +138,7 @@ Engine::Memory Engine::measure(const Recipe& recipe, int num_ranks) {
     }
     const ParameterTable held(recipe.model, holding_of(recipe, stages, largest->shares, stage));
     Arenas measured(recipe.memory);
-    Parts(recipe, stages, held, *largest, nullptr, measured);
+    Parts(recipe, stages, held, *largest, {}, measured);
     std::int64_t bytes = 0;
     for (const auto& [name, size] : measured.sizes()) bytes += size;
     if (bytes > most_bytes) most_bytes = bytes, most = measured.sizes();
@@ -155,9 +155,10 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
   const Coordinates at(recipe, stages_, groups.mesh(), groups.world().rank());
   held_ = std::make_unique<ParameterTable>(recipe.model, holding_of(recipe, stages_, at.shares, at.stage));
   Arenas measured(recipe.memory);
-  Parts(recipe, stages_, *held_, at, nullptr, measured);
+  Parts(recipe, stages_, *held_, at, {}, measured);
   arenas_ = allocate(measured, recipe, groups.world().rank());
-  parts_ = std::make_unique<Parts>(recipe, stages_, *held_, at, &groups.tensor(), *arenas_);
+  parts_ =
+      std::make_unique<Parts>(recipe, stages_, *held_, at, RowGroups{&groups.tensor(), &groups.context()}, *arenas_);
   parts_->panels.connect(groups, stream);
 }
 

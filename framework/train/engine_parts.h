@@ -33,9 +33,9 @@ class Engine::Panels : public LayerPanels {
 };
 
 struct Engine::Parts {
-  /// `tensor`: the group of the tensor axis; null where memory is only measured.
-  Parts(const Recipe& recipe, const StageMap& stages, const ParameterTable& held, const Coordinates& at, Group* tensor,
-        Arenas& arenas);
+  /// `groups`: null where memory is only measured.
+  Parts(const Recipe& recipe, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
+        const RowGroups& groups, Arenas& arenas);
   ParameterStore store;
   ModelTables tables;
   Optimizer optimizer;

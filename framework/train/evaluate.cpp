@@ -26,14 +26,15 @@ class Windows : public MicroBatches {
     }
     batch = validation_.batch(chosen_);
   }
-  void take(const BatchLosses& losses, const Batch& batch) override {
-    const auto add = [&](int of, const Tensor& loss, const std::vector<std::int32_t>& targets) {
+  void take(const BatchLosses& losses, const BatchTensors& rows) override {
+    const auto add = [&](int of, const Tensor& loss, const Tensor& targets_M) {
       if (!loss) return;
       sums[of] += sum_fixed(stream_, loss);
-      counts[of] += std::count_if(targets.begin(), targets.end(), [](auto t) { return t >= 0; });
+      const auto* target = targets_M.as<std::int32_t>();
+      counts[of] += std::count_if(target, target + targets_M.num_elements(), [](auto t) { return t >= 0; });
     };
-    add(0, losses.loss_M, batch.targets);
-    add(1, losses.loss_mtp_M, batch.mtp_targets);
+    add(0, losses.loss_M, rows.targets_M);
+    add(1, losses.loss_mtp_M, rows.mtp_targets_M);
   }
   int128 sums[2] = {0, 0};
   std::int64_t counts[2] = {0, 0};

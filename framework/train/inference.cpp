@@ -70,7 +70,8 @@ EvaluationResult InferenceModel::evaluate_on(const Validation& validation, Group
   const ForwardPass forward = [&](int count, MicroBatches& batches) {
     for (int i = 0; i < count; ++i) {
       batches.fill(i, rows.batch());
-      batches.take(model_->evaluate(stream, rows.tensors(), options), rows.batch());
+      const BatchTensors tensors = rows.tensors();
+      batches.take(model_->evaluate(stream, tensors, options), tensors);
     }
   };
   return evaluate(forward, stream, validation, {group.rank(), group.size()}, group, 0, sequences);

@@ -10,10 +10,11 @@ namespace fourmi {
 class MicroBatches {
  public:
   virtual ~MicroBatches() = default;
-  /// Micro-batch `index` of this rank's part.
+  /// Micro-batch `index` of this data rank, whole sequences.
   virtual void fill(int index, Batch& batch) = 0;
-  /// After the forward of one stage with a micro-batch; losses are absent where the stage has no head.
-  virtual void take(const BatchLosses& losses, const Batch& batch) = 0;
+  /// After the forward of one stage with a micro-batch, of which `rows` are this rank's; losses are absent where the
+  /// stage has no head.
+  virtual void take(const BatchLosses& losses, const BatchTensors& rows) = 0;
   /// Before each action.
   virtual void enter(Verb) {}
 };

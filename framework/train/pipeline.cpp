@@ -27,23 +27,24 @@ int most(const std::map<int, Program>& programs, Of of) {
 }  // namespace
 
 Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::span<const int> counts,
-                   const ParameterStore& store, const ModelTables& tables, Group* tensor, Arena& arena)
+                   const ParameterStore& store, const ModelTables& tables, const RowGroups& groups, Arena& arena)
     : map_(map), rank_(rank) {
+  if (groups.context) part_ = {groups.context->rank(), groups.context->size()};
   std::size_t actions = 0;
   for (int count : counts) {
     std::vector<Program> all = make_proven_programs(schedule_of(recipe, count));
     Program& mine = programs_[count] = std::move(all[static_cast<std::size_t>(rank)]);
     actions = std::max(actions, mine.instructions.size());
   }
-  const BatchSizes sizes{recipe.data.micro_batch_size * recipe.data.sequence_length, recipe.data.sequence_length,
-                         recipe.parallel.tensor};
+  const BatchSizes sizes{recipe.data.micro_batch_size * recipe.data.sequence_length / recipe.parallel.context,
+                         recipe.data.sequence_length, recipe.parallel.tensor, recipe.parallel.context};
   for (int index : map.stages_of(rank)) {
     models_.push_back(std::make_unique<Model>(recipe.model, store, map.stage(index), tables));
     models_.back()->reserve(sizes, recipe.memory.recompute, workspace_);
   }
   const Shape rows{sizes.shard_rows(), recipe.model.hidden_size};
   const DType activation = store.types().activation;
-  workspace_.allocate(recipe.model, sizes, store.types(), tensor, arena);
+  workspace_.allocate(recipe.model, sizes, store.types(), groups, arena);
   for (std::size_t chunk = 0; chunk < models_.size(); ++chunk)
     models_[chunk]->place(most(programs_, [&](const Program& p) { return p.num_slots[chunk]; }),
                           most(programs_, [&](const Program& p) { return p.num_kept[chunk]; }), arena);
@@ -66,7 +67,7 @@ BatchTensors& Pipeline::rows(int place, int micro_batch, MicroBatches& batches, 
   if (r.micro_batch != micro_batch) {
     const Span span(stream.timeline(), Work::data, "micro_batch");
     batches.fill(micro_batch, r.rows.batch());
-    r.tensors = r.rows.tensors();
+    r.tensors = r.rows.tensors(part_);
     r.micro_batch = micro_batch;
   }
   return r.tensors;
@@ -88,7 +89,7 @@ void Pipeline::act(const Instruction& i, Run& run) {
   switch (i.verb) {
     case Verb::forward:
       p.x_MD = border(i.in), p.y_MD = border(i.out);
-      run.batches.take(model.forward(run.stream, p, run.context), rows_[static_cast<std::size_t>(i.rows)].rows.batch());
+      run.batches.take(model.forward(run.stream, p, run.context), p.batch);
       break;
     case Verb::backward:
     case Verb::backward_input:
@@ -155,7 +156,7 @@ void Pipeline::evaluate(const Stream& stream, Group& pipeline, int num_micro_bat
       const Message in{.from = s > 0 ? other(s - 1) : rank_, .to = rank_, .stage = s - 1, .micro_batch = m};
       const Message out{.from = rank_, .to = s + 1 < stages ? other(s + 1) : rank_, .stage = s, .micro_batch = m};
       if (in.from != rank_) pipeline.start_receive(bytes_of(p.x_MD), in.from, tag_of(in, stages)).wait();
-      batches.take(models_[static_cast<std::size_t>(place.chunk)]->evaluate(stream, p, context), rows_[0].rows.batch());
+      batches.take(models_[static_cast<std::size_t>(place.chunk)]->evaluate(stream, p, context), p.batch);
       if (out.to != rank_) pipeline.start_send(bytes_of(p.y_MD), out.to, tag_of(out, stages)).wait();
       here = 1 - here;
     }

@@ -20,9 +20,9 @@ class Pipeline {
  public:
   /// The stages of `rank`; `counts`: the numbers of micro-batches that steps may have. Memory for as many micro-batches
   /// as the schedule has in flight on this rank. Proves each schedule's order first (Error(bug)).
-  /// `tensor`: the group of the tensor axis; null where memory is only measured.
+  /// `groups`: null where memory is only measured.
   Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::span<const int> counts,
-           const ParameterStore& store, const ModelTables& tables, Group* tensor, Arena& activations);
+           const ParameterStore& store, const ModelTables& tables, const RowGroups& groups, Arena& activations);
 
   /// One step: forward and backward of all micro-batches. `pipeline`: the ranks of the stages, in order. Collective
   /// among them.
@@ -47,6 +47,7 @@ class Pipeline {
 
   StageMap map_;
   int rank_;
+  SequencePart part_;                           // of each sequence
   std::vector<std::unique_ptr<Model>> models_;  // by chunk
   Workspace workspace_;
   std::map<int, Program> programs_;  // this rank's, by number of micro-batches

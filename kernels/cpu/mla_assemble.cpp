@@ -30,24 +30,36 @@ struct Forward {
   Operands<X> o;
 
   FOURMI_INLINE void operator()(std::int64_t begin, std::int64_t end) const {
-    const std::int64_t width = o.nope + o.rope, half = o.rope / 2;
     for (std::int64_t r = begin; r < end; ++r) {
       const auto* angle = o.angles.row(r);
-      const X* q_in = o.q + r * o.q_stride;
-      const X* kv_in = o.kv + r * o.num_heads * (o.nope + o.v);
-      X* q_out = o.q_MHQ + r * o.num_heads * width;
-      X* k_out = o.k_MHQ + r * o.num_heads * width;
-      X* v_out = o.v_MHV + r * o.num_heads * o.v;
-      X* shared = k_out + o.nope;  // the first head's copy of the rotated key is the source of the others
-      rotate_head<false>(o.layout, angle, half, o.a + r * o.a_stride, shared);
-      for (std::int64_t h = 0; h < o.num_heads; ++h) {
-        copy(q_in, q_out, o.nope);
-        rotate_head<false>(o.layout, angle, half, q_in + o.nope, q_out + o.nope);
-        copy(kv_in, k_out, o.nope);
-        if (h > 0) copy(shared, k_out + o.nope, o.rope);
-        copy(kv_in + o.nope, v_out, o.v);
-        q_in += width, q_out += width, k_out += width, kv_in += o.nope + o.v, v_out += o.v;
-      }
+      if (o.q_MHQ != nullptr) queries(r, angle);
+      if (o.k_MHQ != nullptr) keys_and_values(r, angle);
+    }
+  }
+
+  template <class Angle>
+  FOURMI_INLINE void queries(std::int64_t r, const Angle* angle) const {
+    const std::int64_t width = o.nope + o.rope;
+    const X* in = o.q + r * o.q_stride;
+    X* out = o.q_MHQ + r * o.num_heads * width;
+    for (std::int64_t h = 0; h < o.num_heads; ++h, in += width, out += width) {
+      copy(in, out, o.nope);
+      rotate_head<false>(o.layout, angle, o.rope / 2, in + o.nope, out + o.nope);
+    }
+  }
+
+  template <class Angle>
+  FOURMI_INLINE void keys_and_values(std::int64_t r, const Angle* angle) const {
+    const std::int64_t width = o.nope + o.rope;
+    const X* in = o.kv + r * o.num_heads * (o.nope + o.v);
+    X* k_out = o.k_MHQ + r * o.num_heads * width;
+    X* v_out = o.v_MHV + r * o.num_heads * o.v;
+    X* shared = k_out + o.nope;  // the first head's copy of the rotated key is the source of the others
+    rotate_head<false>(o.layout, angle, o.rope / 2, o.a + r * o.a_stride, shared);
+    for (std::int64_t h = 0; h < o.num_heads; ++h, in += o.nope + o.v, k_out += width, v_out += o.v) {
+      copy(in, k_out, o.nope);
+      if (h > 0) copy(shared, k_out + o.nope, o.rope);
+      copy(in + o.nope, v_out, o.v);
     }
   }
 };
@@ -137,14 +149,15 @@ std::int64_t row_of_keys(const MlaAssemble& mla, const Tensor& a, std::int64_t r
 template <class X>
 Operands<X> operands(const MlaAssemble& mla, const Tensor& table, const Tensor& positions, const Tensor& q,
                      const Tensor& kv, const Tensor& a, const Tensor& q_MHQ, const Tensor& k_MHQ, const Tensor& v_MHV) {
-  const std::int64_t rows = q_MHQ.dim(0), heads = mla.num_heads, width = mla.nope + mla.rope;
-  const std::int64_t q_stride = q.num_elements() / rows, a_stride = row_of_keys(mla, a, rows);
-  FOURMI_CHECK(q.dim(0) == rows && mla.q_column + heads * width <= q_stride, "q {}, {} heads of {} from column {}",
-               to_string(q.shape), heads, width, mla.q_column);
-  FOURMI_CHECK(kv.num_elements() == rows * heads * (mla.nope + mla.v) && q_MHQ.num_elements() == rows * heads * width &&
-                   k_MHQ.num_elements() == rows * heads * width && v_MHV.num_elements() == rows * heads * mla.v,
-               "kv {}, q {}, k {}, v {}", to_string(kv.shape), to_string(q_MHQ.shape), to_string(k_MHQ.shape),
-               to_string(v_MHV.shape));
+  const std::int64_t rows = (q_MHQ ? q_MHQ : k_MHQ).dim(0), heads = mla.num_heads, width = mla.nope + mla.rope;
+  const std::int64_t q_stride = q ? q.num_elements() / rows : 0, a_stride = row_of_keys(mla, a, rows);
+  const auto fits = [&](const Tensor& t, std::int64_t columns) { return t.num_elements() == rows * heads * columns; };
+  FOURMI_CHECK(!q_MHQ || (q.dim(0) == rows && mla.q_column + heads * width <= q_stride && fits(q_MHQ, width)),
+               "q {} and {}, {} heads of {} from column {}", to_string(q.shape), to_string(q_MHQ.shape), heads, width,
+               mla.q_column);
+  FOURMI_CHECK(!k_MHQ || (fits(kv, mla.nope + mla.v) && fits(k_MHQ, width) && fits(v_MHV, mla.v)),
+               "kv {}, k {}, v {} of {} rows", to_string(kv.shape), to_string(k_MHQ.shape), to_string(v_MHV.shape),
+               rows);
   FOURMI_CHECK(table.dim(1) * 2 == mla.rope, "a table of {} pairs, {} columns to rotate", table.dim(1), mla.rope);
   return {angles_of<Accumulator<X>>(table, positions, rows),
           mla.layout,
@@ -152,14 +165,14 @@ Operands<X> operands(const MlaAssemble& mla, const Tensor& table, const Tensor& 
           mla.nope,
           mla.rope,
           mla.v,
-          q.as<X>() + mla.q_column,
-          kv.as<X>(),
+          q ? q.as<X>() + mla.q_column : nullptr,
+          kv ? kv.as<X>() : nullptr,
           a ? a.as<X>() + mla.k_column : nullptr,
           q_stride,
           a_stride,
-          q_MHQ.as<X>(),
-          k_MHQ.as<X>(),
-          v_MHV.as<X>()};
+          q_MHQ ? q_MHQ.as<X>() : nullptr,
+          k_MHQ ? k_MHQ.as<X>() : nullptr,
+          v_MHV ? v_MHV.as<X>() : nullptr};
 }
 
 }  // namespace
@@ -168,11 +181,13 @@ void mla_assemble_forward(const Stream& stream, const MlaAssemble& mla, const Te
                           const Tensor& positions_M, const Tensor& q_MB, const Tensor& kv_MHC, const Tensor& a_MA,
                           const Tensor& q_MHQ, const Tensor& k_MHQ, const Tensor& v_MHV) {
   const Span span(stream.timeline(), Work::attention, "mla_assemble_forward");
-  const std::int64_t rows = q_MHQ.dim(0);
+  const Tensor& given = q_MHQ ? q_MHQ : k_MHQ;
+  const std::int64_t rows = given.dim(0);
   if (rows == 0) return;
-  visit_float(q_MHQ.dtype, "mla_assemble", [&]<class X>(std::type_identity<X>) {
+  FOURMI_CHECK(!k_MHQ || a_MA, "keys without their shared part");
+  visit_float(given.dtype, "mla_assemble", [&]<class X>(std::type_identity<X>) {
     const Forward<X> body{operands<X>(mla, table_PH2, positions_M, q_MB, kv_MHC, a_MA, q_MHQ, k_MHQ, v_MHV)};
-    run_rows(short_vectors(stream), rows, grain_of(2 * q_MHQ.num_elements() / rows), body);
+    run_rows(short_vectors(stream), rows, grain_of(2 * given.num_elements() / rows), body);
   });
 }
 

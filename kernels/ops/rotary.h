@@ -60,6 +60,8 @@ struct MlaAssemble {
   /// the rule of a rank with all heads; ranks that share the heads have their shares of those leaves.
   std::int64_t head_leaves = 0;
 };
+/// One half alone, where queries and keys are of other rows: absent q_MB and q_MHQ, or absent kv_MHC, a_MA, k_MHQ and
+/// v_MHV.
 void mla_assemble_forward(const Stream&, const MlaAssemble&, const Tensor& table_PH2, const Tensor& positions_M,
                           const Tensor& q_MB, const Tensor& kv_MHC, const Tensor& a_MA, const Tensor& q_MHQ,
                           const Tensor& k_MHQ, const Tensor& v_MHV);

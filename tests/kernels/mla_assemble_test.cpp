@@ -156,6 +156,22 @@ TEST(MlaAssemble, HeadsAreSummedByATreeOfLeaves) {
   }
 }
 
+TEST(MlaAssemble, HalvesAloneAreTheWhole) {
+  ThreadPool pool(2);
+  for (DType dtype : float_dtypes()) {
+    const Scene s{dtype, 9, 3, 4, 6, 5};
+    const Buffer q = noisy(dtype, {s.M, s.B}, 1), kv = noisy(dtype, {s.M, s.H, s.nope + s.v}, 2);
+    const Buffer a = noisy(dtype, {s.M, s.A}, 3);
+    const Operands both = forward(Stream(pool), s, q, kv, a);
+    const Operands o{Buffer(dtype, {s.M, s.H, s.Q}), Buffer(dtype, {s.M, s.H, s.Q}), Buffer(dtype, {s.M, s.H, s.v})};
+    mla_assemble_forward(Stream(pool), s.mla(), s.table, s.positions, q, {}, {}, o.q, {}, {});
+    mla_assemble_forward(Stream(pool), s.mla(), s.table, s.positions, {}, kv, a, {}, o.k, o.v);
+    EXPECT_TRUE(same_bytes(o.q, both.q));
+    EXPECT_TRUE(same_bytes(o.k, both.k));
+    EXPECT_TRUE(same_bytes(o.v, both.v));
+  }
+}
+
 /// Heads [begin, end) of each row.
 Buffer heads(const Buffer& x, std::int64_t begin, std::int64_t end) {
   const std::int64_t M = x->dim(0), H = x->dim(1), n = x->dim(2);

@@ -43,7 +43,7 @@ struct SmallModel {
         store(table, types, arena, &arena),
         model(section, store, 128, arena) {
     if (tensor) sizes.tensor = tensor->size();
-    model.allocate(sizes, use, arena, Recompute::none, tensor);
+    model.allocate(sizes, use, arena, Recompute::none, {.tensor = tensor});
     for (const Parameter& p : table.all()) {
       const Tensor w = store.weight(store.slot(p.name));
       initialise_rows(p, seed, section.initializer_range, 0, w);

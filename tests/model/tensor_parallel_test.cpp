@@ -66,7 +66,8 @@ Whole run(const ModelSection& section, int size, Recompute recompute = Recompute
     threads.emplace_back([&, rank] {
       Group& group = *groups[static_cast<std::size_t>(rank)];
       SmallModel m(section, Compute::fp64, Reproducibility::run, sizes, 7, Model::Use::training, &group);
-      if (recompute != Recompute::none) m.model.allocate(m.sizes, Model::Use::training, m.arena, recompute, &group);
+      if (recompute != Recompute::none)
+        m.model.allocate(m.sizes, Model::Use::training, m.arena, recompute, {.tensor = &group});
       SmallBatch batch(sizes, section.vocab_size);
       const BatchLosses& losses = m.model.forward_backward(m.stream, batch.tensors(), weights, m.options);
       const double of_rows = total_loss<double>(losses, {weights.mtp, 0}), loss = total_loss<double>(losses, weights);

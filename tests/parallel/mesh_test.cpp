@@ -125,7 +125,7 @@ TEST(Mesh, WhatIsNotBuiltIsNamed) {
   EXPECT_EQ(key({.ranks = 64}), "");
   EXPECT_EQ(key({.ranks = 8, .tensor = 2}), "");
   EXPECT_EQ(key({.ranks = 8, .pipeline = 2}), "");
-  EXPECT_EQ(key({.ranks = 8, .context = 2}), "parallel.context");
+  EXPECT_EQ(key({.ranks = 8, .context = 2}), "");
   EXPECT_EQ(key({.ranks = 8, .expert = 2}), "parallel.expert");
   EXPECT_EQ(key({.ranks = 8, .expert_tensor = 2}), "parallel.expert_tensor");
 }

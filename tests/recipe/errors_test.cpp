@@ -102,8 +102,8 @@ const Bad kBad[] = {
     {"", "precision: {compute: @fp64}\n",
      "found the text \"fp64\" as `precision.compute`, expected one of `fp32`, `bf16`"},
     {"", "precision: {compute: @fp8-block}\n", "expected one of `fp32`, `bf16`"},
-    {"", "parallel: {context: @2}\n",
-     "found the number 2 as `parallel.context`, expected 1. Other values are not built"},
+    {"", "parallel: {context: @3}\n", "found 3 as `context`, expected 1, 2, 4 or 8"},
+    {"", "parallel: {expert: @2}\n", "found the number 2 as `parallel.expert`, expected 1. Other values are not built"},
     {"", "parallel: {tensor: @3}\n", "found 3 as `tensor`, expected 1"},
     {"", "parallel: {zero: @0}\n", "found the number 0 as `parallel.zero`, expected one of `1`, `2`, `3`"},
     {"optimizer: {", "optimizer: {name: @muon, ", "found the text \"muon\" as `optimizer.name`, expected adamw"},
@@ -234,6 +234,25 @@ TEST(Errors, OfLayoutMode) {
   EXPECT_EQ(issues[0].place, "recipe:28:20");
   EXPECT_NE(issues[0].text().find("expected a multiple of 16"), std::string::npos);
   EXPECT_TRUE(issues_of(with("sequence_length: 32", "sequence_length: 40")).empty());
+}
+
+TEST(Errors, OfContextRanks) {
+  const auto length = issues_of(with("sequence_length: 32", "sequence_length: 40"), {"parallel.context=2"});
+  ASSERT_EQ(length.size(), 1u);
+  EXPECT_EQ(length[0].place, "recipe:28:20");
+  EXPECT_NE(length[0].text().find("expected a multiple of 16: ranks share a sequence"), std::string::npos);
+  const auto blocks = issues_of(testing::small_recipe(), {"parallel.context=8", "data.micro_batch_size=1"});
+  EXPECT_TRUE(blocks.empty());
+  for (const auto& [sequences, issues] : {std::pair{"1", 1u}, {"2", 0u}}) {
+    const std::string micro = std::string("data.micro_batch_size=") + sequences;
+    const auto found =
+        issues_of(testing::small_recipe(), {"parallel.context=8", "parallel.tensor=4", micro,
+                                            "model.num_attention_heads=4", "model.num_key_value_heads=4"});
+    ASSERT_EQ(found.size(), issues) << (found.empty() ? "" : found[0].text());
+    if (issues > 0) {
+      EXPECT_NE(found[0].text().find("expected context x tensor to divide 16"), std::string::npos) << found[0].text();
+    }
+  }
 }
 
 TEST(Errors, OfRanks) {

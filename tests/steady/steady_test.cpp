@@ -151,6 +151,18 @@ TEST(Steady, NorWithLayersThatTakeTurns) {
     }
 }
 
+TEST(Steady, NorWhereRanksShareSequences) {
+  for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout}) {
+    Recipe recipe = small_recipe(Compute::bf16, mode, 2);
+    recipe.parallel.context = 2;
+    recipe.memory.recompute = mode == Reproducibility::run ? Recompute::full : Recompute::none;
+    for (int ranks : {2, 4}) expect_steady(recipe, ranks, "context 2, " + what_of(recipe, ranks));
+    recipe = family_recipe(dense_family, Compute::bf16, mode, 2);
+    recipe.parallel.context = 2;
+    expect_steady(recipe, 2, recipe.model.model_type + ", context 2, " + what_of(recipe, 2));
+  }
+}
+
 // Which thread of a pool takes which part of an operation is chance, and may be another in every step.
 TEST(Steady, NorWithPoolsOfTwoThreads) {
   for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
