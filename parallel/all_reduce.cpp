@@ -9,9 +9,6 @@
 namespace fourmi {
 namespace {
 
-// Below this, everyone sends everything to everyone (one round); above, each folds its piece (two rounds, fewer bytes).
-constexpr std::size_t one_round_bytes = 16 * 1024;
-
 double max_nan(double a, double b) {
   if (std::isnan(a) || std::isnan(b)) return std::numeric_limits<double>::quiet_NaN();
   if (a == 0 && b == 0) return a + b;  // -0 only if both are
@@ -33,7 +30,7 @@ template <class T, class Fold>
 void Group::reduce(std::span<T> values, Fold fold) {
   const std::size_t n = values.size(), members = static_cast<std::size_t>(size_);
   if (size_ == 1 || n == 0) return;
-  if (n * sizeof(T) <= one_round_bytes) {
+  if (std::ssize(std::as_bytes(values)) <= one_round_bytes) {
     scratch_.resize(std::max(scratch_.size(), n * members * sizeof(T)));
     const std::span<std::byte> rows(scratch_.data(), n * members * sizeof(T));
     all_gather(std::as_bytes(values), rows);

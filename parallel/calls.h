@@ -12,6 +12,7 @@
 namespace fourmi {
 
 enum class Call : std::uint8_t { none, all_gather, all_to_all, broadcast, barrier, send, receive, all_max, all_sum };
+inline constexpr std::size_t num_calls = 9;
 const char* name_of(Call call);
 
 /// A call that a rank waits in: the `number`-th collective of the group on this rank, so that the same call has the

@@ -21,6 +21,7 @@
 
 #include "kernels/runtime/dtype.h"
 #include "parallel/calls.h"
+#include "parallel/traffic.h"
 
 namespace fourmi {
 
@@ -90,7 +91,9 @@ class Group {
   virtual Request start_send(std::span<const std::byte> data, int to, int tag) = 0;
   virtual Request start_receive(std::span<std::byte> data, int from, int tag) = 0;
 
-  /// In place, element-wise, exact and order-free (all_reduce.cpp, on top of the moves above).
+  /// In place, element-wise, exact and order-free (all_reduce.cpp, on top of the moves above). Up to so many bytes
+  /// everyone sends everything to everyone (one round); beyond, each folds its piece (two rounds, fewer bytes).
+  static constexpr std::int64_t one_round_bytes = 16 * 1024;
   virtual void all_max(std::span<double> values);  ///< NaN wins over everything; +0 over -0
   virtual void all_max(std::span<std::int64_t> values);
   virtual void all_sum(std::span<std::int64_t> values);  ///< modulo 2^64
@@ -109,8 +112,10 @@ class Group {
     return c;
   }
 
-  /// Bytes that this rank has sent to and received from other ranks so far (the traffic meter).
+  /// Bytes that this rank has sent to and received from other ranks so far.
   std::int64_t bytes_moved() const { return bytes_moved_; }
+  /// What it has sent so far, by what it was asked for. A group of one sends nothing and counts no call.
+  const TrafficByCall& traffic() const { return traffic_; }
 
   /// What this rank waits for, in this group and all that share its notes (its subgroups, and the group that it was
   /// made of).
@@ -127,6 +132,8 @@ class Group {
       if (group_.named_++ > 0) return;
       group_.num_calls_ += call != Call::send && call != Call::receive;
       group_.call_ = CallNotes::pack(call, group_.index_, group_.num_calls_);
+      group_.asked_ = call;
+      group_.traffic_of(call).calls += group_.size_ > 1;
     }
     ~Named() { --group_.named_; }
     Named(const Named&) = delete;
@@ -137,6 +144,10 @@ class Group {
   };
   /// The call that is being made.
   std::uint64_t call() const { return call_; }
+  void count(std::int64_t sent, std::int64_t received) {
+    bytes_moved_ += sent + received;
+    traffic_of(asked_).bytes += sent;
+  }
   /// A subgroup notes where its parent does.
   void share_calls(const Group& parent) {
     calls_ = parent.calls_;
@@ -145,9 +156,9 @@ class Group {
 
   std::string name_;
   int rank_, size_;
-  std::int64_t bytes_moved_ = 0;
 
  private:
+  Traffic& traffic_of(Call call) { return traffic_[static_cast<std::size_t>(call)]; }
   template <class T, class Fold>
   void reduce(std::span<T> values, Fold fold);
   std::vector<std::byte> scratch_;
@@ -155,6 +166,9 @@ class Group {
   int index_ = 0, named_ = 0;
   std::int64_t num_calls_ = 0;  // collectives so far
   std::uint64_t call_ = 0;
+  Call asked_ = Call::none;
+  std::int64_t bytes_moved_ = 0;
+  TrafficByCall traffic_{};
   std::vector<std::size_t> counts_[4];  // all of a group's lists keep their memory: a steady step allocates nothing
 
  protected:

@@ -19,17 +19,22 @@ std::vector<int> holders(const Mesh& mesh, int rank, Copies copies) {
 RankGroups::RankGroups(Group& world, const MeshSizes& sizes, std::span<const int> embedding_stages)
     : mesh_(sizes),
       world_(&world),
-      data_(make("data", mesh_.peers(world.rank(), {Axis::data}))),
-      pipeline_(make("pipeline", mesh_.peers(world.rank(), {Axis::pipeline}))),
-      tensor_(make("tensor", mesh_.peers(world.rank(), {Axis::tensor}))),
-      context_(make("context", mesh_.peers(world.rank(), {Axis::context}))) {
-  constexpr std::array names{"stage", "data x context", "expert_data"};
+      data_(make(data_name, mesh_.peers(world.rank(), {Axis::data}))),
+      pipeline_(make(pipeline_name, mesh_.peers(world.rank(), {Axis::pipeline}))),
+      tensor_(make(tensor_name, mesh_.peers(world.rank(), {Axis::tensor}))),
+      context_(make(context_name, mesh_.peers(world.rank(), {Axis::context}))) {
   for (std::size_t i = 0; i < all_copies.size(); ++i)
-    holders_[i] = make(names[i], fourmi::holders(mesh_, world.rank(), all_copies[i]));
+    holders_[i] = make(holders_names[i], fourmi::holders(mesh_, world.rank(), all_copies[i]));
   embedding_ = &holders(Copies::tensor_peers);
   const std::vector<int> sharers = embedding_ranks(embedding_stages);
   if (embedding_stages.size() > 1 && std::find(sharers.begin(), sharers.end(), world.rank()) != sharers.end())
-    embedding_ = make("embedding", sharers);
+    embedding_ = make(embedding_name, sharers);
+}
+
+std::vector<const Group*> RankGroups::every() const {
+  std::vector<const Group*> groups{world_};
+  for (const std::unique_ptr<Group>& group : made_) groups.push_back(group.get());
+  return groups;
 }
 
 Group* RankGroups::make(const char* name, std::vector<int> ranks) {

@@ -43,6 +43,13 @@ class RankGroups {
   Group& holders(Copies copies) const { return *holders_[static_cast<std::size_t>(copies)]; }
   /// Ranks of all stages that hold the same part of the embedding; tensor_peers where no other stage does.
   Group& embedding() const { return *embedding_; }
+  /// Each of them once, the world first, with those of one rank.
+  std::vector<const Group*> every() const;
+
+  /// What the traffic meter and its formulas call them. A group that has all ranks is the world.
+  static constexpr const char *world_name = "world", *data_name = "data", *pipeline_name = "pipeline",
+                              *tensor_name = "tensor", *context_name = "context", *embedding_name = "embedding";
+  static constexpr std::array holders_names{"stage", "data x context", "expert_data"};  ///< by Copies
 
  private:
   Group* make(const char* name, std::vector<int> ranks);

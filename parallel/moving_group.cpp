@@ -26,7 +26,10 @@ std::size_t sum(std::span<const std::size_t> counts) {
 
 Request MovingGroup::start(std::span<const Move> moves) {
   for (const Move& m : moves)
-    if (m.peer != rank_) bytes_moved_ += static_cast<std::int64_t>(m.size);
+    if (m.peer != rank_) {
+      const auto bytes = static_cast<std::int64_t>(m.size);
+      m.kind == Move::Kind::send ? count(bytes, 0) : count(0, bytes);
+    }
   calls()->enter(call());
   Request request = start_moves(moves);
   calls()->leave();

@@ -10,12 +10,6 @@
 namespace fourmi {
 
 namespace {
-/// Rows a chunk: about 256, and whole leaves of T/16 tokens, so that mode layout's partials never straddle two chunks.
-std::int64_t chunk_rows(const BatchSizes& batch) {
-  const std::int64_t leaf =
-      batch.tokens_per_sequence % 16 == 0 ? batch.tokens_per_sequence / 16 : batch.tokens_per_sequence;
-  return std::min(batch.rows, std::max<std::int64_t>(1, 256 / leaf) * leaf);
-}
 
 /// [rows, n] in the memory of a larger tensor.
 Tensor first_rows_of(const Tensor& memory, std::int64_t rows, std::int64_t n) {
@@ -35,6 +29,12 @@ Head::Head(const ModelSection& m, const ParameterStore& store, const std::string
   V_ = head_.shape[0];
   D_ = head_.shape[1];
   first_ = store.table().find(head_name(m)).first_row;
+}
+
+std::int64_t Head::chunk_rows(const BatchSizes& batch) {
+  const std::int64_t leaf =
+      batch.tokens_per_sequence % 16 == 0 ? batch.tokens_per_sequence / 16 : batch.tokens_per_sequence;
+  return std::min(batch.rows, std::max<std::int64_t>(1, 256 / leaf) * leaf);
 }
 
 Head::Sizes Head::sizes(const BatchSizes& batch, const ModelTypes& types) const {

@@ -21,6 +21,9 @@ class Head {
     std::int64_t D, V, chunk;
   };
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
+  /// Rows a chunk: about 256, and whole leaves of T/16 tokens, so that mode layout's partials never straddle two
+  /// chunks.
+  static std::int64_t chunk_rows(const BatchSizes& batch);
 
   struct Saved {
     Tensor xn_mD, rstd_m, dxn_mD, all_xn_MD, logits_CV, dlogits_CV, max_C, sum_LC, sum_C, target_logit_C;

@@ -48,6 +48,7 @@ std::string tensorboard_tag(const std::string& key) {
     if (key == speed) return "speed/" + key;
   if (key.starts_with("time_")) return "time/" + key.substr(5);
   if (key.starts_with("expert_")) return "experts/" + key.substr(7);
+  if (key.starts_with("sent_bytes") || key == "group_calls") return "traffic/" + key;
   if (key == "cost" || key == "device_hours") return "budget/" + key;
   return "train/" + key;
 }

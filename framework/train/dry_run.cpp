@@ -23,7 +23,7 @@ namespace fourmi {
 
 namespace {
 
-void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
+void add_memory_and_traffic(DryRun& run, const Recipe& r, const ParameterTable& table) {
   const ModelTypes types = model_types(r.precision.compute, r.run.reproducibility);
   std::int64_t moments = r.precision.moments == Moments::bf16 ? 2 : size_of(types.accumulate);
   for (const Parameter& p : table.all())
@@ -34,6 +34,10 @@ void add_memory(DryRun& run, const Recipe& r, const ParameterTable& table) {
     run.warnings.push_back("parallel.pipeline_schedule: dualpipe is drawn, not trained with; dualpipev is its twin");
     return;
   }
+  const StepSizes step{
+      .num_micro_batches = static_cast<int>(r.data.global_batch_size.at(0) / run.data_ranks / r.data.micro_batch_size),
+      .balance_loss = r.loss.balance_weight.at(0) != 0};
+  run.traffic = Engine::predict_traffic(r, run.ranks, 0, step);
   for (const auto& [name, bytes] : Engine::measure(r, run.ranks)) {
     run.memory_bytes_per_rank.emplace_back(name, bytes);
     run.memory_total += bytes;
@@ -99,7 +103,7 @@ DryRun dry_run(const Recipe& r, int ranks) {
   const ParameterTable table(r.model);
   run.counts = count_model(r.model, table, r.data.sequence_length);
   run.tokens_per_step = r.data.global_batch_size.at(0) * r.data.sequence_length;
-  add_memory(run, r, table);
+  add_memory_and_traffic(run, r, table);
   open_inputs(run, r);
   check_disk(run, r);
   if (run.steps) {
@@ -151,6 +155,7 @@ std::string to_text(const DryRun& d, const Recipe& r) {
     if (bytes > 0 || !host) s += fmt::format("  {:<13}{:>16} bytes{}\n", name, bytes, host ? " in host memory" : "");
   }
   s += fmt::format("  {:<13}{:>16} bytes\n", "together", d.memory_total);
+  if (!d.traffic.empty()) s += "sent by rank 0 in a step\n" + to_text(d.traffic);
   s += fmt::format("checkpoint     {} bytes each, {} kept\n", d.checkpoint_bytes, d.checkpoints_kept);
   for (const DryRun::Source& source : d.sources)
     s += fmt::format("data           {}: {} tokens in {} sequences, a share of {:.4f}, read {:.3f} times\n",
@@ -186,6 +191,14 @@ std::string to_json(const DryRun& d) {
   j["memory_bytes_per_rank"] = nlohmann::ordered_json::object();
   for (const auto& [name, bytes] : d.memory_bytes_per_rank) j["memory_bytes_per_rank"][name] = bytes;
   j["memory_on_host"] = d.arenas_on_host;
+  j["traffic_of_rank_0"] = nlohmann::ordered_json::array();
+  for (const GroupTraffic& g : d.traffic) {
+    nlohmann::ordered_json group{{"group", g.group}, {"ranks", g.size}};
+    for (std::size_t c = 0; c < num_calls; ++c)
+      if (const Traffic& t = g.by_call[c]; t != Traffic{})
+        group["calls"][name_of(static_cast<Call>(c))] = {{"calls", t.calls}, {"bytes", t.bytes}};
+    j["traffic_of_rank_0"].push_back(group);
+  }
   j["checkpoint_bytes"] = d.checkpoint_bytes;
   if (d.steps) j["steps"] = *d.steps;
   j["tokens_per_step"] = d.tokens_per_step;

@@ -9,6 +9,7 @@
 #include "framework/recipe/recipe.h"
 #include "framework/run/machine.h"
 #include "framework/train/draw_pipeline.h"
+#include "parallel/traffic.h"
 
 namespace fourmi {
 
@@ -21,6 +22,7 @@ struct DryRun {
   std::vector<std::pair<std::string, std::int64_t>> memory_bytes_per_rank;  ///< by arena; of the rank that needs most
   std::vector<std::string> arenas_on_host;  ///< those of them whose place is host memory (memory.offload_optimizer)
   std::int64_t memory_total = 0;
+  std::vector<GroupTraffic> traffic;  ///< of rank 0 in the first step, by formula
   std::int64_t checkpoint_bytes = 0;  ///< one, of all ranks
   std::int64_t checkpoints_kept = 0;
   std::optional<std::int64_t> steps;  ///< unknown where it depends on data that is absent

@@ -128,6 +128,7 @@ EvaluationResult Engine::evaluate(const Validation& validation, std::int64_t num
 StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                         const PhaseObserver& observer, const StepJudge& judge) {
   Parts& p = *parts_;
+  traffic_.begin_step();
   {
     const OwningSpan span(stream_->timeline(), Work::optimizer, "zero_gradients");
     for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
@@ -184,6 +185,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
   }
   result.expert_load_max_over_mean =
       update_router_bias(result.updated ? recipe_->loss.router_bias_rate.at(tokens_before) : 0);
+  traffic_.end_step();
   return result;
 }
 

@@ -13,6 +13,7 @@
 #include "framework/train/optimizer.h"
 #include "framework/train/phase.h"
 #include "framework/train/pipeline.h"
+#include "framework/train/traffic.h"
 #include "parallel/groups.h"
 
 namespace fourmi {
@@ -41,6 +42,10 @@ class Engine {
   using Memory = decltype(std::declval<Arenas>().sizes());
   /// Bytes by arena that training takes on the rank that needs most of `num_ranks`; nothing is allocated.
   static Memory measure(const Recipe& recipe, int num_ranks);
+  /// What a rank sends in a step, by group. Where no number is bad, and of training alone: evaluation and checkpoints
+  /// send besides.
+  static std::vector<GroupTraffic> predict_traffic(const Recipe& recipe, int num_ranks, int rank,
+                                                   const StepSizes& step);
 
   /// All of them outlive it. `groups`: make_groups (stages.h).
   Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream);
@@ -68,6 +73,8 @@ class Engine {
   const ParameterStore& store() const;
   Optimizer& optimizer();
   const Pipeline& pipeline() const;
+  /// What this rank has sent in the last step.
+  const std::vector<GroupTraffic>& traffic() const { return traffic_.step(); }
   const StageMap& stages() const { return stages_; }
   /// ModelTables' of the last step, over all ranks; and the routers' correction biases in the order of its rows, empty
   /// where the family has none.
@@ -103,6 +110,7 @@ class Engine {
   std::unique_ptr<Arenas> arenas_;
   std::unique_ptr<Parts> parts_;
   ActivationProbe probe_;
+  TrafficMeter traffic_;
 };
 
 }  // namespace fourmi

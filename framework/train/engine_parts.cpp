@@ -67,12 +67,6 @@ Member among_embeddings(const Mesh& mesh, int rank, const std::vector<int>& stag
           static_cast<int>(stages.size() * peers.size())};
 }
 
-Holding holding_of(const Recipe& r, const StageMap& stages, const Shares& shares, int stage) {
-  Holding held = stages.holding(r.model, stage);
-  held.shares = shares;
-  return held;
-}
-
 }  // namespace
 
 Engine::Coordinates::Coordinates(const Recipe& r, const StageMap& stages, const Mesh& mesh, int rank)
@@ -85,6 +79,12 @@ Engine::Coordinates::Coordinates(const Recipe& r, const StageMap& stages, const 
         static_cast<int>(std::find(peers.begin(), peers.end(), rank) - peers.begin()), static_cast<int>(peers.size())};
   }
   members.embedding = among_embeddings(mesh, rank, stages.embedding_ranks(r.model));
+}
+
+Holding Engine::Coordinates::holding(const Recipe& r, const StageMap& stages) const {
+  Holding held = stages.holding(r.model, stage);
+  held.shares = shares;
+  return held;
 }
 
 Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
@@ -132,11 +132,11 @@ Engine::Memory Engine::measure(const Recipe& recipe, int num_ranks) {
     std::int64_t most_masters = -1;
     for (int rank = stage * per_stage; rank < (stage + 1) * per_stage; ++rank) {
       const Coordinates at(recipe, stages, mesh, rank);
-      const ParameterTable held(recipe.model, holding_of(recipe, stages, at.shares, stage));
+      const ParameterTable held(recipe.model, at.holding(recipe, stages));
       const std::int64_t masters = Optimizer::num_masters(held, zero_level(recipe), at.members);
       if (masters > most_masters) most_masters = masters, largest = at;
     }
-    const ParameterTable held(recipe.model, holding_of(recipe, stages, largest->shares, stage));
+    const ParameterTable held(recipe.model, largest->holding(recipe, stages));
     Arenas measured(recipe.memory);
     Parts(recipe, stages, held, *largest, {}, measured);
     std::int64_t bytes = 0;
@@ -151,9 +151,10 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
       groups_(&groups),
       stream_(&stream),
       stages_(stage_map(recipe)),
-      table_(std::make_unique<ParameterTable>(recipe.model)) {
+      table_(std::make_unique<ParameterTable>(recipe.model)),
+      traffic_(groups) {
   const Coordinates at(recipe, stages_, groups.mesh(), groups.world().rank());
-  held_ = std::make_unique<ParameterTable>(recipe.model, holding_of(recipe, stages_, at.shares, at.stage));
+  held_ = std::make_unique<ParameterTable>(recipe.model, at.holding(recipe, stages_));
   Arenas measured(recipe.memory);
   Parts(recipe, stages_, *held_, at, {}, measured);
   arenas_ = allocate(measured, recipe, groups.world().rank());

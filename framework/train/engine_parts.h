@@ -8,6 +8,7 @@ namespace fourmi {
 /// Where a rank stands.
 struct Engine::Coordinates {
   Coordinates(const Recipe& recipe, const StageMap& stages, const Mesh& mesh, int rank);
+  Holding holding(const Recipe& recipe, const StageMap& stages) const;
   int stage;      ///< along the pipeline
   Member data;    ///< among the ranks that share the global batch
   Shares shares;  ///< of tensors

@@ -16,22 +16,6 @@ std::vector<ShardTensor> shard_tensors(const std::vector<const Parameter*>& para
   return tensors;
 }
 
-/// Calls visit(region, parameters) for each list of parameters of a region that the same ranks hold.
-template <class Visit>
-void for_each_group(const ParameterTable& table, ZeroLevel level, Visit&& visit) {
-  for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
-    for (const Region& region : table.regions(set, level >= ZeroLevel::gradients))
-      for (bool stage_copies : {false, true})
-        for (Copies copies : all_copies) {
-          std::vector<const Parameter*> parameters = table.of(set);
-          std::erase_if(parameters, [&](const Parameter* p) {
-            return p->stage_copies != stage_copies || p->copies != copies || p->offset < region.begin ||
-                   p->offset >= region.end;
-          });
-          if (!parameters.empty()) visit(region, std::move(parameters));
-        }
-}
-
 Tensor elements(const Tensor& packed, const RowRun& run) {
   return packed.rows(run.offset, run.offset + run.num_elements);
 }
@@ -50,10 +34,10 @@ constexpr std::int64_t most_scratch = std::int64_t{64} << 20;  // more rounds of
 Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, const Memberships& members,
                      Arenas& arenas)
     : store_(&store) {
-  for_each_group(store.table(), store.level(), [&](const Region& region, std::vector<const Parameter*> parameters) {
-    const Member member = members.of(*parameters.front());
-    add_shard(region, std::move(parameters), moment_dtype, member, arenas);
-  });
+  visit_plans(store.table(), store.level(), members,
+              [&](const Region& region, std::vector<const Parameter*> parameters, ShardPlan plan, Member member) {
+                add_shard(region, std::move(parameters), std::move(plan), moment_dtype, member.rank, arenas);
+              });
   std::int64_t scratch = 0, largest = 0;
   for (const Shard& s : shards_) {
     scratch = std::max(scratch, s.scratch);
@@ -63,15 +47,35 @@ Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool stage
   scratch_ = arenas.communication.allocate({scratch}, DType::u8, "scratch");
 }
 
+void Optimizer::visit_plans(const ParameterTable& table, ZeroLevel level, const Memberships& members,
+                            const PlanVisitor& visit) {
+  for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
+    for (const Region& region : table.regions(set, level >= ZeroLevel::gradients))
+      for (bool stage_copies : {false, true})
+        for (Copies copies : all_copies) {
+          std::vector<const Parameter*> parameters = table.of(set);
+          std::erase_if(parameters, [&](const Parameter* p) {
+            return p->stage_copies != stage_copies || p->copies != copies || p->offset < region.begin ||
+                   p->offset >= region.end;
+          });
+          if (parameters.empty()) continue;
+          const Member member = members.of(*parameters.front());
+          ShardPlan plan(shard_tensors(parameters, region), member.size);
+          visit(region, std::move(parameters), std::move(plan), member);
+        }
+}
+
+std::int64_t Optimizer::scratch_bytes(const ShardPlan& plan, DType gradient, DType weight) {
+  return std::min(most_scratch, std::max(zero_scratch_bytes(plan, gradient), zero_scratch_bytes(plan, weight)));
+}
+
 /// Of the parameters of one group of ranks.
-void Optimizer::add_shard(const Region& region, std::vector<const Parameter*> parameters, DType moment_dtype,
-                          Member member, Arenas& arenas) {
+void Optimizer::add_shard(const Region& region, std::vector<const Parameter*> parameters, ShardPlan plan,
+                          DType moment_dtype, int rank, Arenas& arenas) {
   const Parameter& first = *parameters.front();
-  ShardPlan plan(shard_tensors(parameters, region), member.size);
-  const Shape n{plan.shard_elements(member.rank)};
+  const Shape n{plan.shard_elements(rank)};
   const DType master = store_->types().accumulate;
-  Shard s{region, first.copies, first.stage_copies, member.rank, std::move(parameters), std::move(plan), {}, {}, {}, {},
-          0};
+  Shard s{region, first.copies, first.stage_copies, rank, std::move(parameters), std::move(plan), {}, {}, {}, {}, 0};
   s.gradient = arenas.gradients.allocate(n, master, "shard");
   const DType partial = store_->types().gradient;
   if (summed_in_step(s)) s.sum = partial == master ? s.gradient : arenas.gradients.allocate(n, partial, "shard, exact");
@@ -79,16 +83,14 @@ void Optimizer::add_shard(const Region& region, std::vector<const Parameter*> pa
   s.state.exp_avg = arenas.optimizer.allocate(n, moment_dtype, "exp_avg");
   s.state.exp_avg_sq = arenas.optimizer.allocate(n, moment_dtype, "exp_avg_sq");
   s.weight = arenas.communication.allocate(n, store_->weights(region.set).dtype, "shard of weights");
-  s.scratch =
-      std::min(most_scratch, std::max(zero_scratch_bytes(s.plan, partial), zero_scratch_bytes(s.plan, s.weight.dtype)));
+  s.scratch = scratch_bytes(s.plan, partial, s.weight.dtype);
   shards_.push_back(std::move(s));
 }
 
 std::int64_t Optimizer::num_masters(const ParameterTable& table, ZeroLevel level, const Memberships& members) {
   std::int64_t num = 0;
-  for_each_group(table, level, [&](const Region& region, const std::vector<const Parameter*>& parameters) {
-    const Member member = members.of(*parameters.front());
-    num += ShardPlan(shard_tensors(parameters, region), member.size).shard_elements(member.rank);
+  visit_plans(table, level, members, [&](const auto&, const auto&, const ShardPlan& plan, Member member) {
+    num += plan.shard_elements(member.rank);
   });
   return num;
 }

@@ -40,8 +40,16 @@ class Optimizer {
   /// host and come to the device panel by panel (staging.h); AdamW works element by element, so that changes no bit.
   Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, const Memberships& members, Arenas& arenas);
 
+  /// The lists of parameters of a region that the same ranks hold, in the order in which they are reduced, with who
+  /// owns what.
+  using PlanVisitor = std::function<void(const Region& region, std::vector<const Parameter*> parameters, ShardPlan plan,
+                                         Member member)>;
+  static void visit_plans(const ParameterTable& table, ZeroLevel level, const Memberships& members,
+                          const PlanVisitor& visit);
   /// Elements of masters of a rank with these places.
   static std::int64_t num_masters(const ParameterTable& table, ZeroLevel level, const Memberships& members);
+  /// Bytes of scratch with which a list's gradients and weights travel.
+  static std::int64_t scratch_bytes(const ShardPlan& plan, DType gradient, DType weight);
 
   /// Masters from the seed, moments zero; weights of all ranks follow by gather_weights().
   void initialise(const Stream&, std::uint64_t seed, double initializer_range);
@@ -87,8 +95,8 @@ class Optimizer {
     OptimizerState state;     // as these; in host memory where it is staged
     std::int64_t scratch;     // bytes, equal on all ranks of the group
   };
-  void add_shard(const Region& region, std::vector<const Parameter*> parameters, DType moment_dtype, Member member,
-                 Arenas& arenas);
+  void add_shard(const Region& region, std::vector<const Parameter*> parameters, ShardPlan plan, DType moment_dtype,
+                 int rank, Arenas& arenas);
   bool summed_in_step(const Shard& s) const { return s.region.layer >= 0; }
   bool gathered_in_step(const Shard& s) const { return s.region.layer >= 0 && store_->level() == ZeroLevel::weights; }
   void gather(const Shard& s, const RankGroups&) const;

@@ -1,5 +1,7 @@
 #include "framework/train/reporting.h"
 
+#include <algorithm>
+
 #include "framework/telemetry/time_split.h"
 
 namespace fourmi {
@@ -31,7 +33,25 @@ void Reporting::introduce(const Progress& p, const std::string& checkpoint) {
                   checkpoint.empty() ? "from the beginning" : fmt::format("on from step {} ({})", p.step, checkpoint)));
 }
 
-void Reporting::step(const Progress& p, const StepResult& r, double seconds, double stall_seconds) {
+namespace {
+/// sent_bytes, group_calls and each group's part; nothing where this rank is alone.
+void add_traffic(const std::vector<GroupTraffic>& traffic, std::vector<std::pair<std::string, double>>& figures) {
+  if (traffic.empty()) return;
+  Traffic all;
+  for (const GroupTraffic& g : traffic) all.calls += g.total().calls, all.bytes += g.total().bytes;
+  figures.emplace_back("sent_bytes", static_cast<double>(all.bytes));
+  figures.emplace_back("group_calls", static_cast<double>(all.calls));
+  for (const GroupTraffic& g : traffic) {
+    if (g.total() == Traffic{}) continue;
+    std::string key = "sent_bytes_" + g.group;
+    std::replace(key.begin(), key.end(), ' ', '_');
+    figures.emplace_back(key, static_cast<double>(g.total().bytes));
+  }
+}
+}  // namespace
+
+void Reporting::step(const Progress& p, const StepResult& r, const std::vector<GroupTraffic>& traffic, double seconds,
+                     double stall_seconds) {
   if (!context_.first()) return;
   const Recipe& recipe = context_.recipe;
   StepMetrics m;
@@ -50,6 +70,7 @@ void Reporting::step(const Progress& p, const StepResult& r, double seconds, dou
   if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
   if (const Timeline* timeline = context_.stream.timeline()) m.more = time_figures(timeline->nanoseconds());
   m.more.emplace_back("stall_seconds", stall_seconds);
+  add_traffic(traffic, m.more);
   const double hours = context_.spending->hours();
   m.more.emplace_back("device_hours", hours);
   if (const auto cost = Spending::cost_of(recipe.budget, hours)) m.more.emplace_back("cost", *cost);

@@ -26,7 +26,8 @@ class Reporting {
   void introduce(const Progress& progress, const std::string& checkpoint);
   /// After each step; `progress` is the one after it. `stall_seconds`: between the last step and this one, evaluation
   /// aside.
-  void step(const Progress& progress, const StepResult& result, double seconds, double stall_seconds);
+  void step(const Progress& progress, const StepResult& result, const std::vector<GroupTraffic>& traffic,
+            double seconds, double stall_seconds);
   /// At the end of a window of steps.
   void expert_load(const Progress& progress, const LoadSummary& load);
   void evaluation(const Progress& progress, const EvaluationResult& result);

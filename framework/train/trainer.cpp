@@ -269,7 +269,7 @@ bool Trainer::Impl::train_step() {
   status->set_step(progress.step);
   if (context.first()) status->tick();
   telemetry->after_step(progress, *engine);
-  reporting->step(progress, result, static_cast<double>(timeline.step_nanoseconds()) * 1e-9,
+  reporting->step(progress, result, engine->traffic(), static_cast<double>(timeline.step_nanoseconds()) * 1e-9,
                   std::exchange(stall_seconds, 0));
   return true;
 }

@@ -19,9 +19,10 @@ struct RunResult {
   std::vector<StepResult> steps;
   std::map<std::string, std::vector<double>> gradients;  ///< of the last step, whole tensors
   std::map<std::string, std::vector<double>> weights;
-  std::vector<std::int64_t> expert_counts;        ///< of the last step, over all ranks
-  std::vector<Engine::Memory> memory;             ///< by rank: the arenas' peaks when all was done
-  std::vector<std::vector<Pipeline::Done>> done;  ///< by rank: the actions of the last step
+  std::vector<std::int64_t> expert_counts;         ///< of the last step, over all ranks
+  std::vector<Engine::Memory> memory;              ///< by rank: the arenas' peaks when all was done
+  std::vector<std::vector<Pipeline::Done>> done;   ///< by rank: the actions of the last step
+  std::vector<std::vector<GroupTraffic>> traffic;  ///< by rank: of the last step
 };
 
 inline std::vector<double> widened(const Tensor& t) {
@@ -47,6 +48,7 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
   RunResult result;
   result.memory.resize(static_cast<std::size_t>(num_ranks));
   result.done.resize(static_cast<std::size_t>(num_ranks));
+  result.traffic.resize(static_cast<std::size_t>(num_ranks));
   std::mutex mutex;
   std::vector<std::thread> threads;
   for (int rank = 0; rank < num_ranks; ++rank)
@@ -72,6 +74,7 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
       result.memory[static_cast<std::size_t>(rank)] = engine.arenas().sizes();
       const auto done = engine.pipeline().done();
       result.done[static_cast<std::size_t>(rank)].assign(done.begin(), done.end());
+      result.traffic[static_cast<std::size_t>(rank)] = engine.traffic();
       const Tensor& counts = engine.expert_counts();
       result.expert_counts.assign(counts.as<std::int64_t>(), counts.as<std::int64_t>() + counts.num_elements());
       engine.optimizer().visit_gradients([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {

@@ -1,0 +1,132 @@
+// What the groups count in a step is what the formulas say, on every rank, to the call and the byte.
+#include <gtest/gtest.h>
+
+#include "tests/pipeline/pipeline_recipe.h"
+#include "tests/train/runs.h"
+
+namespace fourmi {
+namespace {
+
+Recipe wide(Recipe r) {
+  r.model.intermediate_size = 64, r.model.moe_intermediate_size = r.model.n_routed_experts > 0 ? 64 : 0;
+  r.model.num_attention_heads = 4, r.model.num_key_value_heads = 4;
+  return r;
+}
+
+Recipe recipe_of(bool dense, Compute compute, Reproducibility mode) {
+  return wide(dense ? deep_dense_recipe(compute, mode) : deep_recipe(compute, mode));
+}
+
+Recipe with_tensor(Recipe r, int tensor, Recompute recompute = Recompute::none) {
+  r.parallel.tensor = tensor;
+  r.memory.recompute = recompute;
+  return r;
+}
+
+/// By group and call, without what is zero.
+std::map<std::string, std::pair<std::int64_t, std::int64_t>> figures(const std::vector<GroupTraffic>& traffic) {
+  std::map<std::string, std::pair<std::int64_t, std::int64_t>> figures;
+  for (const GroupTraffic& g : traffic)
+    for (std::size_t c = 0; c < num_calls; ++c)
+      if (g.by_call[c] != Traffic{})
+        figures[g.group + " " + std::to_string(g.size) + " " + name_of(static_cast<Call>(c))] = {g.by_call[c].calls,
+                                                                                                 g.by_call[c].bytes};
+  return figures;
+}
+
+/// Two steps, of which the second is looked at.
+void expect_predicted(const Recipe& recipe, int num_ranks, const std::string& what) {
+  const RunResult run = train_on(recipe, num_ranks, 2);
+  const std::int64_t data = num_ranks / recipe.parallel.pipeline / recipe.parallel.tensor / recipe.parallel.context;
+  const StepSizes step{static_cast<int>(recipe.data.global_batch_size.at(0) / data / recipe.data.micro_batch_size),
+                       recipe.loss.balance_weight.at(0) != 0};
+  for (int rank = 0; rank < num_ranks; ++rank)
+    EXPECT_EQ(figures(run.traffic[static_cast<std::size_t>(rank)]),
+              figures(Engine::predict_traffic(recipe, num_ranks, rank, step)))
+        << what << ", rank " << rank;
+}
+
+class Traffics : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(DenseOrNot, Traffics, testing::Bool());
+
+TEST_P(Traffics, OfDataRanks) {
+  for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout})
+    for (int ranks : {2, 4, 8})
+      expect_predicted(recipe_of(GetParam(), Compute::bf16, mode), ranks, std::to_string(ranks) + " data ranks");
+}
+
+TEST_P(Traffics, OfZeroLevels) {
+  for (std::int64_t zero : {2, 3}) {
+    Recipe recipe = recipe_of(GetParam(), Compute::bf16, Reproducibility::layout);
+    recipe.parallel.zero = zero;
+    const std::string what = "ZeRO " + std::to_string(zero) + ", ";
+    expect_predicted(recipe, 4, what + "4 data ranks");
+    expect_predicted(with_tensor(recipe, 2, Recompute::full), 4, what + "2 x 2 tensor ranks");
+    for (std::string_view schedule : schedules_that_train)
+      expect_predicted(with_pipeline(recipe, schedule, 2), 4, what + std::string(schedule));
+  }
+}
+
+TEST_P(Traffics, OfTensorRanks) {
+  for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout})
+    for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full})
+      for (int tensor : {2, 4}) {
+        const Recipe recipe = with_tensor(recipe_of(GetParam(), Compute::bf16, mode), tensor, recompute);
+        expect_predicted(recipe, tensor, std::to_string(tensor) + " tensor ranks");
+      }
+}
+
+TEST_P(Traffics, OfWholeSequencesOnTensorRanks) {
+  Recipe recipe = with_tensor(recipe_of(GetParam(), Compute::fp32, Reproducibility::run), 2);
+  recipe.data.micro_batch_size = 2;
+  expect_predicted(recipe, 2, "a sequence a rank");
+  recipe.data.sequence_length = recipe.model.max_position_embeddings = 512;
+  expect_predicted(recipe, 2, "a head in chunks");
+  recipe.loss.balance_weight = {{{0, 0.0}}};
+  recipe.data.micro_batch_size = 1;
+  expect_predicted(recipe, 2, "no balance loss");
+}
+
+TEST_P(Traffics, OfStages) {
+  for (std::string_view schedule : schedules_that_train)
+    for (Recompute recompute : {Recompute::none, Recompute::full})
+      expect_predicted(
+          with_pipeline(recipe_of(GetParam(), Compute::bf16, Reproducibility::run), schedule, 2, recompute), 2,
+          std::string(schedule));
+}
+
+TEST_P(Traffics, OfContextRanks) {
+  for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout})
+    for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full})
+      for (int tensor : {1, 2}) {
+        Recipe recipe = with_tensor(recipe_of(GetParam(), Compute::bf16, mode), tensor, recompute);
+        recipe.parallel.context = 2;
+        expect_predicted(recipe, 4, std::to_string(tensor) + " tensor ranks beside 2 context ranks");
+        recipe.data.micro_batch_size = 2;
+        expect_predicted(recipe, 2 * tensor, "the same with 2 sequences");
+      }
+}
+
+TEST_P(Traffics, OfMixtures) {
+  for (std::string_view schedule : schedules_that_train)
+    for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
+      const Recipe recipe = recipe_of(GetParam(), Compute::fp32, Reproducibility::run);
+      expect_predicted(with_pipeline(with_tensor(recipe, 2), schedule, 2, recompute), 8,
+                       "2 x 2 x 2, " + std::string(schedule));
+    }
+}
+
+TEST(Traffic, AGroupOfOneSendsNothing) {
+  auto self = make_self_group("alone");
+  const RankGroups ranks(*self);
+  double x = 1;
+  self->all_max(std::span(&x, 1));
+  self->barrier();
+  for (const Traffic& t : self->traffic()) EXPECT_EQ(t, Traffic{});
+  EXPECT_TRUE(TrafficMeter(ranks).step().empty());
+  const RunResult run = train_on(recipe_of(false, Compute::fp32, Reproducibility::run), 1, 1);
+  EXPECT_TRUE(run.traffic[0].empty());
+}
+
+}  // namespace
+}  // namespace fourmi
