@@ -55,7 +55,8 @@ struct Grid {
 };
 
 /// The largest block that any cut of a call's rows into groups could bring, in whole tiles. Memory is asked for by this
-/// and not by the block at hand, since how many rows an expert has changes from step to step.
+/// and not by the block at hand, since how many rows an expert has, and all experts of a rank, changes from step to
+/// step.
 struct Largest {
   std::int64_t rows = 0, cols = 0, sum = 0;
 };
@@ -206,15 +207,15 @@ void run_blocked(const Stream& stream, const Problem& problem) {
   using T = typename Kernel::Input;
   const std::int64_t num_groups = problem.num_groups();
   std::int64_t rows = 0, cols = 0, work = 0;
-  Largest all;  // of the call, then cut down to a block
+  Largest all;  // that the call's tensors have room for, then cut down to a block
   for (std::int64_t g = 0; g < num_groups; ++g) {
     const Product<T> p = problem.product<T>(g);
     rows = std::max(rows, p.rows);
     cols = p.cols;
     work += p.rows * p.cols * p.sum;
     const bool sum_is_cut = problem.kind == Kind::backward_weight;  // by the groups; else the rows are
-    all.rows = sum_is_cut ? rows : all.rows + p.rows;               // an empty group has none
-    all.sum = sum_is_cut ? all.sum + p.sum : p.sum;
+    all.rows = sum_is_cut ? rows : problem.num_rows;                // an empty group has none
+    all.sum = sum_is_cut ? problem.num_rows : p.sum;
   }
   all.rows = Grid::round_up(std::min(all.rows, Grid::most_rows(problem.out.dtype)), Kernel::tile_rows);
   all.cols = Grid::round_up(std::min(cols, Grid::most_cols), Kernel::tile_cols);

@@ -55,8 +55,8 @@ struct Problem {
   const void* other = nullptr;
   std::int64_t num_in = 0, num_out = 0;   ///< K, N
   std::span<const std::int32_t> offsets;  ///< of groups; empty: one group of num_rows rows
-  std::int64_t num_rows = 0;
-  Output out;  ///< of group 0
+  std::int64_t num_rows = 0;              ///< of the tensors; groups may leave some out
+  Output out;                             ///< of group 0
   Cuts cuts;
   std::int64_t leaves = 1;
 
