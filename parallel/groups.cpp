@@ -22,7 +22,9 @@ RankGroups::RankGroups(Group& world, const MeshSizes& sizes, std::span<const int
       data_(make(data_name, mesh_.peers(world.rank(), {Axis::data}))),
       pipeline_(make(pipeline_name, mesh_.peers(world.rank(), {Axis::pipeline}))),
       tensor_(make(tensor_name, mesh_.peers(world.rank(), {Axis::tensor}))),
-      context_(make(context_name, mesh_.peers(world.rank(), {Axis::context}))) {
+      context_(make(context_name, mesh_.peers(world.rank(), {Axis::context}))),
+      expert_(make(expert_name, mesh_.peers(world.rank(), {Axis::expert}))),
+      expert_tensor_(make(expert_tensor_name, mesh_.peers(world.rank(), {Axis::expert_tensor}))) {
   for (std::size_t i = 0; i < all_copies.size(); ++i)
     holders_[i] = make(holders_names[i], fourmi::holders(mesh_, world.rank(), all_copies[i]));
   embedding_ = &holders(Copies::tensor_peers);

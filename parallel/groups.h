@@ -39,6 +39,8 @@ class RankGroups {
   Group& pipeline() const { return *pipeline_; }  ///< the stages of one replica; rank = pipeline coordinate
   Group& tensor() const { return *tensor_; }      ///< ranks that share the rows of a micro-batch
   Group& context() const { return *context_; }    ///< ranks that share each sequence; rank = its part of the sequence
+  Group& expert() const { return *expert_; }      ///< ranks that share a layer's routed experts
+  Group& expert_tensor() const { return *expert_tensor_; }  ///< ranks that share the columns of the same experts
   /// Ranks that hold the same parts of parameters.
   Group& holders(Copies copies) const { return *holders_[static_cast<std::size_t>(copies)]; }
   /// Ranks of all stages that hold the same part of the embedding; tensor_peers where no other stage does.
@@ -48,7 +50,8 @@ class RankGroups {
 
   /// What the traffic meter and its formulas call them. A group that has all ranks is the world.
   static constexpr const char *world_name = "world", *data_name = "data", *pipeline_name = "pipeline",
-                              *tensor_name = "tensor", *context_name = "context", *embedding_name = "embedding";
+                              *tensor_name = "tensor", *context_name = "context", *embedding_name = "embedding",
+                              *expert_name = "expert", *expert_tensor_name = "expert_tensor";
   static constexpr std::array holders_names{"stage", "data x context", "expert_data"};  ///< by Copies
 
  private:
@@ -58,7 +61,7 @@ class RankGroups {
   Mesh mesh_;
   Group* world_;
   std::vector<std::unique_ptr<Group>> made_;
-  Group *data_, *pipeline_, *tensor_, *context_, *embedding_;
+  Group *data_, *pipeline_, *tensor_, *context_, *expert_, *expert_tensor_, *embedding_;
   std::array<Group*, all_copies.size()> holders_{};
 };
 

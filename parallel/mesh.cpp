@@ -91,16 +91,6 @@ std::int64_t least_ranks(const MeshSizes& s) {
   return product({s.pipeline, wanted});
 }
 
-void require_built(const MeshSizes& s) {
-  const auto refuse = [](const char* key, std::int64_t size) {
-    if (size > 1)
-      throw Error(ExitStatus::usage, key, fmt::format("found {}, expected 1 (this axis is not built yet)", size),
-                  "Leave the key out: all ranks then share the batch (the data axis)");
-  };
-  refuse("parallel.expert", s.expert);
-  refuse("parallel.expert_tensor", s.expert_tensor);
-}
-
 Mesh::Mesh(const MeshSizes& s) {
   if (const auto problems = check_mesh(s); !problems.empty())
     throw Error(ExitStatus::usage, problems[0].key, problems[0].cause, problems[0].remedy);

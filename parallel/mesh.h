@@ -42,8 +42,6 @@ struct MeshProblem {
 std::vector<MeshProblem> check_mesh(const MeshSizes& sizes);
 /// The least number of ranks that the sizes allow (what a dry run without ranks uses). Sizes are at least 1.
 std::int64_t least_ranks(const MeshSizes& sizes);
-/// Throws Error(usage) naming the first key whose axis is larger than 1 and not built yet: expert, expert_tensor.
-void require_built(const MeshSizes& sizes);
 
 class Mesh {
  public:

@@ -53,7 +53,7 @@ void Block::backward_input(const Context& c, const Tensor& x_mD, const Saved& s,
                            const Tensor& dx_mD) const {
   const Span span(c.stream->timeline(), Work::other, "block_backward_input", layer_);
   if (moe_)
-    moe_->backward_input(c, s.moe, dy_mD, g.moe, g.dhn_mD);
+    moe_->backward_input(c, s.hn_mD, s.moe, dy_mD, g.moe, g.dhn_mD);
   else
     dense_->backward_input(c, c.leaves.intermediate, s.dense, dy_mD, g.dense, g.dhn_mD);
   rms_norm_backward_input(*c.stream, norm_, g.dhn_mD, s.h_mD, c.weight(norm_weight_), s.h_rstd_m, g.dh_mD, dy_mD);

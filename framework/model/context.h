@@ -8,6 +8,8 @@
 
 #include <functional>
 
+#include "framework/model/column_exchange.h"
+#include "framework/model/expert_exchange.h"
 #include "framework/model/family.h"
 #include "framework/model/layer_panels.h"
 #include "framework/model/leaves.h"
@@ -26,6 +28,7 @@ struct BatchSizes {
   std::int64_t tokens_per_sequence = 0;  ///< T
   std::int64_t tensor = 1;               ///< ranks of the tensor axis, each of which holds some rows between layers
   std::int64_t context = 1;              ///< C, ranks that share each sequence
+  ExpertRanks experts = {};
   std::int64_t shard_rows() const { return rows / tensor; }  ///< m
   std::int64_t key_rows() const { return rows * context; }   ///< N
   std::int64_t num_sequences() const { return key_rows() / tokens_per_sequence; }
@@ -44,10 +47,13 @@ struct Context {
   std::int64_t query_leaves = 0;  ///< 16 / C in mode layout: attention's dk and dv are trees over a sequence's blocks
   Cuts weight_cuts;               ///< matrices: T/16 tokens a partial in mode layout (L3)
   Cuts token_cuts;                ///< norms, router, embedding rows: one token a partial in mode layout
-  const RowExchange* rows = nullptr;      ///< of the tensor axis; null: this rank is alone
-  SequenceExchange* sequences = nullptr;  ///< of the context axis; null: this rank has whole sequences
+  const RowExchange* rows = nullptr;        ///< of the tensor axis; null: this rank is alone
+  SequenceExchange* sequences = nullptr;    ///< of the context axis; null: this rank has whole sequences
+  ExpertExchange* experts = nullptr;        ///< of the expert axis; null: all experts are here
+  const ColumnExchange* columns = nullptr;  ///< of the expert-tensor axis; null: all of their columns are
   Leaves leaves;
   LayerPanels* panels = nullptr;  ///< null: all weights and gradients stay in memory
+  bool halves_apart = false;      ///< other layers' backward comes between the halves of a layer's
   double balance_weight = 0;      ///< 0: no balance loss
   /// Called in forward with each layer's output, where given: layer -1 is the embedding, num_hidden_layers the MTP
   /// layer. To look for what is not finite, and for tests that put it there.

@@ -9,13 +9,15 @@
 namespace fourmi {
 
 struct Leaves {
-  std::int64_t heads = 1, intermediate = 1, shared_intermediate = 1, vocabulary = 1;
+  std::int64_t heads = 1, intermediate = 1, shared_intermediate = 1, vocabulary = 1, experts = 1,
+               expert_intermediate = 1;
   /// What one product reads together (gate and up; queries, keys and values) has its own tree each where their
   /// gradients are summed: runs of leaves of all of them would depend on who holds them.
   bool apart = false;
 };
 
-/// Of mode layout, where the tensor axis has `tensor` ranks. Intermediate columns are cut in blocks of 16.
-Leaves layout_leaves(const ModelSection& model, std::int64_t tensor);
+/// Of mode layout, where the axes have so many ranks. Intermediate columns are cut in blocks of 16.
+Leaves layout_leaves(const ModelSection& model, std::int64_t tensor, std::int64_t expert = 1,
+                     std::int64_t expert_tensor = 1);
 
 }  // namespace fourmi

@@ -46,6 +46,8 @@ Context Model::context(const Stream& stream, const StagePass& p, const Context& 
   c.rotary_table = tables_.rotary;
   c.rows = rows;
   c.sequences = workspace_->sequences ? &*workspace_->sequences : nullptr;
+  c.experts = workspace_->experts ? &*workspace_->experts : nullptr;
+  c.columns = workspace_->columns ? &*workspace_->columns : nullptr;
   c.balance_weight = p.weights.balance;
   if (window_ > 0) {
     window_key_begin(stream, window_, p.batch.key_begin_M, p.batch.key_end_M, window_begin_M_);
@@ -165,7 +167,8 @@ void Model::backward(const Stream& stream, const StagePass& p, const Context& op
 }
 
 void Model::backward_input(const Stream& stream, const StagePass& p, const Context& options) {
-  const Context c = context(stream, p, options);
+  Context c = context(stream, p, options);
+  c.halves_apart = true;
   Activations& a = activations(p);
   Kept& k = kept_[static_cast<std::size_t>(p.kept)];
   Tensor dy = backward_ends(c, p, k.dy.back());
@@ -179,7 +182,8 @@ void Model::backward_input(const Stream& stream, const StagePass& p, const Conte
 }
 
 void Model::backward_weight(const Stream& stream, const StagePass& p, const Context& options) {
-  const Context c = context(stream, p, options);
+  Context c = context(stream, p, options);
+  c.halves_apart = true;
   Activations& a = activations(p);
   const Kept& k = kept_[static_cast<std::size_t>(p.kept)];
   for (std::size_t l = blocks_.size(); l-- > 0;) {

@@ -54,7 +54,7 @@ class Model {
   /// the rest among the layers; evaluation reuses one layer's.
   /// `groups`: of the sizes that `sizes` names.
   void allocate(const BatchSizes& sizes, Use use, Arena& activations, Recompute recompute = Recompute::none,
-                const RowGroups& groups = {});
+                const LayerGroups& groups = {});
   /// The same for training with several in flight, over a workspace that the stages of a rank share: all reserve, then
   /// the workspace is allocated, then all place what they keep. `kept`: micro-batches between the halves of a backward.
   void reserve(const BatchSizes& sizes, Recompute recompute, Workspace& workspace);

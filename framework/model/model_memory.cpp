@@ -26,15 +26,22 @@ std::int64_t widest_part(const Block::Sizes& s) {
 }  // namespace
 
 void Workspace::allocate_exchange(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types, bool apart,
-                                  const RowGroups& groups, Arena& arena) {
+                                  const LayerGroups& groups, Arena& arena) {
   if (sizes.context > 1) sequences.emplace(groups.context, sizes.num_sequences());
+  if (!sizes.experts.alone())
+    experts.emplace(groups.expert, sizes.experts, sizes.experts.options(m, sizes.shard_rows(), types.accumulate),
+                    arena);
+  if (sizes.experts.tensor > 1)
+    columns.emplace(groups.expert_tensor, sizes.experts.tensor,
+                    sizes.experts.most_rows(m, sizes.shard_rows(), types.accumulate), m.hidden_size, apart ? 2 : 1,
+                    types.accumulate, arena);
   if (sizes.tensor == 1 && !apart) return;
   rows.emplace(groups.tensor, static_cast<int>(sizes.tensor), sizes.rows, widest_sum(m, apart), apart ? widest_part : 0,
                types.activation, types.accumulate, arena);
 }
 
 void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types,
-                         const RowGroups& groups, Arena& arena) {
+                         const LayerGroups& groups, Arena& arena) {
   const bool apart = types.gradient == DType::fx128;  // mode layout (Leaves::apart)
   allocate_exchange(m, sizes, types, apart, groups, arena);
   const Shape border{sizes.shard_rows(), m.hidden_size};
@@ -46,7 +53,7 @@ void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const M
   in_turn.allocate(arena, "logits, then block gradients");
 }
 
-void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute recompute, const RowGroups& groups) {
+void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute recompute, const LayerGroups& groups) {
   use_ = use;
   own_workspace_ = std::make_unique<Workspace>();
   if (use == Use::training) {

@@ -2,14 +2,12 @@
 
 #include <algorithm>
 
-#include "kernels/ops/permute.h"
 #include "kernels/ops/reduce.h"
-#include "kernels/ops/swiglu.h"
 
 namespace fourmi {
 
 Moe::Moe(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
-    : D_(m.hidden_size), F_(m.moe_intermediate_size), E_(m.n_routed_experts), K_(m.num_experts_per_tok) {
+    : D_(m.hidden_size), E_(m.n_routed_experts), K_(m.num_experts_per_tok), experts_(m, store, layer) {
   const MoeNames names = moe_names(m, layer);
   routing_ = {.scoring = m.scoring_func == "softmax" ? Scoring::softmax : Scoring::sigmoid,
               .group_score = m.topk_method == "noaux_tc" ? GroupScore::top2_sum : GroupScore::max,
@@ -20,13 +18,11 @@ Moe::Moe(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
               .scaling_factor = m.routed_scaling_factor};
   router_ = store.slot(names.router());
   if (m.topk_method == "noaux_tc") bias_ = store.slot(names.block + "gate.e_score_correction_bias");
-  gate_up_ = store.slot(names.expert(0, names.gate), names.expert(E_ - 1, names.up), {E_, 2 * F_, D_});
-  down_ = store.slot(names.expert(0, names.down), names.expert(E_ - 1, names.down), {E_, D_, F_});
   if (m.n_shared_experts > 0) shared_.emplace(store, names.block + "shared_experts.");
 }
 
 Moe::Sizes Moe::sizes(const BatchSizes& batch, const ModelTypes& types) const {
-  Sizes s{batch, types, D_, F_, E_, K_, std::nullopt};
+  Sizes s{batch, types, D_, E_, K_, experts_.sizes(batch, types), std::nullopt};
   if (shared_) s.shared = shared_->sizes(batch, types);
   return s;
 }
@@ -85,68 +81,50 @@ void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& co
   if (counts_E) count_choices(stream, s.experts_MK, counts_E);
 }
 
-void Moe::experts(const Context& c, Saved& s) const {
-  const Stream& stream = *c.stream;
-  grouped_linear_forward(stream, s.rows_RD, c.weight(gate_up_), s.offsets(), s.gate_up_R2F);
-  swiglu_forward(stream, s.gate_up_R2F, s.h_RF, s.h_RF.dim(0));
-  grouped_linear_forward(stream, s.h_RF, c.weight(down_), s.offsets(), s.out_RD);
-}
-
 void Moe::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD, const Tensor& residual_MD,
                   const Tensor& counts_E) const {
-  const Stream& stream = *c.stream;
   route(c, x_MD, s, counts_E);
-  permute_plan(stream, s.experts_MK, s.offsets(), s.row_token_R, s.row_of_MK);  // dispatch
-  permute_forward(stream, x_MD, s.row_token_R, s.rows_RD);
-  experts(c, s);
-  if (zero_routed_) fill_zero(stream, s.out_RD);
-  Tensor base = residual_MD;  // combine
+  Tensor base = residual_MD;
   if (shared_) {
     shared_->forward(c, c.leaves.shared_intermediate, x_MD, s.shared, s.base_MD, residual_MD);
     base = s.base_MD;
   }
-  combine_forward(stream, s.out_RD, s.weights_MK, s.row_of_MK, y_MD, base);
+  experts_.forward(c, x_MD, choices(s), s.experts, y_MD, base);
 }
 
 void Moe::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mode) const {
-  const Stream& stream = *c.stream;
-  if (mode == Recompute::full) {
+  if (mode == Recompute::full)
     route(c, x_MD, s, {});
-    permute_plan(stream, s.experts_MK, s.offsets(), s.row_token_R, s.row_of_MK);
-    permute_forward(stream, x_MD, s.row_token_R, s.rows_RD);
-    experts(c, s);
-  } else {
+  else
     router_input(c, x_MD, s);
-    permute_forward(stream, x_MD, s.row_token_R, s.rows_RD);
-    swiglu_forward(stream, s.gate_up_R2F, s.h_RF, s.h_RF.dim(0));
-  }
+  experts_.recompute(c, x_MD, choices(s), s.experts, mode);
   if (shared_) shared_->recompute(c, x_MD, s.shared, mode);
 }
 
-void Moe::backward_input(const Context& c, const Saved& s, const Tensor& dy_MD, Gradients& g,
-                         const Tensor& dx_MD) const {
+/// Of some of the tokens.
+void Moe::route_backward(const Context& c, const Saved& s, Share::Range tokens, Gradients& g) const {
   const Stream& stream = *c.stream;
-  combine_backward(stream, dy_MD, s.out_RD, s.weights_MK, s.row_of_MK, g.dout_RD, g.dweights_MK);
-  grouped_linear_backward_input(stream, g.dout_RD, c.weight(down_), s.offsets(), g.dh_RF);
-  swiglu_backward(stream, g.dh_RF, s.gate_up_R2F, g.dgate_up_R2F, g.dh_RF.dim(0));
-  grouped_linear_backward_input(stream, g.dgate_up_R2F, c.weight(gate_up_), s.offsets(), g.drows_RD);
+  const OwningSpan span(stream.timeline(), Work::router, "route_backward_input");
+  const auto some = [&](const Tensor& x_M) { return x_M.rows(tokens.begin, tokens.end); };
+  routing_backward(stream, routing_, some(g.dweights_MK), some(s.scores_ME), some(s.experts_MK),
+                   c.balance_weight != 0 ? some(s.dscores_ME) : Tensor{}, some(g.dlogits_ME));
+  linear_backward_input(stream, some(g.dlogits_ME), c.weight(router_), some(g.dx32_MD));
+}
+
+void Moe::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, Gradients& g,
+                         const Tensor& dx_MD) const {
   if (shared_) shared_->backward_input(c, c.leaves.shared_intermediate, s.shared, dy_MD, g.shared, g.dshared_MD);
-  {
-    const OwningSpan span(stream.timeline(), Work::router, "route_backward_input");
-    routing_backward(stream, routing_, g.dweights_MK, s.scores_ME, s.experts_MK,
-                     c.balance_weight != 0 ? s.dscores_ME : Tensor{}, g.dlogits_ME);
-    linear_backward_input(stream, g.dlogits_ME, c.weight(router_), g.dx32_MD);
+  for (int round = 0; round < Experts::num_rounds(s.experts); ++round) {
+    experts_.begin_backward_input(c, x_MD, choices(s), s.experts, round, dy_MD, g.experts, g.dweights_MK);
+    route_backward(c, s, Experts::tokens_of(c, s.experts, round), g);
+    experts_.finish_backward_input(c, choices(s), s.experts, round, g.experts, dx_MD, g.dshared_MD, g.dx32_MD);
   }
-  permute_backward(stream, g.drows_RD, s.row_of_MK, dx_MD, g.dshared_MD, g.dx32_MD);
 }
 
 void Moe::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
                           const Gradients& g) const {
   const Stream& stream = *c.stream;
-  Cuts cuts = c.weight_cuts;
-  cuts.row_token = s.row_token_R.as<std::int32_t>();
-  grouped_linear_backward_weight(stream, g.dout_RD, s.h_RF, s.offsets(), c.gradient(down_), cuts);
-  grouped_linear_backward_weight(stream, g.dgate_up_R2F, s.rows_RD, s.offsets(), c.gradient(gate_up_), cuts);
+  experts_.backward_weight(c, x_MD, choices(s), s.experts, dy_MD, g.experts);
   if (shared_) shared_->backward_weight(c, x_MD, s.shared, dy_MD, g.shared);
   const OwningSpan span(stream.timeline(), Work::router, "route_backward_weight");
   linear_backward_weight(stream, g.dlogits_ME, s.x32_MD ? s.x32_MD : x_MD, c.gradient(router_), c.token_cuts);

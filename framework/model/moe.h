@@ -1,13 +1,13 @@
 // DeepSeekMoE (DeepSeek-V3 report 2.1.2): y = residual + sum of chosen experts' outputs by their weights + shared
-// expert. Written as the phases route, dispatch, experts, combine, so that one micro-batch's computation can hide
-// another's dispatch. Routing and combining are of this rank's rows alone: M is context.h's m here. The tensor axis
-// cuts the shared expert.
+// expert. Routing is of this rank's rows alone: M is context.h's m here. The expert axes divide the routed experts
+// (experts.h), the tensor axis cuts the shared one.
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <span>
 
+#include "framework/model/experts.h"
 #include "framework/model/mlp.h"
 #include "kernels/ops/routing.h"
 
@@ -20,9 +20,9 @@ class Moe {
   struct Sizes {
     BatchSizes batch;
     ModelTypes types;
-    std::int64_t D, F, E, K;
+    std::int64_t D, E, K;
+    Experts::Sizes experts;
     std::optional<Mlp::Sizes> shared;
-    std::int64_t R() const { return batch.shard_rows() * K; }
     /// Ranks share sequences: their balance losses need what the others found.
     bool shares_sequences() const { return batch.context > 1 || batch.shard_rows() % batch.tokens_per_sequence != 0; }
     std::int64_t num_sequences() const {
@@ -34,13 +34,11 @@ class Moe {
 
   struct Saved {
     Tensor x32_MD, logits_ME, scores_ME, experts_MK, weights_MK, balance_S, dscores_ME;
-    Tensor row_token_R, row_of_MK, offsets_E1, rows_RD, gate_up_R2F, h_RF, out_RD, base_MD;
+    Tensor base_MD;
     Tensor counts_BE, sums_BE, all_counts_BE, all_sums_BE;  // of blocks of T/16 tokens, where ranks share sequences
     Tensor row_counts_BE, row_sums_BE;                      // of the M rows, where ranks of both axes do
+    Experts::Saved experts;
     Mlp::Saved shared;
-    std::span<std::int32_t> offsets() const {
-      return {offsets_E1.as<std::int32_t>(), static_cast<std::size_t>(offsets_E1.dim(0))};
-    }
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.shard_rows();
@@ -63,13 +61,7 @@ class Moe {
         visit(all_counts_BE, "all_counts", Shape{s.all_blocks(), s.E}, DType::i32, Keep::temporary);
         visit(all_sums_BE, "all_sums", Shape{s.all_blocks(), s.E}, acc, Keep::temporary);
       }
-      visit(row_token_R, "row_token", Shape{s.R()}, DType::i32, Keep::needed);
-      visit(row_of_MK, "row_of", Shape{M, s.K}, DType::i32, Keep::needed);
-      visit(offsets_E1, "offsets", Shape{s.E + 1}, DType::i32, Keep::needed);
-      visit(rows_RD, "rows", Shape{s.R(), s.D}, act, Keep::recomputable);
-      visit(gate_up_R2F, "gate_up", Shape{s.R(), 2 * s.F}, act, Keep::needed);
-      visit(h_RF, "h", Shape{s.R(), s.F}, act, Keep::recomputable);
-      visit(out_RD, "out", Shape{s.R(), s.D}, act, Keep::needed);
+      experts.fields(s.experts, visit);
       if (s.shared) {
         visit(base_MD, "base", Shape{M, s.D}, act, Keep::temporary);
         shared.fields(*s.shared, visit);
@@ -77,17 +69,15 @@ class Moe {
     }
   };
   struct Gradients {
-    Tensor dweights_MK, dout_RD, dh_RF, dgate_up_R2F, drows_RD, dlogits_ME, dx32_MD, dshared_MD;
+    Tensor dweights_MK, dlogits_ME, dx32_MD, dshared_MD;
+    Experts::Gradients experts;
     Mlp::Gradients shared;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.shard_rows();
       const DType act = s.types.activation, acc = s.types.accumulate;
       visit(dweights_MK, "dweights", Shape{M, s.K}, acc, Keep::needed);
-      visit(dout_RD, "dout", Shape{s.R(), s.D}, act, Keep::needed);
-      visit(dh_RF, "dh", Shape{s.R(), s.F}, act, Keep::needed);
-      visit(dgate_up_R2F, "dgate_up", Shape{s.R(), 2 * s.F}, act, Keep::needed);
-      visit(drows_RD, "drows", Shape{s.R(), s.D}, act, Keep::needed);
+      experts.fields(s.experts, visit);
       visit(dlogits_ME, "dlogits", Shape{M, s.E}, acc, Keep::needed);
       visit(dx32_MD, "dx32", Shape{M, s.D}, acc, Keep::needed);
       if (s.shared) {
@@ -103,11 +93,12 @@ class Moe {
   /// What backward needs, again: the tokens in experts' order and SwiGLU's outputs, in `full` the routing and the
   /// experts too. The routing is a pure function of x, so the same experts are chosen; nothing is counted.
   void recompute(const Context&, const Tensor& x_MD, Saved&, Recompute) const;
-  void backward_input(const Context&, const Saved&, const Tensor& dy_MD, Gradients&, const Tensor& dx_MD) const;
+  void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
+                      const Tensor& dx_MD) const;
   void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
 
   /// Ablation for evaluation: the chosen experts' outputs count as zero, the shared expert stays.
-  void set_zero_routed(bool zero) { zero_routed_ = zero; }
+  void set_zero_routed(bool zero) { experts_.set_zero(zero); }
   /// The router's correction bias, absent where the family has none.
   const std::optional<Slot>& bias() const { return bias_; }
 
@@ -116,14 +107,15 @@ class Moe {
   void balance(const Context&, Saved&) const;
   void share_statistics(const Context&, Saved&) const;
   void route(const Context&, const Tensor& x_MD, Saved&, const Tensor& counts_E) const;
-  void experts(const Context&, Saved&) const;
+  void route_backward(const Context&, const Saved&, Share::Range tokens, Gradients&) const;
+  static Choices choices(const Saved& s) { return {s.experts_MK, s.weights_MK}; }
 
-  std::int64_t D_, F_, E_, K_;
+  std::int64_t D_, E_, K_;
   Routing routing_;
-  Slot router_, gate_up_, down_;
+  Slot router_;
+  Experts experts_;
   std::optional<Slot> bias_;
   std::optional<Mlp> shared_;
-  bool zero_routed_ = false;
 };
 
 }  // namespace fourmi

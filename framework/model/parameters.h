@@ -63,6 +63,7 @@ class ParameterTable {
   const Parameter& find(std::string_view name) const { return parameters_[static_cast<std::size_t>(index_of(name))]; }
   /// In all().
   std::int64_t index_of(std::string_view name) const;
+  const Shares& shares() const { return shares_; }
   /// Elements of a set's flat buffer.
   std::int64_t num_elements(ParameterSet set) const { return elements_[static_cast<std::size_t>(set)]; }
   /// The parameters of one set in storage order.

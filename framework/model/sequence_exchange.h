@@ -14,12 +14,6 @@
 
 namespace fourmi {
 
-/// The groups whose ranks share a micro-batch's rows; null where an axis has one rank, or memory is only measured.
-struct RowGroups {
-  Group* tensor = nullptr;
-  Group* context = nullptr;
-};
-
 class SequenceExchange {
  public:
   /// `group` may be null where memory is only measured.

@@ -12,6 +12,14 @@ namespace fourmi {
 
 class Model;
 
+/// The groups that layers work in; null where an axis has one rank, or where memory is only measured.
+struct LayerGroups {
+  Group* tensor = nullptr;
+  Group* context = nullptr;
+  Group* expert = nullptr;
+  Group* expert_tensor = nullptr;
+};
+
 struct Workspace {
   SharedFields layers;   ///< what forward of a layer leaves and recomputation makes again
   SharedFields in_turn;  ///< logits exist in forward only, gradients of a block's inside in backward only
@@ -20,15 +28,17 @@ struct Workspace {
   Tensor all_dx_MD;                           ///< of the embedding, where ranks of the tensor axis share the rows
   std::optional<RowExchange> rows;            ///< of the tensor axis; absent where this rank is alone
   std::optional<SequenceExchange> sequences;  ///< of the context axis; absent where this rank has whole sequences
+  std::optional<ExpertExchange> experts;      ///< of the expert axis; absent where all experts are here
+  std::optional<ColumnExchange> columns;      ///< of the expert-tensor axis; absent where all their columns are
 
   std::int64_t widest_part = 0;  ///< columns, of the stages that have reserved
 
   /// After all stages have reserved.
-  void allocate(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, const RowGroups& groups,
+  void allocate(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, const LayerGroups& groups,
                 Arena& arena);
   /// Of the rows between ranks alone, for evaluation.
   void allocate_exchange(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, bool apart,
-                         const RowGroups& groups, Arena& arena);
+                         const LayerGroups& groups, Arena& arena);
 
   /// Whose fields `layers` holds. The layer that ran last still has them, so that multi-token prediction, whose
   /// backward may follow its forward, then costs nothing.

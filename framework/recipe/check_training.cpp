@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "framework/recipe/check_context.h"
+#include "framework/recipe/check_expert.h"
 #include "framework/recipe/check_pipeline.h"
 #include "framework/recipe/check_tensor.h"
 #include "framework/recipe/read.h"
@@ -61,6 +62,7 @@ class TrainingChecks {
     pipeline();
     tensor();
     context();
+    expert();
   }
 
  private:
@@ -206,6 +208,18 @@ class TrainingChecks {
     });
   }
 
+  void expert() {
+    for (const char* key : {"parallel.expert", "parallel.dispatcher", "parallel.dispatch_node_size",
+                            "parallel.dispatch_bound", "parallel.tensor", "parallel.context", "data.sequence_length",
+                            "data.micro_batch_size", "run.reproducibility", "model.n_routed_experts",
+                            "model.num_experts_per_tok", "model.moe_intermediate_size", "parallel.expert_tensor"})
+      if (!good(key)) return;
+    if (reading_.family == 0) return;
+    expert_issues(r_, [&](const std::string& key, std::string found, std::string expected) {
+      refuse(key, std::move(found), std::move(expected));
+    });
+  }
+
   void schedule() {
     const ScheduleSection& s = r_.schedule;
     if (!good("schedule.name")) return;
@@ -272,6 +286,7 @@ void rank_issues(const Recipe& r, int ranks, const Refuse& refuse) {
     refuse("parallel.data", fmt::format("found {} as `parallel.data`", *p.data),
            fmt::format("expected {}, which is what {} ranks leave", data, ranks));
   }
+  expert_rank_issues(r, ranks, refuse);
   if (odd_size(r.data.global_batch_size, r.data.micro_batch_size) != 0) return;  // said without ranks
   const std::int64_t portion = r.data.micro_batch_size * data;
   if (const std::int64_t size = odd_size(r.data.global_batch_size, portion)) {

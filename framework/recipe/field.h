@@ -109,6 +109,7 @@ std::string families_text(Families families);
 
 // The rows, section by section (fields_*.cpp).
 void add_run_fields(std::vector<Field>& table);
+void add_dispatch_fields(std::vector<Field>& table);  ///< of parallel
 void add_memory_fields(std::vector<Field>& table);
 void add_model_fields(std::vector<Field>& table);
 void add_data_fields(std::vector<Field>& table);

@@ -30,10 +30,10 @@ void add_parallel(std::vector<Field>& table) {
        "16.",
        {"context_parallel_size", "context_parallel_degree", "cp", "cp_size", "sequence_parallel_size"}},
       {"expert",
-       "Ranks that share a layer's routed experts.",
+       "Ranks that share a layer's routed experts: a divisor of their number; in mode layout 1, 2, 4 or 8.",
        {"expert_model_parallel_size", "expert_parallel_size", "expert_parallel_degree", "ep", "ep_size"}},
       {"expert_tensor",
-       "Ranks that share one routed expert's columns.",
+       "Ranks that share one routed expert's intermediate columns: 1, 2, 4 or 8, as far as they have whole parts.",
        {"expert_tensor_parallel_size", "expert_tensor_parallel_degree", "etp", "etp_size"}},
   };
   const auto place = [](std::size_t axis) {
@@ -53,8 +53,6 @@ void add_parallel(std::vector<Field>& table) {
                         .most = 1e6,
                         .foreign = axes[i].foreign},
                        place(i));
-    const std::string_view name = axes[i].name;
-    if (name != "pipeline" && name != "tensor" && name != "context") field.choices = {"1"};  // the others are not built
     table.push_back(std::move(field));
   }
   table.push_back(bind(
@@ -348,6 +346,7 @@ void add_intervals(std::vector<Field>& table) {
 void add_run_fields(std::vector<Field>& table) {
   add_run(table);
   add_parallel(table);
+  add_dispatch_fields(table);
   add_intervals(table);
 }
 

@@ -123,10 +123,13 @@ struct PrecisionSection {
 struct ParallelSection {
   std::int64_t tensor = 1, pipeline = 1, context = 1, expert = 1, expert_tensor = 1;
   std::int64_t zero = 1;
-  std::string pipeline_schedule = "1f1b";  ///< gpipe 1f1b interleaved zb-h1 zb-v dualpipe dualpipev
-  std::int64_t virtual_stages = 1;         ///< stages a rank holds, for interleaved
-  std::vector<std::int64_t> stage_layers;  ///< layers of each stage; empty: balanced
-  std::optional<std::int64_t> data;        ///< an assertion: refused if the rest does not leave this
+  std::string pipeline_schedule = "1f1b";          ///< gpipe 1f1b interleaved zb-h1 zb-v dualpipe dualpipev
+  std::int64_t virtual_stages = 1;                 ///< stages a rank holds, for interleaved
+  std::vector<std::int64_t> stage_layers;          ///< layers of each stage; empty: balanced
+  std::optional<std::int64_t> data;                ///< an assertion: refused if the rest does not leave this
+  std::string dispatcher = "auto";                 ///< auto local all-to-all hierarchical
+  std::optional<std::int64_t> dispatch_node_size;  ///< ranks of the expert axis in a node
+  std::optional<double> dispatch_bound;  ///< most rows that a rank is sent at a time, in multiples of the mean
   bool operator==(const ParallelSection&) const = default;
 };
 

@@ -38,6 +38,7 @@ void add_memory_and_traffic(DryRun& run, const Recipe& r, const ParameterTable& 
       .num_micro_batches = static_cast<int>(r.data.global_batch_size.at(0) / run.data_ranks / r.data.micro_batch_size),
       .balance_loss = r.loss.balance_weight.at(0) != 0};
   run.traffic = Engine::predict_traffic(r, run.ranks, 0, step);
+  run.dispatches = r.parallel.expert * r.parallel.expert_tensor > 1;
   for (const auto& [name, bytes] : Engine::measure(r, run.ranks)) {
     run.memory_bytes_per_rank.emplace_back(name, bytes);
     run.memory_total += bytes;
@@ -155,7 +156,9 @@ std::string to_text(const DryRun& d, const Recipe& r) {
     if (bytes > 0 || !host) s += fmt::format("  {:<13}{:>16} bytes{}\n", name, bytes, host ? " in host memory" : "");
   }
   s += fmt::format("  {:<13}{:>16} bytes\n", "together", d.memory_total);
-  if (!d.traffic.empty()) s += "sent by rank 0 in a step\n" + to_text(d.traffic);
+  if (!d.traffic.empty())
+    s += fmt::format("sent by rank 0 in a step{}\n{}",
+                     d.dispatches ? ", but for rows to experts, which the router chooses" : "", to_text(d.traffic));
   s += fmt::format("checkpoint     {} bytes each, {} kept\n", d.checkpoint_bytes, d.checkpoints_kept);
   for (const DryRun::Source& source : d.sources)
     s += fmt::format("data           {}: {} tokens in {} sequences, a share of {:.4f}, read {:.3f} times\n",

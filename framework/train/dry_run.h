@@ -23,6 +23,7 @@ struct DryRun {
   std::vector<std::string> arenas_on_host;  ///< those of them whose place is host memory (memory.offload_optimizer)
   std::int64_t memory_total = 0;
   std::vector<GroupTraffic> traffic;  ///< of rank 0 in the first step, by formula
+  bool dispatches = false;            ///< rows travel to experts: how many, the router decides; not in `traffic`
   std::int64_t checkpoint_bytes = 0;  ///< one, of all ranks
   std::int64_t checkpoints_kept = 0;
   std::optional<std::int64_t> steps;  ///< unknown where it depends on data that is absent

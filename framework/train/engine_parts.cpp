@@ -88,7 +88,7 @@ Holding Engine::Coordinates::holding(const Recipe& r, const StageMap& stages) co
 }
 
 Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
-                     const RowGroups& groups, Arenas& arenas)
+                     const LayerGroups& groups, Arenas& arenas)
     : store(held, types_of(r), arenas.weights, &arenas.gradients, zero_level(r)),
       tables(r.model, store.types(), r.data.sequence_length, arenas.weights),
       optimizer(store, moment_dtype(r), r.memory.offload_optimizer, at.members, arenas),
@@ -116,7 +116,8 @@ Context cuts_of(const Recipe& r, std::int32_t* refused) {
     c.weight_cuts = {.rows = T / 16, .row_token = nullptr, .refused = refused};
     c.token_cuts = {.rows = 1, .row_token = nullptr, .refused = refused};
     c.query_leaves = 16 / r.parallel.context;
-    if (types_of(r).gradient == DType::fx128) c.leaves = layout_leaves(r.model, r.parallel.tensor);
+    if (types_of(r).gradient == DType::fx128)
+      c.leaves = layout_leaves(r.model, r.parallel.tensor, r.parallel.expert, r.parallel.expert_tensor);
   }
   return c;
 }
@@ -158,8 +159,11 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
   Arenas measured(recipe.memory);
   Parts(recipe, stages_, *held_, at, {}, measured);
   arenas_ = allocate(measured, recipe, groups.world().rank());
-  parts_ =
-      std::make_unique<Parts>(recipe, stages_, *held_, at, RowGroups{&groups.tensor(), &groups.context()}, *arenas_);
+  const LayerGroups of_layers{.tensor = &groups.tensor(),
+                              .context = &groups.context(),
+                              .expert = &groups.expert(),
+                              .expert_tensor = &groups.expert_tensor()};
+  parts_ = std::make_unique<Parts>(recipe, stages_, *held_, at, of_layers, *arenas_);
   parts_->panels.connect(groups, stream);
 }
 

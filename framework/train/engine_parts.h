@@ -36,7 +36,7 @@ class Engine::Panels : public LayerPanels {
 struct Engine::Parts {
   /// `groups`: null where memory is only measured.
   Parts(const Recipe& recipe, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
-        const RowGroups& groups, Arenas& arenas);
+        const LayerGroups& groups, Arenas& arenas);
   ParameterStore store;
   ModelTables tables;
   Optimizer optimizer;

@@ -27,7 +27,7 @@ int most(const std::map<int, Program>& programs, Of of) {
 }  // namespace
 
 Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::span<const int> counts,
-                   const ParameterStore& store, const ModelTables& tables, const RowGroups& groups, Arena& arena)
+                   const ParameterStore& store, const ModelTables& tables, const LayerGroups& groups, Arena& arena)
     : map_(map), rank_(rank) {
   if (groups.context) part_ = {groups.context->rank(), groups.context->size()};
   std::size_t actions = 0;
@@ -37,7 +37,8 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
     actions = std::max(actions, mine.instructions.size());
   }
   const BatchSizes sizes{recipe.data.micro_batch_size * recipe.data.sequence_length / recipe.parallel.context,
-                         recipe.data.sequence_length, recipe.parallel.tensor, recipe.parallel.context};
+                         recipe.data.sequence_length, recipe.parallel.tensor, recipe.parallel.context,
+                         expert_ranks(recipe)};
   for (int index : map.stages_of(rank)) {
     models_.push_back(std::make_unique<Model>(recipe.model, store, map.stage(index), tables));
     models_.back()->reserve(sizes, recipe.memory.recompute, workspace_);

@@ -22,7 +22,7 @@ class Pipeline {
   /// as the schedule has in flight on this rank. Proves each schedule's order first (Error(bug)).
   /// `groups`: null where memory is only measured.
   Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::span<const int> counts,
-           const ParameterStore& store, const ModelTables& tables, const RowGroups& groups, Arena& activations);
+           const ParameterStore& store, const ModelTables& tables, const LayerGroups& groups, Arena& activations);
 
   /// One step: forward and backward of all micro-batches. `pipeline`: the ranks of the stages, in order. Collective
   /// among them.

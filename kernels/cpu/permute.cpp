@@ -131,9 +131,8 @@ void permute_plan(const Stream& stream, const Tensor& experts_MK, std::span<std:
   const Span span(stream.timeline(), Work::dispatch, "permute_plan");
   const std::int64_t num_tokens = experts_MK.dim(0), num_choices = experts_MK.dim(1), n = num_tokens * num_choices;
   const auto num_experts = static_cast<std::int64_t>(offsets.size()) - 1;
-  FOURMI_CHECK(num_experts >= 1 && row_token_R.num_elements() >= n && row_of_MK.num_elements() == n,
-               "{} offsets, experts {}, row_token {}, row_of {}", offsets.size(), to_string(experts_MK.shape),
-               to_string(row_token_R.shape), to_string(row_of_MK.shape));
+  FOURMI_CHECK(num_experts >= 1 && row_of_MK.num_elements() == n, "{} offsets, experts {}, row_of {}", offsets.size(),
+               to_string(experts_MK.shape), to_string(row_of_MK.shape));
   const auto* experts = experts_MK.as<std::int32_t>();
   auto* row_token = row_token_R.as<std::int32_t>();
   auto* row_of = row_of_MK.as<std::int32_t>();
@@ -145,6 +144,7 @@ void permute_plan(const Stream& stream, const Tensor& experts_MK, std::span<std:
   }
   std::int32_t first = 0;
   for (auto& offset : offsets.subspan(1)) first += std::exchange(offset, first);
+  FOURMI_CHECK(first <= row_token_R.num_elements(), "{} rows, row_token {}", first, to_string(row_token_R.shape));
   for (std::int64_t t = 0; t < num_tokens; ++t)
     for (std::int64_t i = t * num_choices; i < (t + 1) * num_choices; ++i) {
       row_of[i] = -1;

@@ -16,13 +16,9 @@ std::byte* bytes(const Tensor& x) {
 class AllToAll final : public Dispatcher {
  public:
   AllToAll(Group& group, const DispatchOptions& options)
-      : Dispatcher(group, options, num_kinds),
+      : Dispatcher(DispatchMethod::all_to_all, group, options, num_kinds),
         sent_(static_cast<std::size_t>(group.size() * num_blocks())),
-        received_(sent_.size()) {
-    sizes_.token_ranks = std::min<std::int64_t>(options.num_choices, group.size());
-    sizes_.record_bytes = record_bytes(options.num_choices, options.weights);
-    sizes_.staging_rows = std::min(sizes_.max_rows, options.max_tokens * sizes_.token_ranks);
-  }
+        received_(sent_.size()) {}
 
   Transit start_dispatch(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& x_MD,
                          const Tensor& weights_MK, const Arrivals& into, DispatchBuffers& b) override {

@@ -5,6 +5,7 @@
 
 #include "parallel/dispatch/exchange.h"
 #include "parallel/dispatch/methods.h"
+#include "parallel/dispatch/records.h"
 
 namespace fourmi {
 namespace {
@@ -13,8 +14,7 @@ namespace {
   throw Error(ExitStatus::usage, "expert-parallel dispatch", cause, remedy);
 }
 
-DispatchOptions checked(const Group& group, DispatchOptions o, DispatchMethod method) {
-  const std::int64_t P = group.size();
+DispatchOptions checked(DispatchMethod method, std::int64_t P, DispatchOptions o) {
   FOURMI_CHECK(o.num_choices >= 1 && o.num_choices <= o.num_experts && o.max_tokens >= 1 && o.row_bytes >= 1 &&
                    o.max_rows >= 0 && o.max_choices >= 0 && o.block >= 0 &&
                    (o.weights == DType::f32 || o.weights == DType::f64),
@@ -48,38 +48,60 @@ DispatchOptions checked(const Group& group, DispatchOptions o, DispatchMethod me
 
 }  // namespace
 
-Dispatcher::Dispatcher(Group& group, const DispatchOptions& options, int num_kinds)
+DispatchSizes dispatch_sizes(DispatchMethod method, int num_ranks, const DispatchOptions& options) {
+  const DispatchOptions o = checked(method, num_ranks, options);
+  const std::int64_t K = o.num_choices, P = num_ranks, worst = P * o.max_tokens, each = std::min(K, o.num_experts / P),
+                     rows = o.max_rows > 0 ? std::min(o.max_rows, worst) : worst,
+                     choices = o.max_choices > 0 ? std::min(o.max_choices, worst * each) : worst * each;
+  DispatchSizes s{.max_tokens = o.max_tokens, .num_choices = K, .max_rows = rows, .row_bytes = o.row_bytes};
+  s.most_arrivals = std::min(rows, choices);  // none comes for no choice
+  s.most_choices = std::min(choices, rows * each);
+  if (P == 1) {
+    s.max_rows = 0;
+    return s;
+  }
+  s.record_bytes = record_bytes(K, o.weights);
+  if (method == DispatchMethod::hierarchical) {
+    const std::int64_t nodes = P / o.node_size;
+    s.token_ranks = std::min(K, nodes);
+    s.forward_ranks = std::min<std::int64_t>(K, o.node_size);
+    s.max_forwards = nodes * o.max_tokens;
+    s.staging_rows = rows;
+    s.two_hops = true;
+  } else {
+    s.token_ranks = std::min(K, P);
+    s.staging_rows = std::min(rows, o.max_tokens * s.token_ranks);
+  }
+  return s;
+}
+
+Dispatcher::Dispatcher(DispatchMethod method, Group& group, const DispatchOptions& options, int num_kinds)
     : group_(group),
       options_(options),
+      sizes_(dispatch_sizes(method, group.size(), options)),
       loads_(num_kinds + 1, std::max<std::int64_t>(1, (options.max_tokens + options.block - 1) / options.block),
              group.size()) {
   const std::int64_t worst = group.size() * options.max_tokens,
                      worst_choices = worst * std::min(options.num_choices, num_local());
   rows_bounded_ = options.max_rows > 0 && options.max_rows < worst;
   choices_bounded_ = options.max_choices > 0 && options.max_choices < worst_choices;
-  sizes_.max_tokens = options.max_tokens;
-  sizes_.num_choices = options.num_choices;
-  sizes_.row_bytes = options.row_bytes;
-  sizes_.max_rows = rows_bounded_ ? options.max_rows : worst;
-  limits_.assign(static_cast<std::size_t>(num_kinds), sizes_.max_rows);
+  limits_.assign(static_cast<std::size_t>(num_kinds), rows_bounded_ ? options.max_rows : worst);
   limits_.push_back(choices_bounded_ ? options.max_choices : worst_choices);
-  most_arrivals_ = std::min(sizes_.max_rows, limits_.back());  // none comes for no choice
-  most_choices_ = std::min(limits_.back(), sizes_.max_rows * std::min(options.num_choices, num_local()));
   ends_.reserve(static_cast<std::size_t>(num_blocks()));
   if (choices_bounded_) choices_sent_.resize(static_cast<std::size_t>(group.size() * num_blocks()));
   choices_got_.resize(choices_sent_.size());
 }
 
-DispatchPlan Dispatcher::make_plan() const {
-  DispatchPlan plan;
+void Dispatcher::reserve(DispatchPlan& plan) const {
   const auto rounds = static_cast<std::size_t>(num_blocks()), ranks = static_cast<std::size_t>(group_.size());
   plan.token_begin.reserve(rounds + 1);
   plan.arriving.reserve(rounds * ranks);
-  for (Route* route : {&plan.tokens, &plan.forwards}) {
-    route->row_begin.reserve(rounds + 1);
-    route->sent.reserve(rounds * ranks);
-    route->received.reserve(rounds * ranks);
-  }
+  for (Route* route : {&plan.tokens, &plan.forwards}) route->reserve(rounds, ranks);
+}
+
+DispatchPlan Dispatcher::make_plan() const {
+  DispatchPlan plan;
+  reserve(plan);
   return plan;
 }
 
@@ -219,7 +241,7 @@ std::int64_t list_destinations(const Tensor& experts_MK, std::int64_t experts_ea
 }
 
 std::unique_ptr<Dispatcher> make_dispatcher(DispatchMethod method, Group& group, const DispatchOptions& options) {
-  const DispatchOptions o = checked(group, options, method);
+  const DispatchOptions o = checked(method, group.size(), options);
   if (group.size() == 1) return make_local(group, o);
   if (method == DispatchMethod::local)
     refuse(fmt::format("found the local dispatcher for {} ranks, expected a group of one", group.size()),

@@ -87,10 +87,12 @@ class Dispatcher {
   std::int64_t num_local() const { return options_.num_experts / group_.size(); }
 
   /// Most rows that arrive here in a round, and most choices among them: what the model's buffers have to hold.
-  std::int64_t most_arrivals() const { return most_arrivals_; }
-  std::int64_t most_choices() const { return most_choices_; }
+  std::int64_t most_arrivals() const { return sizes_.most_arrivals; }
+  std::int64_t most_choices() const { return sizes_.most_choices; }
 
-  /// A plan with memory for its lists of rounds; its fields are the caller's to allocate.
+  /// Memory for a plan's lists of rounds, once; its fields are the caller's to allocate.
+  void reserve(DispatchPlan&) const;
+  /// A plan with memory for its lists of rounds.
   DispatchPlan make_plan() const;
 
   /// Collective. experts_MK: i32, M at most max_tokens, each row ascending.
@@ -115,7 +117,7 @@ class Dispatcher {
                const Tensor& y_MD, const Tensor& first_MD = {}, const Tensor& second_MD = {});
 
  protected:
-  Dispatcher(Group& group, const DispatchOptions& options, int num_kinds);
+  Dispatcher(DispatchMethod method, Group& group, const DispatchOptions& options, int num_kinds);
   /// Fills the plan's routes and arrivals; its tokens and their experts are set.
   virtual void route(const Stream&, DispatchPlan&, DispatchBuffers&) = 0;
 
@@ -146,7 +148,6 @@ class Dispatcher {
   void count_choices(const Tensor& experts_MK);
 
   bool rows_bounded_ = false, choices_bounded_ = false;
-  std::int64_t most_arrivals_ = 0, most_choices_ = 0;
   std::vector<std::int64_t> limits_;                      // [kinds]: the method's, then choices
   std::vector<std::int64_t> choices_sent_, choices_got_;  // [ranks][blocks]
   std::vector<std::int64_t> ends_;
@@ -155,6 +156,9 @@ class Dispatcher {
 /// Writes to `route` which of the destinations that hold `experts_each` consecutive experts each a token's experts
 /// lie at: ascending, each once. Returns the most of a token.
 std::int64_t list_destinations(const Tensor& experts_MK, std::int64_t experts_each, const Route& route);
+
+/// What a rank of a group of so many needs memory for; the same on all of them. Throws as make_dispatcher.
+DispatchSizes dispatch_sizes(DispatchMethod method, int num_ranks, const DispatchOptions& options);
 
 /// Collective (hierarchical makes subgroups). A group of one is always local. Throws Error(usage) for sizes that do not
 /// fit: experts or nodes that do not divide, a bound into which one block of every rank may not fit.

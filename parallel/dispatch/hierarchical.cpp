@@ -22,7 +22,7 @@ std::byte* bytes(const Tensor& x) {
 class Hierarchical final : public Dispatcher {
  public:
   Hierarchical(Group& group, const DispatchOptions& options)
-      : Dispatcher(group, options, num_kinds),
+      : Dispatcher(DispatchMethod::hierarchical, group, options, num_kinds),
         node_size_(options.node_size),
         num_nodes_(group.size() / options.node_size),
         place_(group.rank() % options.node_size) {
@@ -33,13 +33,6 @@ class Hierarchical final : public Dispatcher {
     for (int i = 0; i < node_size_; ++i) ranks.push_back(group.rank() - place_ + i);
     inside_ = group.subgroup(group.name() + ".inside", ranks);
 
-    const std::int64_t K = options.num_choices;
-    sizes_.token_ranks = std::min<std::int64_t>(K, num_nodes_);
-    sizes_.forward_ranks = std::min<std::int64_t>(K, node_size_);
-    sizes_.max_forwards = num_nodes_ * options.max_tokens;
-    sizes_.record_bytes = record_bytes(K, options.weights);
-    sizes_.staging_rows = sizes_.max_rows;
-    sizes_.two_hops = true;
     const auto B = static_cast<std::size_t>(num_blocks()), nodes = static_cast<std::size_t>(num_nodes_);
     across_sent_.resize(nodes * B);
     across_received_.resize(nodes * B);

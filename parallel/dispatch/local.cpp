@@ -6,7 +6,7 @@ namespace {
 
 class Local final : public Dispatcher {
  public:
-  Local(Group& group, const DispatchOptions& options) : Dispatcher(group, options, 1) { sizes_.max_rows = 0; }
+  Local(Group& group, const DispatchOptions& options) : Dispatcher(DispatchMethod::local, group, options, 1) {}
 
   Transit start_dispatch(const Stream&, const DispatchPlan& plan, int round, const Tensor& x_MD,
                          const Tensor& weights_MK, const Arrivals&, DispatchBuffers&) override {

@@ -20,6 +20,8 @@ struct DispatchSizes {
   std::int64_t max_forwards = 0;   ///< rows that pass through this rank on their way into its node
   std::int64_t forward_ranks = 0;  ///< most ranks of the node that one of them goes to
   std::int64_t staging_rows = 0;   ///< of each of the buffers
+  std::int64_t most_arrivals = 0;  ///< rows that arrive here in a round
+  std::int64_t most_choices = 0;   ///< choices among them that are computed here
   bool two_hops = false;
 };
 
@@ -84,9 +86,9 @@ struct Arrivals {
   template <class Visit>
   void fields(const DispatchSizes& s, std::int64_t D, DType rows, DType weights, Visit&& visit) {
     if (s.max_rows == 0) return;
-    visit(x_UD, "arrived_rows", Shape{s.max_rows, D}, rows);
-    visit(experts_UK, "arrived_experts", Shape{s.max_rows, s.num_choices}, DType::i32);
-    visit(weights_UK, "arrived_weights", Shape{s.max_rows, s.num_choices}, weights);
+    visit(x_UD, "arrived_rows", Shape{s.most_arrivals, D}, rows);
+    visit(experts_UK, "arrived_experts", Shape{s.most_arrivals, s.num_choices}, DType::i32);
+    visit(weights_UK, "arrived_weights", Shape{s.most_arrivals, s.num_choices}, weights);
   }
 };
 

@@ -8,6 +8,13 @@ std::int64_t Route::total(std::span<const std::size_t> counts) {
   return static_cast<std::int64_t>(std::accumulate(counts.begin(), counts.end(), std::size_t{0}));
 }
 
+void Route::reserve(std::size_t num_rounds, std::size_t num_ranks) {
+  row_begin.reserve(num_rounds + 1);
+  sent.reserve(num_rounds * num_ranks);
+  received.reserve(num_rounds * num_ranks);
+  next_.reserve(num_ranks);
+}
+
 void Route::reset(int num_rounds) {
   const auto n = static_cast<std::size_t>(num_rounds);
   row_begin.assign(n + 1, 0);

@@ -36,6 +36,8 @@ struct Route {
     return num_received(round) - static_cast<std::int64_t>(received_from(round)[static_cast<std::size_t>(rank)]);
   }
 
+  /// Memory for the lists of so many rounds.
+  void reserve(std::size_t num_rounds, std::size_t num_ranks);
   /// Forgets the last micro-batch; memory stays. All counts are zero.
   void reset(int num_rounds);
   /// From rank_RC and row_begin: `sent` and row_RC.

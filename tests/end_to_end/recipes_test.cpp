@@ -108,7 +108,8 @@ TEST_F(Recipes, SizesThatDoNotFitTheRanks) {
   expect_refused(run(train("none", 4, {"parallel.tensor=3"})), {}, "parallel.tensor");
   expect_refused(run(train("none", 4, {"parallel.pipeline=3"})), {}, "parallel.pipeline");
   expect_refused(run(train("none", 4, {"parallel.context=3"})), {}, "parallel.context");
-  expect_refused(run(train("none", 0, {"parallel.zero=0", "parallel.expert=2"})), {}, "parallel.expert");
+  expect_refused(run(train("none", 0, {"parallel.zero=0", "parallel.expert=3"})), {}, "parallel.expert");
+  expect_refused(run(train("none", 2, {"parallel.expert=4"})), {}, "parallel.expert");
   EXPECT_FALSE(std::filesystem::exists(run_directory("none")));
 }
 

@@ -1,8 +1,6 @@
 // The tensor axis changes nothing that it must not change, alone and with the other axes.
 #include <gtest/gtest.h>
 
-#include <cmath>
-
 #include "tests/pipeline/pipeline_recipe.h"
 #include "tests/train/runs.h"
 
@@ -34,20 +32,7 @@ TEST_P(Tensors, GradientsAgreeInFp64) {
   for (int tensor : {2, 4})
     for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {
       const RunResult many = train_on(with_tensor(recipe, tensor, recompute), tensor, 1);
-      EXPECT_NEAR(many.steps[0].loss, one.steps[0].loss, 1e-12);
-      EXPECT_NEAR(many.steps[0].grad_norm, one.steps[0].grad_norm, 1e-9 * one.steps[0].grad_norm);
-      EXPECT_NEAR(many.steps[0].loss_balance, one.steps[0].loss_balance, 1e-12);
-      EXPECT_EQ(many.expert_counts, one.expert_counts);
-      for (const auto& [name, expected] : one.gradients) {
-        const std::vector<double>& got = many.gradients.at(name);
-        double error = 0, norm = 0;
-        for (std::size_t i = 0; i < expected.size(); ++i) {
-          error += (got[i] - expected[i]) * (got[i] - expected[i]);
-          norm += expected[i] * expected[i];
-        }
-        EXPECT_GT(norm, 0) << name;
-        EXPECT_LE(std::sqrt(error), 1e-9 * std::sqrt(norm)) << tensor << " ranks: " << name;
-      }
+      expect_near(many, one, std::to_string(tensor) + " ranks");
     }
 }
 
@@ -67,15 +52,7 @@ TEST_P(Tensors, LayoutModeGivesEqualBits) {
 TEST_P(Tensors, MeasureTellsTheMemoryToTheByte) {
   for (Recompute recompute : {Recompute::none, Recompute::full}) {
     const Recipe recipe = with_tensor(recipe_of(GetParam(), Compute::bf16, Reproducibility::run), 2, recompute);
-    const RunResult run = train_on(recipe, 4, 1);
-    std::int64_t most = 0, predicted = 0;
-    for (const Engine::Memory& rank : run.memory) {
-      std::int64_t bytes = 0;
-      for (const auto& [name, size] : rank) bytes += size;
-      most = std::max(most, bytes);
-    }
-    for (const auto& [name, size] : Engine::measure(recipe, 4)) predicted += size;
-    EXPECT_EQ(most, predicted);
+    EXPECT_EQ(most_bytes(train_on(recipe, 4, 1)), measured_bytes(recipe, 4));
   }
 }
 

@@ -25,25 +25,29 @@ inline ModelSection small_section(bool query_latent = true) {
   return m;
 }
 
-/// The whole model, cut over `tensor` where given.
-inline Holding holding(const ModelSection& section, const Group* tensor) {
+/// The whole model, cut over the groups that are given.
+inline Holding holding(const ModelSection& section, const LayerGroups& groups) {
   Holding all = Holding::whole(section);
-  if (tensor) all.shares.tensor = {tensor->rank(), tensor->size()};
+  if (groups.tensor) all.shares.tensor = {groups.tensor->rank(), groups.tensor->size()};
+  if (groups.expert) all.shares.expert = {groups.expert->rank(), groups.expert->size()};
+  if (groups.expert_tensor) all.shares.expert_tensor = {groups.expert_tensor->rank(), groups.expert_tensor->size()};
   return all;
 }
 
 struct SmallModel {
   SmallModel(const ModelSection& section_, Compute compute, Reproducibility mode, BatchSizes sizes_,
-             std::uint64_t seed = 7, Model::Use use = Model::Use::training, Group* tensor = nullptr)
+             std::uint64_t seed = 7, Model::Use use = Model::Use::training, const LayerGroups& groups = {})
       : section(section_),
         sizes(sizes_),
-        table(section, holding(section, tensor)),
+        table(section, holding(section, groups)),
         types(model_types(compute, mode)),
         arena({"test", Arena::Mode::allocate, true}, 512 << 20),
         store(table, types, arena, &arena),
         model(section, store, 128, arena) {
-    if (tensor) sizes.tensor = tensor->size();
-    model.allocate(sizes, use, arena, Recompute::none, {.tensor = tensor});
+    if (groups.tensor) sizes.tensor = groups.tensor->size();
+    if (groups.expert) sizes.experts.size = groups.expert->size();
+    if (groups.expert_tensor) sizes.experts.tensor = groups.expert_tensor->size();
+    model.allocate(sizes, use, arena, Recompute::none, groups);
     for (const Parameter& p : table.all()) {
       const Tensor w = store.weight(store.slot(p.name));
       initialise_rows(p, seed, section.initializer_range, 0, w);
@@ -54,7 +58,7 @@ struct SmallModel {
       options.weight_cuts = {.rows = sizes.tokens_per_sequence / 16, .refused = &refused};
       options.token_cuts = {.rows = 1, .refused = &refused};
       options.query_leaves = 16;
-      options.leaves = layout_leaves(section, sizes.tensor);
+      options.leaves = layout_leaves(section, sizes.tensor, sizes.experts.size, sizes.experts.tensor);
     } else {
       options.attention_block = 4;
     }

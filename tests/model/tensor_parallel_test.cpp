@@ -65,7 +65,7 @@ Whole run(const ModelSection& section, int size, Recompute recompute = Recompute
   for (int rank = 0; rank < size; ++rank)
     threads.emplace_back([&, rank] {
       Group& group = *groups[static_cast<std::size_t>(rank)];
-      SmallModel m(section, Compute::fp64, Reproducibility::run, sizes, 7, Model::Use::training, &group);
+      SmallModel m(section, Compute::fp64, Reproducibility::run, sizes, 7, Model::Use::training, {.tensor = &group});
       if (recompute != Recompute::none)
         m.model.allocate(m.sizes, Model::Use::training, m.arena, recompute, {.tensor = &group});
       SmallBatch batch(sizes, section.vocab_size);
@@ -118,7 +118,7 @@ Bits bits_of(const ModelSection& section, Compute compute, int size) {
   for (int rank = 0; rank < size; ++rank)
     threads.emplace_back([&, rank] {
       Group& group = *groups[static_cast<std::size_t>(rank)];
-      SmallModel m(section, compute, Reproducibility::layout, sizes, 7, Model::Use::training, &group);
+      SmallModel m(section, compute, Reproducibility::layout, sizes, 7, Model::Use::training, {.tensor = &group});
       SmallBatch batch(sizes, section.vocab_size);
       const BatchLosses& losses = m.model.forward_backward(m.stream, batch.tensors(), weights, m.options);
       const std::lock_guard lock(mutex);

@@ -112,24 +112,6 @@ TEST(Mesh, LeastRanksMakeAMesh) {
   EXPECT_EQ(least_ranks({.pipeline = 2, .tensor = 2, .expert = 3}), 12);
 }
 
-TEST(Mesh, WhatIsNotBuiltIsNamed) {
-  const auto key = [](const MeshSizes& s) {
-    try {
-      require_built(s);
-      return std::string();
-    } catch (const Error& e) {
-      EXPECT_EQ(e.status(), ExitStatus::usage);
-      return e.place();
-    }
-  };
-  EXPECT_EQ(key({.ranks = 64}), "");
-  EXPECT_EQ(key({.ranks = 8, .tensor = 2}), "");
-  EXPECT_EQ(key({.ranks = 8, .pipeline = 2}), "");
-  EXPECT_EQ(key({.ranks = 8, .context = 2}), "");
-  EXPECT_EQ(key({.ranks = 8, .expert = 2}), "parallel.expert");
-  EXPECT_EQ(key({.ranks = 8, .expert_tensor = 2}), "parallel.expert_tensor");
-}
-
 TEST(Mesh, TableHasARowARank) {
   const std::string table = Mesh({.ranks = 4, .tensor = 2}).table();
   EXPECT_NE(table.find("     3         0     1        0       1            3       0              0\n"),

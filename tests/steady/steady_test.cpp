@@ -163,6 +163,21 @@ TEST(Steady, NorWhereRanksShareSequences) {
   }
 }
 
+TEST(Steady, NorWithExpertsOnOtherRanks) {
+  for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full})
+    for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout})
+      for (bool bound : {false, true}) {
+        Recipe recipe = small_recipe(Compute::bf16, mode);
+        recipe.parallel.expert = 4;
+        recipe.memory.recompute = recompute;
+        if (bound) recipe.parallel.dispatch_bound = 1, recipe.parallel.dispatch_node_size = 2;
+        expect_steady(recipe, 4, what_of(recipe, 4) + (bound ? ", bounded" : ""), bound ? 2 : 1);
+        recipe.model.moe_intermediate_size = 32;
+        recipe.parallel.expert = recipe.parallel.expert_tensor = 2;
+        if (recompute != Recompute::selective) expect_steady(recipe, 4, what_of(recipe, 4) + ", columns cut");
+      }
+}
+
 // Which thread of a pool takes which part of an operation is chance, and may be another in every step.
 TEST(Steady, NorWithPoolsOfTwoThreads) {
   for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {

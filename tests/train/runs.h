@@ -6,6 +6,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <thread>
@@ -43,7 +44,9 @@ inline void place(const Parameter& p, std::int64_t first_row, const Tensor& rows
     std::copy_n(part.begin() + r * mine, mine, whole.begin() + (p.first_row + first_row + r) * width + p.first_column);
 }
 
-inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, int threads_per_rank = 1) {
+/// `prepare`: called on each rank before the first step.
+inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, int threads_per_rank = 1,
+                          const std::function<void(Engine&)>& prepare = nullptr) {
   auto groups = make_thread_groups("data", num_ranks);
   RunResult result;
   result.memory.resize(static_cast<std::size_t>(num_ranks));
@@ -61,6 +64,7 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
       const RankGroups ranks = make_groups(recipe, group);
       Engine engine(recipe, ranks, stream);
       engine.initialise();
+      if (prepare) prepare(engine);
       Position position = loader.start();
       double tokens = 0;
       for (int s = 1; s <= num_steps; ++s) {
@@ -93,12 +97,47 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
       engine.optimizer().visit_weights([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
         if (in_turn(p)) collect(p, first_row, rows);
       });
-      if (ranks.data().rank() == ranks.data().size() - 1)
-        for (const Parameter& p : engine.store().table().all())
-          if (!in_turn(p)) collect(p, 0, engine.store().weight(engine.store().slot(p.name)));
+      for (const Parameter& p : engine.store().table().all())
+        if (!in_turn(p)) collect(p, 0, engine.store().weight(engine.store().slot(p.name)));
     });
   for (std::thread& t : threads) t.join();
   return result;
+}
+
+/// Loss, gradient norm, expert counts and every gradient of the first step, which both have in fp64.
+inline void expect_near(const RunResult& many, const RunResult& one, const std::string& what) {
+  EXPECT_NEAR(many.steps[0].loss, one.steps[0].loss, 1e-12) << what;
+  EXPECT_NEAR(many.steps[0].loss_balance, one.steps[0].loss_balance, 1e-12) << what;
+  EXPECT_NEAR(many.steps[0].grad_norm, one.steps[0].grad_norm, 1e-9 * one.steps[0].grad_norm) << what;
+  EXPECT_EQ(many.expert_counts, one.expert_counts) << what;
+  EXPECT_EQ(many.gradients.size(), one.gradients.size()) << what;
+  for (const auto& [name, expected] : one.gradients) {
+    const std::vector<double>& got = many.gradients.at(name);
+    double error = 0, norm = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      error += (got[i] - expected[i]) * (got[i] - expected[i]);
+      norm += expected[i] * expected[i];
+    }
+    EXPECT_GT(norm, 0) << name;
+    EXPECT_LE(std::sqrt(error), 1e-9 * std::sqrt(norm)) << what << ": " << name;
+  }
+}
+
+/// The bytes of all arenas of the rank that took most.
+inline std::int64_t most_bytes(const RunResult& run) {
+  std::int64_t most = 0;
+  for (const Engine::Memory& rank : run.memory) {
+    std::int64_t bytes = 0;
+    for (const auto& [name, size] : rank) bytes += size;
+    most = std::max(most, bytes);
+  }
+  return most;
+}
+
+inline std::int64_t measured_bytes(const Recipe& recipe, int num_ranks) {
+  std::int64_t bytes = 0;
+  for (const auto& [name, size] : Engine::measure(recipe, num_ranks)) bytes += size;
+  return bytes;
 }
 
 inline void expect_equal_bits(const RunResult& a, const RunResult& b, const std::string& what) {

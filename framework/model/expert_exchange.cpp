@@ -1,0 +1,42 @@
+#include "framework/model/expert_exchange.h"
+
+#include <numeric>
+#include <string>
+
+namespace fourmi {
+
+ExpertExchange::ExpertExchange(Group* group, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena) {
+  const DispatchSizes sizes = dispatch_sizes(ranks.method, ranks.size, options);
+  buffers_.fields(sizes, [&](Tensor& t, std::string_view name, Shape shape, DType dtype) {
+    t = arena.allocate(shape, dtype, std::string(name));
+  });
+  if (ranks.cut) tokens_M1_ = arena.allocate({options.max_tokens, 1}, DType::i32, "tokens of dispatched rows");
+  if (!group) return;
+  FOURMI_CHECK(group->size() == ranks.size, "{} ranks that share experts, expected {}", group->size(), ranks.size);
+  dispatcher_ = make_dispatcher(ranks.method, *group, options);
+  if (!ranks.cut) return;
+  auto* first = tokens_M1_.as<std::int32_t>();
+  std::iota(first, first + options.max_tokens, static_cast<std::int32_t>(group->rank() * options.max_tokens));
+}
+
+void ExpertExchange::plan(const Stream& stream, const Tensor& experts_MK, DispatchPlan& plan) {
+  if (plan.token_begin.capacity() == 0) dispatcher_->reserve(plan);
+  dispatcher_->plan(stream, experts_MK, plan, buffers_);
+}
+
+Arrivals ExpertExchange::dispatch(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& x_MD,
+                                  const Tensor& weights_MK, const Arrivals& into) {
+  return dispatcher_->dispatch(stream, plan, round, x_MD, weights_MK, into, buffers_);
+}
+
+Tensor ExpertExchange::dispatch_tokens(const Stream& stream, const DispatchPlan& plan, int round,
+                                       const Tensor& into_U1) {
+  return dispatch(stream, plan, round, tokens_M1_.rows(0, plan.experts_MK.dim(0)), {}, {into_U1, {}, {}}).x_UD;
+}
+
+void ExpertExchange::combine(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& partial_UD,
+                             const Tensor& y_MD, const Tensor& first_MD, const Tensor& second_MD) {
+  dispatcher_->combine(stream, plan, round, partial_UD, buffers_, y_MD, first_MD, second_MD);
+}
+
+}  // namespace fourmi

@@ -1,0 +1,36 @@
+// Rows of this rank's tokens on their way to the ranks that hold their experts, and back (parallel/dispatch). One of it
+// serves all layers of a rank in turn.
+#pragma once
+
+#include <memory>
+
+#include "framework/model/expert_ranks.h"
+#include "kernels/runtime/arena.h"
+
+namespace fourmi {
+
+class ExpertExchange {
+ public:
+  /// `group`: the ranks of the expert axis; null where memory is only measured. Collective.
+  ExpertExchange(Group* group, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena);
+
+  /// Where the chosen experts are; experts_MK stays as it is for as long as the plan is used. Collective.
+  void plan(const Stream&, const Tensor& experts_MK, DispatchPlan&);
+  /// The round's rows that arrive here, in `into`; weights_MK and what belongs to them may be absent.
+  Arrivals dispatch(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& x_MD,
+                    const Tensor& weights_MK, const Arrivals& into);
+  /// Where sums are cut: of each arrived row its token, numbered over all ranks of the axis.
+  Tensor dispatch_tokens(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& into_U1);
+  /// The round's tokens of y = the sum over ranks of what they have + first + second.
+  void combine(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& partial_UD, const Tensor& y_MD,
+               const Tensor& first_MD = {}, const Tensor& second_MD = {});
+
+  const Dispatcher& dispatcher() const { return *dispatcher_; }
+
+ private:
+  std::unique_ptr<Dispatcher> dispatcher_;
+  DispatchBuffers buffers_;
+  Tensor tokens_M1_;  // i32; absent where nothing is cut
+};
+
+}  // namespace fourmi
