@@ -1,15 +1,10 @@
 #include "framework/telemetry/event_file.h"
 
 #include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/resource.h>
-#include <unistd.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "framework/telemetry/crc32c.h"
-#include "tests/run/small_disk.h"
 #include "tests/run/temp_folder.h"
 #include "tests/telemetry/event_records.h"
 
@@ -44,29 +39,6 @@ TEST(EventFile, AStrangerReadsWhatWasWritten) {
   EXPECT_EQ((*events)[2].scalars, (std::map<std::string, float>{{"train/loss", 2.5f}, {"speed/mfu", 0.1f}}));
   EXPECT_EQ((*events)[3].step, std::int64_t{1} << 40);
   EXPECT_TRUE(std::isnan((*events)[3].scalars.at("train/loss")));
-}
-
-TEST(EventFile, ADiskThatIsFullForAWhileLosesNothing) {
-  const TempFolder folder;
-  const auto done = testing::on_small_disk(folder.path(), "64k", [&] {
-    EventFile file(folder.path() / "events");
-    testing::fill_disk_to(folder.path(), 4096);
-    bool full = false;
-    for (int step = 1; step <= 100; ++step)
-      full = !file.append(scalars_event(1, step, {{std::string(100, 't'), step}})) || full;
-    EXPECT_TRUE(full) << "the disk was never full";
-    const auto during = testing::read_events(folder.path() / "events");
-    ASSERT_TRUE(during.has_value()) << "a reader sees whole records alone";
-    EXPECT_LT(during->size(), 100u);
-    std::filesystem::remove(folder.path() / "filler");
-    EXPECT_TRUE(file.append(scalars_event(1, 101, {{"t", 101}})));
-    const auto after = testing::read_events(folder.path() / "events");
-    ASSERT_TRUE(after.has_value());
-    ASSERT_EQ(after->size(), 101u);
-    for (std::size_t i = 0; i < after->size(); ++i) EXPECT_EQ((*after)[i].step, static_cast<std::int64_t>(i) + 1);
-  });
-  if (done == testing::SmallDisk::not_permitted) GTEST_SKIP() << testing::why_not_permitted;
-  EXPECT_EQ(done, testing::SmallDisk::ok);
 }
 
 TEST(EventFile, WhatCanNeverBeWrittenIsDroppedBeyondALimit) {
