@@ -20,10 +20,11 @@ struct RunResult {
   std::vector<StepResult> steps;
   std::map<std::string, std::vector<double>> gradients;  ///< of the last step, whole tensors
   std::map<std::string, std::vector<double>> weights;
-  std::vector<std::int64_t> expert_counts;         ///< of the last step, over all ranks
-  std::vector<Engine::Memory> memory;              ///< by rank: the arenas' peaks when all was done
-  std::vector<std::vector<Pipeline::Done>> done;   ///< by rank: the actions of the last step
-  std::vector<std::vector<GroupTraffic>> traffic;  ///< by rank: of the last step
+  std::map<std::string, std::vector<double>> state;  ///< what a checkpoint holds: masters, moments, router bias
+  std::vector<std::int64_t> expert_counts;           ///< of the last step, over all ranks
+  std::vector<Engine::Memory> memory;                ///< by rank: the arenas' peaks when all was done
+  std::vector<std::vector<Pipeline::Done>> done;     ///< by rank: the actions of the last step
+  std::vector<std::vector<GroupTraffic>> traffic;    ///< by rank: of the last step
 };
 
 inline std::vector<double> widened(const Tensor& t) {
@@ -86,6 +87,13 @@ inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, in
         whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
         place(p, first_row, rows, whole);
       });
+      for (const Box& box : engine.boxes()) {
+        std::vector<double>& whole = result.state[box.name];
+        whole.resize(static_cast<std::size_t>(box.global.num_elements()), std::nan(""));
+        const std::vector<double> part = widened(box.data);
+        for (std::size_t i = 0; i < part.size(); ++i)
+          whole[static_cast<std::size_t>(box.global_index(static_cast<std::int64_t>(i)))] = part[i];
+      }
       const auto collect = [&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
         std::vector<double>& whole = result.weights[p.name];
         whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
@@ -153,9 +161,14 @@ inline void expect_equal_bits(const RunResult& a, const RunResult& b, const std:
               std::bit_cast<std::uint64_t>(b.steps[s].loss_balance))
         << what;
   }
-  for (const auto& [name, values] : a.weights)
-    EXPECT_EQ(std::memcmp(values.data(), b.weights.at(name).data(), values.size() * sizeof(double)), 0)
-        << what << ": " << name;
+  const auto compare = [&](const auto& ours, const auto& theirs) {
+    EXPECT_EQ(ours.size(), theirs.size()) << what;
+    for (const auto& [name, values] : ours)
+      EXPECT_EQ(std::memcmp(values.data(), theirs.at(name).data(), values.size() * sizeof(double)), 0)
+          << what << ": " << name;
+  };
+  compare(a.weights, b.weights);
+  compare(a.state, b.state);
 }
 
 }  // namespace fourmi

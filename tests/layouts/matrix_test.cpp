@@ -1,0 +1,132 @@
+// The invariance matrix: mixtures of axes, schedules, dispatchers, ZeRO levels and recomputation on eight ranks, and
+// every axis alone, against one rank. In fp64 every gradient to 1e-9 of its norm; in mode layout every bit of losses,
+// gradient norms, weights, masters and moments.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <set>
+
+#include "tests/layouts/mixture.h"
+
+namespace fourmi {
+namespace {
+
+constexpr auto none = Recompute::none, selective = Recompute::selective, full = Recompute::full;
+
+const Mixture mixtures[] = {
+    // Each axis alone.
+    {.ranks = 2, .tensor = 2},
+    {.ranks = 4, .tensor = 4},
+    {.ranks = 2, .context = 2},
+    {.ranks = 4, .context = 4},
+    {.ranks = 2, .pipeline = 2},
+    {.ranks = 4, .pipeline = 4},
+    {.ranks = 2, .expert = 2},
+    {.ranks = 4, .expert = 4},
+    {.ranks = 2, .expert_tensor = 2},
+    {.ranks = 4, .expert_tensor = 4},
+    {.ranks = 2},
+    {.ranks = 4},
+    // Mixtures.
+    {.zero = 3},
+    {.context = 8, .zero = 2},
+    {.expert = 8, .bound = 1.25},
+    {.tensor = 2, .context = 2, .pipeline = 2},
+    {.tensor = 2, .pipeline = 2, .expert = 4, .schedule = "zb-v", .zero = 2, .recompute = selective},
+    {.tensor = 2, .context = 2, .expert = 8, .node_size = 2, .zero = 3, .recompute = full},
+    {.context = 2, .pipeline = 2, .expert = 2, .expert_tensor = 2, .schedule = "zb-h1"},
+    {.tensor = 4, .expert = 2, .expert_tensor = 4},
+    {.tensor = 2, .context = 4, .expert = 4, .expert_tensor = 2, .zero = 2},
+    {.context = 4, .expert = 8, .node_size = 4},
+    {.pipeline = 4, .expert = 2, .schedule = "gpipe", .zero = 2},
+    {.tensor = 4, .pipeline = 2, .expert = 4, .schedule = "dualpipev", .recompute = selective},
+    {.context = 4, .pipeline = 2, .expert_tensor = 4, .schedule = "gpipe", .zero = 3, .recompute = full},
+    {.pipeline = 2, .expert = 4, .schedule = "interleaved", .node_size = 2, .zero = 2},
+    {.pipeline = 2, .expert = 2, .expert_tensor = 2, .schedule = "zb-h1", .bound = 1.25, .zero = 3},
+    {.tensor = 2, .context = 2, .pipeline = 2, .expert = 4, .schedule = "zb-v", .bound = 1.25, .zero = 3},
+    {.tensor = 2,
+     .context = 2,
+     .pipeline = 2,
+     .expert_tensor = 4,
+     .schedule = "dualpipev",
+     .zero = 2,
+     .recompute = full},
+    {.tensor = 2, .pipeline = 2, .expert = 2, .expert_tensor = 2, .schedule = "interleaved", .zero = 3},
+    {.tensor = 2, .expert = 2, .expert_tensor = 4, .recompute = full},
+    {.tensor = 4, .context = 2, .expert = 8, .zero = 2},
+    {.tensor = 4, .context = 2, .expert = 2, .expert_tensor = 2, .bound = 1.25, .zero = 3},
+    {.context = 2, .expert = 4, .expert_tensor = 2, .node_size = 2, .recompute = selective},
+    {.context = 2, .pipeline = 4, .expert = 2, .zero = 2},
+    {.tensor = 2, .pipeline = 4, .expert_tensor = 2, .schedule = "zb-h1", .recompute = full},
+    {.pipeline = 2, .expert = 4, .schedule = "zb-v", .node_size = 4, .recompute = selective},
+    {.context = 2, .expert_tensor = 2, .bound = 1.5, .zero = 3, .recompute = full},
+};
+
+/// Of all that a mixture is made of, those that are larger than one.
+std::array<bool, 7> axes_of(const Mixture& m) {
+  return {m.data() > 1, m.tensor > 1,        m.context > 1,      m.pipeline > 1,
+          m.expert > 1, m.expert_tensor > 1, m.expert_data() > 1};
+}
+
+class Matrix : public testing::TestWithParam<Mixture> {
+ protected:
+  static void check(Recipe (*recipe)(Compute, Reproducibility), const Mixture& m, int steps) {
+    const Recipe exact = recipe(Compute::fp64, Reproducibility::run);
+    expect_agreement(train_on(exact, 1, 1), train_on(m.of(exact), m.ranks, 1), "fp64");
+    for (const Compute compute : {Compute::fp32, Compute::bf16}) {
+      const Recipe bits = recipe(compute, Reproducibility::layout);
+      expect_equal_bits(train_on(bits, 1, steps), train_on(m.of(bits), m.ranks, steps),
+                        compute == Compute::fp32 ? "fp32" : "bf16");
+    }
+  }
+};
+INSTANTIATE_TEST_SUITE_P(Short, Matrix, testing::ValuesIn(mixtures), [](const auto& m) { return name_of(m.param); });
+
+TEST_P(Matrix, SparseModelIsThatOfOneRank) {
+  check(sparse, GetParam(), 3);
+}
+
+TEST_P(Matrix, DenseModelIsThatOfOneRank) {
+  Mixture m = GetParam();
+  if (m.expert > 1 || m.expert_tensor > 1) return;  // it has none
+  check(dense, m, 3);
+}
+
+TEST(MatrixItself, HoldsEveryPairOfAxesAndEveryChoice) {
+  int of_eight = 0;
+  std::set<std::pair<std::size_t, std::size_t>> pairs;
+  std::set<std::string> schedules;
+  std::set<std::tuple<int, int>> dispatchers;
+  std::set<int> levels;
+  std::set<Recompute> recomputes;
+  std::set<std::string> names;
+  for (const Mixture& m : mixtures) {
+    EXPECT_TRUE(names.insert(name_of(m)).second) << name_of(m) << " twice";
+    const auto axes = axes_of(m);
+    for (std::size_t a = 0; a < axes.size(); ++a)
+      for (std::size_t b = a + 1; b < axes.size(); ++b)
+        if (m.ranks == 8 && axes[a] && axes[b]) pairs.insert({a, b});
+    if (m.ranks != 8) continue;
+    ++of_eight;
+    if (m.pipeline > 1) schedules.insert(m.schedule);
+    dispatchers.insert({m.expert > 1, m.node_size > 0});
+    levels.insert(m.zero);
+    recomputes.insert(m.recompute);
+  }
+  EXPECT_GE(of_eight, 24);
+  EXPECT_EQ(pairs.size(), 7u * 6 / 2);
+  EXPECT_EQ(schedules.size(), std::size(schedules_that_train));
+  EXPECT_EQ(dispatchers.size(), 3u) << "local, all-to-all, hierarchical";
+  EXPECT_EQ(levels.size(), 3u);
+  EXPECT_EQ(recomputes.size(), 3u);
+  const std::int64_t parameters = [] {
+    std::int64_t n = 0;
+    const ParameterTable table(sparse(Compute::fp32, Reproducibility::run).model);
+    for (const Parameter& p : table.all()) n += p.shape.num_elements();
+    return n;
+  }();
+  EXPECT_NEAR(static_cast<double>(parameters), 250e3, 100e3);
+}
+
+}  // namespace
+}  // namespace fourmi
