@@ -1,7 +1,7 @@
 // What every layer needs to know of the micro-batch and of the run. Letters used in framework/model:
 //   M rows of the micro-batch = S sequences x T tokens; where C ranks share each sequence, S x T / C (sequence_part.h)
 //   m those that this rank has between layers (row_exchange.h); M where it is alone
-//   N rows whose keys and values attention reads: those of whole sequences, S x T
+//   N rows whose keys and values a rank has at once: those of whole sequences, S x T; in a ring its own M
 //   D hidden_size   H attention heads   Q = nope + rope   V v_head_dim   A down-projection columns
 //   F intermediate columns   E routed experts   K experts a token   R = M x K expert rows
 #pragma once
@@ -28,10 +28,14 @@ struct BatchSizes {
   std::int64_t tokens_per_sequence = 0;  ///< T
   std::int64_t tensor = 1;               ///< ranks of the tensor axis, each of which holds some rows between layers
   std::int64_t context = 1;              ///< C, ranks that share each sequence
+  ContextMethod method = ContextMethod::all_gather;  ///< where they do
   ExpertRanks experts = {};
   std::int64_t shard_rows() const { return rows / tensor; }  ///< m
-  std::int64_t key_rows() const { return rows * context; }   ///< N
-  std::int64_t num_sequences() const { return key_rows() / tokens_per_sequence; }
+  bool ring() const { return context > 1 && method == ContextMethod::ring; }
+  bool gathers_keys() const { return context > 1 && method == ContextMethod::all_gather; }
+  std::int64_t key_rows() const { return gathers_keys() ? rows * context : rows; }  ///< N
+  std::int64_t keys_per_sequence() const { return key_rows() / num_sequences(); }
+  std::int64_t num_sequences() const { return rows * context / tokens_per_sequence; }
 };
 
 struct Context {

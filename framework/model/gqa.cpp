@@ -45,7 +45,7 @@ HeadNorm Gqa::head_norm(const Context& c, const Tensor& rstd_MN) const {
 Attention Gqa::attention(const Context& c) const {
   return {.scale = scale_,
           .block = c.attention_block,
-          .sequence = c.sizes.tokens_per_sequence,
+          .sequence = c.sizes.keys_per_sequence(),
           .query_leaves = c.query_leaves};
 }
 
@@ -66,7 +66,7 @@ void Gqa::project(const Context& c, const Tensor& x_mD, Saved& s) const {
 void Gqa::assemble(const Context& c, Saved& s) const {
   gqa_assemble_forward(*c.stream, assembly(), c.rotary_table, c.positions, s.a_MA, head_norm(c, s.head_rstd_MN),
                        s.query_MHQ, s.key_MGQ, s.value_MGQ);
-  if (!c.sequences) return;
+  if (!s.all_key_NGQ) return;
   c.sequences->gather(s.key_MGQ, s.all_key_NGQ);
   c.sequences->gather(s.value_MGQ, s.all_value_NGQ);
   c.sequences->finish(*c.stream);
@@ -80,8 +80,7 @@ void Gqa::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHQ, cons
 void Gqa::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD) const {
   project(c, x_mD, s);
   assemble(c, s);
-  attention_forward(*c.stream, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), c.key_end, s.o_MHQ,
-                    s.lse_MH);
+  attention_forward(c, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), s.sequence, s.o_MHQ, s.lse_MH);
   output(c, x_mD, s.o_MHQ, y_mD);
 }
 
@@ -96,7 +95,7 @@ void Gqa::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
   const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD);
   linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHQ.view({dy_MD.dim(0), H_ * Q_}));
   attention_backward(c, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), s.o_MHQ, s.lse_MH, g.do_MHQ,
-                     g.all, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ);
+                     g.sequence, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ);
   gqa_assemble_backward_input(stream, assembly(), c.rotary_table, c.positions, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ,
                               s.a_MA, head_norm(c, s.head_rstd_MN), g.da_MA);
   sum_of_linears_backward(c, g.da_MA, c.weight(qkv_), {H_ * Q_, G_ * Q_, G_ * Q_}, c.leaves.heads, g.dxn_mD);

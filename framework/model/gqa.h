@@ -2,8 +2,8 @@
 // key and value heads. Pre-norm and residual included: y = x + o_proj(attention(input_layernorm(x))). By family: biases
 // on the projections, RMSNorm of every query and key head before the rotation (Qwen3), a sliding window of keys.
 //   Letters beside context.h's: H query heads   G key/value heads   Q head_dim   A = (H + 2 G) Q columns of the joined
-//   projection. The tensor axis cuts the heads: H and G are those that this rank holds. The context axis gathers keys
-//   and values.
+//   projection. The tensor axis cuts the heads: H and G are those that this rank holds. The context axis may gather
+//   keys and values.
 #pragma once
 
 #include <optional>
@@ -25,12 +25,14 @@ class Gqa {
     std::int64_t D, H, G, Q;
     bool head_norm;  ///< queries and keys are normalised head by head
     std::int64_t A() const { return (H + 2 * G) * Q; }
+    AttentionSizes attention() const { return {batch, types, H, G, Q, Q}; }
   };
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
 
   struct Saved {
     Tensor xn_mD, x_rstd_m, all_xn_MD, a_MA, head_rstd_MN, query_MHQ, key_MGQ, value_MGQ, o_MHQ, lse_MH;
-    Tensor all_key_NGQ, all_value_NGQ;  // where ranks share sequences
+    Tensor all_key_NGQ, all_value_NGQ;  // of whole sequences, where ranks share these
+    SequenceForward sequence;
     const Tensor& keys() const { return all_key_NGQ ? all_key_NGQ : key_MGQ; }
     const Tensor& values() const { return all_value_NGQ ? all_value_NGQ : value_MGQ; }
     template <class Visit>
@@ -43,13 +45,14 @@ class Gqa {
       visit(a_MA, "a", Shape{M, s.A()}, act, Keep::needed);
       if (s.head_norm) visit(head_rstd_MN, "head_rstd", Shape{M, s.H + s.G}, acc, Keep::recomputable);
       visit(query_MHQ, "query", Shape{M, s.H, s.Q}, act, Keep::recomputable);
-      const bool shared = s.batch.context > 1;  // then backward reads everybody's
+      const bool shared = s.batch.gathers_keys();  // then backward reads everybody's
       visit(key_MGQ, "key", Shape{M, s.G, s.Q}, act, shared ? Keep::temporary : Keep::recomputable);
       visit(value_MGQ, "value", Shape{M, s.G, s.Q}, act, shared ? Keep::temporary : Keep::recomputable);
       if (shared) {
         visit(all_key_NGQ, "all_key", Shape{s.batch.key_rows(), s.G, s.Q}, act, Keep::recomputable);
         visit(all_value_NGQ, "all_value", Shape{s.batch.key_rows(), s.G, s.Q}, act, Keep::recomputable);
       }
+      sequence.fields(s.attention(), visit);
       visit(o_MHQ, "o", Shape{M, s.H, s.Q}, act, Keep::needed);
       visit(lse_MH, "lse", Shape{M, s.H}, acc, Keep::needed);
     }
@@ -57,7 +60,7 @@ class Gqa {
   /// Written by backward_input, read by backward_weight.
   struct Gradients {
     Tensor all_dy_MD, do_MHQ, dquery_MHQ, dkey_MGQ, dvalue_MGQ, da_MA, dxn_mD;
-    KeyGradients all;
+    SequenceBackward sequence;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
@@ -69,7 +72,7 @@ class Gqa {
       visit(dvalue_MGQ, "dvalue", Shape{M, s.G, s.Q}, act, Keep::needed);
       visit(da_MA, "da", Shape{M, s.A()}, act, Keep::needed);
       visit(dxn_mD, "dxn", Shape{s.batch.shard_rows(), s.D}, act, Keep::needed);
-      all.fields({s.batch, s.types, s.G, s.Q, s.Q}, visit);
+      sequence.fields(s.attention(), visit);
     }
   };
 

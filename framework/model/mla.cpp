@@ -49,7 +49,7 @@ MlaAssemble Mla::assembly(bool shared_key_apart) const {
 Attention Mla::attention(const Context& c) const {
   return {.scale = scale_,
           .block = c.attention_block,
-          .sequence = c.sizes.tokens_per_sequence,
+          .sequence = c.sizes.keys_per_sequence(),
           .query_leaves = c.query_leaves};
 }
 
@@ -69,12 +69,12 @@ void Mla::project_queries(const Context& c, Saved& s) const {
   const Tensor source_MS = moves.gather(source(s), s.all_source_MS);
   const Tensor cn_MKr = moves.gather(s.cn_mKr, s.all_cn_MKr), pe_MR = moves.gather(s.pe_mR, s.all_pe_MR);
   moves.finish();
-  if (c.sequences) {
+  if (s.keys_cn_NKr) {
     c.sequences->gather(cn_MKr, s.keys_cn_NKr);
     c.sequences->gather(pe_MR, s.keys_pe_NR);
   }
   linear_forward(*c.stream, source_MS, c.weight(q_), s.q_MHQ);
-  if (c.sequences) c.sequences->finish(*c.stream);
+  if (s.keys_cn_NKr) c.sequences->finish(*c.stream);
 }
 
 void Mla::project(const Context& c, const Tensor& x_mD, Saved& s) const {
@@ -109,8 +109,7 @@ void Mla::assemble(const Context& c, Saved& s) const {
 void Mla::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD) const {
   project(c, x_mD, s);
   assemble(c, s);
-  attention_forward(*c.stream, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, c.key_end, s.o_MHV,
-                    s.lse_MH);
+  attention_forward(c, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, s.sequence, s.o_MHV, s.lse_MH);
   output(c, x_mD, s.o_MHV, y_mD);
 }
 
@@ -128,7 +127,7 @@ void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
   const std::int64_t M = dy_MD.dim(0);
   linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHV.view({M, H_ * V_}));
   attention_backward(c, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, s.o_MHV, s.lse_MH, g.do_MHV,
-                     g.all, g.dquery_MHQ, g.dkey_MHQ, g.dvalue_MHV);
+                     g.sequence, g.dquery_MHQ, g.dkey_MHQ, g.dvalue_MHV);
 
   RowExchange::Moves moves = c.moves();
   const Tensor dpe = moves.alone() ? Tensor{} : moves.partial(g.dpe_mR);

@@ -1,8 +1,8 @@
 // Multi-head latent attention (DeepSeek-V2 report 2.1; exact order of operations: DeepSeek-V3's released model),
 // pre-norm and residual included: y = x + o_proj(attention(input_layernorm(x))). With and without a query latent.
 // The tensor axis cuts the heads: H is what this rank holds. Latents are made of this rank's rows, by weights that
-// every rank has, and gathered: they are narrower than the hidden state. The context axis gathers the latents too: keys
-// and values of whole sequences are made of them on every rank.
+// every rank has, and gathered: they are narrower than the hidden state. The context axis may gather the latents too:
+// keys and values of whole sequences are made of them on every rank.
 //   Letters beside context.h's: S columns that queries are made of   R = rope
 #pragma once
 
@@ -26,7 +26,8 @@ class Mla {
     std::int64_t D, H, nope, rope, V, q_rank, kv_rank;
     std::int64_t Q() const { return nope + rope; }
     std::int64_t A() const { return q_rank + kv_rank + rope; }
-    bool shares_keys() const { return batch.tensor > 1 || batch.context > 1; }
+    bool shares_keys() const { return batch.tensor > 1 || batch.gathers_keys(); }
+    AttentionSizes attention() const { return {batch, types, H, H, Q(), V}; }
     std::int64_t source() const { return q_rank > 0 ? q_rank : D; }  ///< columns that queries are made of
   };
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
@@ -34,8 +35,9 @@ class Mla {
   struct Saved {
     Tensor xn_mD, x_rstd_m, a_mA, qn_mQr, q_rstd_m, cn_mKr, c_rstd_m;    // of this rank's rows
     Tensor pe_mR, all_source_MS, all_cn_MKr, all_pe_MR;                  // where ranks share the rows
-    Tensor keys_cn_NKr, keys_pe_NR;                                      // where they share sequences
+    Tensor keys_cn_NKr, keys_pe_NR;                                      // of whole sequences, where they share these
     Tensor q_MHQ, kv_NHC, query_MHQ, key_NHQ, value_NHV, o_MHV, lse_MH;  // of this rank's heads
+    SequenceForward sequence;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows, m = s.batch.shard_rows(), N = s.batch.key_rows();
@@ -55,7 +57,7 @@ class Mla {
         visit(all_cn_MKr, "all_cn", Shape{M, s.kv_rank}, act, Keep::recomputable);
         visit(all_pe_MR, "all_pe", Shape{M, s.rope}, act, Keep::temporary);
       }
-      if (s.batch.context > 1) {
+      if (s.batch.gathers_keys()) {
         visit(keys_cn_NKr, "keys_cn", Shape{N, s.kv_rank}, act, Keep::temporary);
         visit(keys_pe_NR, "keys_pe", Shape{N, s.rope}, act, Keep::temporary);
       }
@@ -64,6 +66,7 @@ class Mla {
       visit(query_MHQ, "query", Shape{M, s.H, s.Q()}, act, Keep::recomputable);
       visit(key_NHQ, "key", Shape{N, s.H, s.Q()}, act, Keep::recomputable);
       visit(value_NHV, "value", Shape{N, s.H, s.V}, act, Keep::recomputable);
+      sequence.fields(s.attention(), visit);
       visit(o_MHV, "o", Shape{M, s.H, s.V}, act, Keep::needed);
       visit(lse_MH, "lse", Shape{M, s.H}, acc, Keep::needed);
     }
@@ -72,7 +75,7 @@ class Mla {
   struct Gradients {
     Tensor all_dy_MD, do_MHV, dquery_MHQ, dkey_MHQ, dvalue_MHV, dq_MHQ, dkv_MHC, dpe_mR, dqn_mQr, dcn_mKr, da_mA,
         dxn_mD;
-    KeyGradients all;
+    SequenceBackward sequence;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows, m = s.batch.shard_rows();
@@ -91,7 +94,7 @@ class Mla {
       visit(dcn_mKr, "dcn", Shape{m, s.kv_rank}, act, Keep::needed);
       visit(da_mA, "da", Shape{m, s.A()}, act, Keep::needed);
       visit(dxn_mD, "dxn", Shape{m, s.D}, act, Keep::needed);
-      all.fields({s.batch, s.types, s.H, s.Q(), s.V}, visit);
+      sequence.fields(s.attention(), visit);
     }
   };
 

@@ -34,7 +34,7 @@ Tensor Moe::router_input(const Context& c, const Tensor& x_MD, Saved& s) const {
   return s.x32_MD;
 }
 
-/// Every block's statistics, in the order of the sequences.
+/// Every block's statistics, sequence after sequence, inside one in the order of the ranks.
 void Moe::share_statistics(const Context& c, Saved& s) const {
   const bool both = static_cast<bool>(s.row_counts_BE);
   RowExchange::Moves moves = c.moves();

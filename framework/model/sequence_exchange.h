@@ -1,7 +1,7 @@
 // Moves between the ranks of the context axis, which hold a part each of every sequence (sequence_part.h). What all
-// rows of a sequence need (keys and values, a balance loss's statistics) is gathered in the order of the sequence; what
-// each rank finds for all of them is added, each rank its own rows, by a perfect binary tree over ranks in the
-// accumulator dtype (docs/numerics.md L5).
+// rows of a sequence need (keys and values, a balance loss's statistics) is gathered in the order of the ranks, which
+// is the sequence's where parts are single runs; what each rank finds for all of them is added, each rank its own rows,
+// by a perfect binary tree over ranks in the accumulator dtype (docs/numerics.md L5).
 //   Letters   M rows of this rank = S sequences x T / C tokens   N those of whole sequences = S x T   C ranks
 #pragma once
 
@@ -21,6 +21,7 @@ class SequenceExchange {
 
   int rank() const { return group_->rank(); }
   int size() const { return group_->size(); }
+  Group& group() const { return *group_; }
 
   /// Starts: all_N = every rank's rows. Rows may also be blocks of tokens.
   void gather(const Tensor& mine_M, const Tensor& all_N);

@@ -13,6 +13,10 @@ void context_issues(const Recipe& r,
   if (T % 16 != 0)
     return refuse("data.sequence_length", fmt::format("found {} with {} context ranks", T, context),
                   "expected a multiple of 16: ranks share a sequence in blocks of a sixteenth", {});
+  if (r.parallel.context_method == ContextMethod::ring && r.run.reproducibility == Reproducibility::layout)
+    return refuse("parallel.context_method", "found ring with run.reproducibility layout",
+                  "expected all-gather: a ring adds what keys leave in an order that depends on the number of ranks",
+                  "Use parallel.context_method all-gather, or run.reproducibility run");
   const std::int64_t blocks = 16 * r.data.micro_batch_size;
   if (blocks % (context * tensor) != 0)
     refuse(

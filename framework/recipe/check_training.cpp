@@ -201,7 +201,8 @@ class TrainingChecks {
   }
 
   void context() {
-    for (const char* key : {"parallel.context", "parallel.tensor", "data.sequence_length", "data.micro_batch_size"})
+    for (const char* key : {"parallel.context", "parallel.context_method", "parallel.tensor", "data.sequence_length",
+                            "data.micro_batch_size", "run.reproducibility"})
       if (!good(key)) return;
     context_issues(r_, [&](const std::string& key, std::string found, std::string expected, std::string remedy) {
       refuse(key, std::move(found), std::move(expected), std::move(remedy));

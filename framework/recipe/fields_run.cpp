@@ -26,7 +26,7 @@ void add_parallel(std::vector<Field>& table) {
        "Ranks that hold consecutive layers.",
        {"pipeline_model_parallel_size", "pipeline_parallel_size", "pipeline_parallel_degree", "pp", "pp_size"}},
       {"context",
-       "Ranks that share each sequence, a run of its tokens each: 1, 2, 4 or 8, where sequence_length is a multiple of "
+       "Ranks that share each sequence, some of its tokens each: 1, 2, 4 or 8, where sequence_length is a multiple of "
        "16.",
        {"context_parallel_size", "context_parallel_degree", "cp", "cp_size", "sequence_parallel_size"}},
       {"expert",
@@ -55,6 +55,15 @@ void add_parallel(std::vector<Field>& table) {
                        place(i));
     table.push_back(std::move(field));
   }
+  table.push_back(bind({.path = "parallel.context_method",
+                        .type = Type::choice,
+                        .meaning = "How ranks that share sequences get at keys and values. all-gather: every rank has "
+                                   "all of them. ring: they go from rank to rank, with less memory, and with parts of "
+                                   "sequences that cost every rank the same; not with run.reproducibility layout.",
+                        .key_class = KeyClass::free,
+                        .choices = {"all-gather", "ring"},
+                        .foreign = {"cp_comm_type", "context_parallel_rotate_method"}},
+                       FOURMI_AT(parallel.context_method)));
   table.push_back(bind(
       {.path = "parallel.pipeline_schedule",
        .type = Type::text,

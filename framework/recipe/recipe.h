@@ -120,8 +120,11 @@ struct PrecisionSection {
   bool operator==(const PrecisionSection&) const = default;
 };
 
+enum class ContextMethod { all_gather, ring };
+
 struct ParallelSection {
   std::int64_t tensor = 1, pipeline = 1, context = 1, expert = 1, expert_tensor = 1;
+  ContextMethod context_method = ContextMethod::all_gather;
   std::int64_t zero = 1;
   std::string pipeline_schedule = "1f1b";          ///< gpipe 1f1b interleaved zb-h1 zb-v dualpipe dualpipev
   std::int64_t virtual_stages = 1;                 ///< stages a rank holds, for interleaved

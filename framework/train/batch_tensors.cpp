@@ -15,9 +15,9 @@ Tensor BatchRows::held(const std::vector<std::int32_t>& rows, const SequencePart
                        std::vector<std::int32_t>& mine) const {
   mine.clear();
   for (std::int64_t s = 0; s < batch_.num_sequences; ++s) {
-    const Share::Range range = part.held(batch_.sequence_length);
     const auto first = rows.begin() + s * batch_.sequence_length;
-    mine.insert(mine.end(), first + range.begin, first + range.end);
+    for (const Share::Range run : part.runs(batch_.sequence_length))
+      mine.insert(mine.end(), first + run.begin, first + run.end);
   }
   return tensor(mine);
 }

@@ -29,7 +29,8 @@ int most(const std::map<int, Program>& programs, Of of) {
 Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::span<const int> counts,
                    const ParameterStore& store, const ModelTables& tables, const LayerGroups& groups, Arena& arena)
     : map_(map), rank_(rank) {
-  if (groups.context) part_ = {groups.context->rank(), groups.context->size()};
+  if (groups.context)
+    part_ = {groups.context->rank(), groups.context->size(), recipe.parallel.context_method == ContextMethod::ring};
   std::size_t actions = 0;
   for (int count : counts) {
     std::vector<Program> all = make_proven_programs(schedule_of(recipe, count));
@@ -37,7 +38,10 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
     actions = std::max(actions, mine.instructions.size());
   }
   const BatchSizes sizes{recipe.data.micro_batch_size * recipe.data.sequence_length / recipe.parallel.context,
-                         recipe.data.sequence_length, recipe.parallel.tensor, recipe.parallel.context,
+                         recipe.data.sequence_length,
+                         recipe.parallel.tensor,
+                         recipe.parallel.context,
+                         recipe.parallel.context_method,
                          expert_ranks(recipe)};
   for (int index : map.stages_of(rank)) {
     models_.push_back(std::make_unique<Model>(recipe.model, store, map.stage(index), tables));

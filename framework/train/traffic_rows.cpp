@@ -13,7 +13,7 @@ class Calls {
       : m_(r.model),
         recompute_(r.memory.recompute),
         sizes_{r.data.micro_batch_size * r.data.sequence_length / r.parallel.context, r.data.sequence_length,
-               r.parallel.tensor, r.parallel.context},
+               r.parallel.tensor, r.parallel.context, r.parallel.context_method},
         types_(model_types(r.precision.compute, r.run.reproducibility)),
         leaves_(cuts_of(r, nullptr).leaves),
         // A rank that holds whole sequences needs nobody for their statistics.
@@ -53,6 +53,7 @@ class Calls {
   std::int64_t my_heads() const { return (latent() ? m_.num_attention_heads : m_.num_key_value_heads) / sizes_.tensor; }
   void project() {
     const auto to_sequence = [&](std::int64_t columns) {
+      if (sizes_.ring()) return;
       add_of_sequences(Call::all_gather, sizes_.rows * columns, types_.activation);
     };
     if (!latent()) {
@@ -63,14 +64,29 @@ class Calls {
     gather(source());
     for (std::int64_t columns : {m_.kv_lora_rank, m_.qk_rope_head_dim}) gather(columns), to_sequence(columns);
   }
+  /// So many times a rank's keys and values, or their gradients, to the next rank.
+  void pass_on(std::int64_t times, DType dtype) {
+    Traffic& t = sum_.context[static_cast<std::size_t>(Call::send)];
+    for (std::int64_t columns : {score_head_dim(m_), value_head_dim(m_)}) {
+      t.calls += times;
+      sum_.context[static_cast<std::size_t>(Call::receive)].calls += times;
+      t.bytes += times * sizes_.rows * my_heads() * columns * size_of(dtype);
+    }
+  }
   void attention_forward() {
     project();
+    if (sizes_.ring()) pass_on(sizes_.context - 1, types_.activation);
     sum(m_.hidden_size);
   }
   void attention_backward() {
     gather(m_.hidden_size);
-    for (std::int64_t columns : {score_head_dim(m_), value_head_dim(m_)})  // of keys, of values
-      add_of_sequences(Call::all_to_all, sizes_.rows * my_heads() * columns, types_.accumulate);
+    if (sizes_.ring()) {
+      pass_on(sizes_.context - 1, types_.activation);
+      pass_on(sizes_.context, types_.accumulate);
+    } else {
+      for (std::int64_t columns : {score_head_dim(m_), value_head_dim(m_)})  // of keys, of values
+        add_of_sequences(Call::all_to_all, sizes_.rows * my_heads() * columns, types_.accumulate);
+    }
     if (!latent()) return sum(m_.hidden_size, leaves_.apart ? 3 : 1);  // queries, keys, values
     sum(m_.qk_rope_head_dim);
     sum(m_.kv_lora_rank);

@@ -33,5 +33,15 @@ TEST_F(Contexts, ARunMovesFromLayoutToLayoutAndKeepsItsBits) {
   expect_ok(run(fourmi({"checkpoint", "verify", run_directory("moved")})));
 }
 
+TEST_F(Contexts, TheRingRepeatsItsBitsUnderMpi) {
+  const Words ring{"parallel.context=2", "parallel.context_method=ring", "precision.compute=bf16"};
+  expect_ok(run(train("once", 2, ring)));
+  expect_ok(run(train("again", 2, ring)));
+  expect_same_run(run_directory("again"), run_directory("once"));
+  const Result refused = run(train("none", 2, {ring[0], ring[1], "run.reproducibility=layout"}));
+  EXPECT_EQ(refused.status, 2) << to_string(refused);
+  EXPECT_NE(refused.errors.find("parallel.context_method"), std::string::npos) << refused.errors;
+}
+
 }  // namespace
 }  // namespace fourmi::testing

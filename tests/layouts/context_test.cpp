@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/data/validation.h"
+#include "framework/model/sequence_part.h"
 #include "tests/layouts/layouts.h"
 
 namespace fourmi {
@@ -23,6 +24,25 @@ Recipe with_context(Recipe r, int context, int tensor = 1, Recompute recompute =
   r.parallel.context = context, r.parallel.tensor = tensor;
   r.memory.recompute = recompute;
   return r;
+}
+
+TEST(Context, PartsOfASequenceAreAllOfItAndInARingCostTheSame) {
+  constexpr std::int64_t T = 48;
+  for (bool zig_zag : {false, true})
+    for (int size : {1, 2, 4, 8}) {
+      std::vector<int> times(T);
+      std::vector<std::int64_t> pairs;  // of queries and keys that they see
+      for (int rank = 0; rank < size; ++rank) {
+        std::int64_t& seen = pairs.emplace_back(0);
+        for (const Share::Range run : SequencePart{rank, size, zig_zag}.runs(T))
+          for (std::int64_t t = run.begin; t < run.end; ++t) ++times[static_cast<std::size_t>(t)], seen += t + 1;
+      }
+      EXPECT_EQ(times, std::vector<int>(T, 1)) << size;
+      EXPECT_EQ(zig_zag || size == 1, pairs.front() == pairs.back()) << size;
+      if (zig_zag) {
+        EXPECT_EQ(pairs, std::vector<std::int64_t>(static_cast<std::size_t>(size), T * (T + 1) / 2 / size));
+      }
+    }
 }
 
 class Contexts : public testing::TestWithParam<bool> {
@@ -53,6 +73,44 @@ TEST_P(Contexts, WholeSequencesAsOneDocument) {
   expect_agreement(train_on(recipe, 1, 1), train_on(with_context(recipe, 4), 4, 1), "4 ranks");
 }
 
+TEST_P(Contexts, TheRingAgreesInFp64) {
+  const auto ring = [](Recipe r) {
+    r.parallel.context_method = ContextMethod::ring;
+    return r;
+  };
+  Recipe recipe = of(Compute::fp64, Reproducibility::run);
+  const Recipe two = of(Compute::fp64, Reproducibility::run, 2);
+  const RunResult one = train_on(recipe, 1, 1);
+  for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full})
+    expect_agreement(one, train_on(ring(with_context(recipe, 2, 1, recompute)), 2, 1), "2 ranks");
+  expect_agreement(one, train_on(ring(with_context(recipe, 4)), 4, 1), "4 ranks");
+  expect_agreement(one, train_on(ring(with_context(recipe, 8)), 8, 1), "8 ranks");
+  expect_agreement(one, train_on(ring(with_context(two, 4)), 4, 1), "4 ranks, two sequences at once");
+  expect_agreement(one, train_on(ring(with_context(two, 2, 2)), 8, 1), "2 x 2 tensor x 2 data ranks, two sequences");
+  expect_agreement(one, train_on(with_pipeline(ring(with_context(recipe, 2)), "zb-v", 2), 8, 1),
+                   "2 x 2 stages x 2 data ranks");
+  if (!GetParam()) {
+    Recipe experts = ring(with_context(two, 4));
+    experts.parallel.expert = 2;
+    expect_agreement(one, train_on(experts, 4, 1), "4 ranks, each two of which share experts");
+  }
+  recipe.data.cross_document_attention = true;
+  expect_agreement(train_on(recipe, 1, 1), train_on(ring(with_context(recipe, 4)), 4, 1), "4 ranks, one document");
+}
+
+TEST_P(Contexts, TheRingRepeatsItsBits) {
+  for (Compute compute : {Compute::fp32, Compute::bf16}) {
+    Recipe recipe = with_context(of(compute, Reproducibility::run, 2), 4);
+    recipe.parallel.context_method = ContextMethod::ring;
+    const RunResult once = train_on(recipe, 4, 3);
+    expect_equal_bits(once, train_on(recipe, 4, 3, 2), "again, with two threads a rank");
+    const RunResult one = train_on(of(compute, Reproducibility::run, 2), 1, 3);
+    EXPECT_NEAR(once.steps[2].loss, one.steps[2].loss, compute == Compute::bf16 ? 0.02 : 1e-4);
+    EXPECT_NEAR(once.steps[0].grad_norm, one.steps[0].grad_norm,
+                (compute == Compute::bf16 ? 0.02 : 1e-4) * one.steps[0].grad_norm);
+  }
+}
+
 TEST_P(Contexts, LayoutModeGivesEqualBits) {
   for (Compute compute : {Compute::fp32, Compute::bf16}) {
     const Recipe recipe = of(compute, Reproducibility::layout), two = of(compute, Reproducibility::layout, 2);
@@ -72,9 +130,13 @@ TEST_P(Contexts, LayoutModeGivesEqualBits) {
 }
 
 TEST_P(Contexts, MeasureTellsTheMemoryToTheByte) {
-  for (const auto& [tensor, recompute] :
-       {std::pair{1, Recompute::none}, {1, Recompute::full}, {2, Recompute::selective}}) {
-    const Recipe recipe = with_context(of(Compute::bf16, Reproducibility::run, 2), 2, tensor, recompute);
+  for (const auto& [tensor, recompute, method] : {std::tuple{1, Recompute::none, ContextMethod::all_gather},
+                                                  {1, Recompute::full, ContextMethod::all_gather},
+                                                  {2, Recompute::selective, ContextMethod::all_gather},
+                                                  {1, Recompute::none, ContextMethod::ring},
+                                                  {2, Recompute::full, ContextMethod::ring}}) {
+    Recipe recipe = with_context(of(Compute::bf16, Reproducibility::run, 2), 2, tensor, recompute);
+    recipe.parallel.context_method = method;
     const RunResult run = train_on(recipe, 4, 1);
     std::int64_t most = 0, predicted = 0;
     for (const Engine::Memory& rank : run.memory) {
@@ -112,6 +174,12 @@ TEST_P(Contexts, EvaluationCountsEachTargetOnce) {
   recipe.data.validation = recipe.data.train;
   const EvaluationResult one = evaluation_of(recipe, 1);
   EXPECT_GT(one.tokens, 100);
+  Recipe ring = with_context(of(Compute::fp64, Reproducibility::run, 2), 4);
+  ring.data.validation = ring.data.train, ring.parallel.context_method = ContextMethod::ring;
+  const EvaluationResult double_one = evaluation_of(with_context(ring, 1), 1), double_ring = evaluation_of(ring, 8);
+  EXPECT_EQ(double_ring.tokens, one.tokens);
+  EXPECT_NEAR(double_ring.loss, double_one.loss, 1e-12);
+  EXPECT_NEAR(double_ring.loss_mtp, double_one.loss_mtp, 1e-12);
   for (const auto& [context, tensor, pipeline] : {std::tuple{2, 1, 1}, {4, 1, 1}, {2, 2, 1}, {2, 1, 2}}) {
     Recipe r = with_context(recipe, context, tensor);
     if (pipeline > 1) r = with_pipeline(r, "1f1b", pipeline);

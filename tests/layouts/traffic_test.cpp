@@ -107,6 +107,16 @@ TEST_P(Traffics, OfContextRanks) {
       }
 }
 
+TEST_P(Traffics, OfRings) {
+  for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full})
+    for (int tensor : {1, 2}) {
+      Recipe recipe = with_tensor(recipe_of(GetParam(), Compute::bf16, Reproducibility::run), tensor, recompute);
+      recipe.parallel.context = 4 / tensor, recipe.parallel.context_method = ContextMethod::ring;
+      recipe.data.micro_batch_size = 2;
+      expect_predicted(recipe, 4, std::to_string(tensor) + " tensor ranks beside a ring");
+    }
+}
+
 TEST_P(Traffics, OfMixtures) {
   for (std::string_view schedule : schedules_that_train)
     for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full}) {

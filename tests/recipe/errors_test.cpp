@@ -244,6 +244,12 @@ TEST(Errors, OfLayoutMode) {
 }
 
 TEST(Errors, OfContextRanks) {
+  const std::vector<std::string> ring{"parallel.context=2", "parallel.context_method=ring"};
+  EXPECT_TRUE(issues_of(testing::small_recipe(), ring).empty());
+  const auto layout = issues_of(testing::small_recipe(), {ring[0], ring[1], "run.reproducibility=layout"});
+  ASSERT_EQ(layout.size(), 1u);
+  EXPECT_NE(layout[0].text().find("found ring with run.reproducibility layout, expected all-gather"), std::string::npos)
+      << layout[0].text();
   const auto length = issues_of(with("sequence_length: 32", "sequence_length: 40"), {"parallel.context=2"});
   ASSERT_EQ(length.size(), 1u);
   EXPECT_EQ(length[0].place, "recipe:28:20");

@@ -160,6 +160,10 @@ TEST(Steady, NorWhereRanksShareSequences) {
     recipe = family_recipe(dense_family, Compute::bf16, mode, 2);
     recipe.parallel.context = 2;
     expect_steady(recipe, 2, recipe.model.model_type + ", context 2, " + what_of(recipe, 2));
+    if (mode == Reproducibility::layout) continue;
+    recipe.parallel.context_method = ContextMethod::ring;
+    recipe.parallel.context = 4;
+    expect_steady(recipe, 4, recipe.model.model_type + ", a ring of 4, " + what_of(recipe, 4));
   }
 }
 
