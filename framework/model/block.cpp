@@ -71,4 +71,28 @@ void Block::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s
   attention_.backward_weight(c, x_mD, s.attention, g.dh_mD, g.attention);
 }
 
+void Block::backward(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
+                     const Tensor& dx_mD, const Meanwhile& gathering) const {
+  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
+  if (moe_)
+    moe_->backward_input(c, s.hn_mD, s.moe, dy_mD, g.moe, g.dhn_mD, gathering,
+                         [&] { moe_->backward_weight_shared(c, s.hn_mD, s.moe, dy_mD, g.moe); });
+  else
+    dense_->backward_input(c, c.leaves.intermediate, s.dense, dy_mD, g.dense, g.dhn_mD, gathering,
+                           [&] { dense_->backward_weight_down(c, s.dense, dy_mD, g.dense); });
+  rms_norm_backward_input(*c.stream, norm_, g.dhn_mD, s.h_mD, c.weight(norm_weight_), s.h_rstd_m, g.dh_mD, dy_mD);
+  attention_.backward(c, x_mD, s.attention, g.dh_mD, g.attention, dx_mD, [&] {
+    if (moe_)
+      moe_->backward_weight_routed(c, s.hn_mD, s.moe, dy_mD, g.moe);
+    else
+      dense_->backward_weight_gate_up(c, s.hn_mD, s.dense, g.dense);
+    rms_norm_backward_weight(*c.stream, norm_, g.dhn_mD, s.h_mD, s.h_rstd_m, c.gradient(norm_weight_), c.token_cuts);
+  });
+}
+
+void Block::backward_weight_late(const Context& c, const Tensor& x_mD, const Saved& s, const Gradients& g) const {
+  const Span span(c.stream->timeline(), Work::other, "block_backward_weight", layer_);
+  attention_.backward_weight_late(c, x_mD, s.attention, g.attention);
+}
+
 }  // namespace fourmi

@@ -59,6 +59,12 @@ class Block {
   void backward_input(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&,
                       const Tensor& dx_mD) const;
   void backward_weight(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, const Gradients&) const;
+  /// Both halves but for what backward_weight_late does, with the same bits: weight gradients are formed while rows
+  /// travel among the ranks of the tensor axis. `gathering` is done while the first of them do: another layer's
+  /// backward_weight_late, which reads nothing that this writes before.
+  void backward(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&, const Tensor& dx_mD,
+                const Meanwhile& gathering = {}) const;
+  void backward_weight_late(const Context&, const Tensor& x_mD, const Saved&, const Gradients&) const;
 
   /// The half after attention, alone, for decoding with a cache: y = h + feed_forward(norm(h)).
   void feed_forward(const Context&, const Tensor& h_mD, Saved&, const Tensor& y_mD, const Tensor& counts_E) const;

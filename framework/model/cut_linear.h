@@ -23,21 +23,21 @@ inline void sum_of_linear(const Context& c, const Tensor& x_MK, const Tensor& w_
 
 /// dx_mK = the sum over ranks of dy_MN w_NK, where N is what this rank holds.
 inline void sum_of_linear_backward(const Context& c, const Tensor& dy_MN, const Tensor& w_NK, std::int64_t leaves,
-                                   const Tensor& dx_mK) {
+                                   const Tensor& dx_mK, const Meanwhile& meanwhile = {}) {
   RowExchange::Moves moves = c.moves();
   const Tensor partial = moves.partial(dx_mK);
   linear_backward_input(*c.stream, dy_MN, w_NK, partial, {}, leaves);
   moves.sum(partial, dx_mK);
-  moves.finish();
+  moves.finish(meanwhile);
 }
 
 /// The same for a weight that is several ones below each other, of `rows` each, where their sums are kept apart
 /// (Leaves::apart); else as one.
 inline void sum_of_linears_backward(const Context& c, const Tensor& dy_MN, const Tensor& w_NK,
-                                    std::initializer_list<std::int64_t> rows, std::int64_t leaves,
-                                    const Tensor& dx_mK) {
+                                    std::initializer_list<std::int64_t> rows, std::int64_t leaves, const Tensor& dx_mK,
+                                    const Meanwhile& meanwhile = {}) {
   if (!c.leaves.apart) {
-    sum_of_linear_backward(c, dy_MN, w_NK, leaves, dx_mK);
+    sum_of_linear_backward(c, dy_MN, w_NK, leaves, dx_mK, meanwhile);
     return;
   }
   RowExchange::Moves moves = c.moves();
@@ -52,14 +52,14 @@ inline void sum_of_linears_backward(const Context& c, const Tensor& dy_MN, const
     first += n;
   }
   moves.sum(std::span(partials).first(count), dx_mK);
-  moves.finish();
+  moves.finish(meanwhile);
 }
 
 /// Every rank's rows: `mine` itself where this rank is alone.
-inline Tensor gathered(const Context& c, const Tensor& mine_mD, const Tensor& all_MD) {
+inline Tensor gathered(const Context& c, const Tensor& mine_mD, const Tensor& all_MD, const Meanwhile& meanwhile = {}) {
   RowExchange::Moves moves = c.moves();
   const Tensor all = moves.gather(mine_mD, all_MD);
-  moves.finish();
+  moves.finish(meanwhile);
   return all;
 }
 

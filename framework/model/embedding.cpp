@@ -16,8 +16,10 @@ void Embedding::forward(const Context& c, const Tensor& tokens_M, const Tensor& 
   moves.finish();
 }
 
-void Embedding::backward(const Context& c, const Tensor& tokens_M, const Tensor& dx_mD, const Tensor& all_dx_MD) const {
-  embedding_backward(*c.stream, tokens_M, gathered(c, dx_mD, all_dx_MD), c.gradient(table_), c.token_cuts, range_);
+void Embedding::backward(const Context& c, const Tensor& tokens_M, const Tensor& dx_mD, const Tensor& all_dx_MD,
+                         const Meanwhile& gathering) const {
+  embedding_backward(*c.stream, tokens_M, gathered(c, dx_mD, all_dx_MD, gathering), c.gradient(table_), c.token_cuts,
+                     range_);
 }
 
 }  // namespace fourmi

@@ -14,7 +14,8 @@ class Embedding {
   /// tokens: of all rows of the micro-batch; x: this rank's rows.
   void forward(const Context&, const Tensor& tokens_M, const Tensor& x_mD) const;
   /// `all_dx`: memory for every rank's rows, absent where this rank is alone. Tokens below 0 count for nothing.
-  void backward(const Context&, const Tensor& tokens_M, const Tensor& dx_mD, const Tensor& all_dx_MD) const;
+  void backward(const Context&, const Tensor& tokens_M, const Tensor& dx_mD, const Tensor& all_dx_MD,
+                const Meanwhile& gathering = {}) const;
 
   const Slot& slot() const { return table_; }
 

@@ -90,32 +90,41 @@ void Gqa::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
 }
 
 void Gqa::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
-                         const Tensor& dx_mD) const {
+                         const Tensor& dx_mD, const Meanwhile& gathering, const Meanwhile& summing) const {
   const Stream& stream = *c.stream;
-  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD);
+  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD, gathering);
   linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHQ.view({dy_MD.dim(0), H_ * Q_}));
   attention_backward(c, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), s.o_MHQ, s.lse_MH, g.do_MHQ,
                      g.sequence, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ);
   gqa_assemble_backward_input(stream, assembly(), c.rotary_table, c.positions, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ,
                               s.a_MA, head_norm(c, s.head_rstd_MN), g.da_MA);
-  sum_of_linears_backward(c, g.da_MA, c.weight(qkv_), {H_ * Q_, G_ * Q_, G_ * Q_}, c.leaves.heads, g.dxn_mD);
+  sum_of_linears_backward(c, g.da_MA, c.weight(qkv_), {H_ * Q_, G_ * Q_, G_ * Q_}, c.leaves.heads, g.dxn_mD, summing);
   rms_norm_backward_input(stream, x_norm_, g.dxn_mD, x_mD, c.weight(norm_), s.x_rstd_m, dx_mD, dy_mD);
 }
 
-void Gqa::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
-                          const Gradients& g) const {
+void Gqa::backward_weight_early(const Context& c, const Saved& s, const Tensor& dy_mD, const Gradients& g) const {
   const Stream& stream = *c.stream;
   const Tensor& dy_MD = g.all_dy_MD ? g.all_dy_MD : dy_mD;
-  const Tensor& xn_MD = s.all_xn_MD ? s.all_xn_MD : s.xn_mD;
   linear_backward_weight(stream, dy_MD, s.o_MHQ.view({dy_MD.dim(0), H_ * Q_}), c.gradient(o_), c.weight_cuts);
   if (o_bias_) bias_backward(stream, dy_mD, c.gradient(*o_bias_), c.token_cuts);
+}
+
+void Gqa::backward_weight_late(const Context& c, const Tensor& x_mD, const Saved& s, const Gradients& g) const {
+  const Stream& stream = *c.stream;
+  const Tensor& xn_MD = s.all_xn_MD ? s.all_xn_MD : s.xn_mD;
+  linear_backward_weight(stream, g.da_MA, xn_MD, c.gradient(qkv_), c.weight_cuts);
+  if (qkv_bias_) bias_backward(stream, g.da_MA, c.gradient(*qkv_bias_), c.token_cuts);
   if (q_norm_)
     gqa_assemble_backward_weight(stream, assembly(c.leaves.heads), c.rotary_table, c.positions, g.dquery_MHQ,
                                  g.dkey_MGQ, s.a_MA, s.head_rstd_MN, c.gradient(*q_norm_), c.gradient(*k_norm_),
                                  c.token_cuts);
-  linear_backward_weight(stream, g.da_MA, xn_MD, c.gradient(qkv_), c.weight_cuts);
-  if (qkv_bias_) bias_backward(stream, g.da_MA, c.gradient(*qkv_bias_), c.token_cuts);
   rms_norm_backward_weight(stream, x_norm_, g.dxn_mD, x_mD, s.x_rstd_m, c.gradient(norm_), c.token_cuts);
+}
+
+void Gqa::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
+                          const Gradients& g) const {
+  backward_weight_early(c, s, dy_mD, g);
+  backward_weight_late(c, x_mD, s, g);
 }
 
 }  // namespace fourmi

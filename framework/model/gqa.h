@@ -80,9 +80,13 @@ class Gqa {
   /// The norm, queries, keys and values again, from x and a.
   void recompute(const Context&, const Tensor& x_mD, Saved&) const;
   /// dx = dy + gradient through the attention branch.
+  /// What is done while every rank's dy, and while partial sums of gradients travel.
   void backward_input(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&,
-                      const Tensor& dx_mD) const;
+                      const Tensor& dx_mD, const Meanwhile& gathering = {}, const Meanwhile& summing = {}) const;
   void backward_weight(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, const Gradients&) const;
+  /// The two parts of backward_weight: of what is known when `summing` is called, and the rest.
+  void backward_weight_early(const Context&, const Saved&, const Tensor& dy_mD, const Gradients&) const;
+  void backward_weight_late(const Context&, const Tensor& x_mD, const Saved&, const Gradients&) const;
 
   /// forward's pieces, which recompute and decoding use alone.
   void project(const Context&, const Tensor& x_mD, Saved&) const;  ///< fills xn, a

@@ -121,9 +121,9 @@ void Mla::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
 }
 
 void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
-                         const Tensor& dx_mD) const {
+                         const Tensor& dx_mD, const Meanwhile& gathering, const Meanwhile& summing) const {
   const Stream& stream = *c.stream;
-  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD);
+  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD, gathering);
   const std::int64_t M = dy_MD.dim(0);
   linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHV.view({M, H_ * V_}));
   attention_backward(c, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, s.o_MHV, s.lse_MH, g.do_MHV,
@@ -141,7 +141,7 @@ void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
   const Tensor dsource = moves.partial(dsource_mS);
   linear_backward_input(stream, g.dq_MHQ, c.weight(q_), dsource, {}, c.leaves.heads);
   moves.sum(dsource, dsource_mS);
-  moves.finish();
+  moves.finish(summing);
 
   if (g.dpe_mR) mla_rotary_key_backward(stream, assembly(false), c.rotary_table, c.own_positions, g.dpe_mR, g.da_mA);
   rms_norm_backward_input(stream, c_norm_, g.dcn_mKr, s.a_mA, c.weight(kv_a_norm_), s.c_rstd_m, g.da_mA);
@@ -151,8 +151,7 @@ void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
   rms_norm_backward_input(stream, x_norm_, g.dxn_mD, x_mD, c.weight(norm_), s.x_rstd_m, dx_mD, dy_mD);
 }
 
-void Mla::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
-                          const Gradients& g) const {
+void Mla::backward_weight_early(const Context& c, const Saved& s, const Tensor& dy_mD, const Gradients& g) const {
   const Stream& stream = *c.stream;
   const bool shared = static_cast<bool>(s.all_cn_MKr);
   const Tensor& dy_MD = shared ? g.all_dy_MD : dy_mD;
@@ -160,12 +159,23 @@ void Mla::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, 
   linear_backward_weight(stream, dy_MD, s.o_MHV.view({M, H_ * V_}), c.gradient(o_), c.weight_cuts);
   linear_backward_weight(stream, g.dkv_MHC.view({M, H_ * (nope_ + V_)}), shared ? s.all_cn_MKr : s.cn_mKr,
                          c.gradient(kv_b_), c.weight_cuts);
+}
+
+void Mla::backward_weight_late(const Context& c, const Tensor& x_mD, const Saved& s, const Gradients& g) const {
+  const Stream& stream = *c.stream;
+  linear_backward_weight(stream, g.dq_MHQ, s.all_source_MS ? s.all_source_MS : source(s), c.gradient(q_),
+                         c.weight_cuts);
   rms_norm_backward_weight(stream, c_norm_, g.dcn_mKr, s.a_mA, s.c_rstd_m, c.gradient(kv_a_norm_), c.token_cuts);
-  linear_backward_weight(stream, g.dq_MHQ, shared ? s.all_source_MS : source(s), c.gradient(q_), c.weight_cuts);
   if (q_rank_ > 0)
     rms_norm_backward_weight(stream, q_norm_, g.dqn_mQr, s.a_mA, s.q_rstd_m, c.gradient(q_a_norm_), c.token_cuts);
   linear_backward_weight(stream, g.da_mA, s.xn_mD, c.gradient(down_), c.weight_cuts);
   rms_norm_backward_weight(stream, x_norm_, g.dxn_mD, x_mD, s.x_rstd_m, c.gradient(norm_), c.token_cuts);
+}
+
+void Mla::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
+                          const Gradients& g) const {
+  backward_weight_early(c, s, dy_mD, g);
+  backward_weight_late(c, x_mD, s, g);
 }
 
 }  // namespace fourmi

@@ -102,9 +102,13 @@ class Mla {
   /// The recomputable fields again, from x and the needed ones: norms, up-projections, rotary.
   void recompute(const Context&, const Tensor& x_mD, Saved&) const;
   /// dx = dy + gradient through the attention branch.
+  /// What is done while every rank's dy, and while partial sums of gradients travel.
   void backward_input(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&,
-                      const Tensor& dx_mD) const;
+                      const Tensor& dx_mD, const Meanwhile& gathering = {}, const Meanwhile& summing = {}) const;
   void backward_weight(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, const Gradients&) const;
+  /// The two parts of backward_weight: of what is known when `summing` is called, and the rest.
+  void backward_weight_early(const Context&, const Saved&, const Tensor& dy_mD, const Gradients&) const;
+  void backward_weight_late(const Context&, const Tensor& x_mD, const Saved&, const Gradients&) const;
 
   // For decoding with a cache (decode.h): the pieces before and after attention.
   void project(const Context&, const Tensor& x_mD, Saved&) const;  ///< fills a, queries and the normalised latent

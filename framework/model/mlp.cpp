@@ -25,21 +25,30 @@ void Mlp::recompute(const Context& c, const Tensor& x_mD, Saved& s, Recompute mo
 }
 
 void Mlp::backward_input(const Context& c, std::int64_t leaves, const Saved& s, const Tensor& dy_mD, Gradients& g,
-                         const Tensor& dx_mD) const {
+                         const Tensor& dx_mD, const Meanwhile& gathering, const Meanwhile& summing) const {
+  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD, gathering);
   const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_input");
-  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD);
   linear_backward_input(*c.stream, dy_MD, c.weight(down_), g.dh_MF);
   swiglu_backward(*c.stream, g.dh_MF, s.gate_up_M2F, g.dgate_up_M2F, dy_MD.dim(0));
-  sum_of_linears_backward(c, g.dgate_up_M2F, c.weight(gate_up_), {F_, F_}, leaves, dx_mD);
+  sum_of_linears_backward(c, g.dgate_up_M2F, c.weight(gate_up_), {F_, F_}, leaves, dx_mD, summing);
+}
+
+void Mlp::backward_weight_down(const Context& c, const Saved& s, const Tensor& dy_mD, const Gradients& g) const {
+  const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_weight");
+  const Tensor& dy_MD = g.all_dy_MD ? g.all_dy_MD : dy_mD;
+  linear_backward_weight(*c.stream, dy_MD, s.h_MF, c.gradient(down_), c.weight_cuts);
+}
+
+void Mlp::backward_weight_gate_up(const Context& c, const Tensor& x_mD, const Saved& s, const Gradients& g) const {
+  const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_weight");
+  const Tensor& x_MD = s.all_x_MD ? s.all_x_MD : x_mD;
+  linear_backward_weight(*c.stream, g.dgate_up_M2F, x_MD, c.gradient(gate_up_), c.weight_cuts);
 }
 
 void Mlp::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
                           const Gradients& g) const {
-  const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_weight");
-  const Tensor& x_MD = s.all_x_MD ? s.all_x_MD : x_mD;
-  const Tensor& dy_MD = g.all_dy_MD ? g.all_dy_MD : dy_mD;
-  linear_backward_weight(*c.stream, dy_MD, s.h_MF, c.gradient(down_), c.weight_cuts);
-  linear_backward_weight(*c.stream, g.dgate_up_M2F, x_MD, c.gradient(gate_up_), c.weight_cuts);
+  backward_weight_down(c, s, dy_mD, g);
+  backward_weight_gate_up(c, x_mD, s, g);
 }
 
 }  // namespace fourmi

@@ -45,9 +45,13 @@ class Mlp {
                const Tensor& residual_mD) const;
   /// What backward needs, again: SwiGLU's output, in `full` its input too.
   void recompute(const Context&, const Tensor& x_mD, Saved&, Recompute) const;
+  /// What is done while every rank's dy, and while partial sums of dx travel.
   void backward_input(const Context&, std::int64_t leaves, const Saved&, const Tensor& dy_mD, Gradients&,
-                      const Tensor& dx_mD) const;
+                      const Tensor& dx_mD, const Meanwhile& gathering = {}, const Meanwhile& summing = {}) const;
   void backward_weight(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, const Gradients&) const;
+  /// Its two parts, of which the inputs are known when `summing` is called.
+  void backward_weight_down(const Context&, const Saved&, const Tensor& dy_mD, const Gradients&) const;
+  void backward_weight_gate_up(const Context&, const Tensor& x_mD, const Saved&, const Gradients&) const;
 
  private:
   std::int64_t D_, F_;

@@ -154,16 +154,27 @@ void Model::backward(const Stream& stream, const StagePass& p, const Context& op
   Tensor free = workspace_->da_MD, other = workspace_->db_MD;
   Tensor dy = backward_ends(c, p, free);
   if (stage_.last) std::swap(free, other);
+  // The end of a layer's backward, put off until the next one's rows travel, where nothing is made again in between.
+  std::size_t late = blocks_.size();
+  const auto finish = [&] {
+    if (late == blocks_.size()) return;
+    blocks_[late].backward_weight_late(c, border(p, late), a.blocks[late], block_gradients_);
+    c.reduce(blocks_[late].layer());
+    late = blocks_.size();
+  };
   for (std::size_t l = blocks_.size(); l-- > 0;) {
     const Tensor dx = l == 0 && !stage_.first ? p.dx_MD : free;
+    if (recompute_ != Recompute::none) finish();
     restore(c, p, l);
-    blocks_[l].backward_input(c, border(p, l), a.blocks[l], dy, block_gradients_, dx);
-    blocks_[l].backward_weight(c, border(p, l), a.blocks[l], dy, block_gradients_);
-    c.reduce(blocks_[l].layer());
+    blocks_[l].backward(c, border(p, l), a.blocks[l], dy, block_gradients_, dx, finish);
+    late = l;
     dy = dx;
     std::swap(free, other);
   }
-  if (stage_.first) embedding_->backward(c, p.batch.tokens_M, dy, workspace_->all_dx_MD);
+  if (stage_.first)
+    embedding_->backward(c, p.batch.tokens_M, dy, workspace_->all_dx_MD, finish);
+  else
+    finish();
 }
 
 void Model::backward_input(const Stream& stream, const StagePass& p, const Context& options) {

@@ -112,8 +112,12 @@ void Moe::route_backward(const Context& c, const Saved& s, Share::Range tokens, 
 }
 
 void Moe::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, Gradients& g,
-                         const Tensor& dx_MD) const {
-  if (shared_) shared_->backward_input(c, c.leaves.shared_intermediate, s.shared, dy_MD, g.shared, g.dshared_MD);
+                         const Tensor& dx_MD, const Meanwhile& gathering, const Meanwhile& summing) const {
+  if (shared_)
+    shared_->backward_input(c, c.leaves.shared_intermediate, s.shared, dy_MD, g.shared, g.dshared_MD, gathering,
+                            summing);
+  else
+    gathering();
   for (int round = 0; round < Experts::num_rounds(s.experts); ++round) {
     experts_.begin_backward_input(c, x_MD, choices(s), s.experts, round, dy_MD, g.experts, g.dweights_MK);
     route_backward(c, s, Experts::tokens_of(c, s.experts, round), g);
@@ -121,13 +125,23 @@ void Moe::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, c
   }
 }
 
-void Moe::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
-                          const Gradients& g) const {
+void Moe::backward_weight_routed(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
+                                 const Gradients& g) const {
   const Stream& stream = *c.stream;
   experts_.backward_weight(c, x_MD, choices(s), s.experts, dy_MD, g.experts);
-  if (shared_) shared_->backward_weight(c, x_MD, s.shared, dy_MD, g.shared);
   const OwningSpan span(stream.timeline(), Work::router, "route_backward_weight");
   linear_backward_weight(stream, g.dlogits_ME, s.x32_MD ? s.x32_MD : x_MD, c.gradient(router_), c.token_cuts);
+}
+
+void Moe::backward_weight_shared(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
+                                 const Gradients& g) const {
+  if (shared_) shared_->backward_weight(c, x_MD, s.shared, dy_MD, g.shared);
+}
+
+void Moe::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
+                          const Gradients& g) const {
+  backward_weight_routed(c, x_MD, s, dy_MD, g);
+  backward_weight_shared(c, x_MD, s, dy_MD, g);
 }
 
 }  // namespace fourmi

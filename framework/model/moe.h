@@ -93,9 +93,15 @@ class Moe {
   /// What backward needs, again: the tokens in experts' order and SwiGLU's outputs, in `full` the routing and the
   /// experts too. The routing is a pure function of x, so the same experts are chosen; nothing is counted.
   void recompute(const Context&, const Tensor& x_MD, Saved&, Recompute) const;
+  /// What is done while every rank's dy, and while partial sums of the shared expert travel.
   void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
-                      const Tensor& dx_MD) const;
+                      const Tensor& dx_MD, const Meanwhile& gathering = {}, const Meanwhile& summing = {}) const;
   void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
+  /// Its two parts; the shared expert's inputs are known when `summing` is called.
+  void backward_weight_shared(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD,
+                              const Gradients&) const;
+  void backward_weight_routed(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD,
+                              const Gradients&) const;
 
   /// Ablation for evaluation: the chosen experts' outputs count as zero, the shared expert stays.
   void set_zero_routed(bool zero) { experts_.set_zero(zero); }

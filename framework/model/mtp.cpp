@@ -47,8 +47,8 @@ void Mtp::backward(const Context& c, const Tensor& hidden_mD, const Tensor& toke
   const Stream& stream = *c.stream;
   const Span span(stream.timeline(), Work::other, "mtp_backward", block_.layer());
   head_.backward(c, s.y_mD, s.head, g.dy_mD);
-  block_.backward_input(c, s.x_mD, s.block, g.dy_mD, block_gradients, g.dx_mD);
-  block_.backward_weight(c, s.x_mD, s.block, g.dy_mD, block_gradients);
+  block_.backward(c, s.x_mD, s.block, g.dy_mD, block_gradients, g.dx_mD);
+  block_.backward_weight_late(c, s.x_mD, s.block, block_gradients);
   linear_backward_input(stream, g.dx_mD, c.weight(eh_proj_), g.djoined_m2D);
   linear_backward_weight(stream, g.dx_mD, s.joined_m2D, c.gradient(eh_proj_), c.weight_cuts);
   rms_norm_backward_input(stream, e_norm_, g.djoined_m2D, s.embedding_mD, c.weight(enorm_), s.e_rstd_m,

@@ -77,7 +77,8 @@ void RowExchange::Moves::sum(std::span<const Tensor> partials_MD, const Tensor& 
   sums_[count_ - 1] = {all, y_mD, {}};  // when the last one has come
 }
 
-void RowExchange::Moves::finish() {
+void RowExchange::Moves::finish(const Meanwhile& meanwhile) {
+  meanwhile();
   for (std::size_t i = 0; i < count_; ++i) {
     {
       const Span span(stream_->timeline(), Work::exchange, "wait_for_rows");

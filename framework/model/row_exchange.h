@@ -7,6 +7,7 @@
 
 #include <array>
 
+#include "framework/model/meanwhile.h"
 #include "kernels/runtime/arena.h"
 #include "kernels/runtime/stream.h"
 #include "parallel/group.h"
@@ -46,7 +47,8 @@ class RowExchange {
     void sum(const Tensor& partial_MD, const Tensor& y_mD, const Tensor& residual_mD = {});
     /// y = round(tree over the partials' trees over ranks); of up to 4 partials that lie one after another.
     void sum(std::span<const Tensor> partials_MD, const Tensor& y_mD);
-    void finish();
+    /// `meanwhile`: done once, before it waits, also where nothing moves.
+    void finish(const Meanwhile& meanwhile = {});
     ~Moves() { FOURMI_CHECK(count_ == 0 || std::uncaught_exceptions() > 0, "moves that nobody finished"); }
 
    private:

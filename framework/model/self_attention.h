@@ -46,6 +46,11 @@ class SelfAttention {
   void backward_input(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&,
                       const Tensor& dx_mD) const;
   void backward_weight(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, const Gradients&) const;
+  /// backward_input and what it leaves time for: the weight gradients whose inputs are known while sums travel.
+  /// `gathering`: what is done while every rank's dy travels. backward_weight_late is the rest.
+  void backward(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&, const Tensor& dx_mD,
+                const Meanwhile& gathering) const;
+  void backward_weight_late(const Context&, const Tensor& x_mD, const Saved&, const Gradients&) const;
 
   const Mla* mla() const { return mla_ ? &*mla_ : nullptr; }
   const Gqa* gqa() const { return gqa_ ? &*gqa_ : nullptr; }
