@@ -12,6 +12,7 @@
 #include "framework/run/machine.h"
 #include "framework/run/signals.h"
 #include "framework/train/inputs.h"
+#include "framework/train/same_launch.h"
 #include "framework/train/trainer.h"
 #include "kernels/runtime/as_error.h"
 #include "launch/build_info.h"
@@ -34,6 +35,11 @@ LaunchRecord record_of_this_program(const std::string& command, const Stream& st
   r.environment = steering_environment();
   r.command = command;
   return r;
+}
+
+/// What tells two builds apart.
+std::string build_name(const LaunchRecord& r) {
+  return fmt::format("{} {} ({})", r.version, r.commit, r.build_type);
 }
 
 /// Phases that the watchdog knows by number; a rank that is lost is reported with its own.
@@ -159,6 +165,7 @@ ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const Tra
   };
   try {
     ExitStatus status = ExitStatus::ok;
+    agree_launch(recipe, build_name(options.record), world.group());
     agree_tokenizer(recipe.data, recipe.run.directory, world.group());
     {
       Trainer trainer(recipe, world.group(), stream, options);
