@@ -172,6 +172,10 @@ void Trainer::Impl::load_inputs() {
   agree_inputs_equal(*loader, *validation, group);
   for (const auto* notes : {&loader->notes(), &validation->notes()})
     for (const std::string& note : *notes) narrator.say(note);
+  if (recipe.run.reproducibility == Reproducibility::layout)
+    narrator.say(
+        "run.reproducibility: layout: the same bits in every layout, for exact sums: 16 bytes a gradient instead of 4, "
+        "and slower steps (fourmi bench step RECIPE measures both)");
 }
 
 void Trainer::Impl::record_launch(const std::optional<Checkpoint>& checkpoint) {

@@ -1,7 +1,7 @@
 // `fourmi bench step`: steps of a recipe without a run directory: time, its split, and speed of light.
-#include <chrono>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "framework/data/loader.h"
 #include "framework/model/counts.h"
@@ -17,6 +17,11 @@ namespace fourmi::bench {
 
 namespace {
 
+/// Of mode layout, in multiples of mode run, steps in turn.
+struct Price {
+  double time = 1, memory = 1;
+};
+
 struct Result {
   Recipe recipe;
   int threads = 0;
@@ -26,6 +31,7 @@ struct Result {
   std::vector<double> seconds, losses;
   std::array<double, num_works> split{};  ///< seconds of a step, mean
   Limits limits;
+  std::optional<Price> price;
 };
 
 double limit_of(const Result& r) {
@@ -34,6 +40,46 @@ double limit_of(const Result& r) {
 double speed_of_light(const Result& r, double seconds) {
   return r.flops / limit_of(r) / seconds;
 }
+
+/// A model in training, a step at a time.
+class Steps {
+ public:
+  Steps(const Recipe& recipe, const std::vector<LoadedSource>& sources, const Stream& stream)
+      : loader_(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size),
+        group_(make_self_group("bench")),
+        ranks_(*group_),
+        engine_(recipe, ranks_, stream),
+        position_(loader_.start()) {
+    engine_.initialise();
+  }
+
+  const Engine& engine() const { return engine_; }
+  /// The seconds of one step; its targets and its loss.
+  double one(Timeline& timeline, std::int64_t& targets, double& loss) {
+    timeline.begin_step();
+    const StepPlan plan = loader_.plan_step(position_);
+    loss = engine_.step(loader_, plan, ++number_, tokens_, [](Phase, std::int64_t) {}).loss;
+    timeline.end_step();
+    targets = plan.num_targets;
+    tokens_ += static_cast<double>(plan.num_targets);
+    position_ = plan.next;
+    return static_cast<double>(timeline.step_nanoseconds()) * 1e-9;
+  }
+  double bytes() const {
+    double sum = 0;
+    for (const auto& [name, size] : engine_.arenas().sizes()) sum += static_cast<double>(size);
+    return sum;
+  }
+
+ private:
+  Loader loader_;
+  std::unique_ptr<Group> group_;
+  RankGroups ranks_;
+  Engine engine_;
+  Position position_;
+  double tokens_ = 0;
+  std::int64_t number_ = 0;
+};
 
 Result measure(const StepOptions& o) {
   Result r;
@@ -45,34 +91,33 @@ Result measure(const StepOptions& o) {
   const Stream stream(pool, best_isa(), &timeline);
   r.isa = name_of(stream.isa());
   const std::vector<LoadedSource> sources = load_sources(r.recipe.data.train, "data.train");
-  const Loader loader(r.recipe.data, sources, r.recipe.run.seed, r.recipe.model.vocab_size);
-  const std::unique_ptr<Group> group = make_self_group("bench");
-  const RankGroups ranks(*group);
-  Engine engine(r.recipe, ranks, stream);
-  engine.initialise();
-  const ModelCounts counts = count_model(r.recipe.model, engine.table(), r.recipe.data.sequence_length);
+  Steps steps(r.recipe, sources, stream);
+  Recipe plain_recipe = r.recipe;
+  plain_recipe.run.reproducibility = Reproducibility::run;
+  std::optional<Steps> plain;
+  if (r.recipe.run.reproducibility == Reproducibility::layout) plain.emplace(plain_recipe, sources, stream);
+  const ModelCounts counts = count_model(r.recipe.model, steps.engine().table(), r.recipe.data.sequence_length);
   LimitMeter meter(stream);
-  Position position = loader.start();
-  double tokens = 0;
-  const PhaseObserver nobody = [](Phase, std::int64_t) {};
+  std::vector<double> plain_seconds;
   for (int i = 1; i <= o.warm_up + o.steps; ++i) {
     meter.measure(false);
-    timeline.begin_step();
-    const StepPlan plan = loader.plan_step(position);
-    const StepResult result = engine.step(loader, plan, i, tokens, nobody);
-    timeline.end_step();
-    tokens += static_cast<double>(plan.num_targets);
-    position = plan.next;
-    if (i <= o.warm_up) continue;
-    r.tokens = plan.num_targets;
-    r.seconds.push_back(static_cast<double>(timeline.step_nanoseconds()) * 1e-9);
-    r.losses.push_back(result.loss);
+    double loss = 0;
+    if (plain) plain_seconds.push_back(plain->one(timeline, r.tokens, loss));
+    const double seconds = steps.one(timeline, r.tokens, loss);
+    if (i <= o.warm_up) {
+      plain_seconds.clear();
+      continue;
+    }
+    r.seconds.push_back(seconds);
+    r.losses.push_back(loss);
     for (std::size_t w = 0; w < num_works; ++w)
       r.split[w] += static_cast<double>(timeline.nanoseconds()[w]) * 1e-9 / o.steps;
   }
   meter.measure(false);
   r.limits = meter.limits();
   r.flops = (counts.flops_per_token + counts.flops_per_token_mtp) * static_cast<double>(r.tokens);
+  if (plain)
+    r.price = Price{spread_of(r.seconds).median / spread_of(plain_seconds).median, steps.bytes() / plain->bytes()};
   return r;
 }
 
@@ -94,6 +139,7 @@ void print_json(const Result& r) {
   j["limit_flops_fp32"] = r.limits.fp32;
   j["speed_of_light"] = speed_of_light(r, s.median);
   j["seconds_by_work"] = split;
+  if (r.price) j["price_of_layout"] = {{"time", r.price->time}, {"memory", r.price->memory}};
   std::cout << j << "\n";
 }
 
@@ -115,6 +161,9 @@ void print_text(const Result& r) {
     if (r.split[w] > 0)
       std::cout << fmt::format("{:<14} {:8.3f} s {:6.1f} %\n", name_of(static_cast<Work>(w)), r.split[w],
                                100 * r.split[w] / all);
+  if (r.price)
+    std::cout << fmt::format("\nmode layout takes {:.2f} times the time and {:.2f} times the memory of mode run\n",
+                             r.price->time, r.price->memory);
 }
 
 }  // namespace

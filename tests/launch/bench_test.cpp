@@ -85,6 +85,13 @@ TEST(Bench, AStepIsTheTrainersStep) {
   fs::remove_all(directory);
 }
 
+TEST(Bench, TellsThePriceOfModeLayout) {
+  EXPECT_FALSE(bench_json("step " + small + " --warm-up 1 --steps 1").contains("price_of_layout"));
+  const json j = bench_json("step " + small + " --warm-up 1 --steps 1 run.reproducibility=layout");
+  EXPECT_GT(j["price_of_layout"]["time"], 0);
+  EXPECT_GT(j["price_of_layout"]["memory"], 1);
+}
+
 TEST(Bench, RanksExchangeBesideACopy) {
   const Result r = shell(std::string(FOURMI_SOURCE_DIR "/launch/mpirun -n 2 ") + FOURMI_PROGRAM +
                          " bench comm --seconds 0.01 --json");
