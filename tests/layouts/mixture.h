@@ -12,6 +12,7 @@ namespace fourmi {
 struct Mixture {
   int ranks = 8, tensor = 1, context = 1, pipeline = 1, expert = 1, expert_tensor = 1;
   std::string schedule = "1f1b";
+  bool ring = false;
   int node_size = 0;  // hierarchical
   double bound = 0;
   int zero = 1;
@@ -23,6 +24,7 @@ struct Mixture {
     ParallelSection& p = r.parallel;
     p.tensor = tensor, p.context = context, p.pipeline = pipeline, p.expert = expert, p.expert_tensor = expert_tensor;
     p.pipeline_schedule = schedule, p.virtual_stages = schedule == "interleaved" ? 2 : 1, p.zero = zero;
+    if (ring) p.context_method = ContextMethod::ring;
     if (node_size > 0) p.dispatch_node_size = node_size;
     if (bound > 0) p.dispatch_bound = bound;
     r.memory.recompute = recompute;
@@ -42,6 +44,7 @@ inline std::string name_of(const Mixture& m) {
     std::replace(schedule.begin(), schedule.end(), '-', '_');
     name += "_" + schedule;
   }
+  if (m.ring) name += "_ring";
   add("expert", m.expert), add("expert_tensor", m.expert_tensor), add("node", m.node_size);
   if (m.bound > 0) name += "_bound";
   add("zero", m.zero);
@@ -50,11 +53,11 @@ inline std::string name_of(const Mixture& m) {
 }
 
 /// Latent attention, shared experts, groups of experts, MTP, a dense first layer: about a quarter of a million
-// parameters.
+/// parameters.
 inline Recipe sparse(Compute compute, Reproducibility mode) {
   Recipe r = small_recipe(compute, mode);
   ModelSection& m = r.model;
-  m.hidden_size = 48, m.num_hidden_layers = 4;
+  m.num_hidden_layers = 4;
   m.intermediate_size = 128, m.moe_intermediate_size = 64, m.n_shared_experts = 1;
   return r;
 }
