@@ -25,7 +25,9 @@ class DelayedGroup final : public Group {
  public:
   /// `delays` outlives it; its subgroups share them.
   DelayedGroup(std::unique_ptr<Group> inner, Delays& delays)
-      : Group(inner->name(), inner->rank(), inner->size()), inner_(std::move(inner)), delays_(delays) {}
+      : Group(inner->name(), inner->rank(), inner->size()), inner_(std::move(inner)), delays_(delays) {
+    share_calls(*inner_);
+  }
 
   std::unique_ptr<Group> subgroup(std::string name, std::span<const int> ranks) override {
     return std::make_unique<DelayedGroup>(inner_->subgroup(std::move(name), ranks), delays_);
@@ -41,6 +43,10 @@ class DelayedGroup final : public Group {
                            std::span<std::byte> recv, std::span<const std::size_t> recv_counts) override {
     return delayed(inner_->start_all_to_all(send, send_counts, recv, recv_counts));
   }
+  void all_max(std::span<double> values) override { reduced(&Group::all_max, values); }
+  void all_max(std::span<std::int64_t> values) override { reduced(&Group::all_max, values); }
+  void all_sum(std::span<std::int64_t> values) override { reduced(&Group::all_sum, values); }
+  void all_sum(std::span<int128> values) override { reduced(&Group::all_sum, values); }
   void broadcast(std::span<std::byte> data, int root) override {
     inner_->broadcast(data, root);
     delayed({}).wait();
@@ -59,6 +65,11 @@ class DelayedGroup final : public Group {
   bool cancelled() const override { return inner_->cancelled(); }
 
  private:
+  template <class T>
+  void reduced(void (Group::*verb)(std::span<T>), std::span<T> values) {
+    ((*inner_).*verb)(values);
+    delayed({}).wait();
+  }
   using Clock = std::chrono::steady_clock;
   Request delayed(Request request) {
     ++delays_.calls;
