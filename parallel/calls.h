@@ -24,6 +24,15 @@ struct WaitingCall {
   bool operator==(const WaitingCall&) const = default;
 };
 
+class Group;
+
+/// Sees every call of a group with other members before it is made, on the rank's own thread; may throw.
+class CallObserver {
+ public:
+  virtual ~CallObserver() = default;
+  virtual void called(const Group& group, Call call) = 0;
+};
+
 class CallNotes {
  public:
   /// A group of this rank; its index for pack().
@@ -39,6 +48,10 @@ class CallNotes {
     left_.store(left_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);  // one thread writes
   }
 
+  /// At most one; null: nobody looks.
+  void observe(CallObserver* observer) { observer_ = observer; }
+  CallObserver* observer() const { return observer_; }
+
   WaitingCall waiting() const;
   /// Grows with every call that ends: who makes calls makes progress.
   std::uint64_t num_left() const { return left_.load(std::memory_order_relaxed); }
@@ -47,6 +60,7 @@ class CallNotes {
   std::atomic<std::uint64_t> waiting_{0}, left_{0};
   mutable std::mutex mutex_;  // of the names
   std::vector<std::string> groups_;
+  CallObserver* observer_ = nullptr;  // of the rank's own thread
 };
 
 }  // namespace fourmi

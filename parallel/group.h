@@ -129,6 +129,8 @@ class Group {
   class Named {
    public:
     Named(Group& group, Call call) : group_(group) {
+      if (group_.named_ == 0 && group_.size_ > 1)
+        if (CallObserver* observer = group_.calls_->observer()) observer->called(group_, call);
       if (group_.named_++ > 0) return;
       group_.num_calls_ += call != Call::send && call != Call::receive;
       group_.call_ = CallNotes::pack(call, group_.index_, group_.num_calls_);

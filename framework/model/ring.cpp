@@ -9,8 +9,6 @@ namespace fourmi {
 
 namespace {
 
-enum class Tag { keys, values, key_gradients, value_gradients };
-
 std::span<std::byte> bytes(const Tensor& t) {
   return {static_cast<std::byte*>(t.data), static_cast<std::size_t>(t.bytes())};
 }
@@ -18,7 +16,8 @@ std::span<std::byte> bytes(const Tensor& t) {
 /// One tensor that goes to the next rank, and one that comes from the rank before.
 class Passing {
  public:
-  Passing(const Context& c, Tag tag) : stream_(*c.stream), group_(c.sequences->group()), tag_(static_cast<int>(tag)) {}
+  Passing(const Context& c, RingTag tag)
+      : stream_(*c.stream), group_(c.sequences->group()), tag_(static_cast<int>(tag)) {}
   void receive(const Tensor& t) {
     received_ = group_.start_receive(bytes(t), (group_.rank() + group_.size() - 1) % group_.size(), tag_);
   }
@@ -46,8 +45,8 @@ class Keys {
         key_begin_M_(key_begin_M),
         k_(k_MGQ),
         v_(v_MGV),
-        key_(c, Tag::keys),
-        value_(c, Tag::values) {}
+        key_(c, RingTag::keys),
+        value_(c, RingTag::values) {}
 
   /// Those of hop `hop` are here; the next ones come while they are worked at.
   void begin(int hop) {
@@ -85,7 +84,7 @@ class Keys {
 /// The gradients of one of the two, which travel behind their keys: a rank adds what its queries leave and passes on.
 class Gradients {
  public:
-  Gradients(const Context& c, Tag tag, const std::array<Tensor, 2>& parts, const Tensor& come)
+  Gradients(const Context& c, RingTag tag, const std::array<Tensor, 2>& parts, const Tensor& come)
       : stream_(*c.stream), parts_(parts), come_(come), passing_{Passing(c, tag), Passing(c, tag)} {}
 
   /// Memory for what this rank leaves in this hop: what lay there has been sent.
@@ -149,8 +148,8 @@ void ring_backward(const Context& c, const Attention& attention, const Tensor& q
   const Stream& stream = *c.stream;
   const Tensor& sum = memory.dq_sum_MHQ ? memory.dq_sum_MHQ : dq_MHQ;
   Keys keys(c, memory.ring, k_MGQ, v_MGV, key_begin_M);
-  Gradients dk(c, Tag::key_gradients, memory.dk_MGQ, memory.come_dk_MGQ);
-  Gradients dv(c, Tag::value_gradients, memory.dv_MGV, memory.come_dv_MGV);
+  Gradients dk(c, RingTag::key_gradients, memory.dk_MGQ, memory.come_dk_MGQ);
+  Gradients dv(c, RingTag::value_gradients, memory.dv_MGV, memory.come_dv_MGV);
   for (int hop = 0; hop < c.sequences->size(); ++hop) {
     keys.begin(hop);
     const Tensor& dq = hop == 0 ? sum : memory.dq_part_MHQ;

@@ -68,6 +68,12 @@ void add_guard_fields(std::vector<Field>& table) {
                         .least = 0,
                         .most = 1e6},
                        FOURMI_AT(guard.max_rollbacks)));
+  table.push_back(bind({.path = "guard.check_calls",
+                        .type = Type::boolean,
+                        .meaning = "Each call of a group is held against the order that was proven before the first "
+                                   "step; another one is exit status 1 at once, with both. Debug builds always do it.",
+                        .key_class = KeyClass::free},
+                       FOURMI_AT(guard.check_calls)));
 }
 
 }  // namespace fourmi::recipe

@@ -196,6 +196,7 @@ struct GuardSection {
   std::int64_t spike_window = 200;  ///< good steps
   double hang_seconds = 600;        ///< 0: hangs are not looked for
   std::int64_t max_rollbacks = 3;
+  bool check_calls = false;  ///< against their order (parallel/order); builds for debugging always do
   bool operator==(const GuardSection&) const = default;
 };
 struct LoggingSection {

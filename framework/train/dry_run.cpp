@@ -18,6 +18,7 @@
 #include "framework/train/mesh_sizes.h"
 #include "framework/train/provenance.h"
 #include "framework/train/spending.h"
+#include "framework/train/traffic.h"
 
 namespace fourmi {
 
@@ -37,7 +38,7 @@ void add_memory_and_traffic(DryRun& run, const Recipe& r, const ParameterTable& 
   const StepSizes step{
       .num_micro_batches = static_cast<int>(r.data.global_batch_size.at(0) / run.data_ranks / r.data.micro_batch_size),
       .balance_loss = r.loss.balance_weight.at(0) != 0};
-  run.traffic = Engine::predict_traffic(r, run.ranks, 0, step);
+  run.traffic = predict_traffic(r, run.ranks, 0, step);
   run.dispatches = r.parallel.expert * r.parallel.expert_tensor > 1;
   for (const auto& [name, bytes] : Engine::measure(r, run.ranks)) {
     run.memory_bytes_per_rank.emplace_back(name, bytes);

@@ -129,6 +129,8 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
                         const PhaseObserver& observer, const StepJudge& judge) {
   Parts& p = *parts_;
   traffic_.begin_step();
+  p.panels.forget();  // what was done between the steps decides no call of this one
+  if (calls_) calls_->begin_step({num_micro_batches(plan), recipe_->loss.balance_weight.at(tokens_before) != 0});
   {
     const OwningSpan span(stream_->timeline(), Work::optimizer, "zero_gradients");
     for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
@@ -163,6 +165,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
   const double tokens_after = tokens_before + static_cast<double>(plan.num_targets);
   result.learning_rate = learning_rate(o, recipe_->schedule, step, tokens_after);
   if (!std::isfinite(result.grad_norm) || !std::isfinite(result.loss)) {
+    if (calls_) calls_->check().leave_step();
     find_non_finite(loader, plan, bad[0] != 0, result);
     if (!judge)
       throw Error(ExitStatus::guard, fmt::format("step {}", step),
@@ -185,6 +188,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
   }
   result.expert_load_max_over_mean =
       update_router_bias(result.updated ? recipe_->loss.router_bias_rate.at(tokens_before) : 0);
+  if (calls_) calls_->check().end_step();
   traffic_.end_step();
   return result;
 }

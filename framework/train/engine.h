@@ -13,8 +13,8 @@
 #include "framework/train/optimizer.h"
 #include "framework/train/phase.h"
 #include "framework/train/pipeline.h"
-#include "framework/train/traffic.h"
 #include "parallel/groups.h"
+#include "parallel/traffic.h"
 
 namespace fourmi {
 
@@ -42,12 +42,7 @@ class Engine {
   using Memory = decltype(std::declval<Arenas>().sizes());
   /// Bytes by arena that training takes on the rank that needs most of `num_ranks`; nothing is allocated.
   static Memory measure(const Recipe& recipe, int num_ranks);
-  /// What a rank sends in a step, by group. Where no number is bad, and of training alone: evaluation and checkpoints
-  /// send besides.
-  static std::vector<GroupTraffic> predict_traffic(const Recipe& recipe, int num_ranks, int rank,
-                                                   const StepSizes& step);
-
-  /// All of them outlive it. `groups`: make_groups (stages.h).
+  /// All of them outlive it. `groups`: make_groups (stages.h). Proves the order of all ranks' calls (Error(bug)).
   Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream);
   ~Engine();
 
@@ -76,6 +71,7 @@ class Engine {
   /// What this rank has sent in the last step.
   const std::vector<GroupTraffic>& traffic() const { return traffic_.step(); }
   const StageMap& stages() const { return stages_; }
+  const RankGroups& groups() const { return *groups_; }
   /// ModelTables' of the last step, over all ranks; and the routers' correction biases in the order of its rows, empty
   /// where the family has none.
   const Tensor& expert_counts() const;
@@ -85,12 +81,12 @@ class Engine {
   std::int64_t attention_block() const;  ///< rows per block of attention in this run
 
  private:
-  struct Coordinates;
   struct Parts;
   struct Sums;
   class Step;
   class Probe;
   class Panels;
+  class Calls;
   /// Makes the weights of all ranks follow their owners'.
   void gather_weights();
   int num_micro_batches(const StepPlan& plan) const;
@@ -111,6 +107,7 @@ class Engine {
   std::unique_ptr<Parts> parts_;
   ActivationProbe probe_;
   TrafficMeter traffic_;
+  std::unique_ptr<Calls> calls_;  // null: nobody looks at them
 };
 
 }  // namespace fourmi

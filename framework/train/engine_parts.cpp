@@ -14,6 +14,8 @@ namespace fourmi {
 
 namespace {
 
+constexpr bool always_checks_calls = FOURMI_ALWAYS_CHECKS_CALLS;  // builds for debugging
+
 ModelTypes types_of(const Recipe& r) {
   return model_types(r.precision.compute, r.run.reproducibility);
 }
@@ -50,42 +52,6 @@ std::unique_ptr<Arenas> allocate(const Arenas& measured, const Recipe& r, int ra
 }
 
 }  // namespace
-
-namespace {
-
-Share share(const Mesh& mesh, int rank, Axis axis) {
-  return {mesh.coordinate(rank, axis), mesh.size(axis)};
-}
-
-/// Of the ranks that hold the same part of the embedding in all stages that have one.
-Member among_embeddings(const Mesh& mesh, int rank, const std::vector<int>& stages) {
-  const std::vector<int> peers = holders(mesh, rank, Copies::tensor_peers);
-  const int place = static_cast<int>(std::find(peers.begin(), peers.end(), rank) - peers.begin());
-  const auto at = std::find(stages.begin(), stages.end(), mesh.coordinate(rank, Axis::pipeline));
-  if (at == stages.end()) return {place, static_cast<int>(peers.size())};
-  return {static_cast<int>(at - stages.begin()) * static_cast<int>(peers.size()) + place,
-          static_cast<int>(stages.size() * peers.size())};
-}
-
-}  // namespace
-
-Engine::Coordinates::Coordinates(const Recipe& r, const StageMap& stages, const Mesh& mesh, int rank)
-    : stage(mesh.coordinate(rank, Axis::pipeline)),
-      data{mesh.coordinate(rank, Axis::data), mesh.size(Axis::data)},
-      shares{share(mesh, rank, Axis::tensor), share(mesh, rank, Axis::expert), share(mesh, rank, Axis::expert_tensor)} {
-  for (Copies copies : all_copies) {
-    const std::vector<int> peers = holders(mesh, rank, copies);
-    members.holders[static_cast<std::size_t>(copies)] = {
-        static_cast<int>(std::find(peers.begin(), peers.end(), rank) - peers.begin()), static_cast<int>(peers.size())};
-  }
-  members.embedding = among_embeddings(mesh, rank, stages.embedding_ranks(r.model));
-}
-
-Holding Engine::Coordinates::holding(const Recipe& r, const StageMap& stages) const {
-  Holding held = stages.holding(r.model, stage);
-  held.shares = shares;
-  return held;
-}
 
 Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
                      const LayerGroups& groups, Arenas& arenas)
@@ -165,6 +131,10 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
                               .expert_tensor = &groups.expert_tensor()};
   parts_ = std::make_unique<Parts>(recipe, stages_, *held_, at, of_layers, *arenas_);
   parts_->panels.connect(groups, stream);
+  StepOrders orders(recipe, groups.world().size());
+  for (const StepSizes& step : orders.sizes()) orders.prove(step);
+  if (recipe.guard.check_calls || always_checks_calls)
+    calls_ = std::make_unique<Calls>(std::move(orders), groups.world());
 }
 
 }  // namespace fourmi

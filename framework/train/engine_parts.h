@@ -1,19 +1,12 @@
 // What an engine is made of. Inside of the engine alone: engine*.cpp.
 #pragma once
 
+#include "framework/train/coordinates.h"
 #include "framework/train/engine.h"
+#include "framework/train/step_orders.h"
+#include "parallel/order/order_check.h"
 
 namespace fourmi {
-
-/// Where a rank stands.
-struct Engine::Coordinates {
-  Coordinates(const Recipe& recipe, const StageMap& stages, const Mesh& mesh, int rank);
-  Holding holding(const Recipe& recipe, const StageMap& stages) const;
-  int stage;      ///< along the pipeline
-  Member data;    ///< among the ranks that share the global batch
-  Shares shares;  ///< of tensors
-  Memberships members;
-};
 
 /// Layers whose weights or gradients take turns in memory.
 class Engine::Panels : public LayerPanels {
@@ -31,6 +24,24 @@ class Engine::Panels : public LayerPanels {
   const RankGroups* groups_ = nullptr;
   const Stream* stream_ = nullptr;
   std::int64_t present_ = -1;  // the layer whose weights are in memory
+};
+
+/// This rank's calls held against the order that was proven, where the recipe wants it.
+class Engine::Calls {
+ public:
+  Calls(StepOrders orders, Group& world) : orders_(std::move(orders)), world_(world), check_(orders_.groups(), world) {}
+  void begin_step(const StepSizes& step) {
+    auto at = known_.find(step);
+    if (at == known_.end()) at = known_.emplace(step, orders_.of(world_.rank(), step)).first;
+    check_.begin_step(at->second);
+  }
+  OrderCheck& check() { return check_; }
+
+ private:
+  StepOrders orders_;
+  Group& world_;
+  std::map<StepSizes, StepOrder> known_;
+  OrderCheck check_;
 };
 
 struct Engine::Parts {

@@ -48,6 +48,12 @@ DispatchOptions checked(DispatchMethod method, std::int64_t P, DispatchOptions o
 
 }  // namespace
 
+ReachableBounds reachable_bounds(int num_ranks, const DispatchOptions& o) {
+  const std::int64_t worst = num_ranks * o.max_tokens,
+                     worst_choices = worst * std::min(o.num_choices, o.num_experts / num_ranks);
+  return {.rows = o.max_rows > 0 && o.max_rows<worst, .choices = o.max_choices> 0 && o.max_choices < worst_choices};
+}
+
 DispatchSizes dispatch_sizes(DispatchMethod method, int num_ranks, const DispatchOptions& options) {
   const DispatchOptions o = checked(method, num_ranks, options);
   const std::int64_t K = o.num_choices, P = num_ranks, worst = P * o.max_tokens, each = std::min(K, o.num_experts / P),
@@ -83,8 +89,8 @@ Dispatcher::Dispatcher(DispatchMethod method, Group& group, const DispatchOption
              group.size()) {
   const std::int64_t worst = group.size() * options.max_tokens,
                      worst_choices = worst * std::min(options.num_choices, num_local());
-  rows_bounded_ = options.max_rows > 0 && options.max_rows < worst;
-  choices_bounded_ = options.max_choices > 0 && options.max_choices < worst_choices;
+  const ReachableBounds bounds = reachable_bounds(group.size(), options);
+  rows_bounded_ = bounds.rows, choices_bounded_ = bounds.choices;
   limits_.assign(static_cast<std::size_t>(num_kinds), rows_bounded_ ? options.max_rows : worst);
   limits_.push_back(choices_bounded_ ? options.max_choices : worst_choices);
   ends_.reserve(static_cast<std::size_t>(num_blocks()));

@@ -157,6 +157,12 @@ class Dispatcher {
 /// lie at: ascending, each once. Returns the most of a token.
 std::int64_t list_destinations(const Tensor& experts_MK, std::int64_t experts_each, const Route& route);
 
+/// Which of the bounds some routing can reach; where none, there is one round and nobody asks how many.
+struct ReachableBounds {
+  bool rows = false, choices = false;
+};
+ReachableBounds reachable_bounds(int num_ranks, const DispatchOptions& options);
+
 /// What a rank of a group of so many needs memory for; the same on all of them. Throws as make_dispatcher.
 DispatchSizes dispatch_sizes(DispatchMethod method, int num_ranks, const DispatchOptions& options);
 

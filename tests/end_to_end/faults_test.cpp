@@ -14,6 +14,7 @@ struct Wanted {
 };
 Wanted wanted_of(const std::string& how) {
   if (how == "exception") return {1, "a fault of the test"};
+  if (how == "call") return {1, "found barrier of world (ranks 0, 1, 2, 3), expected "};
   if (how == "error") return {4, "a fault was found, none was expected"};
   return {7, "ended without a word"};
 }
@@ -80,6 +81,25 @@ TEST_F(Faults, RankZeroIsLost) {
 
 TEST_F(Faults, AnErrorOfOneRankEndsAllWithItsStatus) {
   break_and_look({"error", 2, "optimizer", 3}, "error", {"run.steps=1000000"});
+}
+
+// Before anybody waits for it.
+TEST_F(Faults, ACallThatOthersDoNotMakeIsNamed) {
+  break_and_look({"call", 2, "optimizer", 3}, "call", {"run.steps=1000000", "guard.check_calls=true"});
+}
+
+TEST_F(Faults, RanksWithAnotherRecipeAreRefused) {
+  Words words = on_ranks(3, train("other", 0, {"run.steps=4"}));
+  const Words other = train("other", 0, {"run.steps=5"});
+  words.insert(words.end(), {":", "-n", "1"});
+  words.insert(words.end(), other.begin(), other.end());
+  const Result result = run(words);
+  SCOPED_TRACE(to_string(result));
+  EXPECT_EQ(result.status, 3);
+  ASSERT_EQ(result.error_lines().size(), 1u);
+  for (const char* part : {"rank 3", "run.steps (5, 4 on rank 0)"})
+    EXPECT_NE(result.error_lines()[0].find(part), std::string::npos) << part;
+  EXPECT_FALSE(std::filesystem::exists(run_directory("other") / "metrics.jsonl"));
 }
 
 TEST_F(Faults, TheSameCommandGoesOnAfterALostRank) {

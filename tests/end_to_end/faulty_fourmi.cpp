@@ -2,9 +2,10 @@
 //   faulty_fourmi HOW RANK PHASE STEP FOLDER RECIPE [key=value ...]
 // HOW: exception (of a type that nobody expects), error (fourmi's own), kill, segv, exit (status 0, without a word),
 // wait (until FOLDER/go_on exists), pause (a second, for what goes on in the background), stop (SIGSTOP), spin (for
-// ever, in code of its own); and what spoils numbers (spoil.h). STEP: the first time that PHASE is entered at this step
-// or later; of several (3,7,9) each once, in this order; HOW and PHASE may be several too, the last one holds for the
-// rest. RANK -1: every rank. The rank puts FOLDER/reached there first, so that a test knows when.
+// ever, in code of its own), call (of all ranks, which the others do not make); and what spoils numbers (spoil.h).
+// STEP: the first time that PHASE is entered at this step or later; of several (3,7,9) each once, in this order; HOW
+// and PHASE may be several too, the last one holds for the rest. RANK -1: every rank. The rank puts FOLDER/reached
+// there first, so that a test knows when.
 #include <signal.h>
 #include <unistd.h>
 
@@ -38,6 +39,7 @@ struct Fault {
   std::vector<std::int64_t> steps;
   fs::path folder;
   fourmi::testing::Spoiler spoiler;
+  fourmi::Engine* engine = nullptr;
   std::size_t next = 0;
 
   void at(fourmi::Phase entered, std::int64_t entered_step) {
@@ -63,6 +65,7 @@ struct Fault {
     if (how == "stop") ::raise(SIGSTOP);
     if (how == "segv") *static_cast<volatile int*>(nullptr) = 0;
     if (how == "exit") ::_exit(0);
+    if (how == "call") engine->groups().world().barrier();
     for (volatile bool spin = how == "spin"; spin;) continue;
     while (how == "wait" && !fs::exists(folder / "go_on")) std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
@@ -82,14 +85,18 @@ int train(const std::vector<std::string>& words) {
               .hows = parts_of(words.at(0)),
               .steps = {},
               .folder = words.at(4),
-              .spoiler = {}};
+              .spoiler = {},
+              .engine = nullptr};
   for (const std::string& step : parts_of(words.at(3))) fault.steps.push_back(std::stoll(step));
   const fourmi::Recipe recipe = fourmi::load_recipe(words.at(5), {words.begin() + 6, words.end()}, launch.size);
   fourmi::TrainingArguments arguments;
   arguments.command = "faulty_fourmi";
   if (launch.rank == fault.rank || fault.rank < 0) {
     arguments.observer = [&fault](fourmi::Phase phase, std::int64_t step) { fault.at(phase, step); };
-    arguments.engine_ready = [&fault](fourmi::Engine& engine) { fault.spoiler.set_engine(engine); };
+    arguments.engine_ready = [&fault](fourmi::Engine& engine) {
+      fault.engine = &engine;
+      fault.spoiler.set_engine(engine);
+    };
   }
   return static_cast<int>(fourmi::train_here(recipe, launch, arguments));
 }

@@ -1,4 +1,6 @@
 // What the groups count in a step is what the formulas say, on every rank, to the call and the byte.
+#include "framework/train/traffic.h"
+
 #include <gtest/gtest.h>
 
 #include "tests/pipeline/pipeline_recipe.h"
@@ -42,7 +44,7 @@ void expect_predicted(const Recipe& recipe, int num_ranks, const std::string& wh
                        recipe.loss.balance_weight.at(0) != 0};
   for (int rank = 0; rank < num_ranks; ++rank)
     EXPECT_EQ(figures(run.traffic[static_cast<std::size_t>(rank)]),
-              figures(Engine::predict_traffic(recipe, num_ranks, rank, step)))
+              figures(predict_traffic(recipe, num_ranks, rank, step)))
         << what << ", rank " << rank;
 }
 

@@ -19,15 +19,17 @@ TEST(GuardKeys, ReadWriteAndDefaults) {
   EXPECT_EQ(plain.guard.spike_window, 200);
   EXPECT_EQ(plain.guard.hang_seconds, 600);
   EXPECT_EQ(plain.guard.max_rollbacks, 3);
-  const Recipe given = parse_recipe(
-      small_recipe() +
-      "guard: {non_finite: rollback, spike: {action: skip, z: 6.5, window: 64}, hang: 5m, max_rollbacks: 0}\n");
+  EXPECT_FALSE(plain.guard.check_calls);
+  const Recipe given = parse_recipe(small_recipe() +
+                                    "guard: {non_finite: rollback, spike: {action: skip, z: 6.5, window: 64}, hang: "
+                                    "5m, max_rollbacks: 0, check_calls: true}\n");
   EXPECT_EQ(given.guard.non_finite, GuardAction::rollback);
   EXPECT_EQ(given.guard.spike_action, GuardAction::skip);
   EXPECT_EQ(given.guard.spike_z, 6.5);
   EXPECT_EQ(given.guard.spike_window, 64);
   EXPECT_EQ(given.guard.hang_seconds, 300);
   EXPECT_EQ(given.guard.max_rollbacks, 0);
+  EXPECT_TRUE(given.guard.check_calls);
   const Recipe off = parse_recipe(small_recipe(), "recipe", {"guard.hang=0s"});
   EXPECT_EQ(off.guard.hang_seconds, 0);
   for (const Recipe& r : {plain, given, off}) EXPECT_EQ(parse_recipe(to_yaml(r)).guard, r.guard) << to_yaml(r);

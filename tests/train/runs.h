@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 
 #include "framework/train/engine.h"
@@ -45,70 +46,84 @@ inline void place(const Parameter& p, std::int64_t first_row, const Tensor& rows
     std::copy_n(part.begin() + r * mine, mine, whole.begin() + (p.first_row + first_row + r) * width + p.first_column);
 }
 
-/// `prepare`: called on each rank before the first step.
-inline RunResult train_on(const Recipe& recipe, int num_ranks, int num_steps, int threads_per_rank = 1,
+/// Every call is held against its order. `prepare`: called on each rank before the first step. Throws what the first
+/// rank threw.
+inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int threads_per_rank = 1,
                           const std::function<void(Engine&)>& prepare = nullptr) {
+  Recipe recipe = given;
+  recipe.guard.check_calls = true;
   auto groups = make_thread_groups("data", num_ranks);
   RunResult result;
+  std::string error;
   result.memory.resize(static_cast<std::size_t>(num_ranks));
   result.done.resize(static_cast<std::size_t>(num_ranks));
   result.traffic.resize(static_cast<std::size_t>(num_ranks));
   std::mutex mutex;
+  const auto train = [&](Group& group, int rank) {
+    ThreadPool pool(threads_per_rank);
+    const Stream stream(pool);
+    const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
+    const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
+    const RankGroups ranks = make_groups(recipe, group);
+    Engine engine(recipe, ranks, stream);
+    engine.initialise();
+    if (prepare) prepare(engine);
+    Position position = loader.start();
+    double tokens = 0;
+    for (int s = 1; s <= num_steps; ++s) {
+      const StepPlan plan = loader.plan_step(position);
+      const StepResult r = engine.step(loader, plan, s, tokens, [](Phase, std::int64_t) {});
+      tokens += static_cast<double>(plan.num_targets);
+      position = plan.next;
+      if (rank == 0) result.steps.push_back(r);
+    }
+    std::lock_guard lock(mutex);
+    result.memory[static_cast<std::size_t>(rank)] = engine.arenas().sizes();
+    const auto done = engine.pipeline().done();
+    result.done[static_cast<std::size_t>(rank)].assign(done.begin(), done.end());
+    result.traffic[static_cast<std::size_t>(rank)] = engine.traffic();
+    const Tensor& counts = engine.expert_counts();
+    result.expert_counts.assign(counts.as<std::int64_t>(), counts.as<std::int64_t>() + counts.num_elements());
+    engine.optimizer().visit_gradients([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
+      std::vector<double>& whole = result.gradients[p.name];
+      whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
+      place(p, first_row, rows, whole);
+    });
+    for (const Box& box : engine.boxes()) {
+      std::vector<double>& whole = result.state[box.name];
+      whole.resize(static_cast<std::size_t>(box.global.num_elements()), std::nan(""));
+      const std::vector<double> part = widened(box.data);
+      for (std::size_t i = 0; i < part.size(); ++i)
+        whole[static_cast<std::size_t>(box.global_index(static_cast<std::int64_t>(i)))] = part[i];
+    }
+    const auto collect = [&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
+      std::vector<double>& whole = result.weights[p.name];
+      whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
+      place(p, first_row, rows, whole);
+    };
+    const auto in_turn = [&](const Parameter& p) {  // then only their owners have them
+      return engine.store().level() == ZeroLevel::weights && p.layer >= 0 && p.set != ParameterSet::router_bias;
+    };
+    engine.optimizer().visit_weights([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
+      if (in_turn(p)) collect(p, first_row, rows);
+    });
+    for (const Parameter& p : engine.store().table().all())
+      if (!in_turn(p)) collect(p, 0, engine.store().weight(engine.store().slot(p.name)));
+  };
   std::vector<std::thread> threads;
   for (int rank = 0; rank < num_ranks; ++rank)
     threads.emplace_back([&, rank] {
-      ThreadPool pool(threads_per_rank);
-      const Stream stream(pool);
       Group& group = *groups[static_cast<std::size_t>(rank)];
-      const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
-      const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
-      const RankGroups ranks = make_groups(recipe, group);
-      Engine engine(recipe, ranks, stream);
-      engine.initialise();
-      if (prepare) prepare(engine);
-      Position position = loader.start();
-      double tokens = 0;
-      for (int s = 1; s <= num_steps; ++s) {
-        const StepPlan plan = loader.plan_step(position);
-        const StepResult r = engine.step(loader, plan, s, tokens, [](Phase, std::int64_t) {});
-        tokens += static_cast<double>(plan.num_targets);
-        position = plan.next;
-        if (rank == 0) result.steps.push_back(r);
+      try {
+        train(group, rank);
+      } catch (const std::exception& e) {  // the others must not wait for this rank
+        const std::lock_guard lock(mutex);
+        if (error.empty()) error = e.what();
+        group.cancel(e.what());
       }
-      std::lock_guard lock(mutex);
-      result.memory[static_cast<std::size_t>(rank)] = engine.arenas().sizes();
-      const auto done = engine.pipeline().done();
-      result.done[static_cast<std::size_t>(rank)].assign(done.begin(), done.end());
-      result.traffic[static_cast<std::size_t>(rank)] = engine.traffic();
-      const Tensor& counts = engine.expert_counts();
-      result.expert_counts.assign(counts.as<std::int64_t>(), counts.as<std::int64_t>() + counts.num_elements());
-      engine.optimizer().visit_gradients([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
-        std::vector<double>& whole = result.gradients[p.name];
-        whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
-        place(p, first_row, rows, whole);
-      });
-      for (const Box& box : engine.boxes()) {
-        std::vector<double>& whole = result.state[box.name];
-        whole.resize(static_cast<std::size_t>(box.global.num_elements()), std::nan(""));
-        const std::vector<double> part = widened(box.data);
-        for (std::size_t i = 0; i < part.size(); ++i)
-          whole[static_cast<std::size_t>(box.global_index(static_cast<std::int64_t>(i)))] = part[i];
-      }
-      const auto collect = [&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
-        std::vector<double>& whole = result.weights[p.name];
-        whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
-        place(p, first_row, rows, whole);
-      };
-      const auto in_turn = [&](const Parameter& p) {  // then only their owners have them
-        return engine.store().level() == ZeroLevel::weights && p.layer >= 0 && p.set != ParameterSet::router_bias;
-      };
-      engine.optimizer().visit_weights([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
-        if (in_turn(p)) collect(p, first_row, rows);
-      });
-      for (const Parameter& p : engine.store().table().all())
-        if (!in_turn(p)) collect(p, 0, engine.store().weight(engine.store().slot(p.name)));
     });
   for (std::thread& t : threads) t.join();
+  if (!error.empty()) throw std::runtime_error(error);
   return result;
 }
 
