@@ -42,16 +42,17 @@ Head::Sizes Head::sizes(const BatchSizes& batch, const ModelTypes& types) const 
 }
 
 /// max = the largest of every rank's.
-void Head::share_max(const Context& c, const Tensor& max_C, const Saved& s) const {
+void Head::share_max(const Context& c, const Tensor& max_C, const Saved& s, const Meanwhile& meanwhile) const {
   if (!s.max_PC) return;
   const std::int64_t n = max_C.dim(0);
   const Tensor every = first_rows_of(s.max_PC, s.max_PC.dim(0), n);
-  gathered(c, max_C, every);
+  gathered(c, max_C, every, meanwhile);
   max_of_parts(*c.stream, every, max_C);
 }
 
 /// The sum over the whole vocabulary from the leaves' of every rank; the target's logit is one rank's, and 0 elsewhere.
-void Head::share_sums(const Context& c, const Tensor& target_logit_C, const Tensor& sum_C, const Saved& s) const {
+void Head::share_sums(const Context& c, const Tensor& target_logit_C, const Tensor& sum_C, const Saved& s,
+                      const Meanwhile& meanwhile) const {
   const std::int64_t n = sum_C.dim(0), leaves = c.leaves.vocabulary;
   const Tensor sums = first_rows_of(s.sum_LC, leaves, n);
   if (!s.max_PC) {
@@ -64,7 +65,7 @@ void Head::share_sums(const Context& c, const Tensor& target_logit_C, const Tens
   RowExchange::Moves moves = c.moves();
   moves.gather(sums, all_sums);
   moves.gather(target_logit_C, target_logits);
-  moves.finish();
+  moves.finish(meanwhile);
   tree_sum(*c.stream, all_sums, sum_C);
   tree_sum(*c.stream, target_logits, target_logit_C);
 }
@@ -76,6 +77,19 @@ void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool
   RowExchange::Moves moves = c.moves();
   const Tensor dxn_MD = backward ? moves.partial(s.dxn_mD) : Tensor{};
   const std::int64_t M = xn_MD.dim(0), chunk = s.logits_CV.dim(0);
+  // A chunk's gradients are formed while ranks exchange what they found of the next one.
+  std::int64_t late_begin = 0, late_end = 0;
+  const auto form_input_gradient = [&] {
+    if (late_end > late_begin)
+      linear_backward_input(stream, s.dlogits_CV.rows(0, late_end - late_begin), c.weight(head_),
+                            dxn_MD.rows(late_begin, late_end), {}, c.leaves.vocabulary);
+  };
+  const auto form_weight_gradient = [&] {
+    if (late_end > late_begin)
+      linear_backward_weight(stream, s.dlogits_CV.rows(0, late_end - late_begin), xn_MD.rows(late_begin, late_end),
+                             c.gradient(head_), c.weight_cuts);
+    late_begin = late_end;
+  };
   for (std::int64_t begin = 0; begin < M; begin += chunk) {
     const std::int64_t end = std::min(M, begin + chunk), n = end - begin;
     const Tensor x = xn_MD.rows(begin, end), targets = targets_M.rows(begin, end);
@@ -85,18 +99,20 @@ void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool
     linear_forward(stream, x, c.weight(head_), logits);
     mask_padding(stream, first_, vocab_size_, logits);
     softmax_max(stream, logits, max);
-    share_max(c, max, s);
+    share_max(c, max, s, form_input_gradient);
     const Tensor leaf_sums = first_rows_of(s.sum_LC, c.leaves.vocabulary, n);
     softmax_sum(stream, logits, max, targets, first_, leaf_sums, target_logit, c.leaves.vocabulary);
-    share_sums(c, target_logit, sum, s);
+    share_sums(c, target_logit, sum, s, form_weight_gradient);
     cross_entropy_finish(stream, weight, logits, max, sum, target_logit, targets, first_, loss_M.rows(begin, end),
                          dlogits);
     if (!backward) continue;
-    linear_backward_input(stream, dlogits, c.weight(head_), dxn_MD.rows(begin, end), {}, c.leaves.vocabulary);
-    linear_backward_weight(stream, dlogits, x, c.gradient(head_), c.weight_cuts);
+    late_begin = begin, late_end = end;
+    if (!moves.alone()) continue;
+    form_input_gradient(), form_weight_gradient();  // while the logits are near
   }
+  form_input_gradient();
   if (backward) moves.sum(dxn_MD, s.dxn_mD);
-  moves.finish();
+  moves.finish(form_weight_gradient);
 }
 
 void Head::forward(const Context& c, const Tensor& x_mD, const Tensor& targets_M, Saved& s,

@@ -65,8 +65,9 @@ class Head {
   void chunks(const Context&, const Tensor& targets_M, double weight, bool backward, Saved&,
               const Tensor& loss_M) const;
 
-  void share_max(const Context&, const Tensor& max_C, const Saved&) const;
-  void share_sums(const Context&, const Tensor& target_logit_C, const Tensor& sum_C, const Saved&) const;
+  void share_max(const Context&, const Tensor& max_C, const Saved&, const Meanwhile&) const;
+  void share_sums(const Context&, const Tensor& target_logit_C, const Tensor& sum_C, const Saved&,
+                  const Meanwhile&) const;
 
   std::int64_t D_, V_, first_;  ///< first_: the token of this rank's first row
   RmsNorm norm_;
