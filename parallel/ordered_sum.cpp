@@ -1,6 +1,7 @@
 #include "parallel/ordered_sum.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "kernels/numerics/fixed128.h"
@@ -28,7 +29,8 @@ void for_range(std::span<const Piece> pieces, std::int64_t begin, std::int64_t e
   }
 }
 
-// The rounds of one transfer: round i covers packed elements [i * chunk, (i + 1) * chunk) of every rank.
+// The rounds of one transfer: round i covers packed elements [i * chunk, (i + 1) * chunk) of every rank. Where there is
+// room for two rounds, one is packed and added up while the other travels.
 struct Rounds {
   Rounds(Group& group, const Ownership& owners_, const Tensor& flat_, const Tensor& mine, const Tensor& scratch)
       : owners(owners_), element(size_of(flat_.dtype)), others(group.size() - 1) {
@@ -37,7 +39,8 @@ struct Rounds {
     FOURMI_CHECK(mine.num_elements() >= owners.num_elements(group.rank()),
                  "a packed buffer of {} elements, expected {}", mine.num_elements(), owners.num_elements(group.rank()));
     if (others == 0) return;
-    chunk = std::min(scratch.bytes() / (2 * others * element), owners.most_elements());
+    const SumRounds rounds = sum_rounds(owners.most_elements(), scratch.bytes(), group.size(), element);
+    chunk = rounds.elements, under_way = rounds.under_way;
     FOURMI_CHECK(chunk > 0 || owners.most_elements() == 0, "{} bytes of scratch for {} ranks", scratch.bytes(),
                  group.size());
     buffer = static_cast<std::byte*>(scratch.data);
@@ -47,10 +50,31 @@ struct Rounds {
   std::int64_t in_round(int rank, std::int64_t begin) const {
     return std::clamp<std::int64_t>(owners.num_elements(rank) - begin, 0, chunk);
   }
-  std::byte* receive_buffer() const { return buffer + others * chunk * element; }
+  std::byte* send_buffer(std::int64_t begin) const {
+    return buffer + (begin / chunk) % under_way * 2 * others * chunk * element;
+  }
+  std::byte* receive_buffer(std::int64_t begin) const { return send_buffer(begin) + others * chunk * element; }
+
+  /// start(begin) gives the request of a round, finish(begin) is called when it has ended.
+  template <class Start, class Finish>
+  void run(const Start& start, const Finish& finish) const {
+    std::array<Request, 2> requests;
+    const auto end = [&](std::int64_t begin) {
+      requests[static_cast<std::size_t>(begin / chunk % 2)].wait();
+      finish(begin);
+    };
+    std::int64_t begin = 0, oldest = 0;
+    for (; begin < owners.most_elements(); begin += chunk) {
+      requests[static_cast<std::size_t>(begin / chunk % 2)] = start(begin);
+      if ((begin - oldest) / chunk + 1 < under_way) continue;
+      end(oldest);
+      oldest += chunk;
+    }
+    for (; oldest < begin; oldest += chunk) end(oldest);
+  }
 
   const Ownership& owners;
-  std::int64_t element, others, chunk = 0;
+  std::int64_t element, others, chunk = 0, under_way = 1;
   std::byte* buffer = nullptr;
   std::span<std::size_t> send_counts, recv_counts;
 };
@@ -116,24 +140,29 @@ void reduce_typed(Group& group, Rounds& rounds, const Tensor& flat, const Tensor
           1, [&](int) { return flat_data + p.flat; }, p.count, out + p.packed, into);
     return;
   }
-  for (std::int64_t begin = 0; begin < rounds.owners.most_elements(); begin += rounds.chunk) {
+  const auto start = [&](std::int64_t begin) {
     const std::int64_t my_count = rounds.in_round(me, begin);
+    std::byte* packed_here = rounds.send_buffer(begin);
     std::int64_t sent = 0;
     for (int r = 0; r < group.size(); ++r) {
       rounds.send_counts[index(r)] = rounds.recv_counts[index(r)] = 0;
       if (r == me) continue;
       for_range(rounds.owners.pieces(r), begin, begin + rounds.chunk,
                 [&](std::int64_t from, std::int64_t, std::int64_t n) {
-                  copy_bytes(rounds.buffer + sent * rounds.element, at(flat, from), n * rounds.element);
+                  copy_bytes(packed_here + sent * rounds.element, at(flat, from), n * rounds.element);
                   sent += n;
                 });
       rounds.send_counts[index(r)] = static_cast<std::size_t>(rounds.in_round(r, begin) * rounds.element);
       rounds.recv_counts[index(r)] = static_cast<std::size_t>(my_count * rounds.element);
     }
-    auto* received = reinterpret_cast<const In*>(rounds.receive_buffer());
-    group.all_to_all({rounds.buffer, static_cast<std::size_t>(sent * rounds.element)}, rounds.send_counts,
-                     {rounds.receive_buffer(), static_cast<std::size_t>(my_count * rounds.others * rounds.element)},
-                     rounds.recv_counts);
+    return group.start_all_to_all(
+        {packed_here, static_cast<std::size_t>(sent * rounds.element)}, rounds.send_counts,
+        {rounds.receive_buffer(begin), static_cast<std::size_t>(my_count * rounds.others * rounds.element)},
+        rounds.recv_counts);
+  };
+  rounds.run(start, [&](std::int64_t begin) {
+    const std::int64_t my_count = rounds.in_round(me, begin);
+    const auto* received = reinterpret_cast<const In*>(rounds.receive_buffer(begin));
     for_range(rounds.owners.pieces(me), begin, begin + rounds.chunk,
               [&](std::int64_t from, std::int64_t packed, std::int64_t n) {
                 const auto row = [&](int r) {
@@ -141,7 +170,7 @@ void reduce_typed(Group& group, Rounds& rounds, const Tensor& flat, const Tensor
                 };
                 sum_rows<In, Out>(group.size(), row, n, out + packed, into);
               });
-  }
+  });
 }
 
 }  // namespace
@@ -178,6 +207,13 @@ std::int64_t scratch_bytes_for(const Ownership& owners, DType dtype) {
   return 2 * others * chunk * element;
 }
 
+SumRounds sum_rounds(std::int64_t most_elements, std::int64_t scratch_bytes, std::int64_t num_ranks,
+                     std::int64_t element_bytes) {
+  const std::int64_t fit = scratch_bytes / (2 * (num_ranks - 1) * element_bytes);
+  if (fit >= most_elements) return {most_elements, 1};
+  return fit < 2 ? SumRounds{fit, 1} : SumRounds{fit / 2, 2};
+}
+
 void reduce_scatter(Group& group, const Ownership& owners, const Tensor& flat, const Tensor& mine,
                     const Tensor& scratch, Into into) {
   FOURMI_CHECK(into == Into::write || flat.dtype == mine.dtype, "a sum of {} added to {}", name_of(flat.dtype),
@@ -199,26 +235,29 @@ void all_gather(Group& group, const Ownership& owners, const Tensor& mine, const
   for (const Piece& p : owners.pieces(me))
     copy_bytes(at_mutable(flat, p.flat), at(mine, p.packed), p.count * rounds.element);
   if (group.size() == 1) return;
-  for (std::int64_t begin = 0; begin < owners.most_elements(); begin += rounds.chunk) {
+  const auto start = [&](std::int64_t begin) {
     std::int64_t total = 0;
     for (int r = 0; r < group.size(); ++r) {
       rounds.recv_counts[index(r)] = static_cast<std::size_t>(rounds.in_round(r, begin) * rounds.element);
       total += rounds.in_round(r, begin);
     }
     // My own part is already in place: it travels from my packed buffer, and its slot in the scratch is not used.
-    group.all_gather_v({at(mine, begin), rounds.recv_counts[index(me)]},
-                       {rounds.buffer, static_cast<std::size_t>(total * rounds.element)}, rounds.recv_counts);
+    return group.start_all_gather_v({at(mine, begin), rounds.recv_counts[index(me)]},
+                                    {rounds.send_buffer(begin), static_cast<std::size_t>(total * rounds.element)},
+                                    rounds.recv_counts);
+  };
+  rounds.run(start, [&](std::int64_t begin) {
     std::int64_t place = 0;
     for (int r = 0; r < group.size(); ++r) {
       if (r != me)
-        for_range(owners.pieces(r), begin, begin + rounds.chunk,
-                  [&](std::int64_t to, std::int64_t packed, std::int64_t n) {
-                    copy_bytes(at_mutable(flat, to), rounds.buffer + (place + packed - begin) * rounds.element,
-                               n * rounds.element);
-                  });
+        for_range(
+            owners.pieces(r), begin, begin + rounds.chunk, [&](std::int64_t to, std::int64_t packed, std::int64_t n) {
+              copy_bytes(at_mutable(flat, to), rounds.send_buffer(begin) + (place + packed - begin) * rounds.element,
+                         n * rounds.element);
+            });
       place += rounds.in_round(r, begin);
     }
-  }
+  });
 }
 
 void all_sum_ordered(Group& group, std::span<double> values) {

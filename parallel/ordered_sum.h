@@ -3,7 +3,8 @@
 // reduce-scatter; the order does not depend on message timing, the library or the back end.
 //
 // Ownership says which pieces of a flat buffer of E elements each rank owns; rank r's pieces, one after another, are
-// its packed buffer. The buffer travels in rounds, as much at a time as the scratch memory holds, so any amount works.
+// its packed buffer. The buffer travels in rounds, as much at a time as the scratch memory holds, so any amount works;
+// while one travels, the next is packed and the one before added up.
 #pragma once
 
 #include <cstdint>
@@ -41,6 +42,15 @@ class Ownership {
 
 /// Bytes of scratch worth having for tensors of `dtype`: fewer mean more rounds, more bring nothing. 0 for one rank.
 std::int64_t scratch_bytes_for(const Ownership& owners, DType dtype);
+
+/// How a transfer is cut: elements of each rank that travel at a time, and how many such rounds are under way at once.
+struct SumRounds {
+  std::int64_t elements = 0;
+  int under_way = 1;
+};
+/// `most_elements` of a rank through so much scratch, between at least two ranks.
+SumRounds sum_rounds(std::int64_t most_elements, std::int64_t scratch_bytes, std::int64_t num_ranks,
+                     std::int64_t element_bytes);
 
 /// Is a sum written, or added to what was there?
 enum class Into : std::uint8_t { write, add };

@@ -8,6 +8,7 @@
 #include "framework/train/mesh_sizes.h"
 #include "framework/train/order_layers.h"
 #include "parallel/order/prove_step.h"
+#include "parallel/ordered_sum.h"
 
 namespace fourmi {
 
@@ -42,7 +43,7 @@ ShardCalls shard_calls(const Region& region, const Parameter& p, const ShardPlan
   const std::int64_t scratch = Optimizer::scratch_bytes(plan, types.gradient, weight);
   const auto rounds = [&](DType dtype, const auto& elements_sent) {
     std::vector<std::int64_t> bytes;
-    const std::int64_t chunk = std::min(scratch / (2 * others * size_of(dtype)), most);
+    const std::int64_t chunk = sum_rounds(most, scratch, plan.group_size(), size_of(dtype)).elements;
     for (std::int64_t begin = 0; begin < most; begin += chunk) {
       const auto in_round = [&](int r) { return std::clamp<std::int64_t>(plan.shard_elements(r) - begin, 0, chunk); };
       bytes.push_back(elements_sent(in_round) * size_of(dtype));
