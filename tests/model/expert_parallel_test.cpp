@@ -1,11 +1,13 @@
 // What the expert axis may get wrong without a crash, on memory that is filled with NaN.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <mutex>
 #include <thread>
 
 #include "tests/model/small_model.h"
+#include "tests/parallel/member_threads.h"
 
 namespace fourmi {
 namespace {
@@ -86,6 +88,43 @@ TEST(ExpertParallel, GradientsOfExpertsAreSumsOverTheRanksThatSendRows) {
 
 TEST(ExpertParallel, AndOfTheirColumnsWhereAllExpertsAreHere) {
   expect_sums_over_ranks(2, &LayerGroups::expert_tensor);
+}
+
+bool all_zero(const std::vector<double>& x, std::int64_t begin, std::int64_t end) {
+  return std::all_of(x.begin() + begin, x.begin() + end, [](double v) { return v == 0; });
+}
+
+/// The bias keeps the tokens of every rank out of the second of two groups: experts 2 and 3. Without a balance loss
+/// neither these nor their rows of the router have a gradient, to the bit.
+void expect_nothing_for_the_unchosen(const LayerGroups& groups) {
+  const ModelSection section = small_section();
+  SmallModel m(section, Compute::fp64, Reproducibility::run, sizes, 7, Model::Use::training, groups);
+  for (const Parameter* bias : m.table.of(ParameterSet::router_bias))
+    m.store.weight(m.store.slot(bias->name)).as<double>()[3] = -1000;
+  SmallBatch batch(sizes, section.vocab_size);
+  m.model.forward_backward(m.stream, batch.tensors(), {.mtp = 0.3}, m.options);
+  const std::int64_t row = section.hidden_size;
+  int routers = 0;
+  for (const auto& [name, g] : gradients_of(m)) {
+    const bool unchosen = name.find(".experts.2.") != name.npos || name.find(".experts.3.") != name.npos;
+    EXPECT_EQ(all_zero(g, 0, std::ssize(g)), unchosen) << name;
+    if (!name.ends_with(".mlp.gate.weight")) continue;
+    ++routers;
+    EXPECT_FALSE(all_zero(g, 0, row) || all_zero(g, row, 2 * row)) << name;
+    EXPECT_TRUE(all_zero(g, 2 * row, 4 * row)) << name;
+  }
+  EXPECT_EQ(routers, 2);
+}
+
+TEST(ExpertParallel, WhatNobodyChoseGetsNoGradient) {
+  expect_nothing_for_the_unchosen({});
+  for (Group* LayerGroups::*axis : {&LayerGroups::expert, &LayerGroups::expert_tensor})
+    run_members(2, [&](Group& group) {
+      LayerGroups groups;
+      groups.*axis = &group;
+      expect_nothing_for_the_unchosen(groups);
+      return 0;
+    });
 }
 
 }  // namespace
