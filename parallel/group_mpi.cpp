@@ -16,13 +16,17 @@
 namespace fourmi {
 namespace {
 
-void check_mpi(int code, const char* what) {
+void check_mpi(int code, const std::string& what) {
   if (code == MPI_SUCCESS) return;
   std::array<char, MPI_MAX_ERROR_STRING> text{};
   int length = 0, kind = 0;
   MPI_Error_string(code, text.data(), &length);
   MPI_Error_class(code, &kind);
-  FOURMI_CHECK(kind != MPI_ERR_TRUNCATE, "{}: a message longer than the receive", what);
+  FOURMI_CHECK(
+      kind != MPI_ERR_TRUNCATE,
+      "{}: a message longer than its receive: some rank has made another call than this one (guard.check_calls: "
+      "true names it)",
+      what);
   throw Error(ExitStatus::rank_lost, what, fmt::format("MPI says '{}', expected success", text.data()),
               "A peer or the network between ranks has failed; start the run again");
 }
@@ -123,7 +127,7 @@ void finish(Core& core, Batch& batch, const std::string& group) {
           MPI_Testall(static_cast<int>(batch.requests.size()), batch.requests.data(), &done, batch.statuses.data());
       if (code == MPI_ERR_IN_STATUS) {
         for (const MPI_Status& s : batch.statuses)
-          if (s.MPI_ERROR != MPI_ERR_PENDING) check_mpi(s.MPI_ERROR, "MPI_Testall");
+          if (s.MPI_ERROR != MPI_ERR_PENDING) check_mpi(s.MPI_ERROR, "MPI_Testall of group " + group);
       }
       check_mpi(code, "MPI_Testall");
       core.poll_control();
