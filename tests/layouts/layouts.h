@@ -1,9 +1,8 @@
-// What tests of layouts share: recipes on packed documents, and runs that must agree with one rank's.
+// What tests of layouts share: recipes on packed documents.
 #pragma once
 
 #include <unistd.h>
 
-#include <cmath>
 #include <filesystem>
 #include <fstream>
 
@@ -37,30 +36,5 @@ class ShortDocuments {
  private:
   std::filesystem::path path_;
 };
-
-/// Distance of two gradients over the norm of `expected`.
-inline double relative_error(const std::vector<double>& expected, const std::vector<double>& got) {
-  double error = 0, norm = 0;
-  for (std::size_t i = 0; i < expected.size(); ++i) {
-    error += (got[i] - expected[i]) * (got[i] - expected[i]);
-    norm += expected[i] * expected[i];
-  }
-  EXPECT_GT(norm, 0);
-  return std::sqrt(error / norm);
-}
-
-/// One step in fp64: losses, counts and every gradient.
-inline void expect_agreement(const RunResult& one, const RunResult& many, const std::string& what) {
-  const StepResult &a = one.steps[0], &b = many.steps[0];
-  EXPECT_EQ(b.targets, a.targets) << what;
-  EXPECT_NEAR(b.loss, a.loss, 1e-12) << what;
-  EXPECT_NEAR(b.loss_mtp, a.loss_mtp, 1e-12) << what;
-  EXPECT_NEAR(b.loss_balance, a.loss_balance, 1e-12) << what;
-  EXPECT_NEAR(b.grad_norm, a.grad_norm, 1e-9 * a.grad_norm) << what;
-  EXPECT_EQ(many.expert_counts, one.expert_counts) << what;
-  ASSERT_EQ(many.gradients.size(), one.gradients.size()) << what;
-  for (const auto& [name, expected] : one.gradients)
-    EXPECT_LE(relative_error(expected, many.gradients.at(name)), 1e-9) << what << ": " << name;
-}
 
 }  // namespace fourmi

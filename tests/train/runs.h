@@ -127,23 +127,29 @@ inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int
   return result;
 }
 
-/// Loss, gradient norm, expert counts and every gradient of the first step, which both have in fp64.
-inline void expect_near(const RunResult& many, const RunResult& one, const std::string& what) {
-  EXPECT_NEAR(many.steps[0].loss, one.steps[0].loss, 1e-12) << what;
-  EXPECT_NEAR(many.steps[0].loss_balance, one.steps[0].loss_balance, 1e-12) << what;
-  EXPECT_NEAR(many.steps[0].grad_norm, one.steps[0].grad_norm, 1e-9 * one.steps[0].grad_norm) << what;
-  EXPECT_EQ(many.expert_counts, one.expert_counts) << what;
-  EXPECT_EQ(many.gradients.size(), one.gradients.size()) << what;
-  for (const auto& [name, expected] : one.gradients) {
-    const std::vector<double>& got = many.gradients.at(name);
-    double error = 0, norm = 0;
-    for (std::size_t i = 0; i < expected.size(); ++i) {
-      error += (got[i] - expected[i]) * (got[i] - expected[i]);
-      norm += expected[i] * expected[i];
-    }
-    EXPECT_GT(norm, 0) << name;
-    EXPECT_LE(std::sqrt(error), 1e-9 * std::sqrt(norm)) << what << ": " << name;
+/// Distance of two gradients over the norm of `expected`.
+inline double relative_error(const std::vector<double>& expected, const std::vector<double>& got) {
+  double error = 0, norm = 0;
+  for (std::size_t i = 0; i < expected.size(); ++i) {
+    error += (got[i] - expected[i]) * (got[i] - expected[i]);
+    norm += expected[i] * expected[i];
   }
+  EXPECT_GT(norm, 0);
+  return std::sqrt(error / norm);
+}
+
+/// One step in fp64: losses, counts and every gradient.
+inline void expect_agreement(const RunResult& one, const RunResult& many, const std::string& what) {
+  const StepResult &a = one.steps[0], &b = many.steps[0];
+  EXPECT_EQ(b.targets, a.targets) << what;
+  EXPECT_NEAR(b.loss, a.loss, 1e-12) << what;
+  EXPECT_NEAR(b.loss_mtp, a.loss_mtp, 1e-12) << what;
+  EXPECT_NEAR(b.loss_balance, a.loss_balance, 1e-12) << what;
+  EXPECT_NEAR(b.grad_norm, a.grad_norm, 1e-9 * a.grad_norm) << what;
+  EXPECT_EQ(many.expert_counts, one.expert_counts) << what;
+  ASSERT_EQ(many.gradients.size(), one.gradients.size()) << what;
+  for (const auto& [name, expected] : one.gradients)
+    EXPECT_LE(relative_error(expected, many.gradients.at(name)), 1e-9) << what << ": " << name;
 }
 
 /// The bytes of all arenas of the rank that took most.
