@@ -21,7 +21,7 @@ struct Delays {
   }
 };
 
-class DelayedGroup final : public Group {
+class DelayedGroup : public Group {
  public:
   /// `delays` outlives it; its subgroups share them.
   DelayedGroup(std::unique_ptr<Group> inner, Delays& delays)
