@@ -1,6 +1,7 @@
 #include "parallel/groups.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace fourmi {
 
@@ -16,6 +17,16 @@ std::vector<int> holders(const Mesh& mesh, int rank, Copies copies) {
   return {};
 }
 
+std::vector<int> embedding_holders(const Mesh& mesh, int rank, std::span<const int> stages) {
+  const auto has_one = [&](int r) {
+    return std::find(stages.begin(), stages.end(), mesh.coordinate(r, Axis::pipeline)) != stages.end();
+  };
+  if (stages.size() < 2 || !has_one(rank)) return holders(mesh, rank, Copies::tensor_peers);
+  std::vector<int> ranks = mesh.peers(rank, {Axis::pipeline, Axis::data, Axis::context});
+  std::erase_if(ranks, [&](int r) { return !has_one(r); });
+  return ranks;
+}
+
 RankGroups::RankGroups(Group& world, const MeshSizes& sizes, std::span<const int> embedding_stages)
     : mesh_(sizes),
       world_(&world),
@@ -28,9 +39,8 @@ RankGroups::RankGroups(Group& world, const MeshSizes& sizes, std::span<const int
   for (std::size_t i = 0; i < all_copies.size(); ++i)
     holders_[i] = make(holders_names[i], fourmi::holders(mesh_, world.rank(), all_copies[i]));
   embedding_ = &holders(Copies::tensor_peers);
-  const std::vector<int> sharers = embedding_ranks(embedding_stages);
-  if (embedding_stages.size() > 1 && std::find(sharers.begin(), sharers.end(), world.rank()) != sharers.end())
-    embedding_ = make(embedding_name, sharers);
+  std::vector<int> sharers = embedding_holders(mesh_, world.rank(), embedding_stages);
+  if (std::ssize(sharers) > embedding_->size()) embedding_ = make(embedding_name, std::move(sharers));
 }
 
 std::vector<const Group*> RankGroups::every() const {
@@ -43,15 +53,6 @@ Group* RankGroups::make(const char* name, std::vector<int> ranks) {
   if (std::ssize(ranks) == world_->size()) return world_;
   made_.push_back(ranks.size() == 1 ? make_self_group(name) : world_->subgroup(name, ranks));
   return made_.back().get();
-}
-
-/// Of this rank's part of the table.
-std::vector<int> RankGroups::embedding_ranks(std::span<const int> stages) const {
-  std::vector<int> ranks = mesh_.peers(world_->rank(), {Axis::pipeline, Axis::data, Axis::context});
-  std::erase_if(ranks, [&](int rank) {
-    return std::find(stages.begin(), stages.end(), mesh_.coordinate(rank, Axis::pipeline)) == stages.end();
-  });
-  return ranks;
 }
 
 }  // namespace fourmi

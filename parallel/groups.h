@@ -20,6 +20,9 @@ enum class Copies : std::uint8_t {
 inline constexpr std::array all_copies{Copies::every_rank, Copies::tensor_peers, Copies::expert_peers};
 /// Those ranks, ascending, `rank` itself among them.
 std::vector<int> holders(const Mesh& mesh, int rank, Copies copies);
+/// Those that hold the same part of the embedding, ascending: of all `stages` that have one, if the rank's is among
+/// several such; else as Copies::tensor_peers.
+std::vector<int> embedding_holders(const Mesh& mesh, int rank, std::span<const int> stages);
 
 class RankGroups {
  public:
@@ -56,7 +59,6 @@ class RankGroups {
 
  private:
   Group* make(const char* name, std::vector<int> ranks);
-  std::vector<int> embedding_ranks(std::span<const int> stages) const;
 
   Mesh mesh_;
   Group* world_;

@@ -1,11 +1,13 @@
 // Attention where ranks share each sequence (context parallelism), in two ways; where a rank has whole sequences it is
 // the operation itself.
-//   all-gather   (Llama 3 report, arXiv 2407.21783, 3.3.2) every rank has all keys and values, and its own queries.
-//   What
-//                its queries leave of the gradients of keys and values goes to the ranks that own these.
-//   ring         (Liu et al. 2023, Ring Attention, arXiv 2310.01889) a rank has its own keys and values. Those of the
-//                others come by, one rank's at a time, while it works at the ones before; what each leaves is joined by
-//                its softmax's denominator. In backward their gradients travel with them, and end where they belong.
+//
+// All-gather (Llama 3 report, arXiv 2407.21783, 3.3.2): every rank has all keys and values, and its own queries. What
+// these leave of the gradients of keys and values goes to the ranks that own them.
+//
+// Ring (Liu et al. 2023, Ring Attention, arXiv 2310.01889): a rank has its own keys and values. Those of the others
+// come by, one rank's at a time, while it works at the ones before; what each leaves is joined by its softmax's
+// denominator. In backward their gradients travel with them, and end where they belong.
+//
 //   Letters beside context.h's: G key/value heads   Q key head size   V value head size
 #pragma once
 

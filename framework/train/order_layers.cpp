@@ -5,24 +5,11 @@
 
 namespace fourmi {
 
-namespace {
-
-BatchSizes sizes_of(const Recipe& r) {
-  return {r.data.micro_batch_size * r.data.sequence_length / r.parallel.context,
-          r.data.sequence_length,
-          r.parallel.tensor,
-          r.parallel.context,
-          r.parallel.context_method,
-          expert_ranks(r)};
-}
-
-}  // namespace
-
 LayerOrder::LayerOrder(const Recipe& r, const StageMap& map, int pipeline_rank, bool balance_loss, const Panels& panels,
                        StepOrder& order)
     : m_(r.model),
       recompute_(r.memory.recompute),
-      sizes_(sizes_of(r)),
+      sizes_(batch_sizes(r)),
       types_(model_types(r.precision.compute, r.run.reproducibility)),
       leaves_(cuts_of(r, nullptr).leaves),
       // A rank that holds whole sequences needs nobody for their statistics.

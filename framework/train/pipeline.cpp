@@ -37,12 +37,7 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
     Program& mine = programs_[count] = std::move(all[static_cast<std::size_t>(rank)]);
     actions = std::max(actions, mine.instructions.size());
   }
-  const BatchSizes sizes{recipe.data.micro_batch_size * recipe.data.sequence_length / recipe.parallel.context,
-                         recipe.data.sequence_length,
-                         recipe.parallel.tensor,
-                         recipe.parallel.context,
-                         recipe.parallel.context_method,
-                         expert_ranks(recipe)};
+  const BatchSizes sizes = batch_sizes(recipe);
   for (int index : map.stages_of(rank)) {
     models_.push_back(std::make_unique<Model>(recipe.model, store, map.stage(index), tables));
     models_.back()->reserve(sizes, recipe.memory.recompute, workspace_);

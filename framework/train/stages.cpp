@@ -46,6 +46,15 @@ LayerCosts layer_costs(const ModelSection& m, std::int64_t sequence_length) {
   return costs;
 }
 
+BatchSizes batch_sizes(const Recipe& r) {
+  return {r.data.micro_batch_size * r.data.sequence_length / r.parallel.context,
+          r.data.sequence_length,
+          r.parallel.tensor,
+          r.parallel.context,
+          r.parallel.context_method,
+          expert_ranks(r)};
+}
+
 RankGroups make_groups(const Recipe& recipe, Group& world) {
   return RankGroups(world, mesh_sizes(recipe, world.size()), stage_map(recipe).embedding_ranks(recipe.model));
 }

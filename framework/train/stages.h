@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/model/context.h"
 #include "framework/model/holding.h"
 #include "framework/model/stage.h"
 #include "framework/recipe/recipe.h"
@@ -35,6 +36,8 @@ StageMap stage_map(const Recipe& recipe);
 /// Where the stages of a schedule lie (of its first route), with their layers. Throws as stage_map.
 StageMap stages_of(const Recipe& recipe, const Schedule& schedule);
 
+/// Of a micro-batch.
+BatchSizes batch_sizes(const Recipe& recipe);
 /// The schedule of a step of so many micro-batches a data rank.
 Schedule schedule_of(const Recipe& recipe, int num_micro_batches);
 /// Each number of micro-batches that a step of the run can have on so many data ranks, ascending.

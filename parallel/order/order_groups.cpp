@@ -11,17 +11,6 @@ namespace fourmi {
 
 namespace {
 
-/// Those with whom a rank holds the same part of the embedding, in all stages that have one.
-std::vector<int> embedding_peers(const Mesh& mesh, int rank, std::span<const int> stages) {
-  const auto has_one = [&](int r) {
-    return std::find(stages.begin(), stages.end(), mesh.coordinate(r, Axis::pipeline)) != stages.end();
-  };
-  if (stages.size() < 2 || !has_one(rank)) return holders(mesh, rank, Copies::tensor_peers);
-  std::vector<int> ranks = mesh.peers(rank, {Axis::pipeline, Axis::data, Axis::context});
-  std::erase_if(ranks, [&](int r) { return !has_one(r); });
-  return ranks;
-}
-
 /// Of the ranks of an expert axis those of one node, or those with the same place in all nodes.
 std::vector<int> node_peers(std::vector<int> experts, int rank, int node_size, bool inside) {
   if (node_size == 0) return {rank};
@@ -45,7 +34,7 @@ std::vector<int> peers(const Mesh& mesh, int rank, GroupKind kind, std::span<con
     case GroupKind::expert_data:
       return holders(mesh, rank, Copies::expert_peers);
     case GroupKind::embedding:
-      return embedding_peers(mesh, rank, embedding_stages);
+      return embedding_holders(mesh, rank, embedding_stages);
     case GroupKind::pipeline:
       return mesh.peers(rank, {Axis::pipeline});
     case GroupKind::tensor:
