@@ -125,6 +125,34 @@ EvaluationResult Engine::evaluate(const Validation& validation, std::int64_t num
                           recipe_->data.micro_batch_size);
 }
 
+/// Losses and gradient norm of all ranks, in two calls: each takes its latency, whatever it carries.
+StepResult Engine::agree(const Sums& sums, const StepPlan& plan) const {
+  const Parts& p = *parts_;
+  double most[3] = {p.optimizer.largest_gradient(*stream_), p.refused ? 1.0 : 0.0, sums.finite ? 0.0 : 1.0};
+  {
+    const Span span(stream_->timeline(), Work::reduce, "wait_for_ranks");
+    groups_->world().all_max(std::span(most));
+  }
+  const double largest = most[0];
+  const bool has_norm = largest != 0 && std::isfinite(largest);
+  int exponent = 0;
+  if (has_norm) std::frexp(largest, &exponent);
+  int128 exact[4] = {sums.loss, sums.loss_mtp, sums.balance,
+                     has_norm ? p.optimizer.gradient_squares(*stream_, exponent) : 0};
+  groups_->world().all_sum(std::span(exact));
+
+  StepResult result;
+  result.targets = plan.num_targets;
+  const double targets = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets));
+  result.loss = most[2] != 0 ? std::nan("") : from_fixed(exact[0]) / targets;
+  result.loss_mtp = from_fixed(exact[1]) / static_cast<double>(std::max<std::int64_t>(1, plan.num_mtp_targets));
+  result.loss_balance = from_fixed(exact[2]) / targets;
+  result.partial_sum_refused = most[1] != 0;
+  const double norm = has_norm ? norm_from(exact[3], exponent) * (1.0 / targets) : largest;
+  result.grad_norm = result.partial_sum_refused ? std::nan("") : norm;
+  return result;
+}
+
 StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                         const PhaseObserver& observer, const StepJudge& judge) {
   Parts& p = *parts_;
@@ -143,30 +171,14 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
   Sums sums = run_micro_batches(loader, plan, step, tokens_before, observer);
 
   observer(Phase::optimizer, step);
-  std::int64_t bad[2] = {p.refused, !sums.finite};
-  {
-    const Span span(stream_->timeline(), Work::reduce, "wait_for_ranks");
-    groups_->world().all_max(std::span(bad));
-  }
-  int128 exact[3] = {sums.loss, sums.loss_mtp, sums.balance};
-  groups_->world().all_sum(std::span(exact));
-
-  StepResult result;
-  result.targets = plan.num_targets;
-  const double targets = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets));
-  result.loss = bad[1] ? std::nan("") : from_fixed(exact[0]) / targets;
-  result.loss_mtp = from_fixed(exact[1]) / static_cast<double>(std::max<std::int64_t>(1, plan.num_mtp_targets));
-  result.loss_balance = from_fixed(exact[2]) / targets;
-
   p.optimizer.reduce(*stream_, *groups_);
-  const double norm = p.optimizer.gradient_norm(*stream_, groups_->world(), 1.0 / targets);
-  result.grad_norm = bad[0] ? std::nan("") : norm;
+  StepResult result = agree(sums, plan);
   const OptimizerSection& o = recipe_->optimizer;
   const double tokens_after = tokens_before + static_cast<double>(plan.num_targets);
   result.learning_rate = learning_rate(o, recipe_->schedule, step, tokens_after);
   if (!std::isfinite(result.grad_norm) || !std::isfinite(result.loss)) {
     if (calls_) calls_->check().leave_step();
-    find_non_finite(loader, plan, bad[0] != 0, result);
+    find_non_finite(loader, plan, result);
     if (!judge)
       throw Error(ExitStatus::guard, fmt::format("step {}", step),
                   fmt::format("{} (loss {}, gradient norm {}), expected finite numbers", result.non_finite, result.loss,
@@ -175,6 +187,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
   }
   result.updated = !judge || judge(result);
   if (result.updated) {
+    const double targets = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets));
     const double clip =
         o.clip_grad_norm > 0 && result.grad_norm > o.clip_grad_norm ? o.clip_grad_norm / result.grad_norm : 1.0;
     p.optimizer.update(*stream_, {.learning_rate = result.learning_rate,

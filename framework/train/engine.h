@@ -27,6 +27,7 @@ struct StepResult {
   double expert_load_max_over_mean = 1;  ///< of the worst layer
   std::string non_finite;                ///< what is not finite, and where; empty: all is
   bool state_is_bad = false;             ///< it is in a weight: the next step would be as bad
+  bool partial_sum_refused = false;      ///< by an exact sum, on some rank: then the norm is NaN
   bool updated = true;                   ///< false: the judge left the state as it was
   double spike_z = 0;                    ///< of a spike, by the guard (spike.h)
 };
@@ -92,8 +93,9 @@ class Engine {
   int num_micro_batches(const StepPlan& plan) const;
   Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                          const PhaseObserver& observer);
+  StepResult agree(const Sums& sums, const StepPlan& plan) const;
   double update_router_bias(double rate);
-  void find_non_finite(const Loader& loader, const StepPlan& plan, bool partial_sum_refused, StepResult& result);
+  void find_non_finite(const Loader& loader, const StepPlan& plan, StepResult& result);
   NonFinite find_in_weights();
   NonFinite find_in_gradients();
   NonFinite find_in_forward(const Loader& loader, const StepPlan& plan);

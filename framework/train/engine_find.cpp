@@ -5,7 +5,7 @@ namespace fourmi {
 
 /// Weights first: what is bad there spoils all else. Then the forward passes again, layer by layer; then the gradients
 /// before their sum.
-void Engine::find_non_finite(const Loader& loader, const StepPlan& plan, bool partial_sum_refused, StepResult& result) {
+void Engine::find_non_finite(const Loader& loader, const StepPlan& plan, StepResult& result) {
   Parts& p = *parts_;
   NonFinite find = find_in_weights();
   result.state_is_bad = first_kind(groups_->world(), find) == NonFinite::Kind::weight;
@@ -13,7 +13,7 @@ void Engine::find_non_finite(const Loader& loader, const StepPlan& plan, bool pa
   // Exact sums hold integers: what did not fit was left out of them.
   const bool exact = p.store.types().gradient == DType::fx128;
   if (find.kind == NonFinite::Kind::none && !exact) find = find_in_gradients();
-  if (find.kind == NonFinite::Kind::none && partial_sum_refused && p.refused)
+  if (find.kind == NonFinite::Kind::none && result.partial_sum_refused && p.refused)
     find = {.kind = NonFinite::Kind::gradient, .which = -1};
   result.non_finite = tell_first(groups_->world(), *table_, find);
 }

@@ -141,21 +141,21 @@ void Optimizer::reduce(const Stream& stream, const RankGroups& groups) {
   }
 }
 
-double Optimizer::gradient_norm(const Stream& stream, Group& world, double scale) const {
-  const OwningSpan span(stream.timeline(), Work::optimizer, "gradient_norm");
+double Optimizer::largest_gradient(const Stream& stream) const {
+  const OwningSpan span(stream.timeline(), Work::optimizer, "largest_gradient");
   double largest = 0;
   for (const Shard& s : shards_) {
     const double here = max_abs(stream, s.gradient);
     largest = std::isnan(here) || std::isnan(largest) ? std::nan("") : std::max(largest, here);
   }
-  world.all_max(std::span(&largest, 1));
-  if (largest == 0 || !std::isfinite(largest)) return largest;
-  int exponent = 0;
-  std::frexp(largest, &exponent);
+  return largest;
+}
+
+int128 Optimizer::gradient_squares(const Stream& stream, int exponent) const {
+  const OwningSpan span(stream.timeline(), Work::optimizer, "gradient_squares");
   int128 total = 0;
   for (const Shard& s : shards_) total += sum_squares(stream, s.gradient, exponent);
-  world.all_sum(std::span(&total, 1));
-  return norm_from(total, exponent) * scale;
+  return total;
 }
 
 void Optimizer::update(const Stream& stream, const AdamW& options) {

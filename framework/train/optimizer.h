@@ -61,9 +61,10 @@ class Optimizer {
   void reduce_layer(const Stream&, const RankGroups&, std::int64_t layer);
   /// Sums the store's other gradients over those that hold the same parameters into this rank's shards.
   void reduce(const Stream&, const RankGroups&);
-  /// Euclidean norm of the summed gradients of all ranks times `scale`, each parameter counted once; the same bits on
-  /// every rank.
-  double gradient_norm(const Stream&, Group& world, double scale) const;
+  /// Of the summed gradients in this rank's shards, each parameter on one rank only: the largest magnitude (NaN and
+  /// infinity as max_abs has them), and the sum of squares as sum_squares has it.
+  double largest_gradient(const Stream&) const;
+  int128 gradient_squares(const Stream&, int exponent) const;
   /// One AdamW step on the shards (weight_decay only where the parameter table says so).
   void update(const Stream&, const AdamW&);
   /// Every rank's new weights to every rank; under ZeRO 3 but for those of layers.

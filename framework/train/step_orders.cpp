@@ -93,10 +93,9 @@ class Writer {
 
   void write() {
     run_program();
-    agree();
     for (const ShardCalls& s : shards_)
       if (s.layer < 0 || level_ < ZeroLevel::gradients) sum(s);
-    norm();
+    agree();
     // Not where the guard skips the step.
     order_.maybe([&] {
       for (const ShardCalls& s : shards_)
@@ -163,14 +162,10 @@ class Writer {
     }
   }
 
-  /// Whether losses and gradients are numbers, and the losses.
+  /// As Engine::agree does: the largest gradient and what is not finite, then the losses and the norm's squares.
   void agree() {
-    world(Call::all_max, 2 * static_cast<std::int64_t>(sizeof(std::int64_t)) * (num_ranks() - 1));
-    world(Call::all_sum, 3 * size_of(DType::fx128) * (num_ranks() - 1));
-  }
-  void norm() {
-    world(Call::all_max, static_cast<std::int64_t>(sizeof(double)) * (num_ranks() - 1));
-    order_.maybe([&] { world(Call::all_sum, size_of(DType::fx128) * (num_ranks() - 1)); });  // not of zero
+    world(Call::all_max, 3 * static_cast<std::int64_t>(sizeof(double)) * (num_ranks() - 1));
+    world(Call::all_sum, 4 * size_of(DType::fx128) * (num_ranks() - 1));
   }
 
   const Recipe& recipe_;
