@@ -65,6 +65,9 @@ Handle file_type(DType dtype) {
       return type;
     }
     case DType::fx128:
+    case DType::e4m3_rows:
+    case DType::e4m3_panels:
+    case DType::mxe4m3_rows:
       break;
   }
   FOURMI_CHECK(false, "a dataset of {}", name_of(dtype));

@@ -73,7 +73,7 @@ class SharedFields {
 
  private:
   static std::int64_t padded(const Shape& shape, DType dtype) {
-    return (shape.num_elements() * size_of(dtype) + Arena::alignment - 1) / Arena::alignment * Arena::alignment;
+    return (bytes_of(dtype, shape) + Arena::alignment - 1) / Arena::alignment * Arena::alignment;
   }
   std::int64_t bytes_ = 0;
   Tensor memory_;

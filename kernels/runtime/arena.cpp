@@ -25,11 +25,11 @@ Arena::~Arena() {
 }
 
 Tensor Arena::allocate(Shape shape, DType dtype, std::string_view what) {
-  std::int64_t n = size_of(dtype);
+  std::int64_t n = 16;  // no dtype takes more an element
   for (int i = 0; i < shape.rank; ++i) {
     FOURMI_CHECK(shape[i] >= 0 && !__builtin_mul_overflow(n, shape[i], &n), "{} of shape {}", what, to_string(shape));
   }
-  const std::int64_t padded = (n + alignment - 1) / alignment * alignment;
+  const std::int64_t padded = (bytes_of(dtype, shape) + alignment - 1) / alignment * alignment;
   if (!measuring() && used_ + padded > capacity_)
     throw Error(
         ExitStatus::environment, "arena " + name(),

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <stdexcept>
 #include <string_view>
 
 #include "kernels/numerics/bfloat16.h"
@@ -19,8 +20,18 @@ enum class DType : std::uint8_t {
   i64,
   i32,
   u8,
+  // FP8 elements that share scales (docs/precision.md). A scale lies beside its elements, so that whoever moves rows
+  // (panels) moves both; how many bytes these are depends on the shape: bytes_of in tensor.h.
+  e4m3_rows,    ///< a scale (f32) for each 1 x 128 of the last dim
+  e4m3_panels,  ///< a scale (f32) for each 128 x 128 of the last two dims
+  mxe4m3_rows,  ///< a scale (e8m0) for each 1 x 32 of the last dim
 };
 
+constexpr bool has_scales(DType d) {
+  return d >= DType::e4m3_rows;
+}
+
+/// Bytes of one element; throws for a dtype with scales.
 constexpr std::int64_t size_of(DType d) {
   switch (d) {
     case DType::f64:
@@ -35,8 +46,12 @@ constexpr std::int64_t size_of(DType d) {
       return 16;
     case DType::u8:
       return 1;
+    case DType::e4m3_rows:
+    case DType::e4m3_panels:
+    case DType::mxe4m3_rows:
+      break;
   }
-  return 0;
+  throw std::logic_error("an element of a dtype with scales has no size of its own");
 }
 
 constexpr std::string_view name_of(DType d) {
@@ -55,6 +70,12 @@ constexpr std::string_view name_of(DType d) {
       return "i32";
     case DType::u8:
       return "u8";
+    case DType::e4m3_rows:
+      return "e4m3_rows";
+    case DType::e4m3_panels:
+      return "e4m3_panels";
+    case DType::mxe4m3_rows:
+      return "mxe4m3_rows";
   }
   return "?";
 }

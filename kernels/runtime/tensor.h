@@ -35,6 +35,26 @@ struct Shape {
 
 std::string to_string(const Shape& shape);
 
+/// Of scaled formats: a row of K elements of e4m3_rows (mxe4m3_rows) is its K bytes, then its scales, then zeros up to
+/// a multiple of 16 bytes. A panel of e4m3_panels, 128 rows of a matrix [N, K] (or the rows that are left), is the
+/// bytes of its rows, then K / 128 scales (rounded up). Panels begin anew with each matrix of a tensor [E, N, K].
+struct ScaledFormat {
+  static constexpr std::int64_t block = 128, mx_block = 32, row_alignment = 16;
+  static constexpr std::int64_t num_blocks(std::int64_t n, std::int64_t of = block) { return (n + of - 1) / of; }
+  /// Of a row with its scales, for a dtype of rows.
+  static constexpr std::int64_t row_bytes(DType dtype, std::int64_t K) {
+    const std::int64_t scales = dtype == DType::mxe4m3_rows ? num_blocks(K, mx_block) : 4 * num_blocks(K);
+    return (K + scales + row_alignment - 1) / row_alignment * row_alignment;
+  }
+  /// Of the first `rows` rows of a matrix of e4m3_panels.
+  static constexpr std::int64_t panel_bytes(std::int64_t rows, std::int64_t K) {
+    return rows * K + num_blocks(rows) * num_blocks(K) * 4;
+  }
+};
+
+/// What so many elements take in memory, with their scales.
+std::int64_t bytes_of(DType dtype, const Shape& shape);
+
 struct Tensor {
   void* data = nullptr;
   DType dtype = DType::f32;
@@ -49,7 +69,7 @@ struct Tensor {
   explicit operator bool() const { return shape.rank > 0; }
   std::int64_t dim(int i) const { return shape[i]; }
   std::int64_t num_elements() const { return shape.num_elements(); }
-  std::int64_t bytes() const { return num_elements() * size_of(dtype); }
+  std::int64_t bytes() const { return bytes_of(dtype, shape); }
 
   /// Typed pointer; a wrong type is a bug and says so.
   template <class T>
@@ -57,9 +77,10 @@ struct Tensor {
     FOURMI_CHECK(dtype == dtype_of<T>, "tensor of {} read as {}", name_of(dtype), name_of(dtype_of<T>));
     return static_cast<T*>(data);
   }
-  /// Rows [begin, end) of dim 0.
+  /// Rows [begin, end) of dim 0. Of a matrix of e4m3_panels `begin` is a multiple of 128, and so is `end` unless it is
+  /// the last.
   Tensor rows(std::int64_t begin, std::int64_t end) const;
-  /// The same elements under another shape.
+  /// The same elements under another shape; of a dtype with scales with the same last dim (two for e4m3_panels).
   Tensor view(Shape other) const;
 };
 
