@@ -1,15 +1,15 @@
 // Linear maps: the door. Checks shapes, dtypes and offsets, then hands the problem to the stream's instruction set.
 #include "kernels/ops/linear.h"
 
-#include "kernels/cpu/linear_problem.h"
+#include "kernels/cpu/linear_scaled.h"
 #include "kernels/numerics/power_of_two.h"
 
 namespace fourmi {
 namespace {
 
 using linear::Kind;
-using linear::Output;
 using linear::Problem;
+using linear::ScaledInputs;
 
 /// The tensors of a call under the names of its shapes: rows x inner, weights out x in (of num_groups groups).
 struct Call {
@@ -20,6 +20,12 @@ struct Call {
   const Tensor& out;
   bool grouped;
   std::span<const std::int32_t> offsets;
+  const ColumnScaled* first_columns = nullptr;  ///< what `first` is the elements of; null: a tensor on its own
+  const ColumnScaled* second_columns = nullptr;
+
+  bool is_scaled() const {
+    return has_scales(first.dtype) || has_scales(second.dtype) || first_columns != nullptr || second_columns != nullptr;
+  }
 };
 
 void check_offsets(const Call& call, std::int64_t num_rows, std::int64_t num_groups) {
@@ -34,13 +40,15 @@ void check_offsets(const Call& call, std::int64_t num_rows, std::int64_t num_gro
 }
 
 void check_dtypes(const Call& call) {
-  const DType in = call.first.dtype, out = call.out.dtype;
-  FOURMI_CHECK(call.second.dtype == in, "{}: inputs of {} and {}", call.name, name_of(in), name_of(call.second.dtype));
+  const bool scaled = call.is_scaled();
+  const DType in = scaled ? DType::bf16 : call.first.dtype, out = call.out.dtype;
+  FOURMI_CHECK(scaled || call.second.dtype == in, "{}: inputs of {} and {}", call.name, name_of(in),
+               name_of(call.second.dtype));
   bool allowed = in == DType::f64 ? out == DType::f64 : out == DType::f32;
   if (in == DType::bf16 && call.kind != Kind::backward_weight) allowed = allowed || out == DType::bf16;
   if (in != DType::f64 && call.kind == Kind::backward_weight) allowed = allowed || out == DType::fx128;
   FOURMI_CHECK(in == DType::f64 || in == DType::f32 || in == DType::bf16, "{}: inputs of {}", call.name, name_of(in));
-  FOURMI_CHECK(allowed, "{}: {} inputs into {}", call.name, name_of(in), name_of(out));
+  FOURMI_CHECK(allowed, "{}: {} inputs into {}", call.name, name_of(call.first.dtype), name_of(out));
   for (const Tensor* t : {&call.first, &call.second, &call.out})
     FOURMI_CHECK(t->device == Device::cpu, "{}: a tensor on another device", call.name);
 }
@@ -87,8 +95,12 @@ void run_as(const Stream& stream, const Problem& problem) {
   }
 }
 
-void run(const Stream& stream, const Problem& problem, DType input) {
+void run(const Stream& stream, const Problem& problem, const Call& call) {
   if (problem.num_groups() == 0) return;
+  if (call.is_scaled())
+    return linear::run_scaled(stream, problem,
+                              {call.name, call.first, call.second, call.first_columns, call.second_columns});
+  const DType input = call.first.dtype;
   if (input == DType::f64) return run_as<double>(stream, problem);
   if (input == DType::f32) return run_as<float>(stream, problem);
   return run_as<bfloat16>(stream, problem);
@@ -106,7 +118,7 @@ void run_with_residual(const Stream& stream, const Call& call, const Tensor& res
                  to_string(call.out.shape));
     problem.out.residual = static_cast<const std::byte*>(residual.data);
   }
-  run(stream, problem, call.first.dtype);
+  run(stream, problem, call);
 }
 
 void run_backward_weight(const Stream& stream, const Call& call, const Cuts& cuts) {
@@ -117,7 +129,7 @@ void run_backward_weight(const Stream& stream, const Call& call, const Cuts& cut
     problem.out.refused = cuts.refused;
   else
     problem.out.residual = problem.out.data;
-  run(stream, problem, call.first.dtype);
+  run(stream, problem, call);
 }
 
 }  // namespace
@@ -141,6 +153,31 @@ void linear_backward_weight(const Stream& stream, const Tensor& dy_MN, const Ten
   run_backward_weight(stream, {"linear_backward_weight", Kind::backward_weight, dy_MN, x_MK, dw_NK, false, {}}, cuts);
 }
 
+void linear_backward_input(const Stream& stream, const Tensor& dy_MN, const ColumnScaled& w_NK, const Tensor& dx_MK,
+                           const Tensor& residual_MK, std::int64_t leaves) {
+  const Span span(stream.timeline(), Work::projections, "linear_backward_input");
+  run_with_residual(
+      stream,
+      {"linear_backward_input", Kind::backward_input, dy_MN, w_NK.elements_MK, dx_MK, false, {}, nullptr, &w_NK},
+      residual_MK, leaves);
+}
+
+void linear_backward_weight(const Stream& stream, const ColumnScaled& dy_MN, const ColumnScaled& x_MK,
+                            const Tensor& dw_NK, const Cuts& cuts) {
+  const Span span(stream.timeline(), Work::projections, "linear_backward_weight");
+  run_backward_weight(stream,
+                      {"linear_backward_weight",
+                       Kind::backward_weight,
+                       dy_MN.elements_MK,
+                       x_MK.elements_MK,
+                       dw_NK,
+                       false,
+                       {},
+                       &dy_MN,
+                       &x_MK},
+                      cuts);
+}
+
 void grouped_linear_forward(const Stream& stream, const Tensor& x_RK, const Tensor& w_ENK,
                             std::span<const std::int32_t> offsets, const Tensor& y_RN, std::int64_t leaves) {
   const Span span(stream.timeline(), Work::experts, "grouped_linear_forward");
@@ -159,6 +196,24 @@ void grouped_linear_backward_weight(const Stream& stream, const Tensor& dy_RN, c
   const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_weight");
   run_backward_weight(
       stream, {"grouped_linear_backward_weight", Kind::backward_weight, dy_RN, x_RK, dw_ENK, true, offsets}, cuts);
+}
+
+void grouped_linear_backward_input(const Stream& stream, const Tensor& dy_RN, const ColumnScaled& w_ENK,
+                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves) {
+  const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_input");
+  run_with_residual(stream,
+                    {"grouped_linear_backward_input", Kind::backward_input, dy_RN, w_ENK.elements_MK, dx_RK, true,
+                     offsets, nullptr, &w_ENK},
+                    {}, leaves);
+}
+
+void grouped_linear_backward_weight(const Stream& stream, const ColumnScaled& dy_RN, const ColumnScaled& x_RK,
+                                    std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& cuts) {
+  const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_weight");
+  run_backward_weight(stream,
+                      {"grouped_linear_backward_weight", Kind::backward_weight, dy_RN.elements_MK, x_RK.elements_MK,
+                       dw_ENK, true, offsets, &dy_RN, &x_RK},
+                      cuts);
 }
 
 }  // namespace fourmi

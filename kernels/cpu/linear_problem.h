@@ -19,12 +19,8 @@ struct Output {
   std::int32_t* refused = nullptr;
 };
 
-/// out(i, j) = sum over s of a(i, s) b(j, s), for one group. Strides in elements; one stride of each operand is 1.
-template <class T>
-struct Product {
-  const T* a = nullptr;
-  const T* b = nullptr;
-  std::int64_t a_row = 0, a_sum = 0, b_col = 0, b_sum = 0;
+/// The output of one group, and the rule that cuts its sum.
+struct Sums {
   std::int64_t rows = 0, cols = 0, sum = 0;
   Output out;
   std::int64_t cut_rows = 0;                ///< 0: the sum has one part, even when empty
@@ -44,6 +40,14 @@ struct Product {
     while (end < sum && row_token[end] / cut_rows == part) ++end;
     return end;
   }
+};
+
+/// out(i, j) = sum over s of a(i, s) b(j, s), for one group. Strides in elements; one stride of each operand is 1.
+template <class T>
+struct Product : Sums {
+  const T* a = nullptr;
+  const T* b = nullptr;
+  std::int64_t a_row = 0, a_sum = 0, b_col = 0, b_sum = 0;
 };
 
 enum class Kind : std::uint8_t { forward, backward_input, backward_weight };
@@ -66,35 +70,47 @@ struct Problem {
     return offsets.empty() ? num_rows : offsets[static_cast<std::size_t>(g) + 1];
   }
 
-  template <class T>
-  Product<T> product(std::int64_t g) const {
+  Sums sums(std::int64_t g) const {
     const std::int64_t begin = group_begin(g), count = group_end(g) - begin;
-    const T* first = static_cast<const T*>(rows);
-    const T* second = static_cast<const T*>(other);
-    const std::int64_t weights = g * num_in * num_out;
-    Product<T> p;
+    Sums p;
     p.out = out;
     switch (kind) {
       case Kind::forward:
-        p = {first + begin * num_in, second + weights, num_in, 1, num_in, 1, count, num_out, num_in, out};
+        p.rows = count, p.cols = num_out, p.sum = num_in;
         break;
       case Kind::backward_input:
-        p = {first + begin * num_out, second + weights, num_out, 1, 1, num_in, count, num_in, num_out, out};
+        p.rows = count, p.cols = num_in, p.sum = num_out;
         break;
       case Kind::backward_weight:
-        p = {first + begin * num_out, second + begin * num_in, 1, num_out, 1, num_in, num_out, num_in, count, out};
+        p.rows = count == 0 ? 0 : num_out;  // no rows, no partial: dw keeps its bits
+        p.cols = num_in, p.sum = count;
         p.cut_rows = cuts.rows;
         p.row_token = cuts.row_token ? cuts.row_token + begin : nullptr;
         p.first_token = begin;
-        if (count == 0) p.rows = 0;  // no rows, no partial: dw keeps its bits
         break;
     }
     if (leaves > 1 && p.sum > 0) p.leaves = leaves, p.cut_rows = p.sum / leaves;
-    const std::int64_t skipped = kind == Kind::backward_weight ? weights : begin * p.cols;
+    const std::int64_t skipped = kind == Kind::backward_weight ? g * num_in * num_out : begin * p.cols;
     p.out.row_stride = p.cols;
     p.out.data += skipped * size_of(out.dtype);
     if (p.out.residual) p.out.residual += skipped * size_of(out.dtype);
     return p;
+  }
+
+  template <class T>
+  Product<T> product(std::int64_t g) const {
+    const T* first = static_cast<const T*>(rows);
+    const T* second = static_cast<const T*>(other);
+    const std::int64_t begin = group_begin(g), weights = g * num_in * num_out;
+    switch (kind) {
+      case Kind::forward:
+        return {sums(g), first + begin * num_in, second + weights, num_in, 1, num_in, 1};
+      case Kind::backward_input:
+        return {sums(g), first + begin * num_out, second + weights, num_out, 1, 1, num_in};
+      case Kind::backward_weight:
+        break;
+    }
+    return {sums(g), first + begin * num_out, second + begin * num_in, 1, num_out, 1, num_in};
   }
 };
 

@@ -14,11 +14,17 @@
 // Dtypes   (x, w, y) and (dy, w, dx): (f64,f64,f64), (f32,f32,f32), (bf16,bf16,bf16), (bf16,bf16,f32). dw: f64 for f64
 //   inputs, else f32 or fx128. Both inputs of a call have one dtype. A residual has the output's dtype and may be the
 //   same memory.
+// FP8   inputs whose elements are e4m3 and share scales; outputs as for bf16 (docs/numerics.md "FP8 products"):
+//     y        x e4m3_rows, w e4m3_panels;    x and w mxe4m3_rows
+//     dx       dy e4m3_rows, w e4m3_panels;   dy mxe4m3_rows, w ColumnScaled (groups of 32 rows)
+//     dw       dy and x ColumnScaled, both with groups of 128 or of 32 rows, whose runs are those of Cuts and offsets
+//   Each leaf has whole groups (of 128 elements of the sum; mx: of 32).
 #pragma once
 
 #include <cstdint>
 #include <span>
 
+#include "kernels/ops/column_scaled.h"
 #include "kernels/runtime/stream.h"
 #include "kernels/runtime/tensor.h"
 
@@ -45,8 +51,12 @@ void linear_forward(const Stream&, const Tensor& x_MK, const Tensor& w_NK, const
 /// dx_MK = residual_MK + dy_MN w_NK; leaves cut N.
 void linear_backward_input(const Stream&, const Tensor& dy_MN, const Tensor& w_NK, const Tensor& dx_MK,
                            const Tensor& residual_MK = {}, std::int64_t leaves = 1);
+void linear_backward_input(const Stream&, const Tensor& dy_MN, const ColumnScaled& w_NK, const Tensor& dx_MK,
+                           const Tensor& residual_MK = {}, std::int64_t leaves = 1);
 /// dw_NK += dy_MN^T x_MK
 void linear_backward_weight(const Stream&, const Tensor& dy_MN, const Tensor& x_MK, const Tensor& dw_NK,
+                            const Cuts& = {});
+void linear_backward_weight(const Stream&, const ColumnScaled& dy_MN, const ColumnScaled& x_MK, const Tensor& dw_NK,
                             const Cuts& = {});
 
 /// Expert e owns rows [offsets[e], offsets[e+1]) of x and y; offsets has E+1 entries, is ascending, may repeat (an
@@ -57,6 +67,10 @@ void grouped_linear_forward(const Stream&, const Tensor& x_RK, const Tensor& w_E
 void grouped_linear_backward_input(const Stream&, const Tensor& dy_RN, const Tensor& w_ENK,
                                    std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves = 1);
 void grouped_linear_backward_weight(const Stream&, const Tensor& dy_RN, const Tensor& x_RK,
+                                    std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& = {});
+void grouped_linear_backward_input(const Stream&, const Tensor& dy_RN, const ColumnScaled& w_ENK,
+                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves = 1);
+void grouped_linear_backward_weight(const Stream&, const ColumnScaled& dy_RN, const ColumnScaled& x_RK,
                                     std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& = {});
 
 }  // namespace fourmi

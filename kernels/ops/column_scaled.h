@@ -1,0 +1,19 @@
+// e4m3 elements that share a scale down a column: the operands of products that sum over rows (docs/numerics.md "FP8
+// products").
+#pragma once
+
+#include "kernels/runtime/tensor.h"
+
+namespace fourmi {
+
+/// M rows (an expert's after another's), K columns, G groups of rows. An element's value is q * its group's scale.
+/// Groups are counted from the first row of each *run*, the last one of a run may be shorter, and their indices run on
+/// over all runs in row order. A run is what one partial of a weight gradient sums (Cuts in kernels/ops/linear.h); of
+/// weights it is all rows of one matrix.
+struct ColumnScaled {
+  Tensor elements_MK;             ///< u8: e4m3 bytes; of experts' weights [E, N, K]
+  Tensor scales_GK;               ///< f32; G may be larger than the number of groups
+  std::int64_t group_rows = 128;  ///< 128, or 32: powers of two, multiplied in before the product (mx)
+};
+
+}  // namespace fourmi
