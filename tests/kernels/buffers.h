@@ -21,8 +21,7 @@ namespace fourmi::test {
 /// A tensor with its storage. Fresh storage is poison: every byte 0xff, a NaN in every float dtype.
 class Buffer {
  public:
-  Buffer(DType dtype, Shape shape)
-      : storage_(static_cast<std::size_t>(shape.num_elements() * size_of(dtype)) + 2 * guard, 0xff) {
+  Buffer(DType dtype, Shape shape) : storage_(static_cast<std::size_t>(bytes_of(dtype, shape)) + 2 * guard, 0xff) {
     const auto address = reinterpret_cast<std::uintptr_t>(storage_.data());
     tensor_ = Tensor(storage_.data() + (guard - address % guard) % guard, dtype, shape);
   }

@@ -1,0 +1,184 @@
+#include <gtest/gtest.h>
+
+#include "kernels/cpu/row_groups.h"
+#include "kernels/ops/quantize.h"
+#include "tests/kernels/scaled_test_data.h"
+
+namespace fourmi {
+namespace {
+
+using namespace test;
+
+struct Scene {
+  Buffer q;
+  std::vector<std::int32_t> offsets;
+  Cuts cuts;
+  std::int64_t group_rows;
+};
+
+float value(std::uint8_t element, float scale) {
+  return static_cast<float>(float8_e4m3::from_bits(element)) * scale;
+}
+
+/// The definition, column by column; returns the number of lossy elements.
+std::int64_t expect_definition(const Scene& scene, ColumnScale rule, const Buffer& elements, const Buffer& scales) {
+  const Tensor& q = scene.q;
+  const std::int64_t K = q.dim(1);
+  std::int64_t lossy = 0;
+  RowGroups{scene.offsets, q.dim(0), scene.cuts, scene.group_rows}.for_each_group([&](const RowGroup& g) {
+    for (std::int64_t c = 0; c < K; ++c) {
+      std::vector<float> d;
+      float largest = 0;
+      for (std::int64_t r = g.begin; r < g.end; ++r) {
+        d.push_back(value(element_at(q, r, c), element_scale(q, r, c)));
+        const float s = element_scale(q, r, c);
+        largest = s != s || largest != largest ? std::numeric_limits<float>::quiet_NaN() : std::max(largest, s);
+      }
+      const float s =
+          rule == ColumnScale::largest ? largest : scale_in_double(amax_of(d, 0), rule == ColumnScale::power_of_two);
+      ASSERT_TRUE(same_float(scales.at<float>(g.index * K + c), s)) << g.index << " " << c;
+      for (std::int64_t r = g.begin; r < g.end; ++r) {
+        const float x = d[static_cast<std::size_t>(r - g.begin)];
+        const std::uint8_t want = x != x ? 0x7f : element_of(x, s);
+        const std::uint8_t got = static_cast<const std::uint8_t*>(elements->data)[r * K + c];
+        ASSERT_EQ(got, want) << r << " " << c << " of " << x << " by " << s;
+        lossy += value(got, s) < x || value(got, s) > x;
+      }
+    }
+  });
+  return lossy;
+}
+
+void check(const Scene& scene, ColumnScale rule) {
+  const std::int64_t M = scene.q->dim(0), K = scene.q->dim(1);
+  const std::int64_t G = RowGroups{scene.offsets, M, scene.cuts, scene.group_rows}.num_groups();
+  std::vector<Buffer> first;  // its elements and scales: the other streams' have the same bits
+  std::int64_t first_lossy = 0;
+  on_every_stream([&](const Stream& stream) {
+    Buffer elements(DType::u8, {M, K}), scales(DType::f32, {G + 2, K});
+    std::int64_t lossy = 1000;
+    regroup_columns(stream, scene.q, {elements, scales, scene.group_rows}, rule, scene.offsets, scene.cuts, &lossy);
+    if (!first.empty()) {
+      ASSERT_TRUE(elements == first[0] && scales == first[1] && lossy == first_lossy);
+      return;
+    }
+    first = {elements, scales};
+    first_lossy = lossy;
+    EXPECT_EQ(lossy - 1000, expect_definition(scene, rule, elements, scales));
+    for (std::int64_t i = G * K; i < scales.size(); ++i) ASSERT_TRUE(is_poison(scales, i));
+    const std::int64_t begin = scene.offsets.empty() ? 0 : scene.offsets.front();
+    const std::int64_t end = scene.offsets.empty() ? M : scene.offsets.back();
+    for (std::int64_t i = 0; i < M * K; ++i)
+      ASSERT_TRUE((i >= begin * K && i < end * K) || is_poison(elements, i)) << i;
+  });
+}
+
+TEST(RegroupColumns, IsTheDefinitionOnEveryIsa) {
+  ThreadPool pool(1);
+  const Stream plain(pool, Isa::portable);
+  Random random(5);
+  std::vector<std::int32_t> tokens(300);
+  for (std::size_t i = 0; i < tokens.size(); ++i) tokens[i] = static_cast<std::int32_t>(i * 2 + i % 2);
+  for (const DType dtype : {DType::e4m3_rows, DType::mxe4m3_rows})
+    for (const Values values : all_values)
+      for (const ScaleKind kind : {ScaleKind::f32, ScaleKind::power_of_two})
+        for (const std::int64_t K : {1, 30, 129}) {
+          const std::int64_t M = 300;
+          Buffer x = drawn(random, DType::f32, {M, K}, values);
+          for (std::int64_t i = 0; i < x.size(); ++i)
+            if (i % K == 3 || (i % K == 5 && i / K >= 128)) x.set(i, i % 2 ? -0.0 : 0.0);  // columns of zeros
+          Buffer q(dtype, {M, K});
+          quantize(plain, x, q, {.kind = kind});
+          for (const auto& [offsets, cuts] : {std::pair<std::vector<std::int32_t>, Cuts>{{}, {}},
+                                              {{2, 140, 140, 290}, {}},
+                                              {{0, 150, 300}, {.rows = 70, .row_token = tokens.data()}},
+                                              {{}, {.rows = 150}}})
+            for (const ColumnScale rule : {ColumnScale::f32, ColumnScale::power_of_two, ColumnScale::largest}) {
+              SCOPED_TRACE(::testing::Message() << name_of(dtype) << " values " << static_cast<int>(values) << " K "
+                                                << K << " rule " << static_cast<int>(rule));
+              check({q, offsets, cuts, dtype == DType::mxe4m3_rows ? 32 : 128}, rule);
+              if (HasFatalFailure()) return;
+            }
+        }
+}
+
+/// Rows of any elements (each of 255 patterns) under scales far and near: rounding at every position.
+TEST(RegroupColumns, OfAnyElementsAndScales) {
+  Random random(6);
+  for (int trial = 0; trial < 60; ++trial) {
+    const std::int64_t M = 256, K = 70;
+    Scene scene{Buffer(DType::e4m3_rows, {M, K}), {}, {}, 128};
+    const int spread = trial % 20, base = trial < 20 ? 100 : trial < 40 ? 1 : 235;
+    for (std::int64_t r = 0; r < M; ++r) {
+      auto* row = static_cast<std::uint8_t*>(scene.q->data) + r * ScaledFormat::row_bytes(DType::e4m3_rows, K);
+      for (std::int64_t c = 0; c < K; ++c) row[c] = static_cast<std::uint8_t>(random() % 256);
+      const bool nan = trial % 5 == 0 && r < 128;  // else no NaN element
+      for (std::int64_t c = 0; c < K && !nan; ++c)
+        if ((row[c] & 0x7f) == 0x7f) row[c] = static_cast<std::uint8_t>(row[c] & 0x83);
+      const auto exponent =
+          static_cast<std::uint32_t>(base + static_cast<int>(random() % static_cast<unsigned>(spread + 1)));
+      const auto scale = std::bit_cast<float>(exponent << 23);
+      std::memcpy(row + K, &scale, 4);
+    }
+    for (const ColumnScale rule : {ColumnScale::power_of_two, ColumnScale::largest}) {
+      SCOPED_TRACE(::testing::Message() << "spread " << spread << " base " << base);
+      check(scene, rule);
+      if (HasFatalFailure()) return;
+    }
+  }
+}
+
+TEST(RegroupColumns, PowersOfTwoAreExactUnlessTheyUnderflow) {
+  Random random(7);
+  ThreadPool pool(2);
+  const Stream stream(pool);
+  const std::int64_t M = 512, K = 256;
+  const Buffer x = drawn(random, DType::bf16, {M, K}, Values::normal);
+  Buffer q(DType::e4m3_rows, {M, K}), d(DType::f32, {M, K}), elements(DType::u8, {M, K}), scales(DType::f32, {4, K});
+  quantize(stream, x, q, {.kind = ScaleKind::power_of_two});
+  dequantize(stream, q, d);
+  std::int64_t lossy = 0, small = 0;
+  regroup_columns(stream, q, {elements, scales}, ColumnScale::power_of_two, {}, {}, &lossy);
+  for (std::int64_t i = 0; i < M * K; ++i) {
+    const float s = scales.at<float>(i / K / 128 * K + i % K), before = d.at<float>(i);
+    const float now = value(static_cast<const std::uint8_t*>(elements->data)[i], s);
+    if (now != before) {
+      ++small;
+      EXPECT_LT(std::fabs(before), 0x1p-6F * s);
+    }
+  }
+  EXPECT_EQ(lossy, small);
+  EXPECT_LT(lossy, M * K / 1000);
+  EXPECT_GT(lossy, 0);
+}
+
+TEST(RegroupColumns, OneScaleStaysAndSoDoElements) {
+  Random random(8);
+  ThreadPool pool(2);
+  const Stream stream(pool);
+  const std::int64_t M = 300, K = 200;
+  const Buffer x = drawn(random, DType::bf16, {M, K}, Values::normal);
+  const std::int32_t runs[] = {0, static_cast<std::int32_t>(M)};
+  Buffer q(DType::e4m3_rows, {M, K}), amax(DType::f32, {1}), elements(DType::u8, {M, K}), scales(DType::f32, {3, K});
+  largest_magnitudes(stream, x, runs, amax);
+  quantize_by(stream, x, q, {}, runs, amax);
+  std::int64_t lossy = 0;
+  regroup_columns(stream, q, {elements, scales}, ColumnScale::largest, {}, {}, &lossy);
+  EXPECT_EQ(lossy, 0);
+  for (std::int64_t i = 0; i < M * K; ++i)
+    ASSERT_EQ(static_cast<const std::uint8_t*>(elements->data)[i], element_at(q, i / K, i % K));
+  for (std::int64_t i = 0; i < 3 * K; ++i) ASSERT_EQ(scales.at<float>(i), element_scale(q, 0, 0));
+}
+
+TEST(RegroupColumns, RefusesWhatDoesNotFit) {
+  ThreadPool pool(1);
+  const Stream stream(pool);
+  Buffer q(DType::e4m3_rows, {4, 8}), elements(DType::u8, {4, 8}), scales(DType::f32, {1, 8});
+  EXPECT_ANY_THROW(regroup_columns(stream, q, {elements, scales}, ColumnScale::f32, {}, {.rows = 2}));  // two groups
+  EXPECT_ANY_THROW(regroup_columns(stream, elements, {elements, scales}, ColumnScale::f32));
+  const std::int32_t offsets[] = {0, 5};
+  EXPECT_ANY_THROW(regroup_columns(stream, q, {elements, scales}, ColumnScale::f32, offsets));
+}
+
+}  // namespace
+}  // namespace fourmi
