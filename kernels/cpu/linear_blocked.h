@@ -61,6 +61,25 @@ struct Largest {
   std::int64_t rows = 0, cols = 0, sum = 0;
 };
 
+/// The trees over leaves of a block's tiles.
+template <class Acc>
+struct LeafTrees {
+  Acc* levels = nullptr;        ///< [levels of the tree][tile][tile_rows][tile_cols]
+  std::int64_t level_size = 0;  ///< elements
+  std::int64_t leaves = 1;
+
+  /// Leaf number `part` of a tile, finished in `chains`, joins its tree; the tile is `at` elements into a level. Is
+  /// that the root, which is then in `chains`?
+  bool joins(std::int64_t part, std::int64_t at, std::int64_t count, Acc* chains) const {
+    Acc* level = levels + at;
+    for (std::int64_t i = part; i % 2 != 0; i /= 2, level += level_size)
+      for (std::int64_t k = 0; k < count; ++k) chains[k] = level[k] + chains[k];
+    if (part + 1 == leaves) return true;
+    std::copy_n(chains, count, level);
+    return false;
+  }
+};
+
 /// One block of one product's output.
 template <class Kernel>
 class BlockTask {
@@ -93,7 +112,7 @@ class BlockTask {
     const bool may_keep = largest_.sum > Kernel::block_elements;
     const std::int64_t block = largest_.rows * largest_.cols, kept = may_keep ? block : tile_rows * tile_cols;
     Acc* chains = scratch_.chains.template get<Acc>(kept + tree_levels(p_.leaves) * block);
-    levels_ = chains + kept;
+    trees_ = {chains + kept, block, p_.leaves};
     std::int64_t at = begin;
     do {
       const std::int64_t next = std::min(end, at + length);
@@ -168,7 +187,8 @@ class BlockTask {
     const std::int64_t rows = std::min(tile_rows, rows_ - i), cols = std::min(tile_cols, cols_ - j);
     if (p_.leaves > 1) {
       Kernel::multiply(rows, cols, a, a_row_, a_step_, panel, steps, chains, first);
-      if (last && joins(i / tile_rows * divide_up(cols_, tile_cols) + j / tile_cols, rows, chains))
+      const std::int64_t tile = i / tile_rows * divide_up(cols_, tile_cols) + j / tile_cols;
+      if (last && trees_.joins(part_, tile * tile_rows * tile_cols, rows * tile_cols, chains))
         Kernel::finish(p_.out, row_ + i, col_ + j, rows, cols, chains);
       return;
     }
@@ -180,36 +200,26 @@ class BlockTask {
     if (last) Kernel::finish(p_.out, row_ + i, col_ + j, rows, cols, chains);
   }
 
-  /// A tile's leaf, finished in `chains`, joins the tree over leaves. Is that its root, which is then in `chains`?
-  bool joins(std::int64_t tile, std::int64_t rows, Acc* chains) {
-    const std::int64_t size = tile_rows * tile_cols, used = rows * tile_cols;
-    Acc* level = levels_ + tile * size;
-    for (std::int64_t i = part_; i % 2 != 0; i /= 2, level += largest_.rows * largest_.cols)
-      for (std::int64_t k = 0; k < used; ++k) chains[k] = level[k] + chains[k];
-    if (part_ + 1 == p_.leaves) return true;
-    std::copy_n(chains, used, level);
-    return false;
-  }
-
   const Product<T>& p_;
   std::int64_t row_, rows_, col_, cols_;
   const Largest& largest_;
   ThreadScratch scratch_;
-  Acc* levels_ = nullptr;  ///< [levels of the tree over leaves][tile][tile_rows][tile_cols]
+  LeafTrees<Acc> trees_;
   std::int64_t part_ = 0;
   const Unit* b_ = nullptr;
   const std::byte* a_ = nullptr;
   std::int64_t a_row_ = 0, a_step_ = 0, a_tile_ = 0;  ///< bytes
 };
 
-template <class Kernel>
-void run_blocked(const Stream& stream, const Problem& problem) {
-  using T = typename Kernel::Input;
+/// Runs a task for each block of each group's output: task(product, row, rows, col, cols, largest), the product being
+/// product_of(group).
+template <class Kernel, class ProductOf, class Task>
+void run_tasks(const Stream& stream, const Problem& problem, const ProductOf& product_of, const Task& task) {
   const std::int64_t num_groups = problem.num_groups();
   std::int64_t rows = 0, cols = 0, work = 0;
   Largest all;  // that the call's tensors have room for, then cut down to a block
   for (std::int64_t g = 0; g < num_groups; ++g) {
-    const Product<T> p = problem.product<T>(g);
+    const Sums p = problem.sums(g);
     rows = std::max(rows, p.rows);
     cols = p.cols;
     work += p.rows * p.cols * p.sum;
@@ -227,16 +237,23 @@ void run_blocked(const Stream& stream, const Problem& problem) {
   const std::int64_t grain =
       std::clamp<std::int64_t>(num_tasks * least_work / std::max<std::int64_t>(work, 1), 1, num_tasks + 1);
   stream.pool().parallel_for(num_tasks, grain, [&](std::int64_t begin, std::int64_t end) {
-    for (std::int64_t task = begin; task < end; ++task) {
-      const Product<T> p = problem.product<T>(task / blocks);
-      const std::int64_t row = task % blocks % grid.num_row_blocks * grid.block_rows;
-      const std::int64_t col = task % blocks / grid.num_row_blocks * grid.block_cols;
+    for (std::int64_t i = begin; i < end; ++i) {
+      const auto p = product_of(i / blocks);
+      const std::int64_t row = i % blocks % grid.num_row_blocks * grid.block_rows;
+      const std::int64_t col = i % blocks / grid.num_row_blocks * grid.block_cols;
       if (row >= p.rows || col >= p.cols) continue;
-      BlockTask<Kernel>(p, row, std::min(grid.block_rows, p.rows - row), col, std::min(grid.block_cols, p.cols - col),
-                        all)
-          .run();
+      task(p, row, std::min(grid.block_rows, p.rows - row), col, std::min(grid.block_cols, p.cols - col), all);
     }
   });
+}
+
+template <class Kernel>
+void run_blocked(const Stream& stream, const Problem& problem) {
+  using T = typename Kernel::Input;
+  run_tasks<Kernel>(
+      stream, problem, [&](std::int64_t g) { return problem.product<T>(g); },
+      [](const Product<T>& p, std::int64_t row, std::int64_t rows, std::int64_t col, std::int64_t cols,
+         const Largest& largest) { BlockTask<Kernel>(p, row, rows, col, cols, largest).run(); });
 }
 
 }  // namespace fourmi::linear

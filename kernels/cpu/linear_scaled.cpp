@@ -85,9 +85,9 @@ void run_scaled(const Stream& stream, const Problem& problem, const ScaledInputs
     case Isa::portable:
       return run_scaled_portable(stream, p);
     case Isa::avx2:
-      return run_scaled_portable(stream, p);
+      return run_scaled_avx2(stream, p);
     case Isa::avx512:
-      return run_scaled_portable(stream, p);
+      return run_scaled_avx512(stream, p);
   }
 }
 

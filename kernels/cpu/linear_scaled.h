@@ -55,9 +55,19 @@ struct ScaledSide {
     }
     return scales[group * width + line];
   }
+  /// The scales of lines [line, line + count), at most 128 of which share a panel.
+  void scales_of(std::int64_t line, std::int64_t count, std::int64_t group, float* out) const {
+    if (is_panels())
+      std::fill_n(out, count, scale(line, group));
+    else if (layout == Layout::columns)
+      std::copy_n(scales + group * width + line, count, out);
+    else
+      for (std::int64_t i = 0; i < count; ++i) out[i] = scale(line + i, group);
+  }
+  /// Do 128 lines, counted from the first, share a scale?
+  bool is_panels() const { return layout == Layout::panels || layout == Layout::panels_across; }
 
  private:
-  bool is_panels() const { return layout == Layout::panels || layout == Layout::panels_across; }
   std::int64_t panel_scales() const { return 4 * ScaledFormat::num_blocks(width); }
   float panel_scale(std::int64_t panel, std::int64_t col_block) const {
     const std::int64_t rows_before_scales = std::min(height, (panel + 1) * block);

@@ -26,12 +26,15 @@ struct Part {
 /// their own inside a chain (mx) have them multiplied in.
 void gather(const ScaledSide& side, const ScaledProblem& problem, std::int64_t line, std::int64_t s, std::int64_t count,
             const Part& part, Block& values) {
-  values.fill(0);
+  const std::uint8_t* elements = side.at(line, s);
+  const std::int64_t step = side.is_along() ? 1 : side.stride();
+  for (std::int64_t i = 0; i < count; ++i)
+    values[static_cast<std::size_t>(i)] = static_cast<float>(float8_e4m3::from_bits(elements[i * step]));
+  std::fill(values.begin() + count, values.end(), 0.0F);
+  if (problem.promotes()) return;
   for (std::int64_t i = 0; i < count; ++i) {
-    const auto q = static_cast<float>(float8_e4m3::from_bits(*side.at(line, s + i)));
-    const std::int64_t group = part.group + (s + i - part.begin) / problem.group;
-    const float value = problem.promotes() ? q : q * side.scale(line, group);
-    values[static_cast<std::size_t>(i)] = static_cast<float>(bfloat16(value));
+    float& value = values[static_cast<std::size_t>(i)];
+    value = static_cast<float>(bfloat16(value * side.scale(line, part.group + (s + i - part.begin) / problem.group)));
   }
 }
 

@@ -5,7 +5,7 @@
 #include <thread>
 
 #include "kernels/runtime/working_memory.h"
-#include "tests/kernels/linear_test_data.h"
+#include "tests/kernels/float8_test_data.h"
 
 namespace fourmi {
 namespace {
@@ -50,6 +50,29 @@ TEST(LinearMemory, DoesNotDependOnTheCutIntoGroups) {
       });
       expect_memory_of_shapes("backward_weight", [&](const Offsets& offsets) {
         grouped_linear_backward_weight(stream, y.tensor(), x.tensor(), offsets, dw.tensor());
+      });
+    }
+}
+
+TEST(LinearMemory, OfFp8DoesNotDependOnTheCutIntoGroups) {
+  for (Isa isa : {Isa::avx2, Isa::avx512})
+    for (const std::int64_t group_rows : {128, 32}) {
+      if (!has_isa(isa)) continue;
+      ThreadPool pool(1);
+      const Stream stream(pool, isa);
+      const DType dtype = group_rows == 32 ? DType::mxe4m3_rows : DType::e4m3_rows;
+      test::Random random(1);
+      test::Float8 x(dtype, 0, rows, K), w(group_rows == 32 ? dtype : DType::e4m3_panels, 4, N, K);
+      test::Buffer y({rows, N}, DType::bf16), dw({4, N, K}, DType::f32);
+      x.randomise(random), w.randomise(random), dw.fill_zero();
+      expect_memory_of_shapes("forward", [&](const Offsets& offsets) {
+        grouped_linear_forward(stream, x.tensor(), w.tensor(), offsets, y.tensor());
+      });
+      expect_memory_of_shapes("backward_weight", [&](const Offsets& offsets) {
+        const auto groups = test::group_of_rows(offsets, rows, {}, group_rows);
+        test::Columns xc({rows, K}, groups, group_rows), yc({rows, N}, groups, group_rows);
+        xc.randomise(random), yc.randomise(random);
+        grouped_linear_backward_weight(stream, yc.scaled(), xc.scaled(), offsets, dw.tensor());
       });
     }
 }
