@@ -29,10 +29,11 @@ double bytes_of(std::initializer_list<Tensor> tensors) {
 }
 }  // namespace
 
-KernelCases::KernelCases() : arena_({.name = "bench"}, std::int64_t{640} << 20) {
+KernelCases::KernelCases() : arena_({.name = "bench"}, std::int64_t{800} << 20) {
   add_linear();
   add_grouped(0);
   add_grouped(1);
+  add_float8();
   add_attention();
   add_rows();
   add_permutation();

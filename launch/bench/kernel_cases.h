@@ -17,6 +17,7 @@ struct KernelCase {
   double bytes = 0;  ///< each operand read or written once
   bool bf16 = true;  ///< which limit
   std::function<void(const Stream&)> run;
+  std::function<void(const Stream&)> beside = {};  ///< the same in bf16, timed in turn with it; may be empty
 };
 
 /// All cases and the memory of their operands.
@@ -30,6 +31,7 @@ class KernelCases {
   Tensor indices(Shape shape, const std::function<std::int64_t(std::int64_t)>& value);
   void add_linear();
   void add_grouped(double skew);
+  void add_float8();
   void add_attention();
   void add_rows();
   void add_permutation();
