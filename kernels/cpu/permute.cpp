@@ -163,7 +163,7 @@ void permute_forward(const Stream& stream, const Tensor& x_MD, const Tensor& row
   const auto* row_token = row_token_R.as<std::int32_t>();
   const auto* x = static_cast<const std::byte*>(x_MD.data);
   auto* rows = static_cast<std::byte*>(rows_RD.data);
-  const std::int64_t row_bytes = size * size_of(x_MD.dtype);
+  const std::int64_t row_bytes = bytes_of(x_MD.dtype, {size});  // with its scales
   stream.pool().parallel_for(num_rows, row_grain(size), [&](std::int64_t begin, std::int64_t end) {
     for (std::int64_t r = begin; r < end; ++r)
       std::memcpy(rows + r * row_bytes, x + row_token[r] * row_bytes, static_cast<std::size_t>(row_bytes));

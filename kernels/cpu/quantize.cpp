@@ -2,21 +2,13 @@
 
 #include <atomic>
 
-#include "kernels/cpu/run_rows.h"
 #include "kernels/cpu/scaled_groups.h"
+#include "kernels/runtime/working_memory.h"
 
 namespace fourmi {
 namespace {
 
 using namespace float8;
-
-/// Calls f with the type of x: float or bfloat16.
-template <class F>
-void visit_input(const Tensor& x, const char* what, const F& f) {
-  if (x.dtype == DType::f32) return f(std::type_identity<float>{});
-  FOURMI_CHECK(x.dtype == DType::bf16, "{} of {}", what, name_of(x.dtype));
-  f(std::type_identity<bfloat16>{});
-}
 
 std::int64_t num_rows(const Tensor& t) {
   FOURMI_CHECK(t.shape.rank >= 1, "rows of a scalar");
@@ -194,40 +186,32 @@ void dequantize(const Stream& stream, const Tensor& q, const Tensor& y) {
   check_output(y, q, "dequantize");
   const Primitives& p = primitives(stream.isa());
   const std::int64_t K = q.dim(q.shape.rank - 1);
-  /// n elements that share a scale.
-  const auto decode = [&p]<class Y>(const Byte* elements, std::int64_t n, float scale, Y* to) {
-    if constexpr (std::is_same_v<Y, float>) {
-      p.decode(elements, n, scale, to);
-    } else {
-      float values[ScaledFormat::block];
-      p.decode(elements, n, scale, values);
-      for (std::int64_t i = 0; i < n; ++i) to[i] = bfloat16(values[i]);
-    }
-  };
   visit_input(y, "dequantize", [&]<class Y>(std::type_identity<Y>) {
-    Y* const to = y.as<Y>();
-    const auto tiles = [&](const Byte* row, const Byte* scales, std::int64_t group, bool mx, Y* out) {
-      for (std::int64_t g = 0, begin = 0; begin < K; ++g, begin += group) {
-        const float scale = mx ? static_cast<float>(float8_e8m0::from_bits(scales[g])) : load_scale(scales + 4 * g);
-        decode(row + begin, std::min(group, K - begin), scale, out + begin);
+    const auto write = [&](const Byte* row, const Byte* scales, Y* to) {
+      if constexpr (std::is_same_v<Y, float>) {
+        decode_row(p, q.dtype, row, scales, K, to);
+      } else {
+        float* values = WorkingMemory::mine().get<float>(WorkingUse::row, K);
+        decode_row(p, q.dtype, row, scales, K, values);
+        for (std::int64_t i = 0; i < K; ++i) to[i] = bfloat16(values[i]);
       }
     };
+    Y* const to = y.as<Y>();
     if (q.dtype == DType::e4m3_panels) {
       const Panels panels(q);
       stream.pool().parallel_for(panels.count(), 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i)
           for (std::int64_t r = 0; r < panels.rows(i); ++r)
-            tiles(panels.elements(i) + r * K, panels.elements(i) + panels.rows(i) * K, ScaledFormat::block, false,
+            write(panels.elements(i) + r * K, panels.elements(i) + panels.rows(i) * K,
                   to + (panels.first_row(i) + r) * K);
       });
       return;
     }
-    const bool mx = q.dtype == DType::mxe4m3_rows;
     const std::int64_t stride = ScaledFormat::row_bytes(q.dtype, K);
     stream.pool().parallel_for(num_rows(q), grain_of(K), [&](std::int64_t begin, std::int64_t end) {
       for (std::int64_t r = begin; r < end; ++r) {
         const Byte* row = static_cast<const Byte*>(q.data) + r * stride;
-        tiles(row, row + K, mx ? ScaledFormat::mx_block : ScaledFormat::block, mx, to + r * K);
+        write(row, row + K, to + r * K);
       }
     });
   });

@@ -1,8 +1,10 @@
 #include "kernels/ops/rms_norm.h"
 
 #include "kernels/cpu/run_rows.h"
+#include "kernels/cpu/scaled_groups.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/runtime/visit.h"
+#include "kernels/runtime/working_memory.h"
 
 namespace fourmi {
 namespace {
@@ -23,6 +25,11 @@ Columns<X> columns_of(const Tensor& t, std::int64_t first, std::int64_t size, co
   return {t.as<X>() + first, stride};
 }
 
+template <class X, class T>
+FOURMI_INLINE T rstd_of(const X* in, std::int64_t size, T epsilon) {
+  return T{1} / square_root(lane_dot<T>(in, in, size) / static_cast<T>(size) + epsilon);
+}
+
 template <class X>
 struct Forward {
   using T = Accumulator<X>;
@@ -36,9 +43,33 @@ struct Forward {
     for (std::int64_t r = begin; r < end; ++r) {
       const X* in = x.row(r);
       X* out = y.row(r);
-      const T scale = T{1} / square_root(lane_dot<T>(in, in, size) / static_cast<T>(size) + epsilon);
+      const T scale = rstd_of(in, size, epsilon);
       for (std::int64_t d = 0; d < size; ++d) out[d] = narrow<X>(widen<T>(in[d]) * scale * weight[d]);
       rstd[r] = scale;
+    }
+  }
+};
+
+template <class X>
+struct ForwardScaled {
+  Columns<X> x, y;  // y.data null: absent
+  const float8::ScaledRows& q;
+  const float* weight;
+  float* rstd;
+  std::int64_t size;
+  float epsilon;
+
+  FOURMI_INLINE void operator()(std::int64_t begin, std::int64_t end) const {
+    float* const values = WorkingMemory::mine().get<float>(WorkingUse::row, size);
+    for (std::int64_t r = begin; r < end; ++r) {
+      const X* in = x.row(r);
+      const float scale = rstd_of(in, size, epsilon);
+      for (std::int64_t d = 0; d < size; ++d) values[d] = widen<float>(in[d]) * scale * weight[d];
+      rstd[r] = scale;
+      q.write(r, values);
+      if (y.data == nullptr) continue;
+      X* out = y.row(r);
+      for (std::int64_t d = 0; d < size; ++d) out[d] = narrow<X>(values[d]);
     }
   }
 };
@@ -86,6 +117,23 @@ void rms_norm_forward(const Stream& stream, const RmsNorm& norm, const Tensor& x
     run_rows(stream, rows, grain_of(size),
              Forward<X>{columns_of<X>(x_MA, norm.x_column, size, "x"), columns_of<X>(y_MB, norm.y_column, size, "y"),
                         weight_D.as<T>(), rstd_M.as<T>(), size, static_cast<T>(norm.epsilon)});
+  });
+}
+
+void rms_norm_forward(const Stream& stream, const RmsNorm& norm, const Tensor& x_MA, const Tensor& weight_D,
+                      const Tensor& y_MB, const Tensor& q_MD, const Scaling& scaling, const Tensor& rstd_M,
+                      QuantizeStatistics* stats) {
+  const Span span(stream.timeline(), Work::norm, "rms_norm_forward");
+  const std::int64_t rows = x_MA.dim(0), size = weight_D.num_elements();
+  FOURMI_CHECK(q_MD.shape == (Shape{rows, size}) && rstd_M.num_elements() == rows && (!y_MB || y_MB.dim(0) == rows),
+               "x {}, y {}, q {}, rstd {}", to_string(x_MA.shape), to_string(y_MB.shape), to_string(q_MD.shape),
+               to_string(rstd_M.shape));
+  const float8::ScaledRows q(stream, q_MD, scaling, stats);
+  float8::visit_input(x_MA, "rms_norm", [&]<class X>(std::type_identity<X>) {
+    const auto y = y_MB ? columns_of<X>(y_MB, norm.y_column, size, "y") : Columns<X>{nullptr, 0};
+    float8::run_scaled_rows(stream, stats, rows, grain_of(size),
+                            ForwardScaled<X>{columns_of<X>(x_MA, norm.x_column, size, "x"), y, q, weight_D.as<float>(),
+                                             rstd_M.as<float>(), size, static_cast<float>(norm.epsilon)});
   });
 }
 

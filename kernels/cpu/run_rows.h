@@ -27,6 +27,13 @@ inline std::int64_t grain_of(std::int64_t elements_per_row) {
   return std::max<std::int64_t>(1, 16384 / std::max<std::int64_t>(1, elements_per_row));
 }
 
+/// The whole of it on the calling thread, in order.
+template <class Body>
+void run_rows_here(const Stream& stream, std::int64_t num_rows, const Body& body) {
+  if (num_rows == 0) return;
+  (stream.isa() == Isa::avx512 ? detail::run_avx512<Body> : detail::run_base<Body>)(&body, 0, num_rows);
+}
+
 template <class Body>
 void run_rows(const Stream& stream, std::int64_t num_rows, std::int64_t grain, const Body& body) {
   struct Call {

@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "kernels/cpu/quantize_primitives.h"
+#include "kernels/cpu/run_rows.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/ops/quantize.h"
 
@@ -77,6 +78,14 @@ void encode_groups(const Primitives& p, const X* x, std::int64_t n, std::int64_t
     if (*scales != *scales) std::memset(q + begin, nan_element, static_cast<std::size_t>(size));
     if (stats) count(x + begin, q + begin, size, *scales, *stats);
   }
+}
+
+/// Calls f with the type of x: float or bfloat16.
+template <class F>
+void visit_input(const Tensor& x, const char* what, const F& f) {
+  if (x.dtype == DType::f32) return f(std::type_identity<float>{});
+  FOURMI_CHECK(x.dtype == DType::bf16, "{} of {}", what, name_of(x.dtype));
+  f(std::type_identity<bfloat16>{});
 }
 
 /// A tensor of e4m3_rows or mxe4m3_rows to be written row by row.
@@ -152,6 +161,25 @@ class ScaledRows {
   std::uint32_t floor_;
   QuantizeStatistics* stats_;
 };
+
+/// d = the values of a row of K elements whose scales lie at `scales`; of e4m3_panels, e4m3_rows or mxe4m3_rows.
+inline void decode_row(const Primitives& p, DType dtype, const Byte* row, const Byte* scales, std::int64_t K,
+                       float* d) {
+  const bool mx = dtype == DType::mxe4m3_rows;
+  const std::int64_t group = mx ? ScaledFormat::mx_block : ScaledFormat::block;
+  for (std::int64_t begin = 0; begin < K; begin += group, scales += mx ? 1 : sizeof(float)) {
+    const float scale = mx ? static_cast<float>(float8_e8m0::from_bits(*scales)) : load_scale(scales);
+    p.decode(row + begin, std::min(group, K - begin), scale, d + begin);
+  }
+}
+
+/// A body of run_rows.h that writes ScaledRows: with threads, unless it counts.
+template <class Body>
+void run_scaled_rows(const Stream& stream, const QuantizeStatistics* stats, std::int64_t num_rows, std::int64_t grain,
+                     const Body& body) {
+  if (stats == nullptr) return run_rows(stream, num_rows, grain, body);
+  run_rows_here(stream, num_rows, body);
+}
 
 /// Runs body(begin, end) over n rows or panels: with threads, unless it counts.
 template <class Body>

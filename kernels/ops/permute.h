@@ -8,7 +8,8 @@
 
 #include <span>
 
-#include "kernels/ops/linear.h"  // max_leaves
+#include "kernels/ops/linear.h"    // max_leaves
+#include "kernels/ops/quantize.h"  // Scaling
 #include "kernels/runtime/stream.h"
 #include "kernels/runtime/tensor.h"
 
@@ -29,7 +30,7 @@ struct ExpertLeaves {
 void permute_plan(const Stream&, const Tensor& experts_MK, std::span<std::int32_t> offsets, const Tensor& row_token_R,
                   const Tensor& row_of_MK);
 
-/// rows_RD[r] = x_MD[row_token[r]]
+/// rows_RD[r] = x_MD[row_token[r]]. Copies bytes: of any dtype that has rows, those with scales too.
 void permute_forward(const Stream&, const Tensor& x_MD, const Tensor& row_token_R, const Tensor& rows_RD);
 /// dx_MD[t] = first + second + sum over k (ascending) of drows[row_of[t, k]]: the sum over k in the accumulator dtype
 /// from zero, then + first, then + second (each absent or [M, D] of the rows' or the accumulator's dtype; may be dx
@@ -45,5 +46,10 @@ void combine_forward(const Stream&, const Tensor& rows_RD, const Tensor& weights
 /// an absent choice.
 void combine_backward(const Stream&, const Tensor& dy_MD, const Tensor& rows_RD, const Tensor& weights_MK,
                       const Tensor& row_of_MK, const Tensor& drows_RD, const Tensor& dweights_MK);
+/// The same into drows of e4m3_rows or mxe4m3_rows, from weights * dy in f32 (docs/numerics.md "FP8"). rows f32 or
+/// bf16; dy of their dtype, or itself with scales: element * scale (f32) then takes its place.
+void combine_backward(const Stream&, const Tensor& dy_MD, const Tensor& rows_RD, const Tensor& weights_MK,
+                      const Tensor& row_of_MK, const Tensor& drows_RD, const Scaling&, const Tensor& dweights_MK,
+                      QuantizeStatistics* = nullptr);
 
 }  // namespace fourmi

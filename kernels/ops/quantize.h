@@ -26,8 +26,8 @@ struct Scaling {
   float floor = 0;  ///< least amax of a group; for activations only (numerics N5)
 };
 
-/// What quantising did, for the guard. Calls add to it. Its sums are chains in f64 over a call's elements, group after
-/// group in the order of storage; a call that fills it runs on one thread.
+/// What quantising did, for the guard. Calls add to it. Its sums are chains in f64 over a call's elements in the order
+/// in which they are written; a call that fills it runs on one thread.
 struct QuantizeStatistics {
   std::int64_t num_elements = 0;
   std::int64_t num_saturated = 0;   ///< stored as 448 or -448; with f32 scales that is at least one a group

@@ -10,7 +10,8 @@
 //   (docs/numerics.md "Lane sums").
 #pragma once
 
-#include "kernels/ops/linear.h"  // Cuts
+#include "kernels/ops/linear.h"    // Cuts
+#include "kernels/ops/quantize.h"  // Scaling
 
 namespace fourmi {
 
@@ -22,6 +23,10 @@ struct RmsNorm {
 
 void rms_norm_forward(const Stream&, const RmsNorm&, const Tensor& x_MA, const Tensor& weight_D, const Tensor& y_MB,
                       const Tensor& rstd_M);
+/// The same into q_MD, e4m3_rows or mxe4m3_rows, from the values in f32, not rounded in between (docs/numerics.md
+/// "FP8"). y_MB: absent, or as above. x: f32 or bf16.
+void rms_norm_forward(const Stream&, const RmsNorm&, const Tensor& x_MA, const Tensor& weight_D, const Tensor& y_MB,
+                      const Tensor& q_MD, const Scaling&, const Tensor& rstd_M, QuantizeStatistics* = nullptr);
 /// dx = residual + d(rms_norm)/dx. residual: absent, or [M, A] of x's dtype, may be dx itself. Other columns of dx are
 /// not touched.
 void rms_norm_backward_input(const Stream&, const RmsNorm&, const Tensor& dy_MB, const Tensor& x_MA,

@@ -176,7 +176,7 @@ Transit Dispatcher::open_dispatch(const DispatchPlan& plan, int round, const Ten
   const std::int64_t M = plan.experts_MK.dim(0), U = plan.num_arriving(round);
   Transit t;
   t.plan = &plan, t.round = round, t.buffers = buffers;
-  t.row_bytes = x_MD.dim(1) * size_of(x_MD.dtype);
+  t.row_bytes = bytes_of(x_MD.dtype, {x_MD.dim(1)});
   FOURMI_CHECK(x_MD.dim(0) == M && t.row_bytes <= sizes_.row_bytes && into.x_UD.dim(0) >= U &&
                    into.x_UD.dim(1) == x_MD.dim(1) && into.x_UD.dtype == x_MD.dtype,
                "{} {} of {} tokens, {} arrive in {} {}", name_of(x_MD.dtype), to_string(x_MD.shape), M, U,

@@ -163,7 +163,7 @@ class Poisoned {
  public:
   auto visitor() {
     return [this](Tensor& tensor, const char*, Shape shape, DType dtype) {
-      storage_.emplace_back(static_cast<std::size_t>(shape.num_elements() * size_of(dtype)) + 64);
+      storage_.emplace_back(static_cast<std::size_t>(bytes_of(dtype, shape)) + 64);
       tensor = Tensor(storage_.back().data(), dtype, shape);
       fill();
     };

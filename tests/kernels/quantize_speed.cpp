@@ -9,6 +9,8 @@
 #include "kernels/numerics/random.h"
 #include "kernels/ops/copy.h"
 #include "kernels/ops/quantize.h"
+#include "kernels/ops/rms_norm.h"
+#include "kernels/ops/swiglu.h"
 
 namespace fourmi {
 namespace {
@@ -65,6 +67,20 @@ void run(const Stream& stream, std::int64_t M, std::int64_t K) {
   go("rows to columns of 128", rows.tensor, elements.tensor, [&] {
     regroup_columns(stream, rows.tensor, {elements.tensor, scales.tensor}, ColumnScale::power_of_two);
   });
+  Memory weight(DType::f32, {K}), rstd(DType::f32, {M});
+  fill_normal(weight.tensor, random_key(1, "bench", "w"), 0, 1);
+  go("rms_norm to bf16", x.tensor, y.tensor,
+     [&] { rms_norm_forward(stream, {}, x.tensor, weight.tensor, y.tensor, rstd.tensor); });
+  go("rms_norm to rows", x.tensor, rows.tensor,
+     [&] { rms_norm_forward(stream, {}, x.tensor, weight.tensor, {}, rows.tensor, powers, rstd.tensor); });
+  const std::int64_t F = K / 2;
+  Memory h(DType::bf16, {M, F}), h_rows(DType::e4m3_rows, {M, F});
+  go("swiglu to bf16", x.tensor, h.tensor, [&] { swiglu_forward(stream, x.tensor, h.tensor, M); });
+  go("swiglu to rows", x.tensor, h_rows.tensor, [&] { swiglu_forward(stream, x.tensor, h_rows.tensor, powers, M); });
+  go("swiglu backward to bf16", x.tensor, y.tensor, [&] { swiglu_backward(stream, h.tensor, x.tensor, y.tensor, M); });
+  go("swiglu backward to rows", x.tensor, rows.tensor,
+     [&] { swiglu_backward(stream, h.tensor, x.tensor, rows.tensor, powers, M); });
+  quantize(stream, x.tensor, rows.tensor, powers);
   go("mx rows to columns of 32", mx.tensor, elements.tensor, [&] {
     regroup_columns(stream, mx.tensor, {elements.tensor, scales.tensor, 32}, ColumnScale::power_of_two);
   });
@@ -79,6 +95,6 @@ int main(int argc, char** argv) {
   for (const Isa isa : {Isa::avx512, Isa::avx2})
     if (has_isa(isa)) {
       run(Stream(pool, isa), 4096, 2048);
-      run(Stream(pool, isa), 256, 512);
+      run(Stream(pool, isa), 256, 512);  // in the second-level cache
     }
 }

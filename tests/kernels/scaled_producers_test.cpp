@@ -1,0 +1,197 @@
+// Operations that write rows with scales: the values are those of the same operation on f32 inputs (bf16 widened), and
+// what becomes of them is what quantize makes of these.
+#include <gtest/gtest.h>
+
+#include "kernels/ops/permute.h"
+#include "kernels/ops/rms_norm.h"
+#include "kernels/ops/swiglu.h"
+#include "tests/kernels/scaled_test_data.h"
+
+namespace fourmi {
+namespace {
+
+using namespace test;
+
+struct Kind {
+  DType input, output;
+  Scaling scaling;
+};
+const std::vector<Kind>& kinds() {
+  static const std::vector<Kind> all = {
+      {DType::bf16, DType::e4m3_rows, {}},
+      {DType::f32, DType::e4m3_rows, {ScaleKind::power_of_two, 1e-4F}},
+      {DType::bf16, DType::mxe4m3_rows, {}},
+  };
+  return all;
+}
+
+Buffer widened(const Buffer& x) {
+  Buffer y(DType::f32, x->shape);
+  y.fill([&](std::int64_t i) { return x.get(i); });
+  return y;
+}
+
+/// rows of q = values, by the definition.
+Buffer quantized(const Buffer& values, const Kind& kind, QuantizeStatistics* stats = nullptr) {
+  ThreadPool pool(1);
+  Buffer q(kind.output, values->shape);
+  quantize(Stream(pool, Isa::portable), values, q, kind.scaling, stats);
+  return q;
+}
+
+void expect_equal(const QuantizeStatistics& a, const QuantizeStatistics& b) {
+  EXPECT_EQ(a.num_elements, b.num_elements);
+  EXPECT_EQ(a.num_saturated, b.num_saturated);
+  EXPECT_EQ(a.num_underflows, b.num_underflows);
+  EXPECT_EQ(a.num_not_finite, b.num_not_finite);
+  EXPECT_TRUE(same_float(a.amax, b.amax));
+  EXPECT_EQ(a.squares, b.squares);
+  EXPECT_EQ(a.squared_error, b.squared_error);
+}
+
+TEST(ScaledProducers, RmsNorm) {
+  Random random(21);
+  ThreadPool pool(1);
+  for (const Kind& kind : kinds())
+    for (const Values values : {Values::normal, Values::sparse, Values::bad}) {
+      const std::int64_t M = 5, A = 310, D = 300;
+      const RmsNorm norm{.epsilon = 1e-6, .x_column = 10, .y_column = 3};
+      const Buffer x = drawn(random, kind.input, {M, A}, values), weight = noisy(DType::f32, {D}, 2);
+      const Buffer x_f32 = widened(x), y_f32(DType::f32, {M, D}), rstd_f32(DType::f32, {M});
+      rms_norm_forward(Stream(pool), {.epsilon = 1e-6, .x_column = 10}, x_f32, weight, y_f32, rstd_f32);
+      QuantizeStatistics expected_stats;
+      const Buffer expected = quantized(y_f32, kind, &expected_stats);
+      on_every_stream([&](const Stream& stream) {
+        for (const bool both : {false, true}) {
+          Buffer q(kind.output, {M, D}), y(kind.input, {M, D + 3}), rstd(DType::f32, {M});
+          QuantizeStatistics stats;
+          rms_norm_forward(stream, norm, x, weight, both ? y.tensor() : Tensor{}, q, kind.scaling, rstd,
+                           both ? &stats : nullptr);
+          ASSERT_TRUE(same_bytes(q, expected));
+          if (both) expect_equal(stats, expected_stats);
+          for (std::int64_t r = 0; r < M; ++r) ASSERT_TRUE(same_float(rstd.at<float>(r), rstd_f32.at<float>(r)));
+          for (std::int64_t i = 0; both && i < M * D; ++i) {
+            const double want = round_to<double>(y_f32.at<float>(i)), got = y.get(i / D * (D + 3) + 3 + i % D);
+            ASSERT_TRUE(
+                want != want
+                    ? got != got
+                    : got == (kind.input == DType::bf16 ? static_cast<double>(bfloat16(y_f32.at<float>(i))) : want));
+          }
+        }
+      });
+    }
+}
+
+TEST(ScaledProducers, SwiGlu) {
+  Random random(22);
+  ThreadPool pool(1);
+  for (const Kind& kind : kinds())
+    for (const Values values : {Values::normal, Values::sparse, Values::bad}) {
+      const std::int64_t R = 6, F = 140, rows = 4;  // dgate and dup share a group
+      const Buffer gate_up = drawn(random, kind.input, {R, 2 * F}, values);
+      const Buffer dh = drawn(random, kind.input, {R, F}, Values::normal);
+      const Buffer gate_up_f32 = widened(gate_up), dh_f32 = widened(dh);
+      const Buffer h_f32(DType::f32, {rows, F}), dgate_up_f32(DType::f32, {rows, 2 * F});
+      swiglu_forward(Stream(pool), gate_up_f32, h_f32, rows);
+      swiglu_backward(Stream(pool), dh_f32, gate_up_f32, dgate_up_f32, rows);
+      QuantizeStatistics forward_stats, backward_stats;
+      const Buffer expected_h = quantized(h_f32, kind, &forward_stats);
+      const Buffer expected_d = quantized(dgate_up_f32, kind, &backward_stats);
+      on_every_stream([&](const Stream& stream) {
+        for (const bool counts : {false, true}) {
+          Buffer h(kind.output, {R, F}), d(kind.output, {R, 2 * F});
+          const Buffer fresh_h = h, fresh_d = d;
+          QuantizeStatistics forward, backward;
+          swiglu_forward(stream, gate_up, h, kind.scaling, rows, counts ? &forward : nullptr);
+          swiglu_backward(stream, dh, gate_up, d, kind.scaling, rows, counts ? &backward : nullptr);
+          ASSERT_TRUE(same_bytes(h->rows(0, rows), expected_h));
+          ASSERT_TRUE(same_bytes(d->rows(0, rows), expected_d));
+          ASSERT_TRUE(same_bytes(h->rows(rows, R), fresh_h->rows(rows, R)));
+          ASSERT_TRUE(same_bytes(d->rows(rows, R), fresh_d->rows(rows, R)));
+          if (counts) expect_equal(forward, forward_stats), expect_equal(backward, backward_stats);
+        }
+      });
+    }
+}
+
+/// 7 tokens with 3 choices each of 4 experts, some absent.
+struct Plan {
+  Buffer experts{DType::i32, {7, 3}}, row_token{DType::i32, {21}}, row_of{DType::i32, {7, 3}};
+  std::vector<std::int32_t> offsets = std::vector<std::int32_t>(5);
+  std::int64_t rows = 0;
+  Plan() {
+    experts.fill([](std::int64_t i) {
+      const std::int64_t t = i / 3, k = i % 3;
+      return (t + k) % 3 == 0 ? -1.0 : static_cast<double>(k + (t % 2));
+    });
+    ThreadPool pool(1);
+    permute_plan(Stream(pool), experts, offsets, row_token, row_of);
+    rows = offsets.back();
+  }
+};
+
+TEST(ScaledProducers, PermuteMovesRowsWithTheirScales) {
+  const Plan plan;
+  Random random(23);
+  for (const DType dtype : {DType::e4m3_rows, DType::mxe4m3_rows})
+    for (const std::int64_t D : {100, 128, 257}) {
+      const Buffer q = quantized(widened(drawn(random, DType::f32, {7, D}, Values::wide)), {DType::f32, dtype, {}});
+      on_every_stream([&](const Stream& stream) {
+        Buffer rows(dtype, {plan.rows, D});
+        permute_forward(stream, q, plan.row_token, rows);
+        for (std::int64_t r = 0; r < plan.rows; ++r) {
+          const std::int64_t t = plan.row_token.id(r);
+          ASSERT_TRUE(same_bytes(rows->rows(r, r + 1), q->rows(t, t + 1)));
+        }
+      });
+    }
+}
+
+TEST(ScaledProducers, CombineBackward) {
+  const Plan plan;
+  Random random(24);
+  ThreadPool pool(1);
+  for (const Kind& kind : kinds())
+    for (const DType dy_dtype : {kind.input, DType::e4m3_rows, DType::mxe4m3_rows}) {
+      const std::int64_t D = 200;
+      Buffer dy = drawn(random, kind.input, {7, D}, Values::normal);
+      Buffer dy_f32 = widened(dy);
+      if (has_scales(dy_dtype)) {
+        dy = quantized(dy_f32, {DType::f32, dy_dtype, {}});
+        dequantize(Stream(pool), dy, dy_f32);
+      }
+      const Buffer rows = drawn(random, kind.input, {plan.rows, D}, Values::normal), rows_f32 = widened(rows);
+      const Buffer weights = noisy(DType::f32, {7, 3}, 5);
+      const Buffer drows_f32(DType::f32, {plan.rows, D}), dweights_f32(DType::f32, {7, 3});
+      combine_backward(Stream(pool), dy_f32, rows_f32, weights, plan.row_of, drows_f32, dweights_f32);
+      QuantizeStatistics sums;
+      const Buffer expected = quantized(drows_f32, kind, &sums);
+      on_every_stream([&](const Stream& stream) {
+        Buffer drows(kind.output, {plan.rows, D}), dweights(DType::f32, {7, 3});
+        QuantizeStatistics stats;
+        combine_backward(stream, dy, rows, weights, plan.row_of, drows, kind.scaling, dweights, &stats);
+        ASSERT_TRUE(same_bytes(drows, expected));
+        ASSERT_TRUE(same_bytes(dweights, dweights_f32));
+        EXPECT_EQ(stats.num_elements, sums.num_elements);
+        EXPECT_EQ(stats.num_underflows, sums.num_underflows);
+        EXPECT_NEAR(stats.squares, sums.squares, 1e-12 * sums.squares);  // by token here
+        Buffer again(kind.output, {plan.rows, D});
+        combine_backward(stream, dy, rows, weights, plan.row_of, again, kind.scaling, dweights);
+        ASSERT_TRUE(same_bytes(again, expected));
+      });
+    }
+}
+
+TEST(ScaledProducers, RefuseWhatDoesNotFit) {
+  ThreadPool pool(1);
+  const Stream stream(pool);
+  const Buffer x(DType::f32, {2, 8}), weight(DType::f32, {8}), rstd(DType::f32, {2});
+  const Buffer narrow_q(DType::e4m3_rows, {2, 7}), panels(DType::e4m3_panels, {2, 8}), f64(DType::f64, {2, 8});
+  EXPECT_ANY_THROW(rms_norm_forward(stream, {}, x, weight, {}, narrow_q, {}, rstd));
+  EXPECT_ANY_THROW(rms_norm_forward(stream, {}, x, weight, {}, panels, {}, rstd));
+  EXPECT_ANY_THROW(rms_norm_forward(stream, {}, f64, weight, {}, Buffer(DType::e4m3_rows, {2, 8}), {}, rstd));
+  EXPECT_ANY_THROW(swiglu_forward(stream, x, Buffer(DType::e4m3_rows, {2, 5}), {}, 2));
+}
+
+}  // namespace
+}  // namespace fourmi
