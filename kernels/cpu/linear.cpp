@@ -20,6 +20,7 @@ struct Call {
   const Tensor& out;
   bool grouped;
   std::span<const std::int32_t> offsets;
+  const Float8Sum& fp8_sum;
   const ColumnScaled* first_columns = nullptr;  ///< what `first` is the elements of; null: a tensor on its own
   const ColumnScaled* second_columns = nullptr;
 
@@ -98,8 +99,10 @@ void run_as(const Stream& stream, const Problem& problem) {
 void run(const Stream& stream, const Problem& problem, const Call& call) {
   if (problem.num_groups() == 0) return;
   if (call.is_scaled())
-    return linear::run_scaled(stream, problem,
-                              {call.name, call.first, call.second, call.first_columns, call.second_columns});
+    return linear::run_scaled(
+        stream, problem, {call.name, call.first, call.second, call.first_columns, call.second_columns, call.fp8_sum});
+  FOURMI_CHECK(call.fp8_sum.accumulator == Float8Sum::Accumulator::f32, "{}: Hopper's accumulator for inputs of {}",
+               call.name, name_of(call.first.dtype));
   const DType input = call.first.dtype;
   if (input == DType::f64) return run_as<double>(stream, problem);
   if (input == DType::f32) return run_as<float>(stream, problem);
@@ -135,35 +138,45 @@ void run_backward_weight(const Stream& stream, const Call& call, const Cuts& cut
 }  // namespace
 
 void linear_forward(const Stream& stream, const Tensor& x_MK, const Tensor& w_NK, const Tensor& y_MN,
-                    const Tensor& residual_MN, std::int64_t leaves) {
+                    const Tensor& residual_MN, std::int64_t leaves, const Float8Sum& fp8_sum) {
   const Span span(stream.timeline(), Work::projections, "linear_forward");
-  run_with_residual(stream, {"linear_forward", Kind::forward, x_MK, w_NK, y_MN, false, {}}, residual_MN, leaves);
-}
-
-void linear_backward_input(const Stream& stream, const Tensor& dy_MN, const Tensor& w_NK, const Tensor& dx_MK,
-                           const Tensor& residual_MK, std::int64_t leaves) {
-  const Span span(stream.timeline(), Work::projections, "linear_backward_input");
-  run_with_residual(stream, {"linear_backward_input", Kind::backward_input, dy_MN, w_NK, dx_MK, false, {}}, residual_MK,
+  run_with_residual(stream, {"linear_forward", Kind::forward, x_MK, w_NK, y_MN, false, {}, fp8_sum}, residual_MN,
                     leaves);
 }
 
+void linear_backward_input(const Stream& stream, const Tensor& dy_MN, const Tensor& w_NK, const Tensor& dx_MK,
+                           const Tensor& residual_MK, std::int64_t leaves, const Float8Sum& fp8_sum) {
+  const Span span(stream.timeline(), Work::projections, "linear_backward_input");
+  run_with_residual(stream, {"linear_backward_input", Kind::backward_input, dy_MN, w_NK, dx_MK, false, {}, fp8_sum},
+                    residual_MK, leaves);
+}
+
 void linear_backward_weight(const Stream& stream, const Tensor& dy_MN, const Tensor& x_MK, const Tensor& dw_NK,
-                            const Cuts& cuts) {
+                            const Cuts& cuts, const Float8Sum& fp8_sum) {
   const Span span(stream.timeline(), Work::projections, "linear_backward_weight");
-  run_backward_weight(stream, {"linear_backward_weight", Kind::backward_weight, dy_MN, x_MK, dw_NK, false, {}}, cuts);
+  run_backward_weight(stream, {"linear_backward_weight", Kind::backward_weight, dy_MN, x_MK, dw_NK, false, {}, fp8_sum},
+                      cuts);
 }
 
 void linear_backward_input(const Stream& stream, const Tensor& dy_MN, const ColumnScaled& w_NK, const Tensor& dx_MK,
-                           const Tensor& residual_MK, std::int64_t leaves) {
+                           const Tensor& residual_MK, std::int64_t leaves, const Float8Sum& fp8_sum) {
   const Span span(stream.timeline(), Work::projections, "linear_backward_input");
-  run_with_residual(
-      stream,
-      {"linear_backward_input", Kind::backward_input, dy_MN, w_NK.elements_MK, dx_MK, false, {}, nullptr, &w_NK},
-      residual_MK, leaves);
+  run_with_residual(stream,
+                    {"linear_backward_input",
+                     Kind::backward_input,
+                     dy_MN,
+                     w_NK.elements_MK,
+                     dx_MK,
+                     false,
+                     {},
+                     fp8_sum,
+                     nullptr,
+                     &w_NK},
+                    residual_MK, leaves);
 }
 
 void linear_backward_weight(const Stream& stream, const ColumnScaled& dy_MN, const ColumnScaled& x_MK,
-                            const Tensor& dw_NK, const Cuts& cuts) {
+                            const Tensor& dw_NK, const Cuts& cuts, const Float8Sum& fp8_sum) {
   const Span span(stream.timeline(), Work::projections, "linear_backward_weight");
   run_backward_weight(stream,
                       {"linear_backward_weight",
@@ -173,46 +186,55 @@ void linear_backward_weight(const Stream& stream, const ColumnScaled& dy_MN, con
                        dw_NK,
                        false,
                        {},
+                       fp8_sum,
                        &dy_MN,
                        &x_MK},
                       cuts);
 }
 
 void grouped_linear_forward(const Stream& stream, const Tensor& x_RK, const Tensor& w_ENK,
-                            std::span<const std::int32_t> offsets, const Tensor& y_RN, std::int64_t leaves) {
+                            std::span<const std::int32_t> offsets, const Tensor& y_RN, std::int64_t leaves,
+                            const Float8Sum& fp8_sum) {
   const Span span(stream.timeline(), Work::experts, "grouped_linear_forward");
-  run_with_residual(stream, {"grouped_linear_forward", Kind::forward, x_RK, w_ENK, y_RN, true, offsets}, {}, leaves);
+  run_with_residual(stream, {"grouped_linear_forward", Kind::forward, x_RK, w_ENK, y_RN, true, offsets, fp8_sum}, {},
+                    leaves);
 }
 
 void grouped_linear_backward_input(const Stream& stream, const Tensor& dy_RN, const Tensor& w_ENK,
-                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves) {
+                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves,
+                                   const Float8Sum& fp8_sum) {
   const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_input");
-  run_with_residual(stream, {"grouped_linear_backward_input", Kind::backward_input, dy_RN, w_ENK, dx_RK, true, offsets},
-                    {}, leaves);
+  run_with_residual(
+      stream, {"grouped_linear_backward_input", Kind::backward_input, dy_RN, w_ENK, dx_RK, true, offsets, fp8_sum}, {},
+      leaves);
 }
 
 void grouped_linear_backward_weight(const Stream& stream, const Tensor& dy_RN, const Tensor& x_RK,
-                                    std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& cuts) {
+                                    std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& cuts,
+                                    const Float8Sum& fp8_sum) {
   const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_weight");
   run_backward_weight(
-      stream, {"grouped_linear_backward_weight", Kind::backward_weight, dy_RN, x_RK, dw_ENK, true, offsets}, cuts);
+      stream, {"grouped_linear_backward_weight", Kind::backward_weight, dy_RN, x_RK, dw_ENK, true, offsets, fp8_sum},
+      cuts);
 }
 
 void grouped_linear_backward_input(const Stream& stream, const Tensor& dy_RN, const ColumnScaled& w_ENK,
-                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves) {
+                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves,
+                                   const Float8Sum& fp8_sum) {
   const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_input");
   run_with_residual(stream,
                     {"grouped_linear_backward_input", Kind::backward_input, dy_RN, w_ENK.elements_MK, dx_RK, true,
-                     offsets, nullptr, &w_ENK},
+                     offsets, fp8_sum, nullptr, &w_ENK},
                     {}, leaves);
 }
 
 void grouped_linear_backward_weight(const Stream& stream, const ColumnScaled& dy_RN, const ColumnScaled& x_RK,
-                                    std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& cuts) {
+                                    std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& cuts,
+                                    const Float8Sum& fp8_sum) {
   const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_weight");
   run_backward_weight(stream,
                       {"grouped_linear_backward_weight", Kind::backward_weight, dy_RN.elements_MK, x_RK.elements_MK,
-                       dw_ENK, true, offsets, &dy_RN, &x_RK},
+                       dw_ENK, true, offsets, fp8_sum, &dy_RN, &x_RK},
                       cuts);
 }
 

@@ -76,11 +76,17 @@ void set_columns(ScaledProblem& p, const ScaledInputs& in) {
 }  // namespace
 
 void run_scaled(const Stream& stream, const Problem& problem, const ScaledInputs& in) {
-  ScaledProblem p{.call = problem};
+  ScaledProblem p{.call = problem, .sum = in.sum};
   if (problem.kind == Kind::backward_weight)
     set_columns(p, in);
   else
     set_rows(p, in);
+  if (in.sum.accumulator == Float8Sum::Accumulator::hopper) {
+    FOURMI_CHECK(p.promotes() && in.sum.promotion >= 0 && in.sum.promotion % p.group == 0,
+                 "{}: Hopper's accumulator promoted every {}, groups of {}", in.name, in.sum.promotion, p.group);
+    return run_scaled_portable(stream, p);
+  }
+  FOURMI_CHECK(in.sum.promotion == ScaledFormat::block, "{}: f32 chains promoted every {}", in.name, in.sum.promotion);
   switch (stream.isa()) {
     case Isa::portable:
       return run_scaled_portable(stream, p);

@@ -93,6 +93,7 @@ struct ScaledProblem {
   const float *rows_scales = nullptr, *other_scales = nullptr;  ///< columns
   /// Elements of the sum that share scales: 128, the chains of which are promoted, or 32 (mx).
   std::int64_t group = ScaledFormat::block;
+  Float8Sum sum;
   const std::int64_t* first_group = nullptr;  ///< of each group of rows, for columns of a weight gradient; null: 0
 
   bool promotes() const { return group == ScaledFormat::block; }
@@ -132,6 +133,7 @@ struct ScaledInputs {
   const char* name;  ///< of the operation
   const Tensor &first, &second;
   const ColumnScaled *first_columns, *second_columns;  ///< what `first`, `second` are the elements of, or null
+  const Float8Sum& sum;
 };
 
 /// The call's shapes are checked. Refuses inputs that do not go together, then hands the problem to the stream's

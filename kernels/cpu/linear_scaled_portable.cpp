@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/cpu/linear_finish.h"
+#include "kernels/cpu/linear_hopper.h"
 #include "kernels/cpu/linear_scaled.h"
 #include "kernels/cpu/tree.h"
 #include "kernels/numerics/flush_denormals.h"
@@ -49,12 +50,54 @@ void gather(const ScaledSide& side, const ScaledProblem& problem, std::int64_t l
     }
 }
 
+/// Groups of 128 of one row and `cols` columns, as they come.
+class Chains {
+ public:
+  Chains(const ScaledProblem& problem, std::int64_t cols, std::array<float, width>& sums)
+      : problem_(problem), cols_(static_cast<std::size_t>(cols)), sums_(sums) {}
+
+  /// f[j]: the product of the two scales of column j; `last` of its part.
+  void add(const Block& a, const std::array<Block, width>& b, std::int64_t count, const std::array<float, width>& f,
+           bool last) {
+    if (problem_.sum.accumulator == Float8Sum::Accumulator::hopper) return add_hopper(a, b, count, f, last);
+    std::array<float, width> chains{};
+    add_chains(a, b, static_cast<std::int64_t>(cols_), count, chains);
+    for (std::size_t j = 0; j < cols_; ++j) sums_[j] = std::fma(f[j], chains[j], sums_[j]);
+  }
+
+ private:
+  void add_hopper(const Block& a, const std::array<Block, width>& b, std::int64_t count,
+                  const std::array<float, width>& f, bool last) {
+    since_promotion_ += block;
+    const bool promoted = last || since_promotion_ == problem_.sum.promotion;
+    for (std::size_t j = 0; j < cols_; ++j) {
+      if (since_promotion_ == block) f_[j] = f[j];
+      FOURMI_CHECK(f[j] == f_[j] || std::isnan(f[j] + f_[j]), "scales of {} and {} between two promotions", f_[j],
+                   f[j]);
+      hopper_[j].add(a.data(), b[j].data(), count);
+      if (!promoted) continue;
+      sums_[j] = std::fma(f[j], hopper_[j].value(), sums_[j]);
+      hopper_[j] = {};
+    }
+    if (promoted) since_promotion_ = 0;
+  }
+
+  const ScaledProblem& problem_;
+  std::size_t cols_;
+  std::array<float, width>& sums_;
+  std::array<HopperAccumulator, width> hopper_;
+  std::array<float, width> f_{};  ///< of the first group since the last promotion
+  std::int64_t since_promotion_ = 0;
+};
+
 /// The sums of one row and `cols` columns over a part.
 void run_part(const ScaledProblem& problem, const ScaledProduct& p, std::int64_t row, std::int64_t col,
               std::int64_t cols, const Part& part, std::array<float, width>& sums) {
   Block a;
   std::array<Block, width> b;
+  std::array<float, width> f;
   sums.fill(0);
+  Chains chains(problem, cols, sums);
   for (std::int64_t s = part.begin; s < part.end; s += block) {
     const std::int64_t count = std::min(block, part.end - s), group = part.group + (s - part.begin) / block;
     gather(p.a, problem, row, s, count, part, a);
@@ -64,13 +107,9 @@ void run_part(const ScaledProblem& problem, const ScaledProduct& p, std::int64_t
       add_chains(a, b, cols, count, sums);
       continue;
     }
-    std::array<float, width> chains{};
-    add_chains(a, b, cols, count, chains);
-    for (std::int64_t j = 0; j < cols; ++j) {
-      const float f = p.a.scale(row, group) * p.b.scale(col + j, group);
-      float& sum = sums[static_cast<std::size_t>(j)];
-      sum = std::fma(f, chains[static_cast<std::size_t>(j)], sum);
-    }
+    for (std::int64_t j = 0; j < cols; ++j)
+      f[static_cast<std::size_t>(j)] = p.a.scale(row, group) * p.b.scale(col + j, group);
+    chains.add(a, b, count, f, s + count == part.end);
   }
 }
 

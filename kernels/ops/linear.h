@@ -18,7 +18,7 @@
 //     y        x e4m3_rows, w e4m3_panels;    x and w mxe4m3_rows
 //     dx       dy e4m3_rows, w e4m3_panels;   dy mxe4m3_rows, w ColumnScaled (groups of 32 rows)
 //     dw       dy and x ColumnScaled, both with groups of 128 or of 32 rows, whose runs are those of Cuts and offsets
-//   Each leaf has whole groups (of 128 elements of the sum; mx: of 32).
+//   Each leaf has whole groups (of 128 elements of the sum; mx: of 32). Float8Sum is for groups of 128 alone.
 #pragma once
 
 #include <cstdint>
@@ -42,35 +42,53 @@ struct Cuts {
   std::int32_t* refused = nullptr;
 };
 
+/// How the products of e4m3 elements with scales of 128 are summed.
+struct Float8Sum {
+  enum class Accumulator : std::uint8_t {
+    f32,
+    hopper,  ///< imitates the shorter one of Hopper's tensor cores, to see its error here; slow on every instruction
+             ///< set
+  };
+  Accumulator accumulator = Accumulator::f32;
+  /// hopper: elements of the sum from promotion to promotion, a multiple of 128; 0: once, at the end of a leaf or
+  /// partial. All its groups must have equal scales (one for the tensor), else the call is refused.
+  std::int64_t promotion = 128;
+};
+
 /// The most leaves of a sum; their number is a power of two that divides the summed index.
 inline constexpr std::int64_t max_leaves = 16;
 
 /// y_MN = residual_MN + x_MK w_NK^T; leaves cut K.
 void linear_forward(const Stream&, const Tensor& x_MK, const Tensor& w_NK, const Tensor& y_MN,
-                    const Tensor& residual_MN = {}, std::int64_t leaves = 1);
+                    const Tensor& residual_MN = {}, std::int64_t leaves = 1, const Float8Sum& = {});
 /// dx_MK = residual_MK + dy_MN w_NK; leaves cut N.
 void linear_backward_input(const Stream&, const Tensor& dy_MN, const Tensor& w_NK, const Tensor& dx_MK,
-                           const Tensor& residual_MK = {}, std::int64_t leaves = 1);
+                           const Tensor& residual_MK = {}, std::int64_t leaves = 1, const Float8Sum& = {});
 void linear_backward_input(const Stream&, const Tensor& dy_MN, const ColumnScaled& w_NK, const Tensor& dx_MK,
-                           const Tensor& residual_MK = {}, std::int64_t leaves = 1);
+                           const Tensor& residual_MK = {}, std::int64_t leaves = 1, const Float8Sum& = {});
 /// dw_NK += dy_MN^T x_MK
 void linear_backward_weight(const Stream&, const Tensor& dy_MN, const Tensor& x_MK, const Tensor& dw_NK,
-                            const Cuts& = {});
+                            const Cuts& = {}, const Float8Sum& = {});
 void linear_backward_weight(const Stream&, const ColumnScaled& dy_MN, const ColumnScaled& x_MK, const Tensor& dw_NK,
-                            const Cuts& = {});
+                            const Cuts& = {}, const Float8Sum& = {});
 
 /// Expert e owns rows [offsets[e], offsets[e+1]) of x and y; offsets has E+1 entries, is ascending, may repeat (an
 /// expert without rows), and offsets[E] may be smaller than the tensors' rows: rows beyond are neither read nor
 /// written.
 void grouped_linear_forward(const Stream&, const Tensor& x_RK, const Tensor& w_ENK,
-                            std::span<const std::int32_t> offsets, const Tensor& y_RN, std::int64_t leaves = 1);
+                            std::span<const std::int32_t> offsets, const Tensor& y_RN, std::int64_t leaves = 1,
+                            const Float8Sum& = {});
 void grouped_linear_backward_input(const Stream&, const Tensor& dy_RN, const Tensor& w_ENK,
-                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves = 1);
+                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves = 1,
+                                   const Float8Sum& = {});
 void grouped_linear_backward_weight(const Stream&, const Tensor& dy_RN, const Tensor& x_RK,
-                                    std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& = {});
+                                    std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& = {},
+                                    const Float8Sum& = {});
 void grouped_linear_backward_input(const Stream&, const Tensor& dy_RN, const ColumnScaled& w_ENK,
-                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves = 1);
+                                   std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves = 1,
+                                   const Float8Sum& = {});
 void grouped_linear_backward_weight(const Stream&, const ColumnScaled& dy_RN, const ColumnScaled& x_RK,
-                                    std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& = {});
+                                    std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& = {},
+                                    const Float8Sum& = {});
 
 }  // namespace fourmi
