@@ -89,7 +89,7 @@ void raise(std::atomic<std::uint32_t>& most, std::uint32_t bits) {
 
 void quantize(const Stream& stream, const Tensor& x, const Tensor& q, const Scaling& scaling,
               QuantizeStatistics* stats) {
-  const Span span(stream.timeline(), Work::other, "quantize");
+  const Span span(stream.timeline(), Work::quantise, "quantize");
   check_output(x, q, "quantize");
   visit_input(x, "quantize", [&]<class X>(std::type_identity<X>) {
     const X* from = x.as<X>();
@@ -125,7 +125,7 @@ void quantize(const Stream& stream, const Tensor& x, const Tensor& q, const Scal
 
 void largest_magnitudes(const Stream& stream, const Tensor& x, std::span<const std::int32_t> runs,
                         const Tensor& amax_G) {
-  const Span span(stream.timeline(), Work::other, "largest_magnitudes");
+  const Span span(stream.timeline(), Work::quantise, "largest_magnitudes");
   check_runs(runs, amax_G, num_rows(x), "largest_magnitudes");
   const std::int64_t K = x.dim(x.shape.rank - 1);
   float* amax = amax_G.as<float>();
@@ -146,7 +146,7 @@ void largest_magnitudes(const Stream& stream, const Tensor& x, std::span<const s
 
 void quantize_by(const Stream& stream, const Tensor& x, const Tensor& q, const Scaling& scaling,
                  std::span<const std::int32_t> runs, const Tensor& amax_G, QuantizeStatistics* stats) {
-  const Span span(stream.timeline(), Work::other, "quantize_by");
+  const Span span(stream.timeline(), Work::quantise, "quantize_by");
   check_output(x, q, "quantize_by");
   check_runs(runs, amax_G, num_rows(x), "quantize_by");
   const float* amax = amax_G.as<float>();
@@ -182,7 +182,7 @@ void quantize_by(const Stream& stream, const Tensor& x, const Tensor& q, const S
 }
 
 void dequantize(const Stream& stream, const Tensor& q, const Tensor& y) {
-  const Span span(stream.timeline(), Work::other, "dequantize");
+  const Span span(stream.timeline(), Work::quantise, "dequantize");
   check_output(y, q, "dequantize");
   const Primitives& p = primitives(stream.isa());
   const std::int64_t K = q.dim(q.shape.rank - 1);

@@ -78,7 +78,7 @@ struct Regroup {
 
 void regroup_columns(const Stream& stream, const Tensor& q_MK, const ColumnScaled& columns, ColumnScale rule,
                      std::span<const std::int32_t> offsets, const Cuts& cuts, std::int64_t* lossy) {
-  const Span span(stream.timeline(), Work::other, "regroup_columns");
+  const Span span(stream.timeline(), Work::quantise, "regroup_columns");
   const bool mx = q_MK.dtype == DType::mxe4m3_rows;
   FOURMI_CHECK((mx || q_MK.dtype == DType::e4m3_rows) && q_MK.shape.rank == 2, "regroup_columns of {} {}",
                name_of(q_MK.dtype), to_string(q_MK.shape));

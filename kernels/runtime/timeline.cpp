@@ -14,8 +14,8 @@ std::int64_t now() {
 std::string_view name_of(Work work) {
   static constexpr std::array<std::string_view, num_works> names = {
       "other",  "data",     "embedding", "norm",     "projections", "attention", "feed_forward",
-      "router", "dispatch", "experts",   "combine",  "head",        "optimizer", "reduce",
-      "gather", "pipeline", "exchange",  "evaluate", "save"};
+      "router", "dispatch", "experts",   "combine",  "quantise",    "head",      "optimizer",
+      "reduce", "gather",   "pipeline",  "exchange", "evaluate",    "save"};
   return names[static_cast<std::size_t>(work)];
 }
 

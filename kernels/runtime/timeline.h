@@ -30,6 +30,7 @@ enum class Work : std::uint8_t {
   dispatch,  ///< rows to experts' order
   experts,
   combine,    ///< rows back to tokens
+  quantise,   ///< elements of eight bits and their scales, where no other operation makes them
   head,       ///< last norm, vocabulary, loss
   optimizer,  ///< norm of the gradient, update
   reduce,     ///< gradients to their owners, with the wait for slower ranks
@@ -39,7 +40,7 @@ enum class Work : std::uint8_t {
   evaluate,
   save,  ///< what a step waits for a checkpoint
 };
-constexpr std::size_t num_works = 19;
+constexpr std::size_t num_works = 20;
 std::string_view name_of(Work work);
 
 /// A span that was recorded for a trace. Times are nanoseconds of the steady clock.
