@@ -1,21 +1,20 @@
 #include "framework/model/leaves.h"
 
 #include "framework/model/family.h"
+#include "framework/recipe/cut_units.h"
 #include "parallel/share.h"
 
 namespace fourmi {
 
-namespace {
-
-std::int64_t of_columns(std::int64_t columns, std::int64_t tensor) {
-  return columns % 16 == 0 && columns > 0 ? num_leaves(columns / 16) / tensor : 1;
-}
-
-}  // namespace
-
-Leaves layout_leaves(const ModelSection& m, std::int64_t tensor, std::int64_t expert, std::int64_t expert_tensor) {
-  const std::int64_t heads = has_latent_attention(m) ? m.num_attention_heads : m.num_key_value_heads;
-  return {.heads = num_leaves(heads) / tensor,
+Leaves layout_leaves(const ModelSection& m, Compute compute, std::int64_t tensor, std::int64_t expert,
+                     std::int64_t expert_tensor) {
+  const auto of_units = [](std::int64_t units, std::int64_t ranks) {
+    return units > 0 ? num_leaves(units) / ranks : 1;
+  };
+  const auto of_columns = [&](std::int64_t columns, std::int64_t ranks) {
+    return of_units(column_units(columns, Reproducibility::layout, compute), ranks);
+  };
+  return {.heads = of_units(head_units(m, compute), tensor),
           .intermediate = of_columns(m.intermediate_size, tensor),
           .shared_intermediate = of_columns(m.n_shared_experts * m.moe_intermediate_size, tensor),
           .vocabulary = vocabulary_leaves / tensor,

@@ -16,8 +16,8 @@ struct Leaves {
   bool apart = false;
 };
 
-/// Of mode layout, where the axes have so many ranks. Intermediate columns are cut in blocks of 16.
-Leaves layout_leaves(const ModelSection& model, std::int64_t tensor, std::int64_t expert = 1,
+/// Of mode layout, where the axes have so many ranks (framework/recipe/cut_units.h).
+Leaves layout_leaves(const ModelSection& model, Compute compute, std::int64_t tensor, std::int64_t expert = 1,
                      std::int64_t expert_tensor = 1);
 
 }  // namespace fourmi

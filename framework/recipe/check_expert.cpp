@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 
+#include "framework/recipe/cut_units.h"
 #include "kernels/runtime/error.h"
 #include "parallel/share.h"
 
@@ -74,11 +75,14 @@ void expert_issues(const Recipe& r, const RefuseExpert& refuse) {
                     "expected 1: the model has no routed experts");
     // Mode layout cuts every layout's sums alike, by blocks of 16.
     const std::int64_t columns = r.model.moe_intermediate_size;
-    const std::int64_t leaves = !layout ? num_leaves(columns) : columns % 16 == 0 ? num_leaves(columns / 16) : 1;
+    const std::int64_t units = column_units(columns, r.run.reproducibility, r.precision.compute);
+    const std::int64_t leaves = units > 0 ? num_leaves(units) : 1;
     if (leaves % p.expert_tensor != 0)
       return refuse("parallel.expert_tensor", fmt::format("found {}", p.expert_tensor),
                     fmt::format("expected a divisor of {} (moe_intermediate_size is {}{})", leaves, columns,
-                                layout ? ", cut in blocks of 16 in mode layout" : ""));
+                                is_fp8(r.precision.compute) ? ", cut in blocks of 128, which share a scale"
+                                : layout                    ? ", cut in blocks of 16 in mode layout"
+                                                            : ""));
   }
   node_issues(p, refuse);
   bound_issues(r, refuse);

@@ -4,6 +4,7 @@
 #include "framework/recipe/check_context.h"
 #include "framework/recipe/check_expert.h"
 #include "framework/recipe/check_pipeline.h"
+#include "framework/recipe/check_precision.h"
 #include "framework/recipe/check_tensor.h"
 #include "framework/recipe/read.h"
 #include "framework/recipe/reading.h"
@@ -60,6 +61,7 @@ class TrainingChecks {
     router();
     schedule();
     pipeline();
+    precision();
     tensor();
     context();
     expert();
@@ -192,10 +194,21 @@ class TrainingChecks {
   void tensor() {
     for (const char* key :
          {"parallel.tensor", "data.sequence_length", "model.num_attention_heads", "model.num_key_value_heads",
-          "model.intermediate_size", "model.moe_intermediate_size", "model.n_shared_experts"})
+          "model.intermediate_size", "model.moe_intermediate_size", "model.n_shared_experts", "precision.compute"})
       if (!good(key)) return;
     if (reading_.family == 0) return;
     tensor_issues(r_, [&](const std::string& key, std::string found, std::string expected) {
+      refuse(key, std::move(found), std::move(expected));
+    });
+  }
+
+  void precision() {
+    for (const char* key :
+         {"precision.compute", "model.hidden_size", "model.intermediate_size", "model.moe_intermediate_size",
+          "model.q_lora_rank", "model.head_dim", "model.num_attention_heads", "model.num_key_value_heads"})
+      if (!good(key)) return;
+    if (reading_.family == 0) return;
+    precision_issues(r_, [&](const std::string& key, std::string found, std::string expected) {
       refuse(key, std::move(found), std::move(expected));
     });
   }
@@ -210,10 +223,11 @@ class TrainingChecks {
   }
 
   void expert() {
-    for (const char* key : {"parallel.expert", "parallel.dispatcher", "parallel.dispatch_node_size",
-                            "parallel.dispatch_bound", "parallel.tensor", "parallel.context", "data.sequence_length",
-                            "data.micro_batch_size", "run.reproducibility", "model.n_routed_experts",
-                            "model.num_experts_per_tok", "model.moe_intermediate_size", "parallel.expert_tensor"})
+    for (const char* key :
+         {"parallel.expert", "parallel.dispatcher", "parallel.dispatch_node_size", "parallel.dispatch_bound",
+          "parallel.tensor", "parallel.context", "data.sequence_length", "data.micro_batch_size", "run.reproducibility",
+          "model.n_routed_experts", "model.num_experts_per_tok", "model.moe_intermediate_size",
+          "parallel.expert_tensor", "precision.compute"})
       if (!good(key)) return;
     if (reading_.family == 0) return;
     expert_issues(r_, [&](const std::string& key, std::string found, std::string expected) {

@@ -160,18 +160,27 @@ void add_schedule(std::vector<Field>& table) {
                        FOURMI_AT(schedule.final_ratio)));
 }
 
+constexpr std::pair<std::string_view, Compute> computes[] = {
+    {"fp32", Compute::fp32}, {"bf16", Compute::bf16}, {"fp8-block", Compute::fp8_block}};
+
 void add_precision(std::vector<Field>& table) {
   table.push_back({.path = "precision", .type = Type::section, .meaning = "Number formats."});
   Field compute{.path = "precision.compute",
                 .type = Type::choice,
-                .meaning = "Weights and activations in matrix products; sums, master weights and gradients are fp32.",
-                .choices = {"fp32", "bf16"},
+                .meaning =
+                    "Weights and activations in matrix products; sums, master weights and gradients are fp32. "
+                    "fp8-block: e4m3 in linear maps and experts, with a scale for each 1 x 128 of activations and each "
+                    "128 x 128 of weights (docs/precision.md); all else is bf16.",
+                .choices = {"fp32", "bf16", "fp8-block"},
                 .foreign = {"mixed_precision", "bf16", "fp16", "mixed_precision_param", "params_dtype"}};
   compute.get = [](const Recipe& r, std::size_t) -> Value {
-    return std::string(r.precision.compute == Compute::bf16 ? "bf16" : "fp32");
+    for (const auto& [name, value] : computes)
+      if (value == r.precision.compute) return std::string(name);
+    return std::string("fp64");
   };
   compute.set = [](Recipe& r, std::size_t, const Value& value) {
-    r.precision.compute = std::get<std::string>(value) == "bf16" ? Compute::bf16 : Compute::fp32;
+    for (const auto& [name, meant] : computes)
+      if (name == std::get<std::string>(value)) r.precision.compute = meant;
   };
   table.push_back(std::move(compute));
   table.push_back(bind({.path = "precision.moments",

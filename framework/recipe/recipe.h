@@ -112,7 +112,10 @@ struct DataSection {
   bool operator==(const DataSection&) const = default;
 };
 
-enum class Compute { fp64, fp32, bf16 };  ///< fp64 exists for tests; recipes are refused it
+enum class Compute { fp64, fp32, bf16, fp8_block };  ///< fp64 exists for tests; recipes are refused it
+constexpr bool is_fp8(Compute c) {
+  return c >= Compute::fp8_block;
+}
 enum class Moments { fp32, bf16 };
 struct PrecisionSection {
   Compute compute = Compute::bf16;

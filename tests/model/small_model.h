@@ -58,7 +58,7 @@ struct SmallModel {
       options.weight_cuts = {.rows = sizes.tokens_per_sequence / 16, .refused = &refused};
       options.token_cuts = {.rows = 1, .refused = &refused};
       options.query_leaves = 16;
-      options.leaves = layout_leaves(section, sizes.tensor, sizes.experts.size, sizes.experts.tensor);
+      options.leaves = layout_leaves(section, compute, sizes.tensor, sizes.experts.size, sizes.experts.tensor);
     } else {
       options.attention_block = 4;
     }
