@@ -1,5 +1,7 @@
 #include "framework/model/block.h"
 
+#include "framework/model/products.h"
+
 namespace fourmi {
 
 Block::Block(const ModelSection& m, const ParameterStore& store, std::int64_t layer)
@@ -23,7 +25,7 @@ Block::Sizes Block::sizes(const BatchSizes& batch, const ModelTypes& types) cons
 
 void Block::feed_forward(const Context& c, const Tensor& h_mD, Saved& s, const Tensor& y_mD,
                          const Tensor& counts_E) const {
-  rms_norm_forward(*c.stream, norm_, h_mD, c.weight(norm_weight_), s.hn_mD, s.h_rstd_m);
+  norm_operand(c, norm_, h_mD, norm_weight_, s.hn_mD, s.h_rstd_m);
   if (moe_)
     moe_->forward(c, s.hn_mD, s.moe, y_mD, h_mD, counts_E);
   else
@@ -42,16 +44,25 @@ void Block::recompute(const Context& c, const Tensor& x_mD, Saved& s, Recompute 
     attention_.forward(c, x_mD, s.attention, s.h_mD);
   else
     attention_.recompute(c, x_mD, s.attention);
-  rms_norm_forward(*c.stream, norm_, s.h_mD, c.weight(norm_weight_), s.hn_mD, s.h_rstd_m);
+  norm_operand(c, norm_, s.h_mD, norm_weight_, s.hn_mD, s.h_rstd_m);
   if (moe_)
     moe_->recompute(c, s.hn_mD, s.moe, mode);
   else
     dense_->recompute(c, s.hn_mD, s.dense, mode);
 }
 
+/// With scales a mixture of experts keeps less than it reads: the normalised input is made again (DeepSeek-V3 report
+/// 3.2.3), in memory that forward shares among layers.
+void Block::restore_normalised(const Context& c, const Saved& s) const {
+  if (!moe_ || !s.moe.operand_MD) return;
+  norm_operand(c, norm_, s.h_mD, norm_weight_, s.hn_mD, s.h_rstd_m);
+  moe_->restore_operand(c, s.hn_mD, s.moe);
+}
+
 void Block::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
                            const Tensor& dx_mD) const {
   const Span span(c.stream->timeline(), Work::other, "block_backward_input", layer_);
+  restore_normalised(c, s);
   if (moe_)
     moe_->backward_input(c, s.hn_mD, s.moe, dy_mD, g.moe, g.dhn_mD);
   else
@@ -63,6 +74,7 @@ void Block::backward_input(const Context& c, const Tensor& x_mD, const Saved& s,
 void Block::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
                             const Gradients& g) const {
   const Span span(c.stream->timeline(), Work::other, "block_backward_weight", layer_);
+  restore_normalised(c, s);
   if (moe_)
     moe_->backward_weight(c, s.hn_mD, s.moe, dy_mD, g.moe);
   else
@@ -74,11 +86,16 @@ void Block::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s
 void Block::backward(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
                      const Tensor& dx_mD, const Meanwhile& gathering) const {
   const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
+  // Not before: what is done meanwhile uses the memory that layers share.
+  const auto begin = [&] {
+    gathering();
+    restore_normalised(c, s);
+  };
   if (moe_)
-    moe_->backward_input(c, s.hn_mD, s.moe, dy_mD, g.moe, g.dhn_mD, gathering,
+    moe_->backward_input(c, s.hn_mD, s.moe, dy_mD, g.moe, g.dhn_mD, begin,
                          [&] { moe_->backward_weight_shared(c, s.hn_mD, s.moe, dy_mD, g.moe); });
   else
-    dense_->backward_input(c, c.leaves.intermediate, s.dense, dy_mD, g.dense, g.dhn_mD, gathering,
+    dense_->backward_input(c, c.leaves.intermediate, s.dense, dy_mD, g.dense, g.dhn_mD, begin,
                            [&] { dense_->backward_weight_down(c, s.dense, dy_mD, g.dense); });
   rms_norm_backward_input(*c.stream, norm_, g.dhn_mD, s.h_mD, c.weight(norm_weight_), s.h_rstd_m, g.dh_mD, dy_mD);
   attention_.backward(c, x_mD, s.attention, g.dh_mD, g.attention, dx_mD, [&] {

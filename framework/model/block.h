@@ -32,7 +32,8 @@ class Block {
     void fields(const Sizes& s, Visit&& visit) {
       attention.fields(s.attention, visit);
       visit(h_mD, "h", Shape{s.batch.shard_rows(), s.D}, s.types.activation, Keep::needed);
-      visit(hn_mD, "hn", Shape{s.batch.shard_rows(), s.D}, s.types.activation, Keep::recomputable);
+      visit(hn_mD, "hn", Shape{s.batch.shard_rows(), s.D}, s.moe ? s.types.activation : s.types.operand,
+            s.moe && s.types.scaled() ? Keep::temporary : Keep::recomputable);
       visit(h_rstd_m, "h_rstd", Shape{s.batch.shard_rows()}, s.types.accumulate, Keep::recomputable);
       if (s.dense) dense.fields(*s.dense, visit);
       if (s.moe) moe.fields(*s.moe, visit);
@@ -76,6 +77,8 @@ class Block {
   const Moe* moe() const { return moe_ ? &*moe_ : nullptr; }
 
  private:
+  void restore_normalised(const Context&, const Saved&) const;
+
   std::int64_t layer_;
   SelfAttention attention_;
   RmsNorm norm_;

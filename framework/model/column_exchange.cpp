@@ -18,7 +18,7 @@ std::span<std::byte> bytes(const Tensor& t) {
 }
 
 std::int64_t row_bytes(const Tensor& rows) {
-  return rows.dim(1) * size_of(rows.dtype);
+  return bytes_of(rows.dtype, {1, rows.dim(1)});
 }
 
 }  // namespace

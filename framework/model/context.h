@@ -38,6 +38,8 @@ struct BatchSizes {
   std::int64_t num_sequences() const { return rows * context / tokens_per_sequence; }
 };
 
+class ColumnMemory;
+
 struct Context {
   const Stream* stream = nullptr;
   const ParameterStore* parameters = nullptr;
@@ -51,10 +53,11 @@ struct Context {
   std::int64_t query_leaves = 0;  ///< 16 / C in mode layout: attention's dk and dv are trees over a sequence's blocks
   Cuts weight_cuts;               ///< matrices: T/16 tokens a partial in mode layout (L3)
   Cuts token_cuts;                ///< norms, router, embedding rows: one token a partial in mode layout
-  const RowExchange* rows = nullptr;        ///< of the tensor axis; null: this rank is alone
-  SequenceExchange* sequences = nullptr;    ///< of the context axis; null: this rank has whole sequences
-  ExpertExchange* experts = nullptr;        ///< of the expert axis; null: all experts are here
-  const ColumnExchange* columns = nullptr;  ///< of the expert-tensor axis; null: all of their columns are
+  const RowExchange* rows = nullptr;            ///< of the tensor axis; null: this rank is alone
+  SequenceExchange* sequences = nullptr;        ///< of the context axis; null: this rank has whole sequences
+  ExpertExchange* experts = nullptr;            ///< of the expert axis; null: all experts are here
+  const ColumnExchange* columns = nullptr;      ///< of the expert-tensor axis; null: all of their columns are
+  const ColumnMemory* column_memory = nullptr;  ///< of weight gradients whose operands have scales
   Leaves leaves;
   LayerPanels* panels = nullptr;  ///< null: all weights and gradients stay in memory
   bool halves_apart = false;      ///< other layers' backward comes between the halves of a layer's
@@ -73,6 +76,8 @@ struct Context {
   }
   const ModelTypes& types() const { return parameters->types(); }
   Tensor weight(const Slot& s) const { return parameters->weight(s); }
+  /// As products of linear maps and experts read it.
+  Tensor matrix(const Slot& s) const { return parameters->matrix(s); }
   Tensor gradient(const Slot& s) const { return parameters->gradient(s); }
 };
 

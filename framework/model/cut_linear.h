@@ -45,7 +45,7 @@ inline void sum_of_linears_backward(const Context& c, const Tensor& dy_MN, const
   std::size_t count = 0;
   std::int64_t first = 0;
   for (const std::int64_t n : rows) {
-    const Tensor dy_Mn = c.rows->part({dy_MN.dim(0), n});
+    const Tensor dy_Mn = c.rows->part({dy_MN.dim(0), n}, dy_MN.dtype);
     copy_columns(*c.stream, dy_MN, first, dy_Mn, 0, n);
     partials.at(count) = moves.partial_of_several(dx_mK);
     linear_backward_input(*c.stream, dy_Mn, w_NK.rows(first, first + n), partials[count++], {}, leaves);

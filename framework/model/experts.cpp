@@ -1,8 +1,8 @@
 #include "framework/model/experts.h"
 
+#include "framework/model/products.h"
 #include "kernels/ops/copy.h"
 #include "kernels/ops/reduce.h"
-#include "kernels/ops/swiglu.h"
 
 namespace fourmi {
 
@@ -37,10 +37,10 @@ Tensor Experts::joined(const Context& c, const Saved& s, const Tensor& own_R, co
 void Experts::apply_down(const Context& c, const Saved& s) const {
   const std::int64_t leaves = c.leaves.expert_intermediate;
   if (!c.columns) {
-    grouped_linear_forward(*c.stream, s.h_AF, c.weight(down_), s.offsets(), s.out_RD, leaves);
+    grouped_linear_forward(*c.stream, s.h_AF, c.matrix(down_), s.offsets(), s.out_RD, leaves);
     return;
   }
-  grouped_linear_forward(*c.stream, s.h_AF, c.weight(down_), s.all_offsets(), c.columns->partial(0), leaves);
+  grouped_linear_forward(*c.stream, s.h_AF, c.matrix(down_), s.all_offsets(), c.columns->partial(0), leaves);
   c.columns->sum(*c.stream, s.each_Qe1, 1, s.out_RD.rows(0, s.num_rows()));
 }
 
@@ -49,7 +49,7 @@ void Experts::apply_down(const Context& c, const Saved& s) const {
 void Experts::apply_gate_up_backward(const Context& c, const Saved& s, const Gradients& g) const {
   const Stream& stream = *c.stream;
   const std::int64_t leaves = c.leaves.expert_intermediate, all = s.num_all();
-  const Tensor w_e2FD = c.weight(gate_up_);
+  const Tensor w_e2FD = c.matrix(gate_up_);
   if (!c.columns) {
     grouped_linear_backward_input(stream, g.dgate_up_A2F, w_e2FD, s.offsets(), g.drows_RD,
                                   c.leaves.apart ? 2 * leaves : 1);
@@ -58,7 +58,7 @@ void Experts::apply_gate_up_backward(const Context& c, const Saved& s, const Gra
   const std::span<const std::int32_t> offsets = s.all_offsets();
   if (!c.leaves.apart) grouped_linear_backward_input(stream, g.dgate_up_A2F, w_e2FD, offsets, c.columns->partial(0));
   for (int half = 0; half < 2 && c.leaves.apart; ++half) {
-    const Tensor& dy_AF = g.dh_AF;  // dh was read
+    const Tensor dy_AF(g.dh_AF.data, g.dgate_up_A2F.dtype, g.dh_AF.shape);  // dh was read
     copy_columns(stream, g.dgate_up_A2F.rows(0, all), half * F_, dy_AF.rows(0, all), 0, F_);
     for (std::int64_t e = 0; e < E_; ++e) {
       const Tensor w_FD = w_e2FD.rows(e, e + 1).view({2 * F_, D_}).rows(half * F_, (half + 1) * F_);
@@ -81,10 +81,13 @@ void Experts::bring(const Context& c, const Tensor& x_MD, const Choices& choices
   if (c.columns) c.columns->join(s.offsets(), s.each_Qe1, s.all_offsets());
   if (c.sizes.experts.cut) bring_tokens(c, s, round);
   permute_forward(stream, a.x_UD, s.row_token_R, s.rows_RD.rows(0, s.num_rows()));
-  grouped_linear_forward(stream, joined(c, s, s.rows_RD, s.all_rows_AD), c.weight(gate_up_), s.all_offsets(),
+  grouped_linear_forward(stream, joined(c, s, s.rows_RD, s.all_rows_AD), c.matrix(gate_up_), s.all_offsets(),
                          s.gate_up_A2F);
-  swiglu_forward(stream, s.gate_up_A2F, s.h_AF, s.num_all());
+  swiglu_operand(c, s.gate_up_A2F, s.h_AF, s.num_all());
   apply_down(c, s);
+  if (!s.kept_A2F) return;
+  activation_operand(c, s.gate_up_A2F.rows(0, s.num_all()), s.kept_A2F.rows(0, s.num_all()));
+  activation_operand(c, s.out_RD.rows(0, s.num_rows()), s.kept_out_RD.rows(0, s.num_rows()));
 }
 
 /// Which token each row is, over all ranks whose rows are computed together.
@@ -146,7 +149,7 @@ void Experts::recompute(const Context& c, const Tensor& x_MD, const Choices& cho
       c.experts ? c.experts->dispatch(stream, s.plan, 0, x_MD, {}, {s.arrived.x_UD, {}, {}}).x_UD : x_MD;
   permute_forward(stream, x_UD, s.row_token_R, s.rows_RD.rows(0, s.num_rows()));
   joined(c, s, s.rows_RD, s.all_rows_AD);
-  swiglu_forward(stream, s.gate_up_A2F, s.h_AF, s.num_all());
+  if (!s.kept_A2F) swiglu_operand(c, s.gate_up_A2F, s.h_AF, s.num_all());
 }
 
 /// Of the round, which is brought again unless it is the only one: dout, dgate_up, and dweights of what arrived.
@@ -158,12 +161,18 @@ void Experts::backward_to_gate_up(const Context& c, const Tensor& x_MD, const Ch
     const Tensor weights_UK = arrived(c, choices, s, round).weights_UK;
     Tensor dy_UD = dy_MD;
     if (c.experts) dy_UD = c.experts->dispatch(stream, s.plan, round, dy_MD, {}, {g.dy_UD, {}, {}}).x_UD;
-    combine_backward(stream, dy_UD, s.out_RD, weights_UK, s.row_of_UK.rows(0, weights_UK.dim(0)), g.dout_RD,
-                     dweights_UK);
+    Tensor out_RD = s.out_RD;
+    if (s.kept_out_RD) {
+      out_RD = g.drows_RD;  // written later
+      dequantize(stream, s.kept_out_RD.rows(0, s.num_rows()), out_RD.rows(0, s.num_rows()));
+    }
+    combine_gradient_operand(c, dy_UD, out_RD, weights_UK, s.row_of_UK.rows(0, weights_UK.dim(0)), g.dout_RD,
+                             dweights_UK);
   }
-  grouped_linear_backward_input(stream, joined(c, s, g.dout_RD, g.all_dout_AD), c.weight(down_), s.all_offsets(),
+  grouped_linear_backward_input(stream, joined(c, s, g.dout_RD, g.all_dout_AD), c.matrix(down_), s.all_offsets(),
                                 g.dh_AF);
-  swiglu_backward(stream, g.dh_AF, s.gate_up_A2F, g.dgate_up_A2F, s.num_all());
+  restore_gate_up(c, s.kept_A2F, s.gate_up_A2F, s.num_all());
+  swiglu_gradient_operand(c, g.dh_AF, s.gate_up_A2F, g.dgate_up_A2F, s.num_all());
 }
 
 /// Of the rows that arrive in a round.
@@ -177,7 +186,7 @@ void Experts::begin_backward_input(const Context& c, const Tensor& x_MD, const C
   backward_to_gate_up(c, x_MD, choices, s, round, dy_MD, g, dweights_UK);
   if (c.experts && has_rows(c, s, round)) c.experts->combine(*c.stream, s.plan, round, dweights_UK, dweights_MK);
   apply_gate_up_backward(c, s, g);
-  if (forms_weights_at_once(c, s)) add_weight_gradients(c, s, g);
+  if (forms_weights_at_once(c, s)) add_weight_gradients(c, x_MD, s, g);
 }
 
 void Experts::finish_backward_input(const Context& c, const Choices& choices, const Saved& s, int round, Gradients& g,
@@ -197,20 +206,22 @@ void Experts::finish_backward_input(const Context& c, const Choices& choices, co
 
 void Experts::backward_weight(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s,
                               const Tensor& dy_MD, const Gradients& g) const {
-  if (s.rounds == 1) return add_weight_gradients(c, s, g);
+  if (s.rounds == 1) return add_weight_gradients(c, x_MD, s, g);
   for (int round = 0; round < s.rounds && !forms_weights_at_once(c, s); ++round) {
     backward_to_gate_up(c, x_MD, choices, s, round, dy_MD, g, arrived_dweights(c, s, round, g));
-    add_weight_gradients(c, s, g);
+    add_weight_gradients(c, x_MD, s, g);
   }
 }
 
-void Experts::add_weight_gradients(const Context& c, const Saved& s, const Gradients& g) const {
-  Cuts cuts = c.weight_cuts;
+void Experts::add_weight_gradients(const Context& c, const Tensor& x_MD, const Saved& s, const Gradients& g) const {
   const Tensor &dout = c.columns ? g.all_dout_AD : g.dout_RD, &rows = c.columns ? s.all_rows_AD : s.rows_RD;
   const Tensor& token = c.columns ? s.all_cut_token_A1 : c.experts ? s.cut_token_R1 : s.row_token_R;
-  if (cuts.rows > 0) cuts.row_token = token.as<std::int32_t>();
-  grouped_linear_backward_weight(*c.stream, dout, s.h_AF, s.all_offsets(), c.gradient(down_), cuts);
-  grouped_linear_backward_weight(*c.stream, g.dgate_up_A2F, rows, s.all_offsets(), c.gradient(gate_up_), cuts);
+  if (s.kept_A2F && !c.experts && !c.columns)
+    permute_forward(*c.stream, x_MD, s.row_token_R, s.rows_RD.rows(0, s.num_rows()));
+  const auto* row_token = c.weight_cuts.rows > 0 ? token.as<std::int32_t>() : nullptr;
+  restore_swiglu(c, s.kept_A2F, s.gate_up_A2F, s.h_AF, s.num_all());
+  grouped_weight_gradient(c, dout, s.h_AF, s.all_offsets(), down_, row_token);
+  grouped_weight_gradient(c, g.dgate_up_A2F, rows, s.all_offsets(), gate_up_, row_token);
 }
 
 }  // namespace fourmi

@@ -32,6 +32,9 @@ class Experts {
     std::int64_t D, F, E, K;  ///< E: experts held here
     bool travels;
     DispatchSizes dispatch;  ///< where rows travel
+    /// With scales a token's rows are put in order again where all experts are here: that costs no more than to read
+    /// them.
+    bool orders_again() const { return types.scaled() && !travels && Q() == 1; }
     std::int64_t R() const { return travels ? dispatch.most_choices : batch.shard_rows() * K; }
     std::int64_t Q() const { return batch.experts.tensor; }
     std::int64_t A() const { return R() * Q(); }
@@ -44,6 +47,7 @@ class Experts {
     Arrivals arrived;
     int rounds = 1;  // the most of the ranks that compute together
     Tensor tokens_U1, row_token_R, cut_token_R1, row_of_UK, offsets_e1, rows_RD, gate_up_A2F, h_AF, out_RD, sum_UD;
+    Tensor kept_A2F, kept_out_RD;  // in a dtype with scales of gate_up and out what backward reads
     Tensor each_Qe1, joined_e1, all_rows_AD,
         all_cut_token_A1;  // of all ranks, where they hold parts of the columns
     std::span<std::int32_t> offsets() const { return span_of(offsets_e1); }
@@ -56,12 +60,12 @@ class Experts {
     }
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
-      const DType act = s.types.activation, acc = s.types.accumulate;
+      const DType act = s.types.activation, acc = s.types.accumulate, operand = s.types.operand;
       if (s.travels) {
         plan.fields(s.dispatch, [&](Tensor& t, std::string_view name, Shape shape, DType dtype) {
           visit(t, name, shape, dtype, Keep::result);
         });
-        visit(arrived.x_UD, "arrived", Shape{s.U(), s.D}, act, Keep::temporary);
+        visit(arrived.x_UD, "arrived", Shape{s.U(), s.D}, operand, Keep::temporary);
         visit(arrived.experts_UK, "arrived_experts", Shape{s.U(), s.K}, DType::i32, Keep::needed);
         visit(arrived.weights_UK, "arrived_weights", Shape{s.U(), s.K}, acc, Keep::needed);
         visit(sum_UD, "sum", Shape{s.U(), s.D}, acc, Keep::temporary);
@@ -73,32 +77,37 @@ class Experts {
       if (s.Q() > 1) {
         visit(each_Qe1, "each_offsets", Shape{s.Q(), s.E + 1}, DType::i32, Keep::needed);
         visit(joined_e1, "joined_offsets", Shape{s.E + 1}, DType::i32, Keep::needed);
-        visit(all_rows_AD, "all_rows", Shape{s.A(), s.D}, act, Keep::recomputable);
+        visit(all_rows_AD, "all_rows", Shape{s.A(), s.D}, operand, Keep::recomputable);
         if (s.batch.experts.cut) visit(all_cut_token_A1, "all_cut_token", Shape{s.A(), 1}, DType::i32, Keep::needed);
       }
       visit(row_token_R, "row_token", Shape{s.R()}, DType::i32, Keep::needed);
       visit(row_of_UK, "row_of", Shape{s.U(), s.K}, DType::i32, Keep::needed);
       visit(offsets_e1, "offsets", Shape{s.E + 1}, DType::i32, Keep::needed);
-      visit(rows_RD, "rows", Shape{s.R(), s.D}, act, s.Q() > 1 ? Keep::temporary : Keep::recomputable);
-      visit(gate_up_A2F, "gate_up", Shape{s.A(), 2 * s.F}, act, Keep::needed);
-      visit(h_AF, "h", Shape{s.A(), s.F}, act, Keep::recomputable);
-      visit(out_RD, "out", Shape{s.R(), s.D}, act, Keep::needed);
+      visit(rows_RD, "rows", Shape{s.R(), s.D}, operand,
+            s.Q() > 1 || s.orders_again() ? Keep::temporary : Keep::recomputable);
+      const bool scaled = s.types.scaled();
+      visit(gate_up_A2F, "gate_up", Shape{s.A(), 2 * s.F}, act, scaled ? Keep::temporary : Keep::needed);
+      visit(h_AF, "h", Shape{s.A(), s.F}, operand, scaled ? Keep::temporary : Keep::recomputable);
+      visit(out_RD, "out", Shape{s.R(), s.D}, act, scaled ? Keep::temporary : Keep::needed);
+      if (!scaled) return;
+      visit(kept_A2F, "kept", Shape{s.A(), 2 * s.F}, operand, Keep::needed);
+      visit(kept_out_RD, "kept_out", Shape{s.R(), s.D}, operand, Keep::needed);
     }
   };
   struct Gradients {
     Tensor dy_UD, dweights_UK, sum_UD, dout_RD, all_dout_AD, dh_AF, dgate_up_A2F, drows_RD;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
-      const DType act = s.types.activation, acc = s.types.accumulate;
+      const DType act = s.types.activation, acc = s.types.accumulate, operand = s.types.operand;
       if (s.travels) {
         visit(dy_UD, "arrived_dy", Shape{s.U(), s.D}, act, Keep::needed);
         visit(dweights_UK, "arrived_dweights", Shape{s.U(), s.K}, acc, Keep::needed);
         visit(sum_UD, "sum", Shape{s.U(), s.D}, acc, Keep::needed);
       }
-      visit(dout_RD, "dout", Shape{s.R(), s.D}, act, Keep::needed);
-      if (s.Q() > 1) visit(all_dout_AD, "all_dout", Shape{s.A(), s.D}, act, Keep::needed);
+      visit(dout_RD, "dout", Shape{s.R(), s.D}, operand, Keep::needed);
+      if (s.Q() > 1) visit(all_dout_AD, "all_dout", Shape{s.A(), s.D}, operand, Keep::needed);
       visit(dh_AF, "dh", Shape{s.A(), s.F}, act, Keep::needed);
-      visit(dgate_up_A2F, "dgate_up", Shape{s.A(), 2 * s.F}, act, Keep::needed);
+      visit(dgate_up_A2F, "dgate_up", Shape{s.A(), 2 * s.F}, operand, Keep::needed);
       visit(drows_RD, "drows", Shape{s.R(), s.D}, act, Keep::needed);
     }
   };
@@ -147,7 +156,7 @@ class Experts {
   void bring(const Context&, const Tensor& x_MD, const Choices&, const Saved&, int round) const;
   Arrivals arrived(const Context&, const Choices&, const Saved&, int round) const;
   ExpertLeaves leaves(const Context&, const Tensor& experts_UK) const;
-  void add_weight_gradients(const Context&, const Saved&, const Gradients&) const;
+  void add_weight_gradients(const Context&, const Tensor& x_MD, const Saved&, const Gradients&) const;
 
   ModelSection model_;
   std::int64_t D_, F_, E_, K_;

@@ -2,6 +2,7 @@
 
 #include "framework/model/cut_linear.h"
 #include "framework/model/family.h"
+#include "framework/model/products.h"
 #include "framework/model/rope.h"
 #include "kernels/ops/bias.h"
 
@@ -54,12 +55,12 @@ Tensor Gqa::key_begin(const Context& c) const {
 }
 
 Tensor Gqa::normalise(const Context& c, const Tensor& x_mD, Saved& s) const {
-  rms_norm_forward(*c.stream, x_norm_, x_mD, c.weight(norm_), s.xn_mD, s.x_rstd_m);
+  norm_operand(c, x_norm_, x_mD, norm_, s.xn_mD, s.x_rstd_m);
   return gathered(c, s.xn_mD, s.all_xn_MD);
 }
 
 void Gqa::project(const Context& c, const Tensor& x_mD, Saved& s) const {
-  linear_forward(*c.stream, normalise(c, x_mD, s), c.weight(qkv_), s.a_MA);
+  linear_forward(*c.stream, normalise(c, x_mD, s), c.matrix(qkv_), s.a_MA);
   if (qkv_bias_) bias_add(*c.stream, c.weight(*qkv_bias_), s.a_MA);
 }
 
@@ -73,7 +74,7 @@ void Gqa::assemble(const Context& c, Saved& s) const {
 }
 
 void Gqa::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHQ, const Tensor& y_mD) const {
-  sum_of_linear(c, o_MHQ.view({o_MHQ.dim(0), H_ * Q_}), c.weight(o_), c.leaves.heads, y_mD, x_mD);
+  sum_of_linear(c, o_MHQ.view({o_MHQ.dim(0), H_ * Q_}), c.matrix(o_), c.leaves.heads, y_mD, x_mD);
   if (o_bias_) bias_add(*c.stream, c.weight(*o_bias_), y_mD);
 }
 
@@ -81,7 +82,7 @@ void Gqa::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& 
   project(c, x_mD, s);
   assemble(c, s);
   attention_forward(c, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), s.sequence, s.o_MHQ, s.lse_MH);
-  output(c, x_mD, s.o_MHQ, y_mD);
+  output(c, x_mD, activation_operand(c, s.o_MHQ.view({s.o_MHQ.dim(0), H_ * Q_}), s.operand_MO), y_mD);
 }
 
 void Gqa::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
@@ -92,27 +93,27 @@ void Gqa::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
 void Gqa::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
                          const Tensor& dx_mD, const Meanwhile& gathering, const Meanwhile& summing) const {
   const Stream& stream = *c.stream;
-  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD, gathering);
-  linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHQ.view({dy_MD.dim(0), H_ * Q_}));
+  const Tensor dy_MD = gathered(c, gradient_operand(c, dy_mD, g.dy_mD), g.all_dy_MD, gathering);
+  linear_backward_input(stream, dy_MD, c.matrix(o_), g.do_MHQ.view({dy_MD.dim(0), H_ * Q_}));
   attention_backward(c, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), s.o_MHQ, s.lse_MH, g.do_MHQ,
                      g.sequence, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ);
   gqa_assemble_backward_input(stream, assembly(), c.rotary_table, c.positions, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ,
                               s.a_MA, head_norm(c, s.head_rstd_MN), g.da_MA);
-  sum_of_linears_backward(c, g.da_MA, c.weight(qkv_), {H_ * Q_, G_ * Q_, G_ * Q_}, c.leaves.heads, g.dxn_mD, summing);
+  sum_of_linears_backward(c, gradient_operand(c, g.da_MA, g.a_operand_MA), c.matrix(qkv_), {H_ * Q_, G_ * Q_, G_ * Q_},
+                          c.leaves.heads, g.dxn_mD, summing);
   rms_norm_backward_input(stream, x_norm_, g.dxn_mD, x_mD, c.weight(norm_), s.x_rstd_m, dx_mD, dy_mD);
 }
 
 void Gqa::backward_weight_early(const Context& c, const Saved& s, const Tensor& dy_mD, const Gradients& g) const {
-  const Stream& stream = *c.stream;
-  const Tensor& dy_MD = g.all_dy_MD ? g.all_dy_MD : dy_mD;
-  linear_backward_weight(stream, dy_MD, s.o_MHQ.view({dy_MD.dim(0), H_ * Q_}), c.gradient(o_), c.weight_cuts);
-  if (o_bias_) bias_backward(stream, dy_mD, c.gradient(*o_bias_), c.token_cuts);
+  const Tensor o_MO = s.o_MHQ.view({s.o_MHQ.dim(0), H_ * Q_});
+  weight_gradient(c, g.dy(dy_mD), activation_operand(c, o_MO, g.o_operand_MO), o_);
+  if (o_bias_) bias_backward(*c.stream, dy_mD, c.gradient(*o_bias_), c.token_cuts);
 }
 
 void Gqa::backward_weight_late(const Context& c, const Tensor& x_mD, const Saved& s, const Gradients& g) const {
   const Stream& stream = *c.stream;
   const Tensor& xn_MD = s.all_xn_MD ? s.all_xn_MD : s.xn_mD;
-  linear_backward_weight(stream, g.da_MA, xn_MD, c.gradient(qkv_), c.weight_cuts);
+  weight_gradient(c, g.a_operand_MA ? g.a_operand_MA : g.da_MA, xn_MD, qkv_);
   if (qkv_bias_) bias_backward(stream, g.da_MA, c.gradient(*qkv_bias_), c.token_cuts);
   if (q_norm_)
     gqa_assemble_backward_weight(stream, assembly(c.leaves.heads), c.rotary_table, c.positions, g.dquery_MHQ,

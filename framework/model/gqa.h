@@ -32,6 +32,7 @@ class Gqa {
   struct Saved {
     Tensor xn_mD, x_rstd_m, all_xn_MD, a_MA, head_rstd_MN, query_MHQ, key_MGQ, value_MGQ, o_MHQ, lse_MH;
     Tensor all_key_NGQ, all_value_NGQ;  // of whole sequences, where ranks share these
+    Tensor operand_MO;                  // o as products read it, where that is another dtype
     SequenceForward sequence;
     const Tensor& keys() const { return all_key_NGQ ? all_key_NGQ : key_MGQ; }
     const Tensor& values() const { return all_value_NGQ ? all_value_NGQ : value_MGQ; }
@@ -39,9 +40,10 @@ class Gqa {
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
       const DType act = s.types.activation, acc = s.types.accumulate;
-      visit(xn_mD, "xn", Shape{s.batch.shard_rows(), s.D}, act, Keep::recomputable);
+      const DType operand = s.types.operand;
+      visit(xn_mD, "xn", Shape{s.batch.shard_rows(), s.D}, operand, Keep::recomputable);
       visit(x_rstd_m, "x_rstd", Shape{s.batch.shard_rows()}, acc, Keep::recomputable);
-      if (s.batch.tensor > 1) visit(all_xn_MD, "all_xn", Shape{M, s.D}, act, Keep::recomputable);
+      if (s.batch.tensor > 1) visit(all_xn_MD, "all_xn", Shape{M, s.D}, operand, Keep::recomputable);
       visit(a_MA, "a", Shape{M, s.A()}, act, Keep::needed);
       if (s.head_norm) visit(head_rstd_MN, "head_rstd", Shape{M, s.H + s.G}, acc, Keep::recomputable);
       visit(query_MHQ, "query", Shape{M, s.H, s.Q}, act, Keep::recomputable);
@@ -54,18 +56,26 @@ class Gqa {
       }
       sequence.fields(s.attention(), visit);
       visit(o_MHQ, "o", Shape{M, s.H, s.Q}, act, Keep::needed);
+      if (s.types.scaled()) visit(operand_MO, "operand", Shape{M, s.H * s.Q}, operand, Keep::temporary);
       visit(lse_MH, "lse", Shape{M, s.H}, acc, Keep::needed);
     }
   };
   /// Written by backward_input, read by backward_weight.
   struct Gradients {
     Tensor all_dy_MD, do_MHQ, dquery_MHQ, dkey_MGQ, dvalue_MGQ, da_MA, dxn_mD;
+    Tensor dy_mD, a_operand_MA, o_operand_MO;  // dy, da and o alike
     SequenceBackward sequence;
+    const Tensor& dy(const Tensor& own_mD) const { return all_dy_MD ? all_dy_MD : dy_mD ? dy_mD : own_mD; }
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.rows;
       const DType act = s.types.activation;
-      if (s.batch.tensor > 1) visit(all_dy_MD, "all_dy", Shape{M, s.D}, act, Keep::needed);
+      if (s.batch.tensor > 1) visit(all_dy_MD, "all_dy", Shape{M, s.D}, s.types.operand, Keep::needed);
+      if (s.types.scaled()) {
+        visit(dy_mD, "dy", Shape{s.batch.shard_rows(), s.D}, s.types.operand, Keep::needed);
+        visit(a_operand_MA, "da_operand", Shape{M, s.A()}, s.types.operand, Keep::needed);
+        visit(o_operand_MO, "o_operand", Shape{M, s.H * s.Q}, s.types.operand, Keep::needed);
+      }
       visit(do_MHQ, "do", Shape{M, s.H, s.Q}, act, Keep::needed);
       visit(dquery_MHQ, "dquery", Shape{M, s.H, s.Q}, act, Keep::needed);
       visit(dkey_MGQ, "dkey", Shape{M, s.G, s.Q}, act, Keep::needed);

@@ -2,6 +2,7 @@
 
 #include "framework/model/cut_linear.h"
 #include "framework/model/family.h"
+#include "framework/model/products.h"
 #include "framework/model/rope.h"
 #include "kernels/ops/copy.h"
 
@@ -53,14 +54,13 @@ Attention Mla::attention(const Context& c) const {
           .query_leaves = c.query_leaves};
 }
 
-void Mla::normalise_input(const Context& c, const Tensor& x_mD, Saved& s) const {
-  rms_norm_forward(*c.stream, x_norm_, x_mD, c.weight(norm_), s.xn_mD, s.x_rstd_m);
+void Mla::normalise_input(const Context& c, const Tensor& x_mD, const Saved& s) const {
+  norm_operand(c, x_norm_, x_mD, norm_, s.xn_mD, s.x_rstd_m);
 }
 
 void Mla::normalise_latents(const Context& c, Saved& s) const {
-  const Stream& stream = *c.stream;
-  if (q_rank_ > 0) rms_norm_forward(stream, q_norm_, s.a_mA, c.weight(q_a_norm_), s.qn_mQr, s.q_rstd_m);
-  rms_norm_forward(stream, c_norm_, s.a_mA, c.weight(kv_a_norm_), s.cn_mKr, s.c_rstd_m);
+  if (q_rank_ > 0) norm_operand(c, q_norm_, s.a_mA, q_a_norm_, s.qn_mQr, s.q_rstd_m);
+  norm_operand(c, c_norm_, s.a_mA, kv_a_norm_, s.cn_mKr, s.c_rstd_m);
 }
 
 void Mla::project_queries(const Context& c, Saved& s) const {
@@ -73,23 +73,23 @@ void Mla::project_queries(const Context& c, Saved& s) const {
     c.sequences->gather(cn_MKr, s.keys_cn_NKr);
     c.sequences->gather(pe_MR, s.keys_pe_NR);
   }
-  linear_forward(*c.stream, source_MS, c.weight(q_), s.q_MHQ);
+  linear_forward(*c.stream, source_MS, c.matrix(q_), s.q_MHQ);
   if (s.keys_cn_NKr) c.sequences->finish(*c.stream);
 }
 
 void Mla::project(const Context& c, const Tensor& x_mD, Saved& s) const {
   normalise_input(c, x_mD, s);
-  linear_forward(*c.stream, s.xn_mD, c.weight(down_), s.a_mA);
+  linear_forward(*c.stream, s.xn_mD, c.matrix(down_), s.a_mA);
   normalise_latents(c, s);
   project_queries(c, s);
 }
 
 void Mla::expand_latent(const Context& c, const Tensor& cn_NKr, const Tensor& kv_NHC) const {
-  linear_forward(*c.stream, cn_NKr, c.weight(kv_b_), kv_NHC.view({kv_NHC.dim(0), H_ * (nope_ + V_)}));
+  linear_forward(*c.stream, cn_NKr, c.matrix(kv_b_), kv_NHC.view({kv_NHC.dim(0), H_ * (nope_ + V_)}));
 }
 
 void Mla::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHV, const Tensor& y_mD) const {
-  sum_of_linear(c, o_MHV.view({o_MHV.dim(0), H_ * V_}), c.weight(o_), c.leaves.heads, y_mD, x_mD);
+  sum_of_linear(c, o_MHV.view({o_MHV.dim(0), H_ * V_}), c.matrix(o_), c.leaves.heads, y_mD, x_mD);
 }
 
 void Mla::assemble(const Context& c, Saved& s) const {
@@ -110,7 +110,7 @@ void Mla::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& 
   project(c, x_mD, s);
   assemble(c, s);
   attention_forward(c, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, s.sequence, s.o_MHV, s.lse_MH);
-  output(c, x_mD, s.o_MHV, y_mD);
+  output(c, x_mD, activation_operand(c, s.o_MHV.view({s.o_MHV.dim(0), H_ * V_}), s.operand_MO), y_mD);
 }
 
 void Mla::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
@@ -123,9 +123,9 @@ void Mla::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
 void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
                          const Tensor& dx_mD, const Meanwhile& gathering, const Meanwhile& summing) const {
   const Stream& stream = *c.stream;
-  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD, gathering);
+  const Tensor dy_MD = gathered(c, gradient_operand(c, dy_mD, g.dy_mD), g.all_dy_MD, gathering);
   const std::int64_t M = dy_MD.dim(0);
-  linear_backward_input(stream, dy_MD, c.weight(o_), g.do_MHV.view({M, H_ * V_}));
+  linear_backward_input(stream, dy_MD, c.matrix(o_), g.do_MHV.view({M, H_ * V_}));
   attention_backward(c, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, s.o_MHV, s.lse_MH, g.do_MHV,
                      g.sequence, g.dquery_MHQ, g.dkey_MHQ, g.dvalue_MHV);
 
@@ -135,11 +135,13 @@ void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
                         g.dq_MHQ, g.dkv_MHC, moves.alone() ? g.da_mA : Tensor{}, dpe);
   if (!moves.alone()) moves.sum(dpe, g.dpe_mR);
   const Tensor dcn = moves.partial(g.dcn_mKr);
-  linear_backward_input(stream, g.dkv_MHC.view({M, H_ * (nope_ + V_)}), c.weight(kv_b_), dcn, {}, c.leaves.heads);
+  linear_backward_input(stream, gradient_operand(c, g.dkv_MHC.view({M, H_ * (nope_ + V_)}), g.kv_operand_MC),
+                        c.matrix(kv_b_), dcn, {}, c.leaves.heads);
   moves.sum(dcn, g.dcn_mKr);
   const Tensor& dsource_mS = q_rank_ > 0 ? g.dqn_mQr : g.dxn_mD;
   const Tensor dsource = moves.partial(dsource_mS);
-  linear_backward_input(stream, g.dq_MHQ, c.weight(q_), dsource, {}, c.leaves.heads);
+  linear_backward_input(stream, gradient_operand(c, g.dq_MHQ, g.q_operand_MS), c.matrix(q_), dsource, {},
+                        c.leaves.heads);
   moves.sum(dsource, dsource_mS);
   moves.finish(summing);
 
@@ -147,33 +149,38 @@ void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
   rms_norm_backward_input(stream, c_norm_, g.dcn_mKr, s.a_mA, c.weight(kv_a_norm_), s.c_rstd_m, g.da_mA);
   if (q_rank_ > 0)
     rms_norm_backward_input(stream, q_norm_, g.dqn_mQr, s.a_mA, c.weight(q_a_norm_), s.q_rstd_m, g.da_mA);
-  linear_backward_input(stream, g.da_mA, c.weight(down_), g.dxn_mD, q_rank_ > 0 ? Tensor{} : g.dxn_mD);
+  linear_backward_input(stream, gradient_operand(c, g.da_mA, g.a_operand_mA), c.matrix(down_), g.dxn_mD,
+                        q_rank_ > 0 ? Tensor{} : g.dxn_mD);
   rms_norm_backward_input(stream, x_norm_, g.dxn_mD, x_mD, c.weight(norm_), s.x_rstd_m, dx_mD, dy_mD);
 }
 
 void Mla::backward_weight_early(const Context& c, const Saved& s, const Tensor& dy_mD, const Gradients& g) const {
-  const Stream& stream = *c.stream;
   const bool shared = static_cast<bool>(s.all_cn_MKr);
-  const Tensor& dy_MD = shared ? g.all_dy_MD : dy_mD;
-  const std::int64_t M = dy_MD.dim(0);
-  linear_backward_weight(stream, dy_MD, s.o_MHV.view({M, H_ * V_}), c.gradient(o_), c.weight_cuts);
-  linear_backward_weight(stream, g.dkv_MHC.view({M, H_ * (nope_ + V_)}), shared ? s.all_cn_MKr : s.cn_mKr,
-                         c.gradient(kv_b_), c.weight_cuts);
+  const std::int64_t M = s.o_MHV.dim(0);
+  weight_gradient(c, g.dy(dy_mD), activation_operand(c, s.o_MHV.view({M, H_ * V_}), g.o_operand_MO), o_);
+  weight_gradient(c, g.kv_operand_MC ? g.kv_operand_MC : g.dkv_MHC.view({M, H_ * (nope_ + V_)}),
+                  shared ? s.all_cn_MKr : s.cn_mKr, kv_b_);
 }
 
 void Mla::backward_weight_late(const Context& c, const Tensor& x_mD, const Saved& s, const Gradients& g) const {
   const Stream& stream = *c.stream;
-  linear_backward_weight(stream, g.dq_MHQ, s.all_source_MS ? s.all_source_MS : source(s), c.gradient(q_),
-                         c.weight_cuts);
+  weight_gradient(c, g.q_operand_MS ? g.q_operand_MS : g.dq_MHQ, s.all_source_MS ? s.all_source_MS : source(s), q_);
   rms_norm_backward_weight(stream, c_norm_, g.dcn_mKr, s.a_mA, s.c_rstd_m, c.gradient(kv_a_norm_), c.token_cuts);
   if (q_rank_ > 0)
     rms_norm_backward_weight(stream, q_norm_, g.dqn_mQr, s.a_mA, s.q_rstd_m, c.gradient(q_a_norm_), c.token_cuts);
-  linear_backward_weight(stream, g.da_mA, s.xn_mD, c.gradient(down_), c.weight_cuts);
+  if (!normalises_again(g)) weight_gradient(c, g.a_operand_mA ? g.a_operand_mA : g.da_mA, s.xn_mD, down_);
   rms_norm_backward_weight(stream, x_norm_, g.dxn_mD, x_mD, s.x_rstd_m, c.gradient(norm_), c.token_cuts);
+}
+
+void Mla::backward_weight_down(const Context& c, const Tensor& x_mD, const Saved& s, const Gradients& g) const {
+  if (!normalises_again(g)) return;
+  normalise_input(c, x_mD, s);
+  weight_gradient(c, g.a_operand_mA, s.xn_mD, down_);
 }
 
 void Mla::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,
                           const Gradients& g) const {
+  backward_weight_down(c, x_mD, s, g);
   backward_weight_early(c, s, dy_mD, g);
   backward_weight_late(c, x_mD, s, g);
 }

@@ -1,7 +1,7 @@
 #include "framework/model/mlp.h"
 
 #include "framework/model/cut_linear.h"
-#include "kernels/ops/swiglu.h"
+#include "framework/model/products.h"
 
 namespace fourmi {
 
@@ -15,34 +15,40 @@ void Mlp::forward(const Context& c, std::int64_t leaves, const Tensor& x_mD, Sav
                   const Tensor& residual_mD) const {
   const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_forward");
   recompute(c, x_mD, s, Recompute::full);
-  sum_of_linear(c, s.h_MF, c.weight(down_), leaves, y_mD, residual_mD);
+  sum_of_linear(c, s.h_MF, c.matrix(down_), leaves, y_mD, residual_mD);
 }
 
 void Mlp::recompute(const Context& c, const Tensor& x_mD, Saved& s, Recompute mode) const {
   const Tensor x_MD = gathered(c, x_mD, s.all_x_MD);
-  if (mode == Recompute::full) linear_forward(*c.stream, x_MD, c.weight(gate_up_), s.gate_up_M2F);
-  swiglu_forward(*c.stream, s.gate_up_M2F, s.h_MF, x_MD.dim(0));
+  if (mode == Recompute::full) {
+    linear_forward(*c.stream, x_MD, c.matrix(gate_up_), s.gate_up_M2F);
+    activation_operand(c, s.gate_up_M2F, s.kept_M2F);
+  } else if (s.kept_M2F) {
+    return;
+  }
+  swiglu_operand(c, s.gate_up_M2F, s.h_MF, x_MD.dim(0));
 }
 
 void Mlp::backward_input(const Context& c, std::int64_t leaves, const Saved& s, const Tensor& dy_mD, Gradients& g,
                          const Tensor& dx_mD, const Meanwhile& gathering, const Meanwhile& summing) const {
-  const Tensor dy_MD = gathered(c, dy_mD, g.all_dy_MD, gathering);
+  const Tensor dy_MD = gathered(c, gradient_operand(c, dy_mD, g.dy_mD), g.all_dy_MD, gathering);
   const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_input");
-  linear_backward_input(*c.stream, dy_MD, c.weight(down_), g.dh_MF);
-  swiglu_backward(*c.stream, g.dh_MF, s.gate_up_M2F, g.dgate_up_M2F, dy_MD.dim(0));
-  sum_of_linears_backward(c, g.dgate_up_M2F, c.weight(gate_up_), {F_, F_}, leaves, dx_mD, summing);
+  linear_backward_input(*c.stream, dy_MD, c.matrix(down_), g.dh_MF);
+  restore_gate_up(c, s.kept_M2F, s.gate_up_M2F, dy_MD.dim(0));
+  swiglu_gradient_operand(c, g.dh_MF, s.gate_up_M2F, g.dgate_up_M2F, dy_MD.dim(0));
+  sum_of_linears_backward(c, g.dgate_up_M2F, c.matrix(gate_up_), {F_, F_}, leaves, dx_mD, summing);
 }
 
 void Mlp::backward_weight_down(const Context& c, const Saved& s, const Tensor& dy_mD, const Gradients& g) const {
   const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_weight");
-  const Tensor& dy_MD = g.all_dy_MD ? g.all_dy_MD : dy_mD;
-  linear_backward_weight(*c.stream, dy_MD, s.h_MF, c.gradient(down_), c.weight_cuts);
+  restore_swiglu(c, s.kept_M2F, s.gate_up_M2F, s.h_MF, s.h_MF.dim(0));
+  weight_gradient(c, g.dy(dy_mD), s.h_MF, down_);
 }
 
 void Mlp::backward_weight_gate_up(const Context& c, const Tensor& x_mD, const Saved& s, const Gradients& g) const {
   const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_weight");
   const Tensor& x_MD = s.all_x_MD ? s.all_x_MD : x_mD;
-  linear_backward_weight(*c.stream, g.dgate_up_M2F, x_MD, c.gradient(gate_up_), c.weight_cuts);
+  weight_gradient(c, g.dgate_up_M2F, x_MD, gate_up_);
 }
 
 void Mlp::backward_weight(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD,

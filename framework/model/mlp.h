@@ -22,25 +22,32 @@ class Mlp {
 
   struct Saved {
     Tensor all_x_MD, gate_up_M2F, h_MF;
+    Tensor kept_M2F;  // in a dtype with scales of gate_up what backward reads
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
-      if (s.batch.tensor > 1)
-        visit(all_x_MD, "all_x", Shape{s.batch.rows, s.D}, s.types.activation, Keep::recomputable);
-      visit(gate_up_M2F, "gate_up", Shape{s.batch.rows, 2 * s.F}, s.types.activation, Keep::needed);
-      visit(h_MF, "h", Shape{s.batch.rows, s.F}, s.types.activation, Keep::recomputable);
+      if (s.batch.tensor > 1) visit(all_x_MD, "all_x", Shape{s.batch.rows, s.D}, s.types.operand, Keep::recomputable);
+      const bool scaled = s.types.scaled();
+      const Shape both{s.batch.rows, 2 * s.F};
+      visit(gate_up_M2F, "gate_up", both, s.types.activation, scaled ? Keep::temporary : Keep::needed);
+      visit(h_MF, "h", Shape{s.batch.rows, s.F}, s.types.operand, scaled ? Keep::temporary : Keep::recomputable);
+      if (scaled) visit(kept_M2F, "kept", both, s.types.operand, Keep::needed);
     }
   };
   struct Gradients {
     Tensor all_dy_MD, dh_MF, dgate_up_M2F;
+    Tensor dy_mD;  // dy as products read it, where that is another dtype
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
-      if (s.batch.tensor > 1) visit(all_dy_MD, "all_dy", Shape{s.batch.rows, s.D}, s.types.activation, Keep::needed);
+      if (s.types.scaled()) visit(dy_mD, "dy", Shape{s.batch.shard_rows(), s.D}, s.types.operand, Keep::needed);
+      if (s.batch.tensor > 1) visit(all_dy_MD, "all_dy", Shape{s.batch.rows, s.D}, s.types.operand, Keep::needed);
       visit(dh_MF, "dh", Shape{s.batch.rows, s.F}, s.types.activation, Keep::needed);
-      visit(dgate_up_M2F, "dgate_up", Shape{s.batch.rows, 2 * s.F}, s.types.activation, Keep::needed);
+      visit(dgate_up_M2F, "dgate_up", Shape{s.batch.rows, 2 * s.F}, s.types.operand, Keep::needed);
     }
+    /// Every row, as products read it.
+    const Tensor& dy(const Tensor& own_mD) const { return all_dy_MD ? all_dy_MD : dy_mD ? dy_mD : own_mD; }
   };
 
-  /// `leaves` of the intermediate columns that this rank holds (Context::leaves).
+  /// x as products read it (products.h). `leaves` of the intermediate columns that this rank holds (Context::leaves).
   void forward(const Context&, std::int64_t leaves, const Tensor& x_mD, Saved&, const Tensor& y_mD,
                const Tensor& residual_mD) const;
   /// What backward needs, again: SwiGLU's output, in `full` its input too.

@@ -48,6 +48,7 @@ Context Model::context(const Stream& stream, const StagePass& p, const Context& 
   c.sequences = workspace_->sequences ? &*workspace_->sequences : nullptr;
   c.experts = workspace_->experts ? &*workspace_->experts : nullptr;
   c.columns = workspace_->columns ? &*workspace_->columns : nullptr;
+  c.column_memory = workspace_->column_memory ? &*workspace_->column_memory : nullptr;
   c.balance_weight = p.weights.balance;
   if (window_ > 0) {
     window_key_begin(stream, window_, p.batch.key_begin_M, p.batch.key_end_M, window_begin_M_);

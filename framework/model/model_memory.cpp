@@ -23,6 +23,29 @@ std::int64_t widest_part(const Block::Sizes& s) {
   if (s.attention.gqa) widest = std::max(widest, s.attention.gqa->H * s.attention.gqa->Q);
   return widest;
 }
+
+/// Of the weight gradients of a block: rows, columns of both operands.
+void add_columns(const Block::Sizes& s, ColumnMemory::Largest& largest) {
+  const BatchSizes& b = s.batch;
+  const std::int64_t M = b.rows, m = b.shard_rows(), cut = b.tokens_per_sequence / 16;
+  const auto add = [&](std::int64_t rows, std::int64_t columns) {
+    largest.add(rows, columns, b.experts.cut ? rows / cut + 1 : 1);
+  };
+  const auto mlp = [&](std::int64_t F) { add(M, s.D + F), add(M, 2 * F + s.D); };
+  if (const auto& a = s.attention.mla) {
+    add(M, s.D + a->H * a->V), add(M, a->kv_rank + a->H * (a->nope + a->V));
+    add(M, a->source() + a->H * a->Q()), add(m, s.D + a->A());
+  }
+  if (const auto& a = s.attention.gqa) add(M, s.D + a->H * a->Q), add(M, s.D + a->A());
+  if (s.dense) mlp(s.dense->F);
+  if (!s.moe) return;
+  if (s.moe->shared) mlp(s.moe->shared->F);
+  const Experts::Sizes& e = s.moe->experts;
+  // A run is of one expert and, where sums are cut, of one block of the tokens of all ranks that share experts.
+  const std::int64_t tokens = b.experts.size * b.experts.tensor * m,
+                     runs = b.experts.cut ? std::min(e.A(), e.E * (tokens / cut + 1)) : e.E;
+  for (std::int64_t columns : {s.D + e.F, 2 * e.F + s.D}) largest.add(e.A(), columns, runs);
+}
 }  // namespace
 
 void Workspace::allocate_exchange(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types, bool apart,
@@ -44,6 +67,7 @@ void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const M
                          const LayerGroups& groups, Arena& arena) {
   const bool apart = types.gradient == DType::fx128;  // mode layout (Leaves::apart)
   allocate_exchange(m, sizes, types, apart, groups, arena);
+  if (types.scaled()) column_memory.emplace(largest_columns, arena);
   const Shape border{sizes.shard_rows(), m.hidden_size};
   if (sizes.tensor > 1)
     all_dx_MD = arena.allocate({sizes.rows, m.hidden_size}, types.activation, "border gradients of all rows");
@@ -106,6 +130,7 @@ void Model::reserve(const BatchSizes& sizes, Recompute recompute, Workspace& wor
     if (s.moe) widest_.moe = s.moe;
     if (s.dense) widest_.dense = s.dense;
     workspace.widest_part = std::max(workspace.widest_part, widest_part(s));
+    add_columns(s, workspace.largest_columns);
   }
   Activations a;  // only its lists are read
   a.blocks.resize(blocks_.size());
@@ -113,6 +138,9 @@ void Model::reserve(const BatchSizes& sizes, Recompute recompute, Workspace& wor
   if (mtp_) {
     const Mtp::Sizes mtp = mtp_->sizes(sizes, types);
     workspace.widest_part = std::max(workspace.widest_part, widest_part(mtp.block));
+    add_columns(mtp.block, workspace.largest_columns);
+    workspace.largest_columns.add(sizes.shard_rows(), 3 * section_.hidden_size,  // of eh_proj
+                                  sizes.experts.cut ? sizes.shard_rows() / (sizes.tokens_per_sequence / 16) + 1 : 1);
     if (mtp.block.moe) widest_.moe = mtp.block.moe;
     if (mtp.block.dense) widest_.dense = mtp.block.dense;
     workspace.layers.reserve(recompute, a.mtp, mtp);

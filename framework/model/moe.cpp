@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "framework/model/products.h"
 #include "kernels/ops/reduce.h"
 
 namespace fourmi {
@@ -28,10 +29,10 @@ Moe::Sizes Moe::sizes(const BatchSizes& batch, const ModelTypes& types) const {
 }
 
 /// The router works in the accumulator dtype; widening bf16 is exact.
-Tensor Moe::router_input(const Context& c, const Tensor& x_MD, Saved& s) const {
-  if (!s.x32_MD) return x_MD;
-  convert(*c.stream, x_MD, s.x32_MD);
-  return s.x32_MD;
+Tensor Moe::router_input(const Context& c, const Tensor& x_MD, const Tensor& x32_MD) {
+  if (!x32_MD) return x_MD;
+  convert(*c.stream, x_MD, x32_MD);
+  return x32_MD;
 }
 
 /// Every block's statistics, sequence after sequence, inside one in the order of the ranks.
@@ -74,7 +75,7 @@ void Moe::balance(const Context& c, Saved& s) const {
 void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& counts_E) const {
   const Stream& stream = *c.stream;
   const OwningSpan span(stream.timeline(), Work::router, "route");
-  linear_forward(stream, router_input(c, x_MD, s), c.weight(router_), s.logits_ME);
+  linear_forward(stream, router_input(c, x_MD, s.x32_MD), c.weight(router_), s.logits_ME);
   routing_forward(stream, routing_, s.logits_ME, bias_ ? c.weight(*bias_) : Tensor{}, s.scores_ME, s.experts_MK,
                   s.weights_MK);
   if (c.balance_weight != 0) balance(c, s);
@@ -84,21 +85,24 @@ void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& co
 void Moe::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD, const Tensor& residual_MD,
                   const Tensor& counts_E) const {
   route(c, x_MD, s, counts_E);
+  const Tensor rows_MD = activation_operand(c, x_MD, s.operand_MD);
   Tensor base = residual_MD;
   if (shared_) {
-    shared_->forward(c, c.leaves.shared_intermediate, x_MD, s.shared, s.base_MD, residual_MD);
+    shared_->forward(c, c.leaves.shared_intermediate, rows_MD, s.shared, s.base_MD, residual_MD);
     base = s.base_MD;
   }
-  experts_.forward(c, x_MD, choices(s), s.experts, y_MD, base);
+  experts_.forward(c, rows_MD, choices(s), s.experts, y_MD, base);
 }
 
 void Moe::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mode) const {
-  if (mode == Recompute::full)
-    route(c, x_MD, s, {});
-  else
-    router_input(c, x_MD, s);
-  experts_.recompute(c, x_MD, choices(s), s.experts, mode);
-  if (shared_) shared_->recompute(c, x_MD, s.shared, mode);
+  if (mode == Recompute::full) route(c, x_MD, s, {});
+  const Tensor rows_MD = activation_operand(c, x_MD, s.operand_MD);
+  experts_.recompute(c, rows_MD, choices(s), s.experts, mode);
+  if (shared_) shared_->recompute(c, rows_MD, s.shared, mode);
+}
+
+void Moe::restore_operand(const Context& c, const Tensor& x_MD, const Saved& s) const {
+  activation_operand(c, x_MD, s.operand_MD);
 }
 
 /// Of some of the tokens.
@@ -119,7 +123,7 @@ void Moe::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, c
   else
     gathering();
   for (int round = 0; round < Experts::num_rounds(s.experts); ++round) {
-    experts_.begin_backward_input(c, x_MD, choices(s), s.experts, round, dy_MD, g.experts, g.dweights_MK);
+    experts_.begin_backward_input(c, operand(s, x_MD), choices(s), s.experts, round, dy_MD, g.experts, g.dweights_MK);
     route_backward(c, s, Experts::tokens_of(c, s.experts, round), g);
     experts_.finish_backward_input(c, choices(s), s.experts, round, g.experts, dx_MD, g.dshared_MD, g.dx32_MD);
   }
@@ -128,14 +132,14 @@ void Moe::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, c
 void Moe::backward_weight_routed(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
                                  const Gradients& g) const {
   const Stream& stream = *c.stream;
-  experts_.backward_weight(c, x_MD, choices(s), s.experts, dy_MD, g.experts);
+  experts_.backward_weight(c, operand(s, x_MD), choices(s), s.experts, dy_MD, g.experts);
   const OwningSpan span(stream.timeline(), Work::router, "route_backward_weight");
-  linear_backward_weight(stream, g.dlogits_ME, s.x32_MD ? s.x32_MD : x_MD, c.gradient(router_), c.token_cuts);
+  linear_backward_weight(stream, g.dlogits_ME, router_input(c, x_MD, s.x32_MD), c.gradient(router_), c.token_cuts);
 }
 
 void Moe::backward_weight_shared(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,
                                  const Gradients& g) const {
-  if (shared_) shared_->backward_weight(c, x_MD, s.shared, dy_MD, g.shared);
+  if (shared_) shared_->backward_weight(c, operand(s, x_MD), s.shared, dy_MD, g.shared);
 }
 
 void Moe::backward_weight(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD,

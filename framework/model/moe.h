@@ -33,6 +33,7 @@ class Moe {
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
 
   struct Saved {
+    Tensor operand_MD;  // x as products read it, where that is another dtype
     Tensor x32_MD, logits_ME, scores_ME, experts_MK, weights_MK, balance_S, dscores_ME;
     Tensor base_MD;
     Tensor counts_BE, sums_BE, all_counts_BE, all_sums_BE;  // of blocks of T/16 tokens, where ranks share sequences
@@ -43,7 +44,8 @@ class Moe {
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t M = s.batch.shard_rows();
       const DType act = s.types.activation, acc = s.types.accumulate;
-      if (act != acc) visit(x32_MD, "x32", Shape{M, s.D}, acc, Keep::recomputable);
+      if (s.types.scaled()) visit(operand_MD, "operand", Shape{M, s.D}, s.types.operand, Keep::temporary);
+      if (act != acc) visit(x32_MD, "x32", Shape{M, s.D}, acc, Keep::temporary);
       visit(logits_ME, "logits", Shape{M, s.E}, acc, Keep::temporary);
       visit(scores_ME, "scores", Shape{M, s.E}, acc, Keep::needed);
       visit(experts_MK, "experts", Shape{M, s.K}, DType::i32, Keep::needed);
@@ -93,6 +95,8 @@ class Moe {
   /// What backward needs, again: the tokens in experts' order and SwiGLU's outputs, in `full` the routing and the
   /// experts too. The routing is a pure function of x, so the same experts are chosen; nothing is counted.
   void recompute(const Context&, const Tensor& x_MD, Saved&, Recompute) const;
+  /// x as products read it, again, where it has scales: of the block's backward.
+  void restore_operand(const Context&, const Tensor& x_MD, const Saved&) const;
   /// What is done while every rank's dy, and while partial sums of the shared expert travel.
   void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
                       const Tensor& dx_MD, const Meanwhile& gathering = {}, const Meanwhile& summing = {}) const;
@@ -109,11 +113,12 @@ class Moe {
   const std::optional<Slot>& bias() const { return bias_; }
 
  private:
-  Tensor router_input(const Context&, const Tensor& x_MD, Saved&) const;
+  static Tensor router_input(const Context&, const Tensor& x_MD, const Tensor& x32_MD);
   void balance(const Context&, Saved&) const;
   void share_statistics(const Context&, Saved&) const;
   void route(const Context&, const Tensor& x_MD, Saved&, const Tensor& counts_E) const;
   void route_backward(const Context&, const Saved&, Share::Range tokens, Gradients&) const;
+  static const Tensor& operand(const Saved& s, const Tensor& x_MD) { return s.operand_MD ? s.operand_MD : x_MD; }
   static Choices choices(const Saved& s) { return {s.experts_MK, s.weights_MK}; }
 
   std::int64_t D_, E_, K_;

@@ -1,5 +1,7 @@
 #include "framework/model/mtp.h"
 
+#include "framework/model/products.h"
+
 namespace fourmi {
 
 Mtp::Mtp(const ModelSection& m, const ParameterStore& store)
@@ -24,13 +26,14 @@ void Mtp::join(const Context& c, const Tensor& hidden_mD, const Tensor& tokens_M
   embedding_.forward(c, tokens_M, s.embedding_mD);
   rms_norm_forward(stream, e_norm_, s.embedding_mD, c.weight(enorm_), s.joined_m2D, s.e_rstd_m);
   rms_norm_forward(stream, h_norm_, hidden_mD, c.weight(hnorm_), s.joined_m2D, s.h_rstd_m);
+  activation_operand(c, s.joined_m2D, s.operand_m2D);
 }
 
 void Mtp::forward(const Context& c, const Tensor& hidden_mD, const Tensor& tokens_M, Saved& s,
                   const Tensor& counts_E) const {
   const Span span(c.stream->timeline(), Work::other, "mtp_forward", block_.layer());
   join(c, hidden_mD, tokens_M, s);
-  linear_forward(*c.stream, s.joined_m2D, c.weight(eh_proj_), s.x_mD);
+  linear_forward(*c.stream, operand(s), c.matrix(eh_proj_), s.x_mD);
   block_.forward(c, s.x_mD, s.block, s.y_mD, counts_E);
 }
 
@@ -49,8 +52,9 @@ void Mtp::backward(const Context& c, const Tensor& hidden_mD, const Tensor& toke
   head_.backward(c, s.y_mD, s.head, g.dy_mD);
   block_.backward(c, s.x_mD, s.block, g.dy_mD, block_gradients, g.dx_mD);
   block_.backward_weight_late(c, s.x_mD, s.block, block_gradients);
-  linear_backward_input(stream, g.dx_mD, c.weight(eh_proj_), g.djoined_m2D);
-  linear_backward_weight(stream, g.dx_mD, s.joined_m2D, c.gradient(eh_proj_), c.weight_cuts);
+  const Tensor dx_mD = gradient_operand(c, g.dx_mD, g.operand_mD);
+  linear_backward_input(stream, dx_mD, c.matrix(eh_proj_), g.djoined_m2D);
+  weight_gradient(c, dx_mD, operand(s), eh_proj_);
   rms_norm_backward_input(stream, e_norm_, g.djoined_m2D, s.embedding_mD, c.weight(enorm_), s.e_rstd_m,
                           g.dembedding_mD);
   rms_norm_backward_weight(stream, e_norm_, g.djoined_m2D, s.embedding_mD, s.e_rstd_m, c.gradient(enorm_),

@@ -24,6 +24,7 @@ class Mtp {
 
   struct Saved {
     Tensor embedding_mD, e_rstd_m, h_rstd_m, joined_m2D, x_mD, y_mD;
+    Tensor operand_m2D;  // joined as products read it, where that is another dtype
     Block::Saved block;
     Head::Saved head;  ///< a list of its own: the model places it beside the main head's
     template <class Visit>
@@ -33,7 +34,8 @@ class Mtp {
       visit(embedding_mD, "embedding", Shape{m, s.D}, act, Keep::recomputable);
       visit(e_rstd_m, "e_rstd", Shape{m}, acc, Keep::recomputable);
       visit(h_rstd_m, "h_rstd", Shape{m}, acc, Keep::recomputable);
-      visit(joined_m2D, "joined", Shape{m, 2 * s.D}, act, Keep::recomputable);
+      visit(joined_m2D, "joined", Shape{m, 2 * s.D}, act, s.types.scaled() ? Keep::temporary : Keep::recomputable);
+      if (s.types.scaled()) visit(operand_m2D, "operand", Shape{m, 2 * s.D}, s.types.operand, Keep::recomputable);
       visit(x_mD, "x", Shape{m, s.D}, act, Keep::needed);
       visit(y_mD, "y", Shape{m, s.D}, act, Keep::needed);
       block.fields(s.block, visit);
@@ -41,12 +43,14 @@ class Mtp {
   };
   struct Gradients {
     Tensor dy_mD, dx_mD, djoined_m2D, dembedding_mD, all_dembedding_MD;
+    Tensor operand_mD;  // dx as products read it, where that is another dtype
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const std::int64_t m = s.batch.shard_rows();
       const DType act = s.types.activation;
       visit(dy_mD, "dy", Shape{m, s.D}, act, Keep::needed);
       visit(dx_mD, "dx", Shape{m, s.D}, act, Keep::needed);
+      if (s.types.scaled()) visit(operand_mD, "operand", Shape{m, s.D}, s.types.operand, Keep::needed);
       visit(djoined_m2D, "djoined", Shape{m, 2 * s.D}, act, Keep::needed);
       visit(dembedding_mD, "dembedding", Shape{m, s.D}, act, Keep::needed);
       if (s.batch.tensor > 1) visit(all_dembedding_MD, "all_dembedding", Shape{s.batch.rows, s.D}, act, Keep::needed);
@@ -68,6 +72,7 @@ class Mtp {
 
  private:
   void join(const Context&, const Tensor& hidden_mD, const Tensor& tokens_M, Saved&) const;
+  static const Tensor& operand(const Saved& s) { return s.operand_m2D ? s.operand_m2D : s.joined_m2D; }
 
   std::int64_t D_;
   Embedding embedding_;

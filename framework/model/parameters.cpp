@@ -52,12 +52,16 @@ void ParameterTable::add(Parameter p, Share::Range range, Cut cut) {
 
 void ParameterTable::add_matrix(std::string name, std::int64_t rows, std::int64_t columns, Cut cut) {
   const Copies copies = cut == Cut::none ? Copies::every_rank : Copies::tensor_peers;
-  add({.name = std::move(name), .shape = {rows, columns}, .copies = copies},
+  add({.name = std::move(name), .shape = {rows, columns}, .copies = copies, .is_map = true},
       shares_.tensor.of(cut == Cut::columns ? columns : rows), cut);
 }
 
 void ParameterTable::add_expert_matrix(std::string name, std::int64_t rows, std::int64_t columns, Cut cut) {
-  add({.name = std::move(name), .shape = {rows, columns}, .copies = Copies::expert_peers, .routed_expert = true},
+  add({.name = std::move(name),
+       .shape = {rows, columns},
+       .copies = Copies::expert_peers,
+       .routed_expert = true,
+       .is_map = true},
       shares_.expert_tensor.of(cut == Cut::columns ? columns : rows), cut);
 }
 

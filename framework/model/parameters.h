@@ -38,6 +38,7 @@ struct Parameter {
   Initialisation initialisation = Initialisation::normal;
   bool weight_decay = true;
   bool routed_expert = false;  ///< counted as active in the ratio of chosen to all experts
+  bool is_map = false;         ///< of a linear map or an expert, not of the vocabulary: FP8 precision copies it
   bool mtp = false;            ///< of the multi-token-prediction layer: not in the published totals
   std::int64_t layer = -1;     ///< decoder layer (MTP's follow the last); -1: of none
   bool stage_copies = false;   ///< several ranks of the pipeline hold it, each with a part of its gradient

@@ -25,7 +25,11 @@ class RowExchange {
   int rank() const { return group_ ? group_->rank() : 0; }
   int size() const { return size_; }
   /// Memory for columns out of wider rows, until the next call.
-  Tensor part(const Shape& shape) const { return part_.rows(0, shape.num_elements()).view(shape); }
+  Tensor part(const Shape& shape, DType dtype) const {
+    FOURMI_CHECK(bytes_of(dtype, shape) <= part_.bytes(), "a part of {} {} in {} bytes", name_of(dtype),
+                 to_string(shape), part_.bytes());
+    return Tensor(part_.data, dtype, shape);
+  }
   /// This rank's rows of all.
   Tensor mine(const Tensor& all_M) const {
     const std::int64_t m = all_M.dim(0) / size();

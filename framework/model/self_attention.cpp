@@ -48,12 +48,14 @@ void SelfAttention::backward_weight(const Context& c, const Tensor& x_mD, const 
 
 void SelfAttention::backward(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
                              const Tensor& dx_mD, const Meanwhile& gathering) const {
-  if (mla_)
+  if (mla_) {
     mla_->backward_input(c, x_mD, s.mla, dy_mD, g.mla, dx_mD, gathering,
                          [&] { mla_->backward_weight_early(c, s.mla, dy_mD, g.mla); });
-  else
+    mla_->backward_weight_down(c, x_mD, s.mla, g.mla);
+  } else {
     gqa_->backward_input(c, x_mD, s.gqa, dy_mD, g.gqa, dx_mD, gathering,
                          [&] { gqa_->backward_weight_early(c, s.gqa, dy_mD, g.gqa); });
+  }
 }
 
 void SelfAttention::backward_weight_late(const Context& c, const Tensor& x_mD, const Saved& s,

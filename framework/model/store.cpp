@@ -7,11 +7,24 @@
 
 namespace fourmi {
 
+namespace {
+
+/// Magnitudes of activations below it share a scale as if there were one of it (DeepSeek's kernels do so). Not of
+/// gradients: those of a sum over millions of tokens may well be smaller (docs/numerics.md).
+constexpr float least_activation = 1e-4F;
+
+}  // namespace
+
 ModelTypes model_types(Compute compute, Reproducibility reproducibility) {
   ModelTypes t;
   t.activation = compute == Compute::fp64 ? DType::f64 : compute == Compute::fp32 ? DType::f32 : DType::bf16;
   t.accumulate = accumulate_dtype(t.activation);
   t.gradient = reproducibility == Reproducibility::layout && compute != Compute::fp64 ? DType::fx128 : t.accumulate;
+  t.operand = t.matrix = t.activation;
+  if (!is_fp8(compute)) return t;
+  t.operand = DType::e4m3_rows, t.matrix = DType::e4m3_panels;
+  t.activation_scaling = {.kind = ScaleKind::power_of_two, .floor = least_activation};
+  t.gradient_scaling = {.kind = ScaleKind::power_of_two};
   return t;
 }
 
@@ -33,6 +46,7 @@ ParameterStore::ParameterStore(const ParameterTable& table, ModelTypes types, Ar
     gradients_[i] =
         gradients->allocate({place(i, level >= ZeroLevel::gradients, &Place::gradients)}, types.gradient, what);
   }
+  if (types.scaled()) copies_.emplace(table, regions_[0], level >= ZeroLevel::weights, types.matrix, weights);
   if (weights.measuring()) return;
   for (const Parameter& p : table.all()) {
     if (p.padding == 0) continue;
@@ -71,6 +85,13 @@ Tensor ParameterStore::part(const Tensor& memory, const Slot& slot, std::int64_t
   const std::size_t r = region_of(slot.set, slot.offset), set = index(slot.set);
   const std::int64_t at = places_[set][r].*where + slot.offset - regions_[set][r].begin;
   return memory.rows(at, at + slot.shape.num_elements()).view(slot.shape);
+}
+
+void ParameterStore::copy_scaled(const Stream& stream, const Region& r) const {
+  if (!copies_ || r.set != ParameterSet::matrices) return;
+  copies_->make(stream, types_.gradient_scaling.kind, r, [&](std::int64_t offset, const Shape& shape) {
+    return weight({ParameterSet::matrices, offset, shape});
+  });
 }
 
 Tensor ParameterStore::weights(const Region& r) const {

@@ -3,12 +3,16 @@
 #pragma once
 
 #include <initializer_list>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "framework/model/parameters.h"
+#include "framework/model/scaled_copies.h"
+#include "kernels/ops/quantize.h"
 #include "kernels/runtime/arena.h"
+#include "kernels/runtime/stream.h"
 
 namespace fourmi {
 
@@ -24,6 +28,12 @@ struct ModelTypes {
   DType activation = DType::bf16;  ///< residual stream, projections, matrices
   DType accumulate = DType::f32;   ///< norms, router, statistics, masters
   DType gradient = DType::f32;     ///< f32, f64, or fx128 in mode layout
+  /// What products of linear maps and experts read: rows and weights. Those of the activation's dtype, or with scales
+  /// (docs/precision.md).
+  DType operand = DType::bf16, matrix = DType::bf16;
+  Scaling activation_scaling, gradient_scaling;          ///< of such rows
+  ColumnScale column_scale = ColumnScale::power_of_two;  ///< of a weight gradient's operands
+  bool scaled() const { return has_scales(operand); }
 };
 ModelTypes model_types(Compute compute, Reproducibility reproducibility);
 
@@ -46,6 +56,10 @@ class ParameterStore {
   /// The rows of embedding or head with the padding behind them.
   Slot padded_slot(std::string_view name) const;
   Tensor weight(const Slot& slot) const { return part(weights_[index(slot.set)], slot, &Place::weights); }
+  /// The weight of a linear map or of experts as products read it: its FP8 copy, where there is one.
+  Tensor matrix(const Slot& slot) const { return copies_ ? copies_->of(slot.offset, slot.shape) : weight(slot); }
+  /// Makes the FP8 copies of a region anew: after its weights have changed or have come.
+  void copy_scaled(const Stream& stream, const Region& r) const;
   Tensor gradient(const Slot& slot) const { return part(gradients_[index(slot.set)], slot, &Place::gradients); }
 
   /// What is in memory together: by layer from ZeRO 2 on.
@@ -74,6 +88,7 @@ class ParameterStore {
   std::vector<Region> regions_[3];
   std::vector<Place> places_[3];  // of the regions
   Tensor weights_[3], gradients_[3];
+  std::optional<ScaledCopies> copies_;
 };
 
 /// Initial values of rows [first_row, first_row + x.dim(0)) of the part of a parameter that this rank holds, into x

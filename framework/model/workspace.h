@@ -7,6 +7,7 @@
 
 #include "framework/model/context.h"
 #include "framework/model/fields.h"
+#include "framework/model/products.h"
 
 namespace fourmi {
 
@@ -31,7 +32,10 @@ struct Workspace {
   std::optional<ExpertExchange> experts;      ///< of the expert axis; absent where all experts are here
   std::optional<ColumnExchange> columns;      ///< of the expert-tensor axis; absent where all their columns are
 
-  std::int64_t widest_part = 0;  ///< columns, of the stages that have reserved
+  std::optional<ColumnMemory> column_memory;  ///< of weight gradients whose operands have scales
+
+  ColumnMemory::Largest largest_columns;  ///< of the stages that have reserved
+  std::int64_t widest_part = 0;           ///< columns, of the stages that have reserved
 
   /// After all stages have reserved.
   void allocate(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, const LayerGroups& groups,

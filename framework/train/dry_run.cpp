@@ -111,7 +111,7 @@ DryRun dry_run(const Recipe& r, int ranks) {
   if (run.steps) {
     const MachinePeak peak = host_peak(measure_core(best_isa()), usable_cores());
     const double flops = (run.counts.flops_per_token + run.counts.flops_per_token_mtp) * run.tokens;
-    run.least_seconds = flops / (r.precision.compute == Compute::bf16 ? peak.bf16 : peak.fp32);
+    run.least_seconds = flops / (r.precision.compute != Compute::fp32 ? peak.bf16 : peak.fp32);
     run.device_hours = run.least_seconds * run.ranks / 3600;
     run.cost = Spending::cost_of(r.budget, run.device_hours);
     if (Spending::is_exceeded(r.budget, run.device_hours))

@@ -51,6 +51,8 @@ void Engine::initialise() {
 
 void Engine::gather_weights() {
   parts_->optimizer.gather_weights(*stream_, *groups_);
+  for (const Region& r : parts_->store.regions(ParameterSet::matrices))
+    if (parts_->store.level() < ZeroLevel::weights || r.layer < 0) parts_->store.copy_scaled(*stream_, r);
   parts_->panels.forget();
 }
 

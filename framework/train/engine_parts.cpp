@@ -66,6 +66,8 @@ Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTab
 void Engine::Panels::need(std::int64_t layer) {
   if (store_.level() < ZeroLevel::weights || present_ == layer) return;
   optimizer_.gather_layer(*stream_, *groups_, layer);
+  for (const Region& r : store_.regions(ParameterSet::matrices))
+    if (r.layer == layer) store_.copy_scaled(*stream_, r);
   present_ = layer;
 }
 
@@ -83,7 +85,8 @@ Context cuts_of(const Recipe& r, std::int32_t* refused) {
     c.token_cuts = {.rows = 1, .row_token = nullptr, .refused = refused};
     c.query_leaves = 16 / r.parallel.context;
     if (types_of(r).gradient == DType::fx128)
-      c.leaves = layout_leaves(r.model, r.parallel.tensor, r.parallel.expert, r.parallel.expert_tensor);
+      c.leaves =
+          layout_leaves(r.model, r.precision.compute, r.parallel.tensor, r.parallel.expert, r.parallel.expert_tensor);
   }
   return c;
 }

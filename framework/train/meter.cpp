@@ -9,7 +9,7 @@
 namespace fourmi {
 
 Meter::Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, Isa isa)
-    : counts_(counts), bf16_(recipe.precision.compute == Compute::bf16) {
+    : counts_(counts), bf16_(recipe.precision.compute != Compute::fp32) {
   struct Machine {
     char boot[64];
     CorePeak core;

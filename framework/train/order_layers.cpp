@@ -21,9 +21,9 @@ LayerOrder::LayerOrder(const Recipe& r, const StageMap& map, int pipeline_rank, 
 }
 
 /// Every rank's rows to all.
-void LayerOrder::gather(std::int64_t columns) {
+void LayerOrder::gather(std::int64_t columns, DType dtype) {
   order_.call(GroupKind::tensor, Call::all_gather,
-              sizes_.shard_rows() * columns * size_of(types_.activation) * (sizes_.tensor - 1));
+              bytes_of(dtype, {sizes_.shard_rows(), columns}) * (sizes_.tensor - 1));
 }
 
 /// Of partial sums of all rows, to each other rank its rows.
@@ -38,7 +38,7 @@ void LayerOrder::gather_of_sequences(std::int64_t columns, DType dtype, std::int
   const std::int64_t sequences = sizes_.num_sequences();
   for (std::int64_t s = 0; s < sequences; ++s)
     order_.call(GroupKind::context, Call::all_gather,
-                rows / sequences * columns * size_of(dtype) * (sizes_.context - 1));
+                bytes_of(dtype, {rows / sequences, columns}) * (sizes_.context - 1));
 }
 
 void LayerOrder::sum_of_sequences(std::int64_t columns) {
@@ -54,17 +54,20 @@ std::int64_t LayerOrder::my_heads() const {
 
 /// What attention reads of other ranks' rows.
 void LayerOrder::project() {
-  const auto to_sequence = [&](std::int64_t columns) {
-    if (!sizes_.ring()) gather_of_sequences(columns, types_.activation, sizes_.rows);
+  const auto to_sequence = [&](std::int64_t columns, DType dtype) {
+    if (!sizes_.ring()) gather_of_sequences(columns, dtype, sizes_.rows);
   };
   if (!latent()) {
-    gather(m_.hidden_size);
-    for (int key_or_value = 0; key_or_value < 2; ++key_or_value) to_sequence(my_heads() * m_.head_dim);
+    gather_operand(m_.hidden_size);
+    for (int key_or_value = 0; key_or_value < 2; ++key_or_value)
+      to_sequence(my_heads() * m_.head_dim, types_.activation);
     return;
   }
-  gather(m_.q_lora_rank > 0 ? m_.q_lora_rank : m_.hidden_size);
-  for (std::int64_t columns : {m_.kv_lora_rank, m_.qk_rope_head_dim}) gather(columns);
-  for (std::int64_t columns : {m_.kv_lora_rank, m_.qk_rope_head_dim}) to_sequence(columns);
+  gather_operand(m_.q_lora_rank > 0 ? m_.q_lora_rank : m_.hidden_size);
+  gather_operand(m_.kv_lora_rank);
+  gather(m_.qk_rope_head_dim, types_.activation);
+  to_sequence(m_.kv_lora_rank, types_.operand);
+  to_sequence(m_.qk_rope_head_dim, types_.activation);
 }
 
 void LayerOrder::attention_forward() {
@@ -86,12 +89,12 @@ void LayerOrder::attention_backward() {
 }
 
 void LayerOrder::mlp_forward() {
-  gather(m_.hidden_size);
+  gather_operand(m_.hidden_size);
   sum(m_.hidden_size);
 }
 
 void LayerOrder::mlp_backward(const std::function<void()>& gathering) {
-  gather(m_.hidden_size);
+  gather_operand(m_.hidden_size);
   gathering();
   sum(m_.hidden_size, leaves_.apart ? 2 : 1);  // gate, up
 }
@@ -124,13 +127,13 @@ void LayerOrder::block_recompute(std::int64_t layer) {
     project();
   }
   if (is_moe(layer)) experts_.recompute(recompute_);
-  if (has_mlp(layer)) gather(m_.hidden_size);
+  if (has_mlp(layer)) gather_operand(m_.hidden_size);
 }
 
 void LayerOrder::block_backward_input(std::int64_t layer) {
   if (has_mlp(layer)) mlp_backward([] {});
   if (is_moe(layer)) experts_.backward_input();
-  gather(m_.hidden_size);
+  gather_operand(m_.hidden_size);
   attention_backward();
 }
 
@@ -140,13 +143,13 @@ void LayerOrder::block_backward(std::int64_t layer, bool halves_apart, const std
   else
     gathering();
   if (is_moe(layer)) experts_.backward_input();
-  gather(m_.hidden_size);
+  gather_operand(m_.hidden_size);
   if (is_moe(layer) && halves_apart) experts_.backward_weight();
   attention_backward();
 }
 
 void LayerOrder::head() {
-  gather(m_.hidden_size);
+  gather(m_.hidden_size, types_.activation);
   const std::int64_t chunk = Head::chunk_rows(sizes_);
   for (std::int64_t begin = 0; begin < sizes_.rows; begin += chunk) {
     const std::int64_t n = std::min(chunk, sizes_.rows - begin);
@@ -157,7 +160,7 @@ void LayerOrder::head() {
 }
 
 void LayerOrder::embedding_backward(const std::function<void()>& gathering) {
-  gather(m_.hidden_size);
+  gather(m_.hidden_size, types_.activation);
   gathering();
 }
 

@@ -24,7 +24,8 @@ class LayerOrder {
   void act(const Instruction& i);
 
  private:
-  void gather(std::int64_t columns);
+  void gather(std::int64_t columns, DType dtype);
+  void gather_operand(std::int64_t columns) { gather(columns, types_.operand); }
   void gather_of_sequences(std::int64_t columns, DType dtype, std::int64_t rows);
   void sum(std::int64_t columns, std::int64_t partials = 1);
   void sum_of_sequences(std::int64_t columns);

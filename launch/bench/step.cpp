@@ -35,7 +35,7 @@ struct Result {
 };
 
 double limit_of(const Result& r) {
-  return r.recipe.precision.compute == Compute::bf16 ? r.limits.bf16 : r.limits.fp32;
+  return r.recipe.precision.compute != Compute::fp32 ? r.limits.bf16 : r.limits.fp32;
 }
 double speed_of_light(const Result& r, double seconds) {
   return r.flops / limit_of(r) / seconds;

@@ -16,14 +16,21 @@ struct Case {
 };
 
 Words resumable(const char* compute, const char* mode = "run") {
-  return {"run.steps=" + std::to_string(steps), "checkpoint.every=" + std::to_string(every),
-          std::string("precision.compute=") + compute, std::string("run.reproducibility=") + mode};
+  Words words{"run.steps=" + std::to_string(steps), "checkpoint.every=" + std::to_string(every),
+              std::string("precision.compute=") + compute, std::string("run.reproducibility=") + mode};
+  const Words in_blocks{"hidden_size=128", "intermediate_size=128", "moe_intermediate_size=128",
+                        "q_lora_rank=128", "qk_nope_head_dim=64",   "qk_rope_head_dim=64",
+                        "v_head_dim=64"};
+  if (std::string(compute) == "fp8-block")
+    for (const std::string& size : in_blocks) words.push_back("model." + size);
+  return words;
 }
 
 class Resume : public Scene, public ::testing::WithParamInterface<Case> {};
 class ResumeEverywhere : public Resume {};
 INSTANTIATE_TEST_SUITE_P(Ranks, Resume,
-                         ::testing::Values(Case{0, "fp32"}, Case{0, "bf16"}, Case{4, "fp32"}, Case{4, "bf16"}));
+                         ::testing::Values(Case{0, "fp32"}, Case{0, "bf16"}, Case{0, "fp8-block"}, Case{4, "fp32"},
+                                           Case{4, "bf16"}, Case{4, "fp8-block"}));
 INSTANTIATE_TEST_SUITE_P(Long, ResumeEverywhere,
                          ::testing::Values(Case{0, "fp32"}, Case{0, "bf16"}, Case{4, "fp32"}, Case{4, "bf16"}));
 

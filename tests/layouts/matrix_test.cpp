@@ -120,6 +120,36 @@ TEST_P(LongMatrix, TwentyStepsAreThoseOfOneRank) {
   check_bits(dense, without_experts(GetParam()), 20);
 }
 
+/// With scales among 128 elements: bits of models whose cuts fall on such blocks.
+class Eight : public testing::TestWithParam<Mixture> {};
+std::vector<Mixture> some_of_eight() {
+  std::vector<Mixture> some;
+  for (const Mixture& m : in_mode_layout()) {
+    const auto axes = axes_of(m);
+    // Between them every axis, two dispatchers, all levels, both recomputations; the campaign has all.
+    if (std::count(axes.begin(), axes.end(), true) >= 5 && m.ranks == 8) some.push_back(m);
+  }
+  return some;
+}
+INSTANTIATE_TEST_SUITE_P(Short, Eight, testing::ValuesIn(some_of_eight()),
+                         [](const auto& m) { return name_of(m.param); });
+class LongEight : public Eight {};
+INSTANTIATE_TEST_SUITE_P(Long, LongEight, testing::ValuesIn(in_mode_layout()),
+                         [](const auto& m) { return name_of(m.param); });
+
+void check_eight(const Mixture& m, int steps) {
+  const Mixture d = without_experts(m);
+  for (const auto& [recipe, mixture] : {std::pair(sparse_in_blocks(Compute::fp8_block, Reproducibility::layout, m), m),
+                                        std::pair(dense_in_blocks(Compute::fp8_block, Reproducibility::layout, d), d)})
+    expect_equal_bits(train_on(recipe, 1, steps), train_on(mixture.of(recipe), mixture.ranks, steps), "fp8-block");
+}
+TEST_P(Eight, BitsAreThoseOfOneRank) {
+  check_eight(GetParam(), 2);
+}
+TEST_P(LongEight, BitsAreThoseOfOneRank) {
+  check_eight(GetParam(), 3);
+}
+
 TEST(MatrixItself, HoldsEveryPairOfAxesAndEveryChoice) {
   int of_eight = 0;
   std::set<std::pair<std::size_t, std::size_t>> pairs;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "tests/layouts/layouts.h"
+#include "tests/train/blocks.h"
 
 namespace fourmi {
 
@@ -66,6 +67,14 @@ inline Recipe dense(Compute compute, Reproducibility mode) {
   Recipe r = deep_dense_recipe(compute, mode);
   r.model.intermediate_size = 64, r.model.num_attention_heads = 4, r.model.num_key_value_heads = 4;
   return r;
+}
+
+/// The same models in blocks of 128, as wide as a mixture's axes need.
+inline Recipe sparse_in_blocks(Compute compute, Reproducibility mode, const Mixture& m) {
+  return in_blocks(sparse(compute, mode), m.tensor, m.expert_tensor);
+}
+inline Recipe dense_in_blocks(Compute compute, Reproducibility mode, const Mixture& m) {
+  return in_blocks(dense(compute, mode), m.tensor);
 }
 
 }  // namespace fourmi

@@ -11,6 +11,7 @@
 #include "framework/train/engine.h"
 #include "kernels/numerics/random.h"
 #include "tests/steady/heap.h"
+#include "tests/train/blocks.h"
 #include "tests/train/family_recipe.h"
 #include "tests/train/small_recipe.h"
 
@@ -103,6 +104,17 @@ TEST(Steady, AStepTakesNothingFromTheHeap) {
           recipe.memory.offload_optimizer = ranks == 2;
           expect_steady(recipe, ranks, what_of(recipe, ranks));
         }
+}
+
+TEST(Steady, NorInEightBits) {
+  for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout})
+    for (Recompute recompute : {Recompute::none, Recompute::selective})
+      for (int ranks : {1, 2}) {
+        Recipe recipe = in_blocks(small_recipe(Compute::fp8_block, mode));
+        recipe.memory.recompute = recompute;
+        expect_steady(recipe, ranks, what_of(recipe, ranks));
+      }
+  expect_steady(in_blocks(family_recipe(dense_family, Compute::fp8_block, Reproducibility::run)), 1, "grouped queries");
 }
 
 TEST(Steady, NorWithGroupedQueryAttention) {
