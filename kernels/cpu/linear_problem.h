@@ -5,6 +5,7 @@
 
 #include <cstdint>
 
+#include "kernels/cpu/row_groups.h"
 #include "kernels/ops/linear.h"
 
 namespace fourmi::linear {
@@ -28,17 +29,10 @@ struct Sums {
   std::int64_t first_token = 0;
   std::int64_t leaves = 1;  ///< above 1: the sum's parts are so many leaves, and their tree is finished once
 
-  /// End of the part of the sum that begins at `begin`.
+  /// End of the part of the sum that begins at `begin`. Columns with scales have their groups by the same rule.
   std::int64_t part_end(std::int64_t begin) const {
-    if (cut_rows == 0) return sum;
-    if (row_token == nullptr) {
-      const std::int64_t end = ((first_token + begin) / cut_rows + 1) * cut_rows - first_token;
-      return end < sum ? end : sum;
-    }
-    const std::int64_t part = row_token[begin] / cut_rows;
-    std::int64_t end = begin + 1;
-    while (end < sum && row_token[end] / cut_rows == part) ++end;
-    return end;
+    if (row_token != nullptr) return row_run_end({.rows = cut_rows, .row_token = row_token}, begin, sum);
+    return row_run_end({.rows = cut_rows}, first_token + begin, first_token + sum) - first_token;
   }
 };
 
