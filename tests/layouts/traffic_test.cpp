@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/pipeline/pipeline_recipe.h"
+#include "tests/train/blocks.h"
 #include "tests/train/runs.h"
 
 namespace fourmi {
@@ -107,6 +108,25 @@ TEST_P(Traffics, OfContextRanks) {
         recipe.data.micro_batch_size = 2;
         expect_predicted(recipe, 2 * tensor, "the same with 2 sequences");
       }
+}
+
+/// Rows that products read travel with their scales, all else as in bf16.
+TEST_P(Traffics, OfEightBits) {
+  for (Recompute recompute : {Recompute::none, Recompute::full}) {
+    Recipe recipe =
+        in_blocks(with_tensor(recipe_of(GetParam(), Compute::fp8_block, Reproducibility::run), 2, recompute), 2);
+    recipe.parallel.context = 2;
+    expect_predicted(recipe, 4, "2 tensor ranks beside 2 context ranks");
+    const auto gathered = [](const Recipe& r) {
+      std::int64_t bytes = 0;
+      for (const GroupTraffic& g : predict_traffic(r, 4, 0, {8, true}))
+        if (g.group == "tensor") bytes += g.by_call[static_cast<std::size_t>(Call::all_gather)].bytes;
+      return bytes;
+    };
+    Recipe bf16 = recipe;
+    bf16.precision.compute = Compute::bf16;
+    EXPECT_LT(gathered(recipe), gathered(bf16) * 4 / 5);
+  }
 }
 
 TEST_P(Traffics, OfRings) {
