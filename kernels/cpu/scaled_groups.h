@@ -118,6 +118,17 @@ class ScaledRows {
       }
     });
   }
+  /// Row r = x, its groups by these amax (bits), to which the floor applies.
+  template <class X>
+  void write(std::int64_t r, const X* x, const std::uint32_t* amax) const {
+    write_by(r, x, [this, amax](std::int64_t begin, std::int64_t n, float* scales, float* inverses) {
+      const std::uint32_t* const from = amax + begin / group();
+      for (std::int64_t i = 0; i < ScaledFormat::num_blocks(n, group()); ++i) {
+        const GroupScale s = scale_of_bits(std::max(floor_, from[i]), kind_);
+        scales[i] = s.scale, inverses[i] = s.inverse;
+      }
+    });
+  }
   /// Row r = x by one scale.
   template <class X>
   void write(std::int64_t r, const X* x, GroupScale scale) const {

@@ -50,6 +50,11 @@ void largest_magnitudes(const Stream&, const Tensor& x, std::span<const std::int
 void quantize_by(const Stream&, const Tensor& x, const Tensor& q, const Scaling&, std::span<const std::int32_t> runs,
                  const Tensor& amax_G, QuantizeStatistics* = nullptr);
 
+/// The groups of 1 x 128 in a block of 128 x 128, blocks counted from the first row and column, share the block's
+/// scale: the control that diverges (DeepSeek-V3 report, appendix B.2). q_MK: e4m3_rows.
+void quantize_blocks(const Stream&, const Tensor& x_MK, const Tensor& q_MK, const Scaling&,
+                     QuantizeStatistics* = nullptr);
+
 /// y = element * s, one rounding. y: f32 (exact for powers of two) or bf16 (then exact too, in its range).
 void dequantize(const Stream&, const Tensor& q, const Tensor& y);
 

@@ -129,6 +129,44 @@ TEST(Quantize, OneScaleForARunOfRows) {
       }
 }
 
+TEST(QuantizeBlocks, RowsShareTheScalesOfSquares) {
+  Random random(11);
+  for (const Values values : all_values)
+    for (const Shape shape : {Shape{1, 1}, Shape{130, 300}, Shape{257, 128}, Shape{2, 128 * 33 + 5}, Shape{0, 128}})
+      for (const DType input : {DType::f32, DType::bf16})
+        for (const Scaling scaling : {Scaling{}, Scaling{ScaleKind::power_of_two, 0.5F}}) {
+          const std::int64_t M = shape[0], K = shape[1];
+          const Buffer x = drawn(random, input, shape, values);
+          on_every_stream([&](const Stream& stream) {
+            Buffer q(DType::e4m3_rows, shape), counted(DType::e4m3_rows, shape);
+            quantize_blocks(stream, x, q, scaling);
+            QuantizeStatistics stats;
+            quantize_blocks(stream, x, counted, scaling, &stats);
+            EXPECT_TRUE(q == counted);
+            EXPECT_EQ(stats.num_elements, M * K);
+            for (std::int64_t row = 0; row < M; row += 128)
+              for (std::int64_t column = 0; column < K; column += 128) {
+                const std::int64_t past = std::min(M, row + 128), end = std::min(K, column + 128);
+                std::vector<float> block;
+                for (std::int64_t r = row; r < past; ++r)
+                  for (std::int64_t c = column; c < end; ++c) block.push_back(static_cast<float>(x.get(r * K + c)));
+                const float s = scale_in_double(amax_of(block, scaling.floor), scaling.kind == ScaleKind::power_of_two);
+                std::size_t i = 0;
+                for (std::int64_t r = row; r < past; ++r) {
+                  ASSERT_TRUE(same_float(element_scale(q, r, column), s)) << r << " " << column;
+                  for (std::int64_t c = column; c < end; ++c)
+                    ASSERT_EQ(element_at(q, r, c), element_of(block[i++], s)) << r << " " << c;
+                }
+              }
+          });
+          if (HasFatalFailure()) return;
+        }
+  ThreadPool pool(1);
+  const Buffer x(DType::f32, {2, 32});
+  EXPECT_ANY_THROW(quantize_blocks(Stream(pool), x, Buffer(DType::mxe4m3_rows, {2, 32}), {}));
+  EXPECT_ANY_THROW(quantize_blocks(Stream(pool), x, Buffer(DType::e4m3_rows, {2, 33}), {}));
+}
+
 TEST(Quantize, SaturatesWhereTheGivenAmaxIsTooSmall) {
   const std::int32_t runs[] = {0, 3};
   Random random(9);
