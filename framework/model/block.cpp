@@ -23,9 +23,17 @@ Block::Sizes Block::sizes(const BatchSizes& batch, const ModelTypes& types) cons
   return s;
 }
 
+/// What products read of it a mixture of experts makes itself: the router reads it too.
+void Block::normalise(const Context& c, const Tensor& h_mD, const Saved& s) const {
+  if (dense_)
+    norm_operand(c, norm_, h_mD, norm_weight_, s.hn_mD, s.h_rstd_m, dense_->gate_up());
+  else
+    rms_norm_forward(*c.stream, norm_, h_mD, c.weight(norm_weight_), s.hn_mD, s.h_rstd_m);
+}
+
 void Block::feed_forward(const Context& c, const Tensor& h_mD, Saved& s, const Tensor& y_mD,
                          const Tensor& counts_E) const {
-  norm_operand(c, norm_, h_mD, norm_weight_, s.hn_mD, s.h_rstd_m);
+  normalise(c, h_mD, s);
   if (moe_)
     moe_->forward(c, s.hn_mD, s.moe, y_mD, h_mD, counts_E);
   else
@@ -44,7 +52,7 @@ void Block::recompute(const Context& c, const Tensor& x_mD, Saved& s, Recompute 
     attention_.forward(c, x_mD, s.attention, s.h_mD);
   else
     attention_.recompute(c, x_mD, s.attention);
-  norm_operand(c, norm_, s.h_mD, norm_weight_, s.hn_mD, s.h_rstd_m);
+  normalise(c, s.h_mD, s);
   if (moe_)
     moe_->recompute(c, s.hn_mD, s.moe, mode);
   else
@@ -55,7 +63,7 @@ void Block::recompute(const Context& c, const Tensor& x_mD, Saved& s, Recompute 
 /// 3.2.3), in memory that forward shares among layers.
 void Block::restore_normalised(const Context& c, const Saved& s) const {
   if (!moe_ || !s.moe.operand_MD) return;
-  norm_operand(c, norm_, s.h_mD, norm_weight_, s.hn_mD, s.h_rstd_m);
+  normalise(c, s.h_mD, s);
   moe_->restore_operand(c, s.hn_mD, s.moe);
 }
 

@@ -77,6 +77,7 @@ class Block {
   const Moe* moe() const { return moe_ ? &*moe_ : nullptr; }
 
  private:
+  void normalise(const Context&, const Tensor& h_mD, const Saved&) const;
   void restore_normalised(const Context&, const Saved&) const;
 
   std::int64_t layer_;

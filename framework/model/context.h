@@ -7,12 +7,14 @@
 #pragma once
 
 #include <functional>
+#include <span>
 
 #include "framework/model/column_exchange.h"
 #include "framework/model/expert_exchange.h"
 #include "framework/model/family.h"
 #include "framework/model/layer_panels.h"
 #include "framework/model/leaves.h"
+#include "framework/model/operand_check.h"
 #include "framework/model/row_exchange.h"
 #include "framework/model/sequence_exchange.h"
 #include "framework/model/store.h"
@@ -39,6 +41,18 @@ struct BatchSizes {
 };
 
 class ColumnMemory;
+class LateMemory;
+
+/// A flag a layer (multi-token prediction is the one after the last): it works in bf16 though the run's precision has
+/// eight bits. Empty: none does.
+using PromotedLayers = std::span<const std::uint8_t>;
+inline bool is_promoted(PromotedLayers layers, std::int64_t layer) {
+  return layer < std::ssize(layers) && layers[static_cast<std::size_t>(layer)] != 0;
+}
+
+/// Sees an operand where it comes to be, as the products of the matrix read it: with scales, or as it is. May change
+/// it.
+using OperandProbe = std::function<void(const Slot& matrix, OperandRole, const Tensor& operand)>;
 
 struct Context {
   const Stream* stream = nullptr;
@@ -58,13 +72,19 @@ struct Context {
   ExpertExchange* experts = nullptr;            ///< of the expert axis; null: all experts are here
   const ColumnExchange* columns = nullptr;      ///< of the expert-tensor axis; null: all of their columns are
   const ColumnMemory* column_memory = nullptr;  ///< of weight gradients whose operands have scales
+  const LateMemory* late_memory = nullptr;      ///< of operands whose scales are known late
   Leaves leaves;
   LayerPanels* panels = nullptr;  ///< null: all weights and gradients stay in memory
   bool halves_apart = false;      ///< other layers' backward comes between the halves of a layer's
   double balance_weight = 0;      ///< 0: no balance loss
+  PromotedLayers promoted;
+  const ModelTypes* layer_types = nullptr;  ///< of the layer at work; null: the run's
   /// Called in forward with each layer's output, where given: layer -1 is the embedding, num_hidden_layers the MTP
   /// layer. To look for what is not finite, and for tests that put it there.
   const std::function<void(std::int64_t layer, const Tensor& output_MD)>* after_layer = nullptr;
+  /// Called for each operand of linear maps and experts, where given: to measure it, and for tests that spoil it.
+  const OperandProbe* after_operand = nullptr;
+  OperandCheck* operand_check = nullptr;  ///< where operands and weights with scales are to be held against exact ones
 
   /// Moves of rows among the ranks of the tensor axis.
   RowExchange::Moves moves() const { return RowExchange::moves(rows, *stream); }
@@ -74,10 +94,13 @@ struct Context {
   void reduce(std::int64_t layer) const {
     if (panels) panels->reduce(layer);
   }
-  const ModelTypes& types() const { return parameters->types(); }
+  const ModelTypes& types() const { return layer_types ? *layer_types : parameters->types(); }
   Tensor weight(const Slot& s) const { return parameters->weight(s); }
   /// As products of linear maps and experts read it.
-  Tensor matrix(const Slot& s) const { return parameters->matrix(s); }
+  Tensor matrix(const Slot& s) const { return types().scaled() ? parameters->matrix(s) : parameters->weight(s); }
+  ColumnScaled matrix_columns(const Slot& s) const {
+    return types().scaled() ? parameters->matrix_columns(s) : ColumnScaled{};
+  }
   Tensor gradient(const Slot& s) const { return parameters->gradient(s); }
 };
 

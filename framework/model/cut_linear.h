@@ -5,7 +5,7 @@
 
 #include <array>
 
-#include "framework/model/context.h"
+#include "framework/model/products.h"
 #include "kernels/ops/copy.h"
 
 namespace fourmi {
@@ -22,22 +22,22 @@ inline void sum_of_linear(const Context& c, const Tensor& x_MK, const Tensor& w_
 }
 
 /// dx_mK = the sum over ranks of dy_MN w_NK, where N is what this rank holds.
-inline void sum_of_linear_backward(const Context& c, const Tensor& dy_MN, const Tensor& w_NK, std::int64_t leaves,
+inline void sum_of_linear_backward(const Context& c, const Tensor& dy_MN, const Slot& w, std::int64_t leaves,
                                    const Tensor& dx_mK, const Meanwhile& meanwhile = {}) {
   RowExchange::Moves moves = c.moves();
   const Tensor partial = moves.partial(dx_mK);
-  linear_backward_input(*c.stream, dy_MN, w_NK, partial, {}, leaves);
+  input_gradient(c, dy_MN, w, partial, {}, leaves);
   moves.sum(partial, dx_mK);
   moves.finish(meanwhile);
 }
 
 /// The same for a weight that is several ones below each other, of `rows` each, where their sums are kept apart
 /// (Leaves::apart); else as one.
-inline void sum_of_linears_backward(const Context& c, const Tensor& dy_MN, const Tensor& w_NK,
+inline void sum_of_linears_backward(const Context& c, const Tensor& dy_MN, const Slot& w,
                                     std::initializer_list<std::int64_t> rows, std::int64_t leaves, const Tensor& dx_mK,
                                     const Meanwhile& meanwhile = {}) {
   if (!c.leaves.apart) {
-    sum_of_linear_backward(c, dy_MN, w_NK, leaves, dx_mK, meanwhile);
+    sum_of_linear_backward(c, dy_MN, w, leaves, dx_mK, meanwhile);
     return;
   }
   RowExchange::Moves moves = c.moves();
@@ -48,7 +48,7 @@ inline void sum_of_linears_backward(const Context& c, const Tensor& dy_MN, const
     const Tensor dy_Mn = c.rows->part({dy_MN.dim(0), n}, dy_MN.dtype);
     copy_columns(*c.stream, dy_MN, first, dy_Mn, 0, n);
     partials.at(count) = moves.partial_of_several(dx_mK);
-    linear_backward_input(*c.stream, dy_Mn, w_NK.rows(first, first + n), partials[count++], {}, leaves);
+    input_gradient(c, dy_Mn, w.rows(first, first + n), partials[count++], {}, leaves);
     first += n;
   }
   moves.sum(std::span(partials).first(count), dx_mK);

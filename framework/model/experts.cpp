@@ -49,21 +49,20 @@ void Experts::apply_down(const Context& c, const Saved& s) const {
 void Experts::apply_gate_up_backward(const Context& c, const Saved& s, const Gradients& g) const {
   const Stream& stream = *c.stream;
   const std::int64_t leaves = c.leaves.expert_intermediate, all = s.num_all();
-  const Tensor w_e2FD = c.matrix(gate_up_);
   if (!c.columns) {
-    grouped_linear_backward_input(stream, g.dgate_up_A2F, w_e2FD, s.offsets(), g.drows_RD,
-                                  c.leaves.apart ? 2 * leaves : 1);
+    grouped_input_gradient(c, g.dgate_up_A2F, gate_up_, s.offsets(), g.drows_RD, c.leaves.apart ? 2 * leaves : 1);
     return;
   }
   const std::span<const std::int32_t> offsets = s.all_offsets();
-  if (!c.leaves.apart) grouped_linear_backward_input(stream, g.dgate_up_A2F, w_e2FD, offsets, c.columns->partial(0));
+  if (!c.leaves.apart) grouped_input_gradient(c, g.dgate_up_A2F, gate_up_, offsets, c.columns->partial(0));
   for (int half = 0; half < 2 && c.leaves.apart; ++half) {
     const Tensor dy_AF(g.dh_AF.data, g.dgate_up_A2F.dtype, g.dh_AF.shape);  // dh was read
     copy_columns(stream, g.dgate_up_A2F.rows(0, all), half * F_, dy_AF.rows(0, all), 0, F_);
     for (std::int64_t e = 0; e < E_; ++e) {
-      const Tensor w_FD = w_e2FD.rows(e, e + 1).view({2 * F_, D_}).rows(half * F_, (half + 1) * F_);
-      grouped_linear_backward_input(stream, dy_AF, w_FD.view({1, F_, D_}),
-                                    offsets.subspan(static_cast<std::size_t>(e), 2), c.columns->partial(half), leaves);
+      Slot w = gate_up_.rows((2 * e + half) * F_, (2 * e + half + 1) * F_);
+      w.shape = {1, F_, D_};
+      grouped_input_gradient(c, dy_AF, w, offsets.subspan(static_cast<std::size_t>(e), 2), c.columns->partial(half),
+                             leaves);
     }
   }
   c.columns->sum(stream, s.each_Qe1, c.leaves.apart ? 2 : 1, g.drows_RD.rows(0, s.num_rows()));
@@ -83,11 +82,11 @@ void Experts::bring(const Context& c, const Tensor& x_MD, const Choices& choices
   permute_forward(stream, a.x_UD, s.row_token_R, s.rows_RD.rows(0, s.num_rows()));
   grouped_linear_forward(stream, joined(c, s, s.rows_RD, s.all_rows_AD), c.matrix(gate_up_), s.all_offsets(),
                          s.gate_up_A2F);
-  swiglu_operand(c, s.gate_up_A2F, s.h_AF, s.num_all());
+  swiglu_operand(c, s.gate_up_A2F, s.h_AF, s.num_all(), down_);
   apply_down(c, s);
   if (!s.kept_A2F) return;
-  activation_operand(c, s.gate_up_A2F.rows(0, s.num_all()), s.kept_A2F.rows(0, s.num_all()));
-  activation_operand(c, s.out_RD.rows(0, s.num_rows()), s.kept_out_RD.rows(0, s.num_rows()));
+  keep_scaled(c, s.gate_up_A2F.rows(0, s.num_all()), s.kept_A2F.rows(0, s.num_all()));
+  keep_scaled(c, s.out_RD.rows(0, s.num_rows()), s.kept_out_RD.rows(0, s.num_rows()));
 }
 
 /// Which token each row is, over all ranks whose rows are computed together.
@@ -149,7 +148,7 @@ void Experts::recompute(const Context& c, const Tensor& x_MD, const Choices& cho
       c.experts ? c.experts->dispatch(stream, s.plan, 0, x_MD, {}, {s.arrived.x_UD, {}, {}}).x_UD : x_MD;
   permute_forward(stream, x_UD, s.row_token_R, s.rows_RD.rows(0, s.num_rows()));
   joined(c, s, s.rows_RD, s.all_rows_AD);
-  if (!s.kept_A2F) swiglu_operand(c, s.gate_up_A2F, s.h_AF, s.num_all());
+  if (!s.kept_A2F) swiglu_operand(c, s.gate_up_A2F, s.h_AF, s.num_all(), down_);
 }
 
 /// Of the round, which is brought again unless it is the only one: dout, dgate_up, and dweights of what arrived.
@@ -160,19 +159,22 @@ void Experts::backward_to_gate_up(const Context& c, const Tensor& x_MD, const Ch
   if (has_rows(c, s, round)) {
     const Tensor weights_UK = arrived(c, choices, s, round).weights_UK;
     Tensor dy_UD = dy_MD;
-    if (c.experts) dy_UD = c.experts->dispatch(stream, s.plan, round, dy_MD, {}, {g.dy_UD, {}, {}}).x_UD;
+    if (g.dy_MD) {  // where nothing travels too: a layout changes no bit
+      quantize(stream, dy_MD, g.dy_MD, c.types().gradient_scaling);
+      dy_UD = g.dy_MD;
+    }
+    if (c.experts) dy_UD = c.experts->dispatch(stream, s.plan, round, dy_UD, {}, {g.dy_UD, {}, {}}).x_UD;
     Tensor out_RD = s.out_RD;
     if (s.kept_out_RD) {
       out_RD = g.drows_RD;  // written later
       dequantize(stream, s.kept_out_RD.rows(0, s.num_rows()), out_RD.rows(0, s.num_rows()));
     }
     combine_gradient_operand(c, dy_UD, out_RD, weights_UK, s.row_of_UK.rows(0, weights_UK.dim(0)), g.dout_RD,
-                             dweights_UK);
+                             dweights_UK, s.num_rows(), down_);
   }
-  grouped_linear_backward_input(stream, joined(c, s, g.dout_RD, g.all_dout_AD), c.matrix(down_), s.all_offsets(),
-                                g.dh_AF);
+  grouped_input_gradient(c, joined(c, s, g.dout_RD, g.all_dout_AD), down_, s.all_offsets(), g.dh_AF);
   restore_gate_up(c, s.kept_A2F, s.gate_up_A2F, s.num_all());
-  swiglu_gradient_operand(c, g.dh_AF, s.gate_up_A2F, g.dgate_up_A2F, s.num_all());
+  swiglu_gradient_operand(c, g.dh_AF, s.gate_up_A2F, g.dgate_up_A2F, s.num_all(), gate_up_);
 }
 
 /// Of the rows that arrive in a round.
@@ -219,7 +221,7 @@ void Experts::add_weight_gradients(const Context& c, const Tensor& x_MD, const S
   if (s.kept_A2F && !c.experts && !c.columns)
     permute_forward(*c.stream, x_MD, s.row_token_R, s.rows_RD.rows(0, s.num_rows()));
   const auto* row_token = c.weight_cuts.rows > 0 ? token.as<std::int32_t>() : nullptr;
-  restore_swiglu(c, s.kept_A2F, s.gate_up_A2F, s.h_AF, s.num_all());
+  restore_swiglu(c, s.kept_A2F, s.gate_up_A2F, s.h_AF, s.num_all(), down_);
   grouped_weight_gradient(c, dout, s.h_AF, s.all_offsets(), down_, row_token);
   grouped_weight_gradient(c, g.dgate_up_A2F, rows, s.all_offsets(), gate_up_, row_token);
 }

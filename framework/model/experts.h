@@ -95,12 +95,15 @@ class Experts {
     }
   };
   struct Gradients {
+    Tensor dy_MD;  // of this rank's own rows, as it is dispatched, where that is another dtype
     Tensor dy_UD, dweights_UK, sum_UD, dout_RD, all_dout_AD, dh_AF, dgate_up_A2F, drows_RD;
     template <class Visit>
     void fields(const Sizes& s, Visit&& visit) {
       const DType act = s.types.activation, acc = s.types.accumulate, operand = s.types.operand;
+      if (has_scales(s.types.dispatched))
+        visit(dy_MD, "dispatched_dy", Shape{s.batch.shard_rows(), s.D}, s.types.dispatched, Keep::needed);
       if (s.travels) {
-        visit(dy_UD, "arrived_dy", Shape{s.U(), s.D}, act, Keep::needed);
+        visit(dy_UD, "arrived_dy", Shape{s.U(), s.D}, s.types.dispatched, Keep::needed);
         visit(dweights_UK, "arrived_dweights", Shape{s.U(), s.K}, acc, Keep::needed);
         visit(sum_UD, "sum", Shape{s.U(), s.D}, acc, Keep::needed);
       }
@@ -135,6 +138,8 @@ class Experts {
   void backward_weight(const Context&, const Tensor& x_MD, const Choices&, const Saved&, const Tensor& dy_MD,
                        const Gradients&) const;
 
+  /// Gate and up projection, which read x.
+  const Slot& gate_up() const { return gate_up_; }
   /// Ablation for evaluation: the outputs count as zero.
   void set_zero(bool zero) { zero_ = zero; }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "framework/recipe/recipe.h"
 #include "kernels/runtime/arena.h"
@@ -15,7 +16,7 @@ enum class Keep : std::uint8_t {
   result,        ///< read by others than the layer after its forward: memory of its own in every mode
   needed,        ///< backward reads it, and making it again costs what forward cost
   recomputable,  ///< backward reads it; recompute() of the same layer makes it again from needed ones at little cost
-  temporary      ///< only forward reads it: layers share its memory in every mode
+  temporary      ///< read only by the verb that makes it: layers share its memory in every mode
 };
 
 /// Does a field of this kind live in the memory that all layers of a model share? Its content is then lost as soon as
@@ -53,8 +54,9 @@ class SharedFields {
     saved.fields(sizes, [&](Tensor&, std::string_view, Shape shape, DType dtype, Keep keep) {
       if (is_shared(mode, keep)) bytes += padded(shape, dtype);
     });
-    bytes_ = std::max(bytes_, bytes);
+    reserve(bytes);
   }
+  void reserve(std::int64_t bytes) { bytes_ = std::max(bytes_, bytes); }
   void allocate(Arena& arena, std::string_view name) { memory_ = arena.allocate({bytes_}, DType::u8, name); }
 
   template <class Saved, class Sizes>
@@ -65,16 +67,22 @@ class SharedFields {
         t = arena.allocate(shape, dtype, std::string(prefix) + std::string(name));
         return;
       }
-      t = Tensor(memory_.data ? memory_.as<std::uint8_t>() + at : nullptr, dtype, shape);
-      at += padded(shape, dtype);
+      t = part_of(memory_, at, shape, dtype);
       FOURMI_CHECK(at <= bytes_, "shared field {}{} ends at {} of {}", prefix, name, at, bytes_);
     });
   }
 
- private:
+  const Tensor& memory() const { return memory_; }
   static std::int64_t padded(const Shape& shape, DType dtype) {
     return (bytes_of(dtype, shape) + Arena::alignment - 1) / Arena::alignment * Arena::alignment;
   }
+  /// The part that begins at byte `at`, which then is where the next one begins.
+  static Tensor part_of(const Tensor& memory, std::int64_t& at, const Shape& shape, DType dtype) {
+    const std::int64_t begin = std::exchange(at, at + padded(shape, dtype));
+    return Tensor(memory.data ? memory.as<std::uint8_t>() + begin : nullptr, dtype, shape);
+  }
+
+ private:
   std::int64_t bytes_ = 0;
   Tensor memory_;
 };

@@ -55,7 +55,7 @@ Tensor Gqa::key_begin(const Context& c) const {
 }
 
 Tensor Gqa::normalise(const Context& c, const Tensor& x_mD, Saved& s) const {
-  norm_operand(c, x_norm_, x_mD, norm_, s.xn_mD, s.x_rstd_m);
+  norm_operand(c, x_norm_, x_mD, norm_, s.xn_mD, s.x_rstd_m, qkv_);
   return gathered(c, s.xn_mD, s.all_xn_MD);
 }
 
@@ -82,7 +82,7 @@ void Gqa::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& 
   project(c, x_mD, s);
   assemble(c, s);
   attention_forward(c, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), s.sequence, s.o_MHQ, s.lse_MH);
-  output(c, x_mD, activation_operand(c, s.o_MHQ.view({s.o_MHQ.dim(0), H_ * Q_}), s.operand_MO), y_mD);
+  output(c, x_mD, activation_operand(c, s.o_MHQ.view({s.o_MHQ.dim(0), H_ * Q_}), s.operand_MO, o_), y_mD);
 }
 
 void Gqa::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
@@ -93,20 +93,20 @@ void Gqa::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
 void Gqa::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
                          const Tensor& dx_mD, const Meanwhile& gathering, const Meanwhile& summing) const {
   const Stream& stream = *c.stream;
-  const Tensor dy_MD = gathered(c, gradient_operand(c, dy_mD, g.dy_mD), g.all_dy_MD, gathering);
-  linear_backward_input(stream, dy_MD, c.matrix(o_), g.do_MHQ.view({dy_MD.dim(0), H_ * Q_}));
+  const Tensor dy_MD = gathered(c, gradient_operand(c, dy_mD, g.dy_mD, o_), g.all_dy_MD, gathering);
+  input_gradient(c, dy_MD, o_, g.do_MHQ.view({dy_MD.dim(0), H_ * Q_}));
   attention_backward(c, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), s.o_MHQ, s.lse_MH, g.do_MHQ,
                      g.sequence, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ);
   gqa_assemble_backward_input(stream, assembly(), c.rotary_table, c.positions, g.dquery_MHQ, g.dkey_MGQ, g.dvalue_MGQ,
                               s.a_MA, head_norm(c, s.head_rstd_MN), g.da_MA);
-  sum_of_linears_backward(c, gradient_operand(c, g.da_MA, g.a_operand_MA), c.matrix(qkv_), {H_ * Q_, G_ * Q_, G_ * Q_},
+  sum_of_linears_backward(c, gradient_operand(c, g.da_MA, g.a_operand_MA, qkv_), qkv_, {H_ * Q_, G_ * Q_, G_ * Q_},
                           c.leaves.heads, g.dxn_mD, summing);
   rms_norm_backward_input(stream, x_norm_, g.dxn_mD, x_mD, c.weight(norm_), s.x_rstd_m, dx_mD, dy_mD);
 }
 
 void Gqa::backward_weight_early(const Context& c, const Saved& s, const Tensor& dy_mD, const Gradients& g) const {
   const Tensor o_MO = s.o_MHQ.view({s.o_MHQ.dim(0), H_ * Q_});
-  weight_gradient(c, g.dy(dy_mD), activation_operand(c, o_MO, g.o_operand_MO), o_);
+  weight_gradient(c, g.dy(dy_mD), activation_operand(c, o_MO, g.o_operand_MO, o_), o_);
   if (o_bias_) bias_backward(*c.stream, dy_mD, c.gradient(*o_bias_), c.token_cuts);
 }
 

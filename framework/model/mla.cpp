@@ -55,12 +55,12 @@ Attention Mla::attention(const Context& c) const {
 }
 
 void Mla::normalise_input(const Context& c, const Tensor& x_mD, const Saved& s) const {
-  norm_operand(c, x_norm_, x_mD, norm_, s.xn_mD, s.x_rstd_m);
+  norm_operand(c, x_norm_, x_mD, norm_, s.xn_mD, s.x_rstd_m, down_);
 }
 
 void Mla::normalise_latents(const Context& c, Saved& s) const {
-  if (q_rank_ > 0) norm_operand(c, q_norm_, s.a_mA, q_a_norm_, s.qn_mQr, s.q_rstd_m);
-  norm_operand(c, c_norm_, s.a_mA, kv_a_norm_, s.cn_mKr, s.c_rstd_m);
+  if (q_rank_ > 0) norm_operand(c, q_norm_, s.a_mA, q_a_norm_, s.qn_mQr, s.q_rstd_m, q_);
+  norm_operand(c, c_norm_, s.a_mA, kv_a_norm_, s.cn_mKr, s.c_rstd_m, kv_b_);
 }
 
 void Mla::project_queries(const Context& c, Saved& s) const {
@@ -110,7 +110,7 @@ void Mla::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& 
   project(c, x_mD, s);
   assemble(c, s);
   attention_forward(c, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, s.sequence, s.o_MHV, s.lse_MH);
-  output(c, x_mD, activation_operand(c, s.o_MHV.view({s.o_MHV.dim(0), H_ * V_}), s.operand_MO), y_mD);
+  output(c, x_mD, activation_operand(c, s.o_MHV.view({s.o_MHV.dim(0), H_ * V_}), s.operand_MO, o_), y_mD);
 }
 
 void Mla::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
@@ -123,9 +123,9 @@ void Mla::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
 void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
                          const Tensor& dx_mD, const Meanwhile& gathering, const Meanwhile& summing) const {
   const Stream& stream = *c.stream;
-  const Tensor dy_MD = gathered(c, gradient_operand(c, dy_mD, g.dy_mD), g.all_dy_MD, gathering);
+  const Tensor dy_MD = gathered(c, gradient_operand(c, dy_mD, g.dy_mD, o_), g.all_dy_MD, gathering);
   const std::int64_t M = dy_MD.dim(0);
-  linear_backward_input(stream, dy_MD, c.matrix(o_), g.do_MHV.view({M, H_ * V_}));
+  input_gradient(c, dy_MD, o_, g.do_MHV.view({M, H_ * V_}));
   attention_backward(c, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, s.o_MHV, s.lse_MH, g.do_MHV,
                      g.sequence, g.dquery_MHQ, g.dkey_MHQ, g.dvalue_MHV);
 
@@ -135,13 +135,12 @@ void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
                         g.dq_MHQ, g.dkv_MHC, moves.alone() ? g.da_mA : Tensor{}, dpe);
   if (!moves.alone()) moves.sum(dpe, g.dpe_mR);
   const Tensor dcn = moves.partial(g.dcn_mKr);
-  linear_backward_input(stream, gradient_operand(c, g.dkv_MHC.view({M, H_ * (nope_ + V_)}), g.kv_operand_MC),
-                        c.matrix(kv_b_), dcn, {}, c.leaves.heads);
+  input_gradient(c, gradient_operand(c, g.dkv_MHC.view({M, H_ * (nope_ + V_)}), g.kv_operand_MC, kv_b_), kv_b_, dcn, {},
+                 c.leaves.heads);
   moves.sum(dcn, g.dcn_mKr);
   const Tensor& dsource_mS = q_rank_ > 0 ? g.dqn_mQr : g.dxn_mD;
   const Tensor dsource = moves.partial(dsource_mS);
-  linear_backward_input(stream, gradient_operand(c, g.dq_MHQ, g.q_operand_MS), c.matrix(q_), dsource, {},
-                        c.leaves.heads);
+  input_gradient(c, gradient_operand(c, g.dq_MHQ, g.q_operand_MS, q_), q_, dsource, {}, c.leaves.heads);
   moves.sum(dsource, dsource_mS);
   moves.finish(summing);
 
@@ -149,15 +148,15 @@ void Mla::backward_input(const Context& c, const Tensor& x_mD, const Saved& s, c
   rms_norm_backward_input(stream, c_norm_, g.dcn_mKr, s.a_mA, c.weight(kv_a_norm_), s.c_rstd_m, g.da_mA);
   if (q_rank_ > 0)
     rms_norm_backward_input(stream, q_norm_, g.dqn_mQr, s.a_mA, c.weight(q_a_norm_), s.q_rstd_m, g.da_mA);
-  linear_backward_input(stream, gradient_operand(c, g.da_mA, g.a_operand_mA), c.matrix(down_), g.dxn_mD,
-                        q_rank_ > 0 ? Tensor{} : g.dxn_mD);
+  input_gradient(c, gradient_operand(c, g.da_mA, g.a_operand_mA, down_), down_, g.dxn_mD,
+                 q_rank_ > 0 ? Tensor{} : g.dxn_mD);
   rms_norm_backward_input(stream, x_norm_, g.dxn_mD, x_mD, c.weight(norm_), s.x_rstd_m, dx_mD, dy_mD);
 }
 
 void Mla::backward_weight_early(const Context& c, const Saved& s, const Tensor& dy_mD, const Gradients& g) const {
   const bool shared = static_cast<bool>(s.all_cn_MKr);
   const std::int64_t M = s.o_MHV.dim(0);
-  weight_gradient(c, g.dy(dy_mD), activation_operand(c, s.o_MHV.view({M, H_ * V_}), g.o_operand_MO), o_);
+  weight_gradient(c, g.dy(dy_mD), activation_operand(c, s.o_MHV.view({M, H_ * V_}), g.o_operand_MO, o_), o_);
   weight_gradient(c, g.kv_operand_MC ? g.kv_operand_MC : g.dkv_MHC.view({M, H_ * (nope_ + V_)}),
                   shared ? s.all_cn_MKr : s.cn_mKr, kv_b_);
 }

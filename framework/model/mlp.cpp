@@ -22,26 +22,26 @@ void Mlp::recompute(const Context& c, const Tensor& x_mD, Saved& s, Recompute mo
   const Tensor x_MD = gathered(c, x_mD, s.all_x_MD);
   if (mode == Recompute::full) {
     linear_forward(*c.stream, x_MD, c.matrix(gate_up_), s.gate_up_M2F);
-    activation_operand(c, s.gate_up_M2F, s.kept_M2F);
+    keep_scaled(c, s.gate_up_M2F, s.kept_M2F);
   } else if (s.kept_M2F) {
     return;
   }
-  swiglu_operand(c, s.gate_up_M2F, s.h_MF, x_MD.dim(0));
+  swiglu_operand(c, s.gate_up_M2F, s.h_MF, x_MD.dim(0), down_);
 }
 
 void Mlp::backward_input(const Context& c, std::int64_t leaves, const Saved& s, const Tensor& dy_mD, Gradients& g,
                          const Tensor& dx_mD, const Meanwhile& gathering, const Meanwhile& summing) const {
-  const Tensor dy_MD = gathered(c, gradient_operand(c, dy_mD, g.dy_mD), g.all_dy_MD, gathering);
+  const Tensor dy_MD = gathered(c, gradient_operand(c, dy_mD, g.dy_mD, down_), g.all_dy_MD, gathering);
   const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_input");
-  linear_backward_input(*c.stream, dy_MD, c.matrix(down_), g.dh_MF);
+  input_gradient(c, dy_MD, down_, g.dh_MF);
   restore_gate_up(c, s.kept_M2F, s.gate_up_M2F, dy_MD.dim(0));
-  swiglu_gradient_operand(c, g.dh_MF, s.gate_up_M2F, g.dgate_up_M2F, dy_MD.dim(0));
-  sum_of_linears_backward(c, g.dgate_up_M2F, c.matrix(gate_up_), {F_, F_}, leaves, dx_mD, summing);
+  swiglu_gradient_operand(c, g.dh_MF, s.gate_up_M2F, g.dgate_up_M2F, dy_MD.dim(0), gate_up_);
+  sum_of_linears_backward(c, g.dgate_up_M2F, gate_up_, {F_, F_}, leaves, dx_mD, summing);
 }
 
 void Mlp::backward_weight_down(const Context& c, const Saved& s, const Tensor& dy_mD, const Gradients& g) const {
   const OwningSpan span(c.stream->timeline(), Work::feed_forward, "mlp_backward_weight");
-  restore_swiglu(c, s.kept_M2F, s.gate_up_M2F, s.h_MF, s.h_MF.dim(0));
+  restore_swiglu(c, s.kept_M2F, s.gate_up_M2F, s.h_MF, s.h_MF.dim(0), down_);
   weight_gradient(c, g.dy(dy_mD), s.h_MF, down_);
 }
 

@@ -60,6 +60,9 @@ class Mlp {
   void backward_weight_down(const Context&, const Saved&, const Tensor& dy_mD, const Gradients&) const;
   void backward_weight_gate_up(const Context&, const Tensor& x_mD, const Saved&, const Gradients&) const;
 
+  /// Gate and up projection, which read x.
+  const Slot& gate_up() const { return gate_up_; }
+
  private:
   std::int64_t D_, F_;
   Slot gate_up_, down_;

@@ -49,12 +49,19 @@ Context Model::context(const Stream& stream, const StagePass& p, const Context& 
   c.experts = workspace_->experts ? &*workspace_->experts : nullptr;
   c.columns = workspace_->columns ? &*workspace_->columns : nullptr;
   c.column_memory = workspace_->column_memory ? &*workspace_->column_memory : nullptr;
+  c.late_memory = workspace_->late_memory ? &*workspace_->late_memory : nullptr;
   c.balance_weight = p.weights.balance;
   if (window_ > 0) {
     window_key_begin(stream, window_, p.batch.key_begin_M, p.batch.key_end_M, window_begin_M_);
     c.window_begin = window_begin_M_;
   }
   return c;
+}
+
+Context Model::of_layer(const Context& c, std::size_t layer) const {
+  Context of = c;
+  if (is_promoted(c, layer)) of.layer_types = &store_->types_without_scales();
+  return of;
 }
 
 /// Of a block, or of MTP as the layer after the last.
@@ -81,7 +88,7 @@ void Model::forward_blocks(const Context& c, const StagePass& p, bool training) 
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
     const Tensor counts = training && blocks_[l].is_moe() ? counts_row(l) : Tensor{};
     c.need(blocks_[l].layer());
-    blocks_[l].forward(c, border(p, l), saved(a, l), border(p, l + 1), counts);
+    blocks_[l].forward(of_layer(c, l), border(p, l), saved(c, a, l), border(p, l + 1), counts);
     hold(p, l);
     if (c.after_layer) (*c.after_layer)(blocks_[l].layer(), border(p, l + 1));
   }
@@ -95,11 +102,12 @@ const BatchLosses& Model::evaluate(const Stream& stream, const StagePass& p, con
   const Tensor hidden = border(p, blocks_.size());
   head_->forward(c, hidden, p.batch.targets_M, a.head, a.losses.loss_M);
   if (mtp_) {
+    Mtp::Saved& mtp = saved_mtp(c, a);
     c.need(mtp_->block().layer());
-    mtp_->forward(c, hidden, p.batch.mtp_tokens_M, a.mtp, {});
+    mtp_->forward(of_layer(c, blocks_.size()), hidden, p.batch.mtp_tokens_M, mtp, {});
     hold(p, blocks_.size());
-    if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, a.mtp.y_mD);
-    mtp_->head().forward(c, a.mtp.y_mD, p.batch.mtp_targets_M, a.mtp.head, a.losses.loss_mtp_M);
+    if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, mtp.y_mD);
+    mtp_->head().forward(c, mtp.y_mD, p.batch.mtp_targets_M, mtp.head, a.losses.loss_mtp_M);
   }
   return a.losses;
 }
@@ -114,25 +122,27 @@ const BatchLosses& Model::forward(const Stream& stream, const StagePass& p, cons
   head_->forward_backward(c, hidden, p.batch.targets_M, 1.0, a.head, a.losses.loss_M);
   if (mtp_) {
     const Tensor counts = mtp_->block().is_moe() ? counts_row(blocks_.size()) : Tensor{};
+    Mtp::Saved& mtp = saved_mtp(c, a);
     c.need(mtp_->block().layer());
-    mtp_->forward(c, hidden, p.batch.mtp_tokens_M, a.mtp, counts);
+    mtp_->forward(of_layer(c, blocks_.size()), hidden, p.batch.mtp_tokens_M, mtp, counts);
     hold(p, blocks_.size());
-    if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, a.mtp.y_mD);
-    mtp_->head().forward_backward(c, a.mtp.y_mD, p.batch.mtp_targets_M, p.weights.mtp, a.mtp.head, a.losses.loss_mtp_M);
+    if (c.after_layer) (*c.after_layer)(section_.num_hidden_layers, mtp.y_mD);
+    mtp_->head().forward_backward(c, mtp.y_mD, p.batch.mtp_targets_M, p.weights.mtp, mtp.head, a.losses.loss_mtp_M);
   }
   return a.losses;
 }
 
 /// Before a layer's backward: its weights are there, and what the workspace no longer holds of it is made again.
 void Model::restore(const Context& c, const StagePass& p, std::size_t l) {
-  c.need(l < blocks_.size() ? blocks_[l].layer() : mtp_->block().layer());
-  if (recompute_ == Recompute::none || is_held(p, l)) return;
+  c.need(layer_number(l));
+  const bool held = is_held(p, l);
+  hold(p, l);  // backward makes some of it again in any mode
+  if (mode(c, l) == Recompute::none || held) return;
   Activations& a = activations(p);
   if (l < blocks_.size())
-    blocks_[l].recompute(c, border(p, l), a.blocks[l], recompute_);
+    blocks_[l].recompute(of_layer(c, l), border(p, l), saved(c, a, l), mode(c, l));
   else
-    mtp_->recompute(c, border(p, l), p.batch.mtp_tokens_M, a.mtp, recompute_);
-  hold(p, l);
+    mtp_->recompute(of_layer(c, l), border(p, l), p.batch.mtp_tokens_M, saved_mtp(c, a), mode(c, l));
 }
 
 /// Of head and MTP: the gradient of the last block's output; else what the next stage gave.
@@ -142,8 +152,10 @@ Tensor Model::backward_ends(const Context& c, const StagePass& p, const Tensor& 
   const Tensor hidden = border(p, blocks_.size());
   head_->backward(c, hidden, a.head, dy_MD);
   if (mtp_) {
-    restore(c, p, blocks_.size());
-    mtp_->backward(c, hidden, p.batch.mtp_tokens_M, a.mtp, mtp_gradients_, block_gradients_, dy_MD);
+    const std::size_t l = blocks_.size();
+    restore(c, p, l);
+    mtp_->backward(of_layer(c, l), hidden, p.batch.mtp_tokens_M, saved_mtp(c, a),
+                   is_promoted(c, l) ? promoted_mtp_gradients_ : mtp_gradients_, block_gradients(c, l), dy_MD);
     c.reduce(mtp_->block().layer());
   }
   return dy_MD;
@@ -159,15 +171,15 @@ void Model::backward(const Stream& stream, const StagePass& p, const Context& op
   std::size_t late = blocks_.size();
   const auto finish = [&] {
     if (late == blocks_.size()) return;
-    blocks_[late].backward_weight_late(c, border(p, late), a.blocks[late], block_gradients_);
+    blocks_[late].backward_weight_late(of_layer(c, late), border(p, late), saved(c, a, late), block_gradients(c, late));
     c.reduce(blocks_[late].layer());
     late = blocks_.size();
   };
   for (std::size_t l = blocks_.size(); l-- > 0;) {
     const Tensor dx = l == 0 && !stage_.first ? p.dx_MD : free;
-    if (recompute_ != Recompute::none) finish();
+    if (mode(c, l) != Recompute::none || (late < blocks_.size() && mode(c, late) != Recompute::none)) finish();
     restore(c, p, l);
-    blocks_[l].backward(c, border(p, l), a.blocks[l], dy, block_gradients_, dx, finish);
+    blocks_[l].backward(of_layer(c, l), border(p, l), saved(c, a, l), dy, block_gradients(c, l), dx, finish);
     late = l;
     dy = dx;
     std::swap(free, other);
@@ -187,7 +199,8 @@ void Model::backward_input(const Stream& stream, const StagePass& p, const Conte
   for (std::size_t l = blocks_.size(); l-- > 0;) {
     const Tensor dx = l > 0 ? k.dy[l - 1] : stage_.first ? workspace_->da_MD : p.dx_MD;
     restore(c, p, l);
-    blocks_[l].backward_input(c, border(p, l), a.blocks[l], dy, k.blocks[l], dx);
+    blocks_[l].backward_input(of_layer(c, l), border(p, l), saved(c, a, l), dy, kept_gradients(k, l, is_promoted(c, l)),
+                              dx);
     dy = dx;
   }
   if (stage_.first) embedding_->backward(c, p.batch.tokens_M, dy, workspace_->all_dx_MD);
@@ -197,11 +210,12 @@ void Model::backward_weight(const Stream& stream, const StagePass& p, const Cont
   Context c = context(stream, p, options);
   c.halves_apart = true;
   Activations& a = activations(p);
-  const Kept& k = kept_[static_cast<std::size_t>(p.kept)];
+  Kept& k = kept_[static_cast<std::size_t>(p.kept)];
   for (std::size_t l = blocks_.size(); l-- > 0;) {
     restore(c, p, l);
     const Tensor dy = l + 1 == blocks_.size() && !stage_.last ? p.dy_MD : k.dy[l];
-    blocks_[l].backward_weight(c, border(p, l), a.blocks[l], dy, k.blocks[l]);
+    blocks_[l].backward_weight(of_layer(c, l), border(p, l), saved(c, a, l), dy,
+                               kept_gradients(k, l, is_promoted(c, l)));
     c.reduce(blocks_[l].layer());
   }
 }

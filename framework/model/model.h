@@ -57,7 +57,9 @@ class Model {
                 const LayerGroups& groups = {});
   /// The same for training with several in flight, over a workspace that the stages of a rank share: all reserve, then
   /// the workspace is allocated, then all place what they keep. `kept`: micro-batches between the halves of a backward.
-  void reserve(const BatchSizes& sizes, Recompute recompute, Workspace& workspace);
+  /// `promotable`: layers may work in bf16 though the run's precision has eight bits (Context::promoted); then they
+  /// keep their input alone.
+  void reserve(const BatchSizes& sizes, Recompute recompute, Workspace& workspace, bool promotable = false);
   void place(int slots, int kept, Arena& activations);
 
   /// Forward alone: nothing is counted, no gradient is formed. Of a stage, and of a whole model.
@@ -92,22 +94,44 @@ class Model {
   /// What a micro-batch leaves behind.
   struct Activations {
     std::vector<Tensor> x;  // block borders of the stage itself; empty where another stage gives or takes them
-    std::vector<Block::Saved> blocks;
+    std::vector<Block::Saved> blocks, promoted;
     Head::Saved head;
-    Mtp::Saved mtp;
+    Mtp::Saved mtp, promoted_mtp;
     BatchLosses losses;
   };
   /// Gradients between the halves of a backward.
   struct Kept {
-    std::vector<Block::Gradients> blocks;
+    std::vector<Block::Gradients> blocks, promoted;
     std::vector<Tensor> dy;  // of each block; empty where the next stage gives it
   };
 
   Context context(const Stream&, const StagePass&, const Context& options) const;
   Tensor counts_row(std::size_t layer) const;
   Activations& activations(const StagePass& p) { return slots_[static_cast<std::size_t>(p.slot)]; }
-  Block::Saved& saved(Activations& a, std::size_t layer) const {
+  /// Of a block, or of MTP as the layer after the last.
+  std::int64_t layer_number(std::size_t layer) const {
+    return layer < blocks_.size() ? blocks_[layer].layer() : mtp_->block().layer();
+  }
+  bool is_promoted(const Context& c, std::size_t layer) const {
+    return fourmi::is_promoted(c.promoted, layer_number(layer));
+  }
+  Recompute mode(const Context& c, std::size_t layer) const {
+    return is_promoted(c, layer) ? Recompute::full : recompute_;
+  }
+  /// With the precision in which the layer works.
+  Context of_layer(const Context& c, std::size_t layer) const;
+  Block::Saved& saved(const Context& c, Activations& a, std::size_t layer) const {
+    if (is_promoted(c, layer)) return a.promoted[layer];
     return a.blocks[use_ == Use::training ? layer : (blocks_[layer].is_moe() ? 1 : 0)];
+  }
+  Mtp::Saved& saved_mtp(const Context& c, Activations& a) const {
+    return is_promoted(c, blocks_.size()) ? a.promoted_mtp : a.mtp;
+  }
+  Block::Gradients& block_gradients(const Context& c, std::size_t layer) {
+    return is_promoted(c, layer) ? promoted_gradients_ : block_gradients_;
+  }
+  static Block::Gradients& kept_gradients(Kept& k, std::size_t layer, bool promoted) {
+    return promoted ? k.promoted[layer] : k.blocks[layer];
   }
   /// The input of a layer; with the number of layers: the last one's output.
   Tensor border(const StagePass& p, std::size_t layer) const;
@@ -135,14 +159,16 @@ class Model {
   Use use_ = Use::training;
   Recompute recompute_ = Recompute::none;
   BatchSizes sizes_;
-  std::vector<Block::Sizes> block_sizes_;
-  Block::Sizes widest_{};  // of its blocks: gradients of dense and MoE blocks share what they have in common
+  bool promotable_ = false;
+  std::vector<Block::Sizes> block_sizes_, promoted_sizes_;
+  // Of its blocks: gradients of dense and MoE blocks share what they have in common.
+  Block::Sizes widest_{}, widest_promoted_{};
   std::unique_ptr<Workspace> own_workspace_;
   Workspace* workspace_ = nullptr;
   std::vector<Activations> slots_;
   std::vector<Kept> kept_;
-  Block::Gradients block_gradients_;
-  Mtp::Gradients mtp_gradients_;
+  Block::Gradients block_gradients_, promoted_gradients_;
+  Mtp::Gradients mtp_gradients_, promoted_mtp_gradients_;
   Tensor window_begin_M_;
 };
 

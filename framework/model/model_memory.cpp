@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "framework/model/both_fields.h"
 #include "framework/model/model.h"
 
 namespace fourmi {
@@ -46,6 +47,17 @@ void add_columns(const Block::Sizes& s, ColumnMemory::Largest& largest) {
                      runs = b.experts.cut ? std::min(e.A(), e.E * (tokens / cut + 1)) : e.E;
   for (std::int64_t columns : {s.D + e.F, 2 * e.F + s.D}) largest.add(e.A(), columns, runs);
 }
+/// Elements of the largest operand that another operation than its own quantiser makes.
+std::int64_t largest_late(const Block::Sizes& s) {
+  const std::int64_t M = s.batch.rows, m = s.batch.shard_rows();
+  std::int64_t largest = m * s.D;
+  if (const auto& a = s.attention.mla) largest = std::max({largest, m * a->q_rank, m * a->kv_rank});
+  if (s.dense) largest = std::max(largest, M * 2 * s.dense->F);
+  if (!s.moe) return largest;
+  if (s.moe->shared) largest = std::max(largest, M * 2 * s.moe->shared->F);
+  const Experts::Sizes& e = s.moe->experts;
+  return std::max({largest, e.A() * 2 * e.F, e.R() * s.D});
+}
 }  // namespace
 
 void Workspace::allocate_exchange(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types, bool apart,
@@ -68,6 +80,7 @@ void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const M
   const bool apart = types.gradient == DType::fx128;  // mode layout (Leaves::apart)
   allocate_exchange(m, sizes, types, apart, groups, arena);
   if (types.scaled()) column_memory.emplace(largest_columns, arena);
+  if (types.scales_late()) late_memory.emplace(largest_late, types.activation, arena);
   const Shape border{sizes.shard_rows(), m.hidden_size};
   if (sizes.tensor > 1)
     all_dx_MD = arena.allocate({sizes.rows, m.hidden_size}, types.activation, "border gradients of all rows");
@@ -117,19 +130,32 @@ void Model::allocate_evaluation(Arena& arena) {
   allocate_fields(a.mtp.head, mtp.head, arena, "mtp.head.");
 }
 
-void Model::reserve(const BatchSizes& sizes, Recompute recompute, Workspace& workspace) {
+namespace {
+void widen(Block::Sizes& widest, const Block::Sizes& s) {
+  if (s.moe) widest.moe = s.moe;
+  if (s.dense) widest.dense = s.dense;
+}
+}  // namespace
+
+void Model::reserve(const BatchSizes& sizes, Recompute recompute, Workspace& workspace, bool promotable) {
   use_ = Use::training;
   sizes_ = sizes;
   recompute_ = recompute;
   workspace_ = &workspace;
-  const ModelTypes& types = store_->types();
-  block_sizes_.clear();
-  for (const Block& b : blocks_) block_sizes_.push_back(b.sizes(sizes, types));
-  widest_ = block_sizes_.front();
+  const ModelTypes &types = store_->types(), &promoted = store_->types_without_scales();
+  promotable_ = promotable && types.scaled();
+  block_sizes_.clear(), promoted_sizes_.clear();
+  for (const Block& b : blocks_) {
+    block_sizes_.push_back(b.sizes(sizes, types));
+    promoted_sizes_.push_back(b.sizes(sizes, promoted));
+  }
+  widest_ = block_sizes_.front(), widest_promoted_ = promoted_sizes_.front();
+  for (const Block::Sizes& s : promoted_sizes_) widen(widest_promoted_, s);
+  workspace.largest_columns.group_rows = types.group();
   for (const Block::Sizes& s : block_sizes_) {
-    if (s.moe) widest_.moe = s.moe;
-    if (s.dense) widest_.dense = s.dense;
+    widen(widest_, s);
     workspace.widest_part = std::max(workspace.widest_part, widest_part(s));
+    workspace.largest_late = std::max(workspace.largest_late, largest_late(s));
     add_columns(s, workspace.largest_columns);
   }
   Activations a;  // only its lists are read
@@ -138,16 +164,28 @@ void Model::reserve(const BatchSizes& sizes, Recompute recompute, Workspace& wor
   if (mtp_) {
     const Mtp::Sizes mtp = mtp_->sizes(sizes, types);
     workspace.widest_part = std::max(workspace.widest_part, widest_part(mtp.block));
+    workspace.largest_late = std::max(workspace.largest_late, largest_late(mtp.block));
     add_columns(mtp.block, workspace.largest_columns);
     workspace.largest_columns.add(sizes.shard_rows(), 3 * section_.hidden_size,  // of eh_proj
                                   sizes.experts.cut ? sizes.shard_rows() / (sizes.tokens_per_sequence / 16) + 1 : 1);
-    if (mtp.block.moe) widest_.moe = mtp.block.moe;
-    if (mtp.block.dense) widest_.dense = mtp.block.dense;
-    workspace.layers.reserve(recompute, a.mtp, mtp);
+    const Mtp::Sizes promoted_mtp = mtp_->sizes(sizes, promoted);
+    widen(widest_, mtp.block), widen(widest_promoted_, promoted_mtp.block);
+    if (promotable_)
+      BothFields{recompute, a.mtp, mtp, Recompute::full, a.promoted_mtp, promoted_mtp}.reserve(workspace.layers);
+    else
+      workspace.layers.reserve(recompute, a.mtp, mtp);
     workspace.in_turn.reserve(Recompute::none, a.mtp.head, mtp.head);
   }
-  for (std::size_t l = 0; l < blocks_.size(); ++l) workspace.layers.reserve(recompute, a.blocks[l], block_sizes_[l]);
+  for (std::size_t l = 0; l < blocks_.size(); ++l) {
+    Block::Saved second;
+    if (promotable_)
+      BothFields{recompute, a.blocks[l], block_sizes_[l], Recompute::full, second, promoted_sizes_[l]}.reserve(
+          workspace.layers);
+    else
+      workspace.layers.reserve(recompute, a.blocks[l], block_sizes_[l]);
+  }
   workspace.in_turn.reserve(Recompute::full, block_gradients_, widest_);
+  if (promotable_) workspace.in_turn.reserve(Recompute::full, promoted_gradients_, widest_promoted_);
 }
 
 void Model::place(int slots, int kept, Arena& arena) {
@@ -158,13 +196,23 @@ void Model::place(int slots, int kept, Arena& arena) {
   for (Activations& a : slots_) place_activations(a, arena);
   workspace_->in_turn.place(Recompute::full, block_gradients_, widest_, arena, "block gradients.");
   if (mtp_) allocate_fields(mtp_gradients_, mtp_->sizes(sizes_, types), arena, "mtp gradients.");
+  if (promotable_) {
+    workspace_->in_turn.place(Recompute::full, promoted_gradients_, widest_promoted_, arena, "block gradients.");
+    promoted_mtp_gradients_ = mtp_gradients_;
+    promoted_mtp_gradients_.operand_mD = {};
+  }
 
   kept_.assign(static_cast<std::size_t>(kept), {});
   for (Kept& k : kept_) {
     k.blocks.assign(blocks_.size(), {});
+    k.promoted.assign(blocks_.size(), {});
     k.dy.assign(blocks_.size(), {});
     for (std::size_t l = 0; l < blocks_.size(); ++l) {
-      workspace_->in_turn.place(Recompute::none, k.blocks[l], block_sizes_[l], arena, "kept gradients.");
+      if (promotable_)
+        BothFields{Recompute::none, k.blocks[l], block_sizes_[l], Recompute::none, k.promoted[l], promoted_sizes_[l]}
+            .place(workspace_->in_turn, arena, "kept gradients.");
+      else
+        workspace_->in_turn.place(Recompute::none, k.blocks[l], block_sizes_[l], arena, "kept gradients.");
       if (l + 1 < blocks_.size() || stage_.last) k.dy[l] = arena.allocate(rows, types.activation, "kept gradients.dy");
     }
   }
@@ -177,9 +225,13 @@ void Model::place_activations(Activations& a, Arena& arena) {
     const bool given = (l == 0 && !stage_.first) || (l == blocks_.size() && !stage_.last);
     if (!given) a.x[l] = arena.allocate({sizes_.shard_rows(), section_.hidden_size}, types.activation, "block borders");
   }
-  a.blocks.assign(blocks_.size(), {});
+  a.blocks.assign(blocks_.size(), {}), a.promoted.assign(blocks_.size(), {});
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
-    workspace_->layers.place(recompute_, a.blocks[l], block_sizes_[l], arena, "block.");
+    if (promotable_)
+      BothFields{recompute_, a.blocks[l], block_sizes_[l], Recompute::full, a.promoted[l], promoted_sizes_[l]}.place(
+          workspace_->layers, arena, "block.");
+    else
+      workspace_->layers.place(recompute_, a.blocks[l], block_sizes_[l], arena, "block.");
     if (a.blocks[l].moe.balance_S) a.losses.balance_S.push_back(a.blocks[l].moe.balance_S);
   }
   if (head_) {
@@ -189,8 +241,14 @@ void Model::place_activations(Activations& a, Arena& arena) {
   if (!mtp_) return;
   const Mtp::Sizes mtp = mtp_->sizes(sizes_, types);
   a.losses.loss_mtp_M = arena.allocate({sizes_.rows}, types.accumulate, "loss_mtp");
-  workspace_->layers.place(recompute_, a.mtp, mtp, arena, "mtp.");
+  const Mtp::Sizes promoted = mtp_->sizes(sizes_, store_->types_without_scales());
+  if (promotable_)
+    BothFields{recompute_, a.mtp, mtp, Recompute::full, a.promoted_mtp, promoted}.place(workspace_->layers, arena,
+                                                                                        "mtp.");
+  else
+    workspace_->layers.place(recompute_, a.mtp, mtp, arena, "mtp.");
   workspace_->in_turn.place(Recompute::none, a.mtp.head, mtp.head, arena, "mtp.head.");
+  a.promoted_mtp.head = a.mtp.head;
   if (a.mtp.block.moe.balance_S) a.losses.balance_S.push_back(a.mtp.block.moe.balance_S);
 }
 

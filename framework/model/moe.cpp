@@ -85,7 +85,7 @@ void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& co
 void Moe::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD, const Tensor& residual_MD,
                   const Tensor& counts_E) const {
   route(c, x_MD, s, counts_E);
-  const Tensor rows_MD = activation_operand(c, x_MD, s.operand_MD);
+  const Tensor rows_MD = activation_operand(c, x_MD, s.operand_MD, experts_.gate_up());
   Tensor base = residual_MD;
   if (shared_) {
     shared_->forward(c, c.leaves.shared_intermediate, rows_MD, s.shared, s.base_MD, residual_MD);
@@ -96,13 +96,13 @@ void Moe::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& 
 
 void Moe::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mode) const {
   if (mode == Recompute::full) route(c, x_MD, s, {});
-  const Tensor rows_MD = activation_operand(c, x_MD, s.operand_MD);
+  const Tensor rows_MD = activation_operand(c, x_MD, s.operand_MD, experts_.gate_up());
   experts_.recompute(c, rows_MD, choices(s), s.experts, mode);
   if (shared_) shared_->recompute(c, rows_MD, s.shared, mode);
 }
 
 void Moe::restore_operand(const Context& c, const Tensor& x_MD, const Saved& s) const {
-  activation_operand(c, x_MD, s.operand_MD);
+  activation_operand(c, x_MD, s.operand_MD, experts_.gate_up());
 }
 
 /// Of some of the tokens.

@@ -26,7 +26,7 @@ void Mtp::join(const Context& c, const Tensor& hidden_mD, const Tensor& tokens_M
   embedding_.forward(c, tokens_M, s.embedding_mD);
   rms_norm_forward(stream, e_norm_, s.embedding_mD, c.weight(enorm_), s.joined_m2D, s.e_rstd_m);
   rms_norm_forward(stream, h_norm_, hidden_mD, c.weight(hnorm_), s.joined_m2D, s.h_rstd_m);
-  activation_operand(c, s.joined_m2D, s.operand_m2D);
+  activation_operand(c, s.joined_m2D, s.operand_m2D, eh_proj_);
 }
 
 void Mtp::forward(const Context& c, const Tensor& hidden_mD, const Tensor& tokens_M, Saved& s,
@@ -52,8 +52,8 @@ void Mtp::backward(const Context& c, const Tensor& hidden_mD, const Tensor& toke
   head_.backward(c, s.y_mD, s.head, g.dy_mD);
   block_.backward(c, s.x_mD, s.block, g.dy_mD, block_gradients, g.dx_mD);
   block_.backward_weight_late(c, s.x_mD, s.block, block_gradients);
-  const Tensor dx_mD = gradient_operand(c, g.dx_mD, g.operand_mD);
-  linear_backward_input(stream, dx_mD, c.matrix(eh_proj_), g.djoined_m2D);
+  const Tensor dx_mD = gradient_operand(c, g.dx_mD, g.operand_mD, eh_proj_);
+  input_gradient(c, dx_mD, eh_proj_, g.djoined_m2D);
   weight_gradient(c, dx_mD, operand(s), eh_proj_);
   rms_norm_backward_input(stream, e_norm_, g.djoined_m2D, s.embedding_mD, c.weight(enorm_), s.e_rstd_m,
                           g.dembedding_mD);

@@ -1,19 +1,96 @@
 #include "framework/model/products.h"
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/ops/permute.h"
 #include "kernels/ops/quantize.h"
+#include "kernels/ops/reduce.h"
 #include "kernels/ops/swiglu.h"
 
 namespace fourmi {
 
 namespace {
 
-Tensor operand(const Context& c, const Scaling& scaling, const Tensor& x, const Tensor& scaled) {
-  if (!scaled) return x;
-  quantize(*c.stream, x, scaled, scaling);
-  return scaled;
+/// Shows what products of w read. make_exact(begin, end, rows): the same rows without scales.
+template <class MakeExact>
+void look(const Context& c, const Slot& w, OperandRole role, const Tensor& operand, const MakeExact& make_exact) {
+  if (c.after_operand) (*c.after_operand)(w, role, operand);
+  if (!c.operand_check || !has_scales(operand.dtype)) return;
+  OperandCheck& check = *c.operand_check;
+  for (std::int64_t begin = 0; begin < operand.dim(0); begin += OperandCheck::most_rows) {
+    const std::int64_t end = std::min(operand.dim(0), begin + OperandCheck::most_rows);
+    const Tensor rows = check.exact_rows(end - begin, operand.dim(1));
+    make_exact(begin, end, rows);
+    check.compare(*c.stream, w, role, rows, operand.rows(begin, end));
+  }
+  if (check.wants_weight(w)) check.compare_weight(*c.stream, w, c.weight(w), c.matrix(w));
+}
+
+/// How the operands of a role get their scales.
+struct Rule {
+  OperandRole role;
+  const Scaling& scaling;
+  ScaleOver over;
+};
+Rule of_activations(const Context& c) {
+  return {OperandRole::activation, c.types().activation_scaling, c.types().activation_over};
+}
+Rule of_gradients(const Context& c) {
+  return {OperandRole::gradient, c.types().gradient_scaling, c.types().gradient_over};
+}
+
+void quantise(const Context& c, const Rule& rule, const Tensor& x, const Tensor& q) {
+  if (rule.over == ScaleOver::group) return quantize(*c.stream, x, q, rule.scaling);
+  if (rule.over == ScaleOver::square) return quantize_blocks(*c.stream, x, q, rule.scaling);
+  const Tensor& amax_1 = c.late_memory->amax_1();
+  const std::array<std::int32_t, 2> all{0, static_cast<std::int32_t>(x.dim(0))};
+  largest_magnitudes(*c.stream, x, all, amax_1);
+  quantize_by(*c.stream, x, q, rule.scaling, all, amax_1);
+}
+
+Tensor operand(const Context& c, const Rule& rule, const Tensor& x, const Tensor& scaled, const Slot& w) {
+  if (scaled) quantise(c, rule, x, scaled);
+  const Tensor& read = scaled ? scaled : x;
+  look(c, w, rule.role, read,
+       [&](std::int64_t begin, std::int64_t end, const Tensor& rows) { convert(*c.stream, x.rows(begin, end), rows); });
+  return read;
+}
+
+/// y from the operation that makes it: write(y) where it has no scales, with_scales(scaling) where each group's follows
+/// from the group alone; else late, from what write() left. exact(begin, end, rows): some of its rows without scales.
+template <class Write, class WithScales, class MakeExact>
+void produce(const Context& c, const Rule& rule, const Tensor& y, const Slot& w, const Write& write,
+             const WithScales& with_scales, const MakeExact& exact) {
+  if (!has_scales(y.dtype)) {
+    write(y);
+  } else if (rule.over == ScaleOver::group) {
+    with_scales(rule.scaling);
+  } else {
+    const Tensor late = c.late_memory->of(y.shape);
+    write(late);
+    quantise(c, rule, late, y);
+  }
+  look(c, w, rule.role, y, exact);
+}
+
+/// Rows [begin, end) of combine_backward's drows.
+void exact_combine_gradient(const Context& c, const Tensor& dy_MD, const Tensor& weights_MK, const Tensor& row_of_MK,
+                            std::int64_t begin, std::int64_t end, const Tensor& rows) {
+  const std::int64_t M = row_of_MK.dim(0), K = row_of_MK.dim(1), D = dy_MD.dim(1);
+  for (std::int64_t t = 0; t < M; ++t)
+    for (std::int64_t k = 0; k < K; ++k) {
+      const std::int64_t row = row_of_MK.as<std::int32_t>()[t * K + k];
+      if (row < begin || row >= end) continue;
+      const Tensor to = rows.rows(row - begin, row - begin + 1);
+      if (has_scales(dy_MD.dtype))
+        dequantize(*c.stream, dy_MD.rows(t, t + 1), to);
+      else
+        convert(*c.stream, dy_MD.rows(t, t + 1), to);
+      const float weight = weights_MK.as<float>()[t * K + k];
+      auto* x = to.as<bfloat16>();
+      for (std::int64_t i = 0; i < D; ++i) x[i] = bfloat16(static_cast<float>(x[i]) * weight);
+    }
 }
 
 ColumnMemory::Pair regrouped(const Context& c, const Tensor& dy_MN, const Tensor& x_MK,
@@ -26,44 +103,64 @@ ColumnMemory::Pair regrouped(const Context& c, const Tensor& dy_MN, const Tensor
 
 }  // namespace
 
-Tensor activation_operand(const Context& c, const Tensor& x_MK, const Tensor& scaled_MK) {
-  return operand(c, c.types().activation_scaling, x_MK, scaled_MK);
+Tensor activation_operand(const Context& c, const Tensor& x_MK, const Tensor& scaled_MK, const Slot& w) {
+  return operand(c, of_activations(c), x_MK, scaled_MK, w);
 }
 
-Tensor gradient_operand(const Context& c, const Tensor& dy_MN, const Tensor& scaled_MN) {
-  return operand(c, c.types().gradient_scaling, dy_MN, scaled_MN);
+Tensor gradient_operand(const Context& c, const Tensor& dy_MN, const Tensor& scaled_MN, const Slot& w) {
+  return operand(c, of_gradients(c), dy_MN, scaled_MN, w);
+}
+
+void keep_scaled(const Context& c, const Tensor& x_MK, const Tensor& kept_MK) {
+  if (kept_MK) quantise(c, of_activations(c), x_MK, kept_MK);
 }
 
 void norm_operand(const Context& c, const RmsNorm& norm, const Tensor& x_MA, const Slot& weight, const Tensor& y_MD,
-                  const Tensor& rstd_M) {
-  if (has_scales(y_MD.dtype))
-    rms_norm_forward(*c.stream, norm, x_MA, c.weight(weight), {}, y_MD, c.types().activation_scaling, rstd_M);
-  else
-    rms_norm_forward(*c.stream, norm, x_MA, c.weight(weight), y_MD, rstd_M);
+                  const Tensor& rstd_M, const Slot& w) {
+  produce(
+      c, of_activations(c), y_MD, w,
+      [&](const Tensor& y) { rms_norm_forward(*c.stream, norm, x_MA, c.weight(weight), y, rstd_M); },
+      [&](const Scaling& scaling) {
+        rms_norm_forward(*c.stream, norm, x_MA, c.weight(weight), {}, y_MD, scaling, rstd_M);
+      },
+      [&](std::int64_t begin, std::int64_t end, const Tensor& y) {
+        rms_norm_forward(*c.stream, norm, x_MA.rows(begin, end), c.weight(weight), y, rstd_M.rows(begin, end));
+      });
 }
 
-void swiglu_operand(const Context& c, const Tensor& gate_up_R2F, const Tensor& h_RF, std::int64_t rows) {
-  if (has_scales(h_RF.dtype))
-    swiglu_forward(*c.stream, gate_up_R2F, h_RF, c.types().activation_scaling, rows);
-  else
-    swiglu_forward(*c.stream, gate_up_R2F, h_RF, rows);
+void swiglu_operand(const Context& c, const Tensor& gate_up_R2F, const Tensor& h_RF, std::int64_t rows, const Slot& w) {
+  produce(
+      c, of_activations(c), h_RF.rows(0, rows), w,
+      [&](const Tensor& h) { swiglu_forward(*c.stream, gate_up_R2F, h, rows); },
+      [&](const Scaling& scaling) { swiglu_forward(*c.stream, gate_up_R2F, h_RF, scaling, rows); },
+      [&](std::int64_t begin, std::int64_t end, const Tensor& h) {
+        swiglu_forward(*c.stream, gate_up_R2F.rows(begin, end), h, end - begin);
+      });
 }
 
 void swiglu_gradient_operand(const Context& c, const Tensor& dh_RF, const Tensor& gate_up_R2F,
-                             const Tensor& dgate_up_R2F, std::int64_t rows) {
-  if (has_scales(dgate_up_R2F.dtype))
-    swiglu_backward(*c.stream, dh_RF, gate_up_R2F, dgate_up_R2F, c.types().gradient_scaling, rows);
-  else
-    swiglu_backward(*c.stream, dh_RF, gate_up_R2F, dgate_up_R2F, rows);
+                             const Tensor& dgate_up_R2F, std::int64_t rows, const Slot& w) {
+  produce(
+      c, of_gradients(c), dgate_up_R2F.rows(0, rows), w,
+      [&](const Tensor& d) { swiglu_backward(*c.stream, dh_RF, gate_up_R2F, d, rows); },
+      [&](const Scaling& scaling) { swiglu_backward(*c.stream, dh_RF, gate_up_R2F, dgate_up_R2F, scaling, rows); },
+      [&](std::int64_t begin, std::int64_t end, const Tensor& d) {
+        swiglu_backward(*c.stream, dh_RF.rows(begin, end), gate_up_R2F.rows(begin, end), d, end - begin);
+      });
 }
 
 void combine_gradient_operand(const Context& c, const Tensor& dy_MD, const Tensor& rows_RD, const Tensor& weights_MK,
-                              const Tensor& row_of_MK, const Tensor& drows_RD, const Tensor& dweights_MK) {
-  if (has_scales(drows_RD.dtype))
-    combine_backward(*c.stream, dy_MD, rows_RD, weights_MK, row_of_MK, drows_RD, c.types().gradient_scaling,
-                     dweights_MK);
-  else
-    combine_backward(*c.stream, dy_MD, rows_RD, weights_MK, row_of_MK, drows_RD, dweights_MK);
+                              const Tensor& row_of_MK, const Tensor& drows_RD, const Tensor& dweights_MK,
+                              std::int64_t rows, const Slot& w) {
+  produce(
+      c, of_gradients(c), drows_RD.rows(0, rows), w,
+      [&](const Tensor& d) { combine_backward(*c.stream, dy_MD, rows_RD, weights_MK, row_of_MK, d, dweights_MK); },
+      [&](const Scaling& scaling) {
+        combine_backward(*c.stream, dy_MD, rows_RD, weights_MK, row_of_MK, drows_RD, scaling, dweights_MK);
+      },
+      [&](std::int64_t begin, std::int64_t end, const Tensor& d) {
+        exact_combine_gradient(c, dy_MD, weights_MK, row_of_MK, begin, end, d);
+      });
 }
 
 void restore_gate_up(const Context& c, const Tensor& kept_R2F, const Tensor& gate_up_R2F, std::int64_t rows) {
@@ -71,10 +168,26 @@ void restore_gate_up(const Context& c, const Tensor& kept_R2F, const Tensor& gat
 }
 
 void restore_swiglu(const Context& c, const Tensor& kept_R2F, const Tensor& gate_up_R2F, const Tensor& h_RF,
-                    std::int64_t rows) {
+                    std::int64_t rows, const Slot& w) {
   if (!kept_R2F) return;
   restore_gate_up(c, kept_R2F, gate_up_R2F, rows);
-  swiglu_operand(c, gate_up_R2F, h_RF, rows);
+  swiglu_operand(c, gate_up_R2F, h_RF, rows, w);
+}
+
+void input_gradient(const Context& c, const Tensor& dy_MN, const Slot& w, const Tensor& dx_MK,
+                    const Tensor& residual_MK, std::int64_t leaves) {
+  if (const ColumnScaled columns = c.matrix_columns(w); columns.elements_MK)
+    linear_backward_input(*c.stream, dy_MN, columns, dx_MK, residual_MK, leaves);
+  else
+    linear_backward_input(*c.stream, dy_MN, c.matrix(w), dx_MK, residual_MK, leaves);
+}
+
+void grouped_input_gradient(const Context& c, const Tensor& dy_RN, const Slot& w, std::span<const std::int32_t> offsets,
+                            const Tensor& dx_RK, std::int64_t leaves) {
+  if (const ColumnScaled columns = c.matrix_columns(w); columns.elements_MK)
+    grouped_linear_backward_input(*c.stream, dy_RN, columns, offsets, dx_RK, leaves);
+  else
+    grouped_linear_backward_input(*c.stream, dy_RN, c.matrix(w), offsets, dx_RK, leaves);
 }
 
 void weight_gradient(const Context& c, const Tensor& dy_MN, const Tensor& x_MK, const Slot& w) {
@@ -98,13 +211,18 @@ void grouped_weight_gradient(const Context& c, const Tensor& dy_RN, const Tensor
   grouped_linear_backward_weight(*c.stream, both.dy, both.x, offsets, c.gradient(w), cuts);
 }
 
+LateMemory::LateMemory(std::int64_t largest_elements, DType dtype, Arena& arena)
+    : elements_(arena.allocate({largest_elements}, dtype, "operands before their scale is known")),
+      amax_1_(arena.allocate({1}, DType::f32, "largest magnitude of an operand")) {}
+
 void ColumnMemory::Largest::add(std::int64_t rows, std::int64_t columns, std::int64_t runs) {
   bytes = std::max(bytes, rows * columns);
-  scales = std::max(scales, (rows / ScaledFormat::block + runs) * columns);
+  scales = std::max(scales, (rows / group_rows + runs) * columns);
 }
 
 ColumnMemory::ColumnMemory(const Largest& largest, Arena& arena)
-    : elements_(arena.allocate({largest.bytes}, DType::u8, "operands of weight gradients")),
+    : group_rows_(largest.group_rows),
+      elements_(arena.allocate({largest.bytes}, DType::u8, "operands of weight gradients")),
       scales_(arena.allocate({largest.scales}, DType::f32, "scales of operands of weight gradients")) {}
 
 ColumnMemory::Pair ColumnMemory::pair(std::int64_t rows, std::int64_t dy_columns, std::int64_t x_columns) const {
@@ -113,7 +231,7 @@ ColumnMemory::Pair ColumnMemory::pair(std::int64_t rows, std::int64_t dy_columns
                dy_columns, x_columns);
   const auto part = [&](std::int64_t first, std::int64_t columns) -> ColumnScaled {
     return {elements_.rows(rows * first, rows * (first + columns)).view({rows, columns}),
-            scales_.rows(groups * first, groups * (first + columns)).view({groups, columns})};
+            scales_.rows(groups * first, groups * (first + columns)).view({groups, columns}), group_rows_};
   };
   return {part(0, dy_columns), part(dy_columns, x_columns)};
 }

@@ -15,22 +15,40 @@ constexpr float least_activation = 1e-4F;
 
 }  // namespace
 
-ModelTypes model_types(Compute compute, Reproducibility reproducibility) {
+ModelTypes model_types(const PrecisionSection& precision, Reproducibility reproducibility) {
+  const Compute compute = precision.compute;
   ModelTypes t;
   t.activation = compute == Compute::fp64 ? DType::f64 : compute == Compute::fp32 ? DType::f32 : DType::bf16;
   t.accumulate = accumulate_dtype(t.activation);
   t.gradient = reproducibility == Reproducibility::layout && compute != Compute::fp64 ? DType::fx128 : t.accumulate;
-  t.operand = t.matrix = t.activation;
+  t.operand = t.matrix = t.dispatched = t.activation;
   if (!is_fp8(compute)) return t;
   t.operand = DType::e4m3_rows, t.matrix = DType::e4m3_panels;
-  t.activation_scaling = {.kind = ScaleKind::power_of_two, .floor = least_activation};
-  t.gradient_scaling = {.kind = ScaleKind::power_of_two};
+  if (compute == Compute::mxfp8) t.operand = t.matrix = DType::mxe4m3_rows;
+  if (precision.dispatch == DispatchFormat::fp8) t.dispatched = t.operand;
+  const bool any = precision.scale_format == ScaleFormat::fp32;
+  t.activation_scaling = {.kind = any ? ScaleKind::f32 : ScaleKind::power_of_two, .floor = least_activation};
+  t.gradient_scaling = {.kind = t.activation_scaling.kind};
+  t.column_scale = any ? ColumnScale::f32 : ColumnScale::power_of_two;
+  if (precision.gradient_block == GradientBlock::square) t.gradient_over = ScaleOver::square;
+  if (compute == Compute::fp8_tensor) {
+    t.activation_over = t.gradient_over = ScaleOver::tensor;
+    t.column_scale = ColumnScale::largest;
+  }
+  return t;
+}
+
+ModelTypes ModelTypes::without_scales() const {
+  ModelTypes t = *this;
+  t.operand = t.matrix = t.dispatched = activation;
+  t.activation_scaling = t.gradient_scaling = {};
+  t.activation_over = t.gradient_over = ScaleOver::group;
   return t;
 }
 
 ParameterStore::ParameterStore(const ParameterTable& table, ModelTypes types, Arena& weights, Arena* gradients,
                                ZeroLevel level)
-    : table_(&table), types_(types), level_(level) {
+    : table_(&table), types_(types), types_without_scales_(types.without_scales()), level_(level) {
   const std::pair<ParameterSet, const char*> sets[] = {{ParameterSet::matrices, "matrices"},
                                                        {ParameterSet::full_precision, "vectors and routers"},
                                                        {ParameterSet::router_bias, "router bias"}};
@@ -46,7 +64,9 @@ ParameterStore::ParameterStore(const ParameterTable& table, ModelTypes types, Ar
     gradients_[i] =
         gradients->allocate({place(i, level >= ZeroLevel::gradients, &Place::gradients)}, types.gradient, what);
   }
-  if (types.scaled()) copies_.emplace(table, regions_[0], level >= ZeroLevel::weights, types.matrix, weights);
+  if (types.scaled())
+    copies_.emplace(table, regions_[0], level >= ZeroLevel::weights, types.matrix,
+                    types.activation_over == ScaleOver::tensor, weights);
   if (weights.measuring()) return;
   for (const Parameter& p : table.all()) {
     if (p.padding == 0) continue;

@@ -21,7 +21,16 @@ struct Slot {
   ParameterSet set = ParameterSet::matrices;
   std::int64_t offset = 0;
   Shape shape;
+  /// Rows [begin, end), counted over all dims but the last.
+  Slot rows(std::int64_t begin, std::int64_t end) const {
+    const std::int64_t columns = shape[shape.rank - 1];
+    return {set, offset + begin * columns, {end - begin, columns}};
+  }
 };
+
+/// What shares a scale of a dtype with scales: a group of the dtype's own, a block of 128 x 128, or all rows that a
+/// rank quantises at once ("current scaling"), of weights a matrix.
+enum class ScaleOver : std::uint8_t { group, square, tensor };
 
 /// dtypes of a run (docs/numerics.md "The model").
 struct ModelTypes {
@@ -31,11 +40,22 @@ struct ModelTypes {
   /// What products of linear maps and experts read: rows and weights. Those of the activation's dtype, or with scales
   /// (docs/precision.md).
   DType operand = DType::bf16, matrix = DType::bf16;
-  Scaling activation_scaling, gradient_scaling;          ///< of such rows
+  DType dispatched = DType::bf16;                ///< gradients on their way to experts
+  Scaling activation_scaling, gradient_scaling;  ///< of such rows
+  ScaleOver activation_over = ScaleOver::group, gradient_over = ScaleOver::group;
   ColumnScale column_scale = ColumnScale::power_of_two;  ///< of a weight gradient's operands
   bool scaled() const { return has_scales(operand); }
+  /// Operations that make an operand know its scales only when all of it is there.
+  bool scales_late() const { return activation_over != ScaleOver::group || gradient_over != ScaleOver::group; }
+  /// Elements of a group, along a row as down a column.
+  std::int64_t group() const { return operand == DType::mxe4m3_rows ? ScaledFormat::mx_block : ScaledFormat::block; }
+  /// Of a layer that reads no eight bits though the run's precision has them.
+  ModelTypes without_scales() const;
 };
-ModelTypes model_types(Compute compute, Reproducibility reproducibility);
+ModelTypes model_types(const PrecisionSection& precision, Reproducibility reproducibility);
+inline ModelTypes model_types(Compute compute, Reproducibility reproducibility) {
+  return model_types(PrecisionSection{.compute = compute}, reproducibility);
+}
 
 /// What ZeRO cuts among the ranks that hold the same parameters: optimizer state, gradients too, weights too.
 enum class ZeroLevel : std::uint8_t { optimizer = 1, gradients = 2, weights = 3 };
@@ -48,6 +68,7 @@ class ParameterStore {
 
   const ParameterTable& table() const { return *table_; }
   const ModelTypes& types() const { return types_; }
+  const ModelTypes& types_without_scales() const { return types_without_scales_; }
   ZeroLevel level() const { return level_; }
 
   /// From the first to the last of the named parameters, which must lie next to each other and fill `shape`.
@@ -58,6 +79,10 @@ class ParameterStore {
   Tensor weight(const Slot& slot) const { return part(weights_[index(slot.set)], slot, &Place::weights); }
   /// The weight of a linear map or of experts as products read it: its FP8 copy, where there is one.
   Tensor matrix(const Slot& slot) const { return copies_ ? copies_->of(slot.offset, slot.shape) : weight(slot); }
+  /// The same as the product reads it that sums over the weight's rows, where that is another copy; else absent.
+  ColumnScaled matrix_columns(const Slot& slot) const {
+    return copies_ ? copies_->columns(slot.offset, slot.shape) : ColumnScaled{};
+  }
   /// Makes the FP8 copies of a region anew: after its weights have changed or have come.
   void copy_scaled(const Stream& stream, const Region& r) const;
   Tensor gradient(const Slot& slot) const { return part(gradients_[index(slot.set)], slot, &Place::gradients); }
@@ -83,7 +108,7 @@ class ParameterStore {
   Tensor part(const Tensor& memory, const Slot& slot, std::int64_t Place::*where) const;
 
   const ParameterTable* table_;
-  ModelTypes types_;
+  ModelTypes types_, types_without_scales_;
   ZeroLevel level_;
   std::vector<Region> regions_[3];
   std::vector<Place> places_[3];  // of the regions

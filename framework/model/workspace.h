@@ -34,7 +34,10 @@ struct Workspace {
 
   std::optional<ColumnMemory> column_memory;  ///< of weight gradients whose operands have scales
 
+  std::optional<LateMemory> late_memory;  ///< of operands whose scales are known late
+
   ColumnMemory::Largest largest_columns;  ///< of the stages that have reserved
+  std::int64_t largest_late = 0;          ///< elements, of the stages that have reserved
   std::int64_t widest_part = 0;           ///< columns, of the stages that have reserved
 
   /// After all stages have reserved.

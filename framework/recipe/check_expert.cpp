@@ -80,7 +80,8 @@ void expert_issues(const Recipe& r, const RefuseExpert& refuse) {
     if (leaves % p.expert_tensor != 0)
       return refuse("parallel.expert_tensor", fmt::format("found {}", p.expert_tensor),
                     fmt::format("expected a divisor of {} (moe_intermediate_size is {}{})", leaves, columns,
-                                is_fp8(r.precision.compute) ? ", cut in blocks of 128, which share a scale"
+                                is_fp8(r.precision.compute) ? fmt::format(", cut in blocks of {}, which share a scale",
+                                                                          scale_block(r.precision.compute))
                                 : layout                    ? ", cut in blocks of 16 in mode layout"
                                                             : ""));
   }

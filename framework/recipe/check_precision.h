@@ -1,5 +1,5 @@
-// What precisions of eight bits ask of a model: where one matrix lies below another, or a sum is cut, a block of 128
-// ends (docs/precision.md).
+// What precisions of eight bits ask of a model: where one matrix lies below another, or a sum is cut, a block of
+// 128 (mxfp8: of 32) ends (docs/precision.md).
 #pragma once
 
 #include <functional>
@@ -9,7 +9,7 @@
 
 namespace fourmi::recipe {
 
-/// Calls refuse(key, found, expected) for each size that does not fit.
+/// Calls refuse(key, found, expected) for each size, and each mode, that does not fit.
 void precision_issues(const Recipe& recipe,
                       const std::function<void(const std::string&, std::string, std::string)>& refuse);
 

@@ -23,21 +23,18 @@ void tensor_issues(const Recipe& r, const std::function<void(const std::string&,
   if (tensor == 1) return;
   const ModelSection& m = r.model;
   const bool layout = r.run.reproducibility == Reproducibility::layout, fp8 = is_fp8(r.precision.compute);
+  const char* const blocks = scale_block(r.precision.compute) == 32 ? "blocks of 32 columns" : "blocks of 128 columns";
   const auto fits = [&](std::int64_t units) { return units > 0 && num_leaves(units) % tensor == 0; };
   const auto columns = [&](const char* key, std::int64_t size) -> CutDim {
     // Mode layout cuts every layout's sums alike, by blocks of 16.
     const std::int64_t units = column_units(size, r.run.reproducibility, r.precision.compute);
-    return {key, size, std::max<std::int64_t>(1, units),
-            fp8      ? "blocks of 128 columns"
-            : layout ? "blocks of 16 columns"
-                     : "columns"};
+    return {key, size, std::max<std::int64_t>(1, units), fp8 ? blocks : layout ? "blocks of 16 columns" : "columns"};
   };
   const bool latent = m.kv_lora_rank > 0;
   const std::int64_t heads = std::max<std::int64_t>(1, head_units(m, r.precision.compute));
   std::vector<CutDim> dims{
-      latent ? CutDim{"num_attention_heads", m.num_attention_heads, heads, fp8 ? "blocks of 128 columns" : "heads"}
-             : CutDim{"num_key_value_heads", m.num_key_value_heads, heads,
-                      fp8 ? "blocks of 128 columns" : "key and value heads"}};
+      latent ? CutDim{"num_attention_heads", m.num_attention_heads, heads, fp8 ? blocks : "heads"}
+             : CutDim{"num_key_value_heads", m.num_key_value_heads, heads, fp8 ? blocks : "key and value heads"}};
   if (m.n_routed_experts == 0 || m.first_k_dense_replace > 0)
     dims.push_back(columns("intermediate_size", m.intermediate_size));
   if (m.n_shared_experts > 0)

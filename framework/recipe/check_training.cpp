@@ -204,7 +204,8 @@ class TrainingChecks {
 
   void precision() {
     for (const char* key :
-         {"precision.compute", "model.hidden_size", "model.intermediate_size", "model.moe_intermediate_size",
+         {"precision.compute", "precision.dispatch", "precision.scale_format", "precision.gradient_block",
+          "run.reproducibility", "model.hidden_size", "model.intermediate_size", "model.moe_intermediate_size",
           "model.q_lora_rank", "model.head_dim", "model.num_attention_heads", "model.num_key_value_heads"})
       if (!good(key)) return;
     if (reading_.family == 0) return;

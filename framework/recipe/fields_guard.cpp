@@ -50,6 +50,47 @@ void add_guard_fields(std::vector<Field>& table) {
        .least = 32,
        .most = 100000},
       FOURMI_AT(guard.spike_window)));
+  table.push_back({.path = "guard.precision",
+                   .type = Type::section,
+                   .meaning = "In precisions of eight bits: loss and gradient against those of bf16 (precision.md).",
+                   .key_class = KeyClass::free});
+  table.push_back(
+      bind({.path = "guard.precision.action",
+            .type = Type::choice,
+            .meaning = "Past a bound: the layers that are to blame work in bf16 from then on, or it is said.",
+            .key_class = KeyClass::free,
+            .choices = {"promote", "warn"}},
+           FOURMI_AT(guard.precision_action)));
+  table.push_back(bind({.path = "guard.precision.every",
+                        .type = Type::whole,
+                        .meaning = "Before the first and every so many steps micro-batches of the step are computed in "
+                                   "bf16 too; 0: never, and no memory for layers in bf16.",
+                        .unit = "steps",
+                        .key_class = KeyClass::free,
+                        .least = 0,
+                        .most = 1e9},
+                       FOURMI_AT(guard.precision_every)));
+  table.push_back(bind({.path = "guard.precision.operand_error",
+                        .type = Type::number,
+                        .meaning = "Bound of |x - x as products read it| / |x| of any activation, gradient or weight.",
+                        .key_class = KeyClass::free,
+                        .least = 1e-6,
+                        .most = 1e3},
+                       FOURMI_AT(guard.precision_operand_error)));
+  table.push_back(bind({.path = "guard.precision.loss_gap",
+                        .type = Type::number,
+                        .meaning = "Bound of |loss - bf16's| / bf16's.",
+                        .key_class = KeyClass::free,
+                        .least = 1e-6,
+                        .most = 1e3},
+                       FOURMI_AT(guard.precision_loss_gap)));
+  table.push_back(bind({.path = "guard.precision.gradient_gap",
+                        .type = Type::number,
+                        .meaning = "Bound of |gradient - bf16's| / |bf16's| of linear maps and experts.",
+                        .key_class = KeyClass::free,
+                        .least = 1e-6,
+                        .most = 1e3},
+                       FOURMI_AT(guard.precision_gradient_gap)));
   table.push_back(bind({.path = "guard.hang",
                         .type = Type::duration,
                         .meaning = "Exit status 7, naming rank, group, call and who is missing, when no rank gets any "

@@ -160,19 +160,24 @@ void add_schedule(std::vector<Field>& table) {
                        FOURMI_AT(schedule.final_ratio)));
 }
 
-constexpr std::pair<std::string_view, Compute> computes[] = {
-    {"fp32", Compute::fp32}, {"bf16", Compute::bf16}, {"fp8-block", Compute::fp8_block}};
+constexpr std::pair<std::string_view, Compute> computes[] = {{"fp32", Compute::fp32},
+                                                             {"bf16", Compute::bf16},
+                                                             {"fp8-block", Compute::fp8_block},
+                                                             {"fp8-tensor", Compute::fp8_tensor},
+                                                             {"mxfp8", Compute::mxfp8}};
 
 void add_precision(std::vector<Field>& table) {
   table.push_back({.path = "precision", .type = Type::section, .meaning = "Number formats."});
-  Field compute{.path = "precision.compute",
-                .type = Type::choice,
-                .meaning =
-                    "Weights and activations in matrix products; sums, master weights and gradients are fp32. "
-                    "fp8-block: e4m3 in linear maps and experts, with a scale for each 1 x 128 of activations and each "
-                    "128 x 128 of weights (docs/precision.md); all else is bf16.",
-                .choices = {"fp32", "bf16", "fp8-block"},
-                .foreign = {"mixed_precision", "bf16", "fp16", "mixed_precision_param", "params_dtype"}};
+  Field compute{
+      .path = "precision.compute",
+      .type = Type::choice,
+      .meaning =
+          "Weights and activations in matrix products; sums, master weights and gradients are fp32. "
+          "fp8-block: e4m3 in linear maps and experts, with a scale for each 1 x 128 of activations and each "
+          "128 x 128 of weights; fp8-tensor: one for all that is quantised at once; mxfp8: one for each 1 x 32 "
+          "(docs/precision.md). All else is bf16.",
+      .choices = {"fp32", "bf16", "fp8-block", "fp8-tensor", "mxfp8"},
+      .foreign = {"mixed_precision", "bf16", "fp16", "mixed_precision_param", "params_dtype"}};
   compute.get = [](const Recipe& r, std::size_t) -> Value {
     for (const auto& [name, value] : computes)
       if (value == r.precision.compute) return std::string(name);
@@ -189,6 +194,30 @@ void add_precision(std::vector<Field>& table) {
                         .choices = {"fp32", "bf16"},
                         .foreign = {"exp_avg_dtype", "exp_avg_sq_dtype"}},
                        FOURMI_AT(precision.moments)));
+  table.push_back(
+      bind({.path = "precision.dispatch",
+            .type = Type::choice,
+            .meaning = "Gradients on their way to the experts of their tokens: bf16 (what compute works in), or "
+                       "fp8, e4m3 with scales, as DeepSeek-V3 does; then also where nothing travels. Tokens "
+                       "travel as products read them.",
+            .choices = {"bf16", "fp8"}},
+           FOURMI_AT(precision.dispatch)));
+  table.push_back(
+      bind({.path = "precision.scale_format",
+            .type = Type::choice,
+            .meaning = "Scales of fp8-block and fp8-tensor: powers of two, or fp32. mxfp8 has the first; no "
+                       "effect where nothing has scales.",
+            .choices = {"ue8m0", "fp32"},
+            .foreign = {"scale_fmt"}},
+           FOURMI_AT(precision.scale_format)));
+  table.push_back(
+      bind({.path = "precision.gradient_block",
+            .type = Type::choice,
+            .meaning = "What shares a scale of an output gradient in fp8-block: 128 channels of a token, or "
+                       "of 128 tokens (to see that this is worse: DeepSeek-V3 report, appendix B.2); no "
+                       "effect where nothing has scales.",
+            .choices = {"1x128", "128x128"}},
+           FOURMI_AT(precision.gradient_block)));
 }
 
 }  // namespace

@@ -112,14 +112,27 @@ struct DataSection {
   bool operator==(const DataSection&) const = default;
 };
 
-enum class Compute { fp64, fp32, bf16, fp8_block };  ///< fp64 exists for tests; recipes are refused it
+enum class Compute {
+  fp64,
+  fp32,
+  bf16,
+  fp8_block,
+  fp8_tensor,
+  mxfp8
+};  ///< fp64 exists for tests; recipes are refused it
 constexpr bool is_fp8(Compute c) {
   return c >= Compute::fp8_block;
 }
 enum class Moments { fp32, bf16 };
+enum class DispatchFormat { bf16, fp8 };  ///< bf16: what the rows have
+enum class ScaleFormat { ue8m0, fp32 };   ///< of a precision whose elements share scales: powers of two, or any
+enum class GradientBlock { row, square };
 struct PrecisionSection {
   Compute compute = Compute::bf16;
   Moments moments = Moments::fp32;
+  DispatchFormat dispatch = DispatchFormat::bf16;  ///< of gradients on their way to experts
+  ScaleFormat scale_format = ScaleFormat::ue8m0;
+  GradientBlock gradient_block = GradientBlock::row;  ///< of fp8-block
   bool operator==(const PrecisionSection&) const = default;
 };
 
@@ -192,12 +205,17 @@ struct BudgetSection {
 /// What is done about a bad step: nothing but saying it, no update, back to the last checkpoint with other data, or
 /// exit 5.
 enum class GuardAction { stop, skip, rollback, none };
+enum class PrecisionAction { promote, warn };
 struct GuardSection {
   GuardAction non_finite = GuardAction::stop;  ///< none is refused
   GuardAction spike_action = GuardAction::none;
   double spike_z = 8;
   std::int64_t spike_window = 200;  ///< good steps
   double hang_seconds = 600;        ///< 0: hangs are not looked for
+  // Of eight bits; the gaps are relative (docs/precision.md "The guard").
+  PrecisionAction precision_action = PrecisionAction::promote;
+  std::int64_t precision_every = 100;  ///< steps; 0: never
+  double precision_operand_error = 0.1, precision_loss_gap = 0.05, precision_gradient_gap = 4;
   std::int64_t max_rollbacks = 3;
   bool check_calls = false;  ///< against their order (parallel/order); builds for debugging always do
   bool operator==(const GuardSection&) const = default;

@@ -131,7 +131,7 @@ void record_start(const fs::path& directory, const StartDecision& decision, Laun
   files::make_folder(directory);
   if (decision.kind == Kind::branch) {
     const fs::path run = run_of(decision.branch_from);
-    for (const char* log : {"metrics", "evaluations", "expert_load"}) {
+    for (const char* log : {"metrics", "evaluations", "expert_load", "precision"}) {
       if (!run.empty()) copy_steps(run, directory, log, record.step);
     }
   }

@@ -25,7 +25,7 @@ namespace fourmi {
 namespace {
 
 void add_memory_and_traffic(DryRun& run, const Recipe& r, const ParameterTable& table) {
-  const ModelTypes types = model_types(r.precision.compute, r.run.reproducibility);
+  const ModelTypes types = model_types(r.precision, r.run.reproducibility);
   std::int64_t moments = r.precision.moments == Moments::bf16 ? 2 : size_of(types.accumulate);
   for (const Parameter& p : table.all())
     run.checkpoint_bytes +=

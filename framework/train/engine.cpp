@@ -5,22 +5,9 @@
 
 #include "framework/train/engine_parts.h"
 #include "framework/train/schedule.h"
-#include "kernels/numerics/fixed128.h"
 #include "kernels/ops/reduce.h"
 
 namespace fourmi {
-
-/// Sums over the micro-batches of all ranks: exact, so their order does not matter.
-struct Engine::Sums {
-  int128 loss = 0, loss_mtp = 0, balance = 0;
-  bool finite = true;  ///< else some losses are in none of the sums
-  void add(const Stream& stream, const Tensor& losses, int128& sum) {
-    if (max_abs(stream, losses) < fixed128_limit)  // false for NaN
-      sum += sum_fixed(stream, losses);
-    else
-      finite = false;
-  }
-};
 
 Engine::~Engine() = default;
 
@@ -100,16 +87,25 @@ int Engine::num_micro_batches(const StepPlan& plan) const {
   return static_cast<int>(std::ssize(plan.samples) / groups_->data().size() / recipe_->data.micro_batch_size);
 }
 
+Context Engine::context(std::int32_t* refused) const {
+  Context c = cuts_of(*recipe_, refused);
+  c.panels = &parts_->panels;
+  if (probe_) c.after_layer = &probe_;
+  if (operand_probe_) c.after_operand = &operand_probe_;
+  c.promoted = promoted_;
+  return c;
+}
+
 Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step,
-                                       double tokens_before, const PhaseObserver& observer) {
+                                       double tokens_before, const PhaseObserver& observer, int count,
+                                       OperandCheck* check) {
   Parts& p = *parts_;
   const LossWeights weights{recipe_->model.num_nextn_predict_layers ? recipe_->loss.mtp_weight.at(tokens_before) : 0.0,
                             recipe_->loss.balance_weight.at(tokens_before)};
-  Context context = cuts_of(*recipe_, &p.refused);
-  context.panels = &p.panels;
-  if (probe_) context.after_layer = &probe_;
   Step work(*this, loader, plan, step, observer, weights.balance != 0);
-  p.pipeline.run(*stream_, groups_->pipeline(), num_micro_batches(plan), weights, context, work);
+  Context options = context(&p.refused);
+  options.operand_check = check;
+  p.pipeline.run(*stream_, groups_->pipeline(), count, weights, options, work);
   return work.sums;
 }
 
@@ -119,6 +115,8 @@ EvaluationResult Engine::evaluate(const Validation& validation, std::int64_t num
   context.attention_block = cuts.attention_block;
   context.leaves = cuts.leaves;
   context.panels = &parts_->panels;
+  if (operand_probe_) context.after_operand = &operand_probe_;
+  context.promoted = promoted_;
   const ForwardPass forward = [&](int count, MicroBatches& batches) {
     parts_->pipeline.evaluate(*stream_, groups_->pipeline(), count, context, batches);
   };
@@ -155,12 +153,8 @@ StepResult Engine::agree(const Sums& sums, const StepPlan& plan) const {
   return result;
 }
 
-StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
-                        const PhaseObserver& observer, const StepJudge& judge) {
+void Engine::begin_gradients() {
   Parts& p = *parts_;
-  traffic_.begin_step();
-  p.panels.forget();  // what was done between the steps decides no call of this one
-  if (calls_) calls_->begin_step({num_micro_batches(plan), recipe_->loss.balance_weight.at(tokens_before) != 0});
   {
     const OwningSpan span(stream_->timeline(), Work::optimizer, "zero_gradients");
     for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
@@ -169,8 +163,16 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
   }
   std::fill_n(p.tables.counts_LE.as<std::int64_t>(), p.tables.counts_LE.num_elements(), 0);
   p.refused = 0;
+}
 
-  Sums sums = run_micro_batches(loader, plan, step, tokens_before, observer);
+StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
+                        const PhaseObserver& observer, const StepJudge& judge) {
+  Parts& p = *parts_;
+  traffic_.begin_step();
+  p.panels.forget();  // what was done between the steps decides no call of this one
+  if (calls_) calls_->begin_step({num_micro_batches(plan), recipe_->loss.balance_weight.at(tokens_before) != 0});
+  begin_gradients();
+  const Sums sums = run_micro_batches(loader, plan, step, tokens_before, observer, num_micro_batches(plan), nullptr);
 
   observer(Phase::optimizer, step);
   p.optimizer.reduce(*stream_, *groups_);

@@ -4,15 +4,18 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "framework/data/loader.h"
 #include "framework/train/evaluate.h"
 #include "framework/train/non_finite.h"
+#include "framework/train/operand_statistics.h"
 #include "framework/train/optimizer.h"
 #include "framework/train/phase.h"
 #include "framework/train/pipeline.h"
+#include "framework/train/precision_gap.h"
 #include "parallel/groups.h"
 #include "parallel/traffic.h"
 
@@ -30,6 +33,8 @@ struct StepResult {
   bool partial_sum_refused = false;      ///< by an exact sum, on some rank: then the norm is NaN
   bool updated = true;                   ///< false: the judge left the state as it was
   double spike_z = 0;                    ///< of a spike, by the guard (spike.h)
+  std::int64_t num_promoted = 0;         ///< layers that work in bf16 in a run of eight bits
+  PrecisionFigures precision;            ///< of the comparison before it, by the guard of eight bits
 };
 
 /// Asked on every rank before the optimizer's update, with equal figures: is the step to change the state? May throw,
@@ -37,6 +42,7 @@ struct StepResult {
 using StepJudge = std::function<bool(const StepResult&)>;
 /// Sees each layer's output in forward (Context::after_layer); for tests, which may change it.
 using ActivationProbe = std::function<void(std::int64_t layer, const Tensor& output_MD)>;
+// OperandProbe sees what products read alike (Context::after_operand).
 
 class Engine {
  public:
@@ -52,6 +58,23 @@ class Engine {
   /// After masters, moments and router bias were loaded through boxes(): weights of all ranks follow.
   void state_loaded();
 
+  /// These layers (numbers; multi-token prediction is the one after the last) work in bf16 from here on, all others as
+  /// the recipe says: between steps, on all ranks alike. Throws Error(usage) where the recipe's guard keeps no memory
+  /// for that. Nothing in a run whose precision has no eight bits.
+  void promote(std::span<const std::int64_t> layers);
+  PromotedLayers promoted() const { return promoted_; }
+  bool guards_precision() const;
+  /// Micro-batches of the step as layers compute now against the same with all layers in bf16; nothing of the state
+  /// changes. Collective among all ranks. The references are good until the next call of any of these or step().
+  const PrecisionGap& compare_precision(const ShadowStep&);
+  /// After it, of the same step: against the same bf16 pass, with this layer alone in eight bits, and as layers compute
+  /// now.
+  const PrecisionGap& gap_of_layer(const ShadowStep&, std::int64_t layer);
+  const PrecisionGap& compare_again(const ShadowStep&);
+  /// What products read in the last pass with all layers as they compute now.
+  const OperandStatistics& operand_statistics() const;
+  const MapNames& maps() const;
+
   /// One optimizer step (numbered from 1) on the samples after `position`; `tokens_before` are the input positions of
   /// all earlier steps. Without a judge a loss or gradient that is not finite throws Error(guard); the state is then
   /// what it was before the step.
@@ -60,6 +83,7 @@ class Engine {
   /// Loss on held-out windows, shared among the data ranks. Collective among all ranks.
   EvaluationResult evaluate(const Validation& validation, std::int64_t num_windows);
   void set_activation_probe(ActivationProbe probe) { probe_ = std::move(probe); }
+  void set_operand_probe(OperandProbe probe) { operand_probe_ = std::move(probe); }
 
   /// Everything that a checkpoint must hold of tensors: this rank's masters and moments, and on rank 0 the router bias.
   std::vector<Box> boxes() const;
@@ -88,11 +112,22 @@ class Engine {
   class Probe;
   class Panels;
   class Calls;
+  class Promoting;
+  struct Guarded;
+  struct ShadowLosses {
+    double loss = 0, loss_mtp = 0;  ///< sums over targets
+    bool finite = true;
+  };
   /// Makes the weights of all ranks follow their owners'.
   void gather_weights();
+  /// What layers are told of the run, of this engine's memory and of probes.
+  Context context(std::int32_t* refused) const;
   int num_micro_batches(const StepPlan& plan) const;
   Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
-                         const PhaseObserver& observer);
+                         const PhaseObserver& observer, int count, OperandCheck* check);
+  void begin_gradients();
+  ShadowLosses run_shadow(const ShadowStep& s, OperandCheck* check);
+  const PrecisionGap& gap_to_reference(const ShadowStep& s, OperandCheck* check);
   StepResult agree(const Sums& sums, const StepPlan& plan) const;
   double update_router_bias(double rate);
   void find_non_finite(const Loader& loader, const StepPlan& plan, StepResult& result);
@@ -108,6 +143,8 @@ class Engine {
   std::unique_ptr<Arenas> arenas_;
   std::unique_ptr<Parts> parts_;
   ActivationProbe probe_;
+  OperandProbe operand_probe_;
+  std::vector<std::uint8_t> promoted_;
   TrafficMeter traffic_;
   std::unique_ptr<Calls> calls_;  // null: nobody looks at them
 };

@@ -84,10 +84,9 @@ class Engine::Probe : public MicroBatches {
 NonFinite Engine::find_in_forward(const Loader& loader, const StepPlan& plan) {
   Probe probe(*this, loader, plan);
   const ActivationProbe look = [&](std::int64_t layer, const Tensor& output) { probe.look(layer, output); };
-  Context context = cuts_of(*recipe_, nullptr);
-  context.panels = &parts_->panels;
-  context.after_layer = &look;
-  parts_->pipeline.evaluate(*stream_, groups_->pipeline(), num_micro_batches(plan), context, probe);
+  Context options = context(nullptr);
+  options.after_layer = &look;
+  parts_->pipeline.evaluate(*stream_, groups_->pipeline(), num_micro_batches(plan), options, probe);
   return probe.find;
 }
 

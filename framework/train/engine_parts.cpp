@@ -17,7 +17,7 @@ namespace {
 constexpr bool always_checks_calls = FOURMI_ALWAYS_CHECKS_CALLS;  // builds for debugging
 
 ModelTypes types_of(const Recipe& r) {
-  return model_types(r.precision.compute, r.run.reproducibility);
+  return model_types(r.precision, r.run.reproducibility);
 }
 
 ZeroLevel zero_level(const Recipe& r) {
@@ -26,6 +26,16 @@ ZeroLevel zero_level(const Recipe& r) {
 
 DType moment_dtype(const Recipe& r) {
   return r.precision.moments == Moments::bf16 ? DType::bf16 : types_of(r).accumulate;
+}
+
+/// Micro-batches of a step, and of the guard's shadow of it.
+std::vector<int> counts_of_programs(const Recipe& r, std::int64_t data_ranks) {
+  std::vector<int> counts = micro_batch_counts(r, data_ranks);
+  for (std::size_t i = 0, n = counts.size(); i < n && promotes(r); ++i) {
+    const int shadow = shadow_micro_batches(r, counts[i]);
+    if (std::find(counts.begin(), counts.end(), shadow) == counts.end()) counts.push_back(shadow);
+  }
+  return counts;
 }
 
 /// The arenas for real. What cannot be had is said with all of them, since another may be the one to shrink.
@@ -59,8 +69,9 @@ Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTab
       tables(r.model, store.types(), r.data.sequence_length, arenas.weights),
       optimizer(store, moment_dtype(r), r.memory.offload_optimizer, at.members, arenas),
       panels(optimizer, store),
-      pipeline(r, stages, at.stage, micro_batch_counts(r, at.data.size), store, tables, groups, arenas.activations) {
+      pipeline(r, stages, at.stage, counts_of_programs(r, at.data.size), store, tables, groups, arenas.activations) {
   for (const Parameter* p : held.of(ParameterSet::router_bias)) router_biases.push_back(store.slot(p->name));
+  if (promotes(r)) guarded = std::make_unique<Guarded>(ParameterTable(r.model), store, optimizer, arenas);
 }
 
 void Engine::Panels::need(std::int64_t layer) {
@@ -116,6 +127,24 @@ Engine::Memory Engine::measure(const Recipe& recipe, int num_ranks) {
   return most;
 }
 
+bool Engine::guards_precision() const {
+  return parts_->guarded != nullptr;
+}
+
+void Engine::promote(std::span<const std::int64_t> layers) {
+  if (!parts_->store.types().scaled()) return;
+  if (!layers.empty() && !promotes(*recipe_))
+    throw Error(ExitStatus::usage, "guard.precision.every",
+                fmt::format("found 0 in a run whose guard has promoted {} layer(s) to bf16", layers.size()),
+                "Leave the guard of eight bits on (guard.precision.every), or go on in bf16 (precision.compute)");
+  std::fill(promoted_.begin(), promoted_.end(), std::uint8_t{0});
+  for (std::int64_t l : layers) promoted_.at(static_cast<std::size_t>(l)) = 1;
+  StepOrders orders(*recipe_, groups_->world().size());
+  orders.promote(promoted_);
+  for (const StepSizes& step : orders.sizes()) orders.prove(step);
+  if (calls_) calls_->promote(promoted_);
+}
+
 Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream)
     : recipe_(&recipe),
       groups_(&groups),
@@ -134,6 +163,8 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
                               .expert_tensor = &groups.expert_tensor()};
   parts_ = std::make_unique<Parts>(recipe, stages_, *held_, at, of_layers, *arenas_);
   parts_->panels.connect(groups, stream);
+  if (parts_->guarded)
+    promoted_.resize(static_cast<std::size_t>(recipe.model.num_hidden_layers + recipe.model.num_nextn_predict_layers));
   StepOrders orders(recipe, groups.world().size());
   for (const StepSizes& step : orders.sizes()) orders.prove(step);
   if (recipe.guard.check_calls || always_checks_calls)

@@ -3,10 +3,37 @@
 
 #include "framework/train/coordinates.h"
 #include "framework/train/engine.h"
+#include "framework/train/gradient_samples.h"
 #include "framework/train/step_orders.h"
+#include "kernels/numerics/fixed128.h"
+#include "kernels/ops/reduce.h"
 #include "parallel/order/order_check.h"
 
 namespace fourmi {
+
+/// Sums over the micro-batches of all ranks: exact, so their order does not matter.
+struct Engine::Sums {
+  int128 loss = 0, loss_mtp = 0, balance = 0;
+  bool finite = true;  ///< else some losses are in none of the sums
+  void add(const Stream& stream, const Tensor& losses, int128& sum) {
+    if (max_abs(stream, losses) < fixed128_limit)  // false for NaN
+      sum += sum_fixed(stream, losses);
+    else
+      finite = false;
+  }
+};
+
+/// What the guard of eight bits needs.
+struct Engine::Guarded {
+  Guarded(const ParameterTable& whole, const ParameterStore& store, const Optimizer& optimizer, Arenas& arenas)
+      : samples(whole, optimizer, store.types().accumulate, arenas.gradients),
+        statistics(samples.maps(), store.table(), store.types(), arenas.communication) {}
+  GradientSamples samples;
+  OperandStatistics statistics;
+  ShadowLosses reference;
+  PrecisionGap gap;
+  std::vector<std::uint8_t> promoted;  // Promoting's
+};
 
 /// Layers whose weights or gradients take turns in memory.
 class Engine::Panels : public LayerPanels {
@@ -35,6 +62,10 @@ class Engine::Calls {
     if (at == known_.end()) at = known_.emplace(step, orders_.of(world_.rank(), step)).first;
     check_.begin_step(at->second);
   }
+  void promote(PromotedLayers layers) {
+    orders_.promote(layers);
+    known_.clear();
+  }
   OrderCheck& check() { return check_; }
 
  private:
@@ -53,8 +84,27 @@ struct Engine::Parts {
   Optimizer optimizer;
   Panels panels;
   Pipeline pipeline;
+  std::unique_ptr<Guarded> guarded;  // null: off
   std::vector<Slot> router_biases;
   std::int32_t refused = 0;
+};
+
+/// While it lives some layers work in bf16 besides those that do anyway.
+class Engine::Promoting {
+ public:
+  template <class Which>
+  Promoting(Engine& engine, const Which& which) : engine_(engine), mine_(engine.parts_->guarded->promoted) {
+    mine_ = engine.promoted_;  // of equal size: takes no memory
+    for (std::size_t l = 0; l < mine_.size(); ++l) mine_[l] |= which(static_cast<std::int64_t>(l)) ? 1 : 0;
+    mine_.swap(engine.promoted_);
+  }
+  ~Promoting() { mine_.swap(engine_.promoted_); }
+  Promoting(const Promoting&) = delete;
+  Promoting& operator=(const Promoting&) = delete;
+
+ private:
+  Engine& engine_;
+  std::vector<std::uint8_t>& mine_;
 };
 
 /// Mode layout cuts every sum over tokens by 1/16 of a sequence (docs/numerics.md L3, L5); mode run has as few cuts as

@@ -18,9 +18,16 @@ struct LeftOut {
   bool operator==(const LeftOut&) const = default;
 };
 
+/// A layer that works in bf16 in a run of eight bits, and the step from which on.
+struct Promotion {
+  std::int64_t step = 0, layer = 0;
+  bool operator==(const Promotion&) const = default;
+};
+
 struct GuardState {
   SpikeHistory history;
   std::vector<LeftOut> left_out;
+  std::vector<Promotion> promoted;
   bool operator==(const GuardState&) const = default;
 };
 

@@ -34,7 +34,7 @@ InferenceModel::InferenceModel(Group& group, const std::filesystem::path& model,
   table_ = std::make_unique<ParameterTable>(recipe_.model);
   // Eight bits are for training: a model speaks, and is measured, in bf16 (docs/precision.md).
   const Compute compute = is_fp8(recipe_.precision.compute) ? Compute::bf16 : recipe_.precision.compute;
-  const ModelTypes types = model_types(compute, Reproducibility::run);
+  const ModelTypes types = model_types({.compute = compute}, Reproducibility::run);
   weights_ = measured("weights", [&](Arena& arena) {
     store_ = std::make_unique<ParameterStore>(*table_, types, arena, nullptr);
     model_ = std::make_unique<Model>(recipe_.model, *store_, recipe_.data.sequence_length, arena);

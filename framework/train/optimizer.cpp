@@ -193,6 +193,10 @@ void Optimizer::visit_gradients(const std::function<void(const Parameter&, std::
   });
 }
 
+void Optimizer::visit_rows(const std::function<void(const Parameter&, std::int64_t, std::int64_t)>& visit) const {
+  runs([&](const Shard&, const Parameter& p, const RowRun& run) { visit(p, run.first_row, run.num_rows); });
+}
+
 void Optimizer::visit_weights(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const {
   runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
     visit(p, run.first_row, as_rows(s.weight, p, run));

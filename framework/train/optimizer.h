@@ -75,6 +75,8 @@ class Optimizer {
   /// The reduced gradient of this rank's rows of each parameter, for tests: called as visit(parameter, first_row,
   /// gradient rows).
   void visit_gradients(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const;
+  /// The rows themselves, also where memory is only measured: visit(parameter, first_row, num_rows).
+  void visit_rows(const std::function<void(const Parameter&, std::int64_t, std::int64_t)>& visit) const;
   /// The same of its new weights.
   void visit_weights(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const;
   /// Masters and moments as boxes of the global index space; loading writes through the same boxes, then call

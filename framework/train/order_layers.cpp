@@ -5,12 +5,14 @@
 
 namespace fourmi {
 
-LayerOrder::LayerOrder(const Recipe& r, const StageMap& map, int pipeline_rank, bool balance_loss, const Panels& panels,
-                       StepOrder& order)
+LayerOrder::LayerOrder(const Recipe& r, const StageMap& map, int pipeline_rank, bool balance_loss,
+                       PromotedLayers promoted, const Panels& panels, StepOrder& order)
     : m_(r.model),
       recompute_(r.memory.recompute),
       sizes_(batch_sizes(r)),
-      types_(model_types(r.precision.compute, r.run.reproducibility)),
+      types_(model_types(r.precision, r.run.reproducibility)),
+      promoted_(promoted),
+      operand_(types_.operand),
       leaves_(cuts_of(r, nullptr).leaves),
       // A rank that holds whole sequences needs nobody for their statistics.
       shares_statistics_(balance_loss && (sizes_.context > 1 || sizes_.shard_rows() % sizes_.tokens_per_sequence != 0)),
@@ -66,7 +68,7 @@ void LayerOrder::project() {
   gather_operand(m_.q_lora_rank > 0 ? m_.q_lora_rank : m_.hidden_size);
   gather_operand(m_.kv_lora_rank);
   gather(m_.qk_rope_head_dim, types_.activation);
-  to_sequence(m_.kv_lora_rank, types_.operand);
+  to_sequence(m_.kv_lora_rank, operand_);
   to_sequence(m_.qk_rope_head_dim, types_.activation);
 }
 
@@ -113,6 +115,7 @@ void LayerOrder::balance(std::int64_t layer) {
 }
 
 void LayerOrder::block_forward(std::int64_t layer) {
+  begin(layer);
   attention_forward();
   balance(layer);
   if (has_mlp(layer)) mlp_forward();
@@ -120,17 +123,19 @@ void LayerOrder::block_forward(std::int64_t layer) {
 }
 
 void LayerOrder::block_recompute(std::int64_t layer) {
-  if (recompute_ == Recompute::full) {
+  begin(layer);
+  if (mode(layer) == Recompute::full) {
     attention_forward();
     balance(layer);
   } else {
     project();
   }
-  if (is_moe(layer)) experts_.recompute(recompute_);
+  if (is_moe(layer)) experts_.recompute(mode(layer));
   if (has_mlp(layer)) gather_operand(m_.hidden_size);
 }
 
 void LayerOrder::block_backward_input(std::int64_t layer) {
+  begin(layer);
   if (has_mlp(layer)) mlp_backward([] {});
   if (is_moe(layer)) experts_.backward_input();
   gather_operand(m_.hidden_size);
@@ -138,6 +143,7 @@ void LayerOrder::block_backward_input(std::int64_t layer) {
 }
 
 void LayerOrder::block_backward(std::int64_t layer, bool halves_apart, const std::function<void()>& gathering) {
+  begin(layer);
   if (has_mlp(layer))
     mlp_backward(gathering);
   else
@@ -181,13 +187,13 @@ void LayerOrder::forward(const Stage& s) {
 void LayerOrder::recompute(const Stage& s, std::int64_t layer) {
   if (layer < s.end) return block_recompute(layer);
   embedding_forward();
-  recompute_ == Recompute::full ? block_forward(layer) : block_recompute(layer);
+  mode(layer) == Recompute::full ? block_forward(layer) : block_recompute(layer);
 }
 
 void LayerOrder::restore(const Instruction& i, const Stage& s, std::int64_t layer) {
   panels_.need(layer);
   const Holder mine{i.pass.chunk, i.slot, layer};
-  if (recompute_ != Recompute::none && holder_ != mine) recompute(s, layer);
+  if (mode(layer) != Recompute::none && holder_ != mine) recompute(s, layer);
   holder_ = mine;
 }
 
@@ -209,7 +215,7 @@ void LayerOrder::backward(const Instruction& i, const Stage& s) {
     late = -1;
   };
   for (std::int64_t l = s.end; l-- > s.begin;) {
-    if (recompute_ != Recompute::none) finish();
+    if (mode(l) != Recompute::none || (late >= 0 && mode(late) != Recompute::none)) finish();
     restore(i, s, l);
     block_backward(l, false, finish);
     late = l;

@@ -18,14 +18,18 @@ class LayerOrder {
   struct Panels {
     std::function<void(std::int64_t layer)> need, reduce;
   };
-  LayerOrder(const Recipe& recipe, const StageMap& map, int pipeline_rank, bool balance_loss, const Panels& panels,
-             StepOrder& order);
+  /// `promoted` outlives it.
+  LayerOrder(const Recipe& recipe, const StageMap& map, int pipeline_rank, bool balance_loss, PromotedLayers promoted,
+             const Panels& panels, StepOrder& order);
   /// An action of a rank's program.
   void act(const Instruction& i);
 
  private:
   void gather(std::int64_t columns, DType dtype);
-  void gather_operand(std::int64_t columns) { gather(columns, types_.operand); }
+  void gather_operand(std::int64_t columns) { gather(columns, operand_); }
+  /// The layer at work from here on: rows that its products read travel as they read them.
+  void begin(std::int64_t layer) { operand_ = is_promoted(promoted_, layer) ? types_.activation : types_.operand; }
+  Recompute mode(std::int64_t layer) const { return is_promoted(promoted_, layer) ? Recompute::full : recompute_; }
   void gather_of_sequences(std::int64_t columns, DType dtype, std::int64_t rows);
   void sum(std::int64_t columns, std::int64_t partials = 1);
   void sum_of_sequences(std::int64_t columns);
@@ -65,6 +69,8 @@ class LayerOrder {
   Recompute recompute_;
   BatchSizes sizes_;
   ModelTypes types_;
+  PromotedLayers promoted_;
+  DType operand_;  // of the layer at work
   Leaves leaves_;
   bool shares_statistics_;
   Panels panels_;

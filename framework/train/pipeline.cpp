@@ -40,7 +40,7 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
   const BatchSizes sizes = batch_sizes(recipe);
   for (int index : map.stages_of(rank)) {
     models_.push_back(std::make_unique<Model>(recipe.model, store, map.stage(index), tables));
-    models_.back()->reserve(sizes, recipe.memory.recompute, workspace_);
+    models_.back()->reserve(sizes, recipe.memory.recompute, workspace_, promotes(recipe));
   }
   const Shape rows{sizes.shard_rows(), recipe.model.hidden_size};
   const DType activation = store.types().activation;

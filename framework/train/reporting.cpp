@@ -21,6 +21,8 @@ void Reporting::open(std::int64_t step, std::int64_t launch) {
   const bool experts = logging.expert_load_every > 0 && context_.recipe.model.n_routed_experts > 0;
   if (experts || std::filesystem::exists(context_.directory / "expert_load.jsonl"))
     expert_load_ = std::make_unique<StepLog>(context_.directory, "expert_load", StepLog::Steps::any, step, warn);
+  if (promotes(context_.recipe) || std::filesystem::exists(context_.directory / "precision.jsonl"))
+    precision_ = std::make_unique<StepLog>(context_.directory, "precision", StepLog::Steps::any, step, warn);
   if (logging.tensorboard) tensorboard_ = std::make_unique<TensorBoard>(context_.directory, step, launch, warn);
 }
 
@@ -76,6 +78,12 @@ void Reporting::step(const Progress& p, const StepResult& r, const std::vector<G
   if (const auto cost = Spending::cost_of(recipe.budget, hours)) m.more.emplace_back("cost", *cost);
   if (!r.updated) m.more.emplace_back("skipped", 1);
   if (r.spike_z > 0) m.more.emplace_back("spike_z", r.spike_z);
+  if (r.precision.step == p.step) {
+    m.more.emplace_back("precision_loss_gap", r.precision.loss_gap);
+    m.more.emplace_back("precision_gradient_gap", r.precision.gradient_gap);
+    m.more.emplace_back("precision_operand_error", r.precision.operand_error);
+  }
+  if (r.num_promoted > 0) m.more.emplace_back("layers_in_bf16", static_cast<double>(r.num_promoted));
   metrics_->append(m);
 
   const double keep = step_seconds_ == 0 ? 0 : 0.9;
@@ -105,6 +113,10 @@ void Reporting::expert_load(const Progress& p, const LoadSummary& load) {
   if (tensorboard_) tensorboard_->add(p.step, to_scalars(load));
 }
 
+void Reporting::precision(const PrecisionFigures& figures, std::int64_t launch, const Engine& engine) {
+  if (context_.first()) precision_->append(to_json_line(figures, launch, engine.maps(), engine.operand_statistics()));
+}
+
 void Reporting::evaluation(const Progress& p, const EvaluationResult& e) {
   if (!context_.first()) return;
   Evaluation line{.step = p.step, .tokens = p.tokens, .launch = p.launch, .source = "", .figures = {}};
@@ -129,6 +141,7 @@ void Reporting::conclude() {
 void Reporting::sync() {
   if (metrics_) metrics_->sync();
   if (expert_load_) expert_load_->sync();
+  if (precision_) precision_->sync();
   if (evaluations_) evaluations_->sync();
 }
 

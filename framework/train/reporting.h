@@ -28,6 +28,8 @@ class Reporting {
   /// aside.
   void step(const Progress& progress, const StepResult& result, const std::vector<GroupTraffic>& traffic,
             double seconds, double stall_seconds);
+  /// What the guard of eight bits has found before the next step. Rank 0 alone.
+  void precision(const PrecisionFigures& figures, std::int64_t launch, const Engine& engine);
   /// At the end of a window of steps.
   void expert_load(const Progress& progress, const LoadSummary& load);
   void evaluation(const Progress& progress, const EvaluationResult& result);
@@ -43,7 +45,7 @@ class Reporting {
   Meter meter_;
   std::unique_ptr<MetricsLog> metrics_;
   std::unique_ptr<EvaluationLog> evaluations_;
-  std::unique_ptr<StepLog> expert_load_;
+  std::unique_ptr<StepLog> expert_load_, precision_;
   std::unique_ptr<TensorBoard> tensorboard_;
   std::int64_t dead_experts_ = 0;
   double step_seconds_ = 0, tokens_per_second_ = 0;  // smoothed, for the console

@@ -46,6 +46,18 @@ LayerCosts layer_costs(const ModelSection& m, std::int64_t sequence_length) {
   return costs;
 }
 
+bool promotes(const Recipe& r) {
+  return is_fp8(r.precision.compute) && r.guard.precision_every > 0;
+}
+
+int shadow_micro_batches(const Recipe& r, int num_micro_batches) {
+  if (r.run.reproducibility == Reproducibility::layout) return num_micro_batches;
+  constexpr std::int64_t tokens = 4096;  // of fewer the gradient's rounding is not yet a mean
+  const std::int64_t step = r.parallel.pipeline == 1 ? 1 : 2 * r.parallel.pipeline,
+                     together = step * r.data.micro_batch_size * r.data.sequence_length;
+  return static_cast<int>(std::min<std::int64_t>(num_micro_batches, (tokens + together - 1) / together * step));
+}
+
 BatchSizes batch_sizes(const Recipe& r) {
   return {r.data.micro_batch_size * r.data.sequence_length / r.parallel.context,
           r.data.sequence_length,

@@ -36,6 +36,11 @@ StageMap stage_map(const Recipe& recipe);
 /// Where the stages of a schedule lie (of its first route), with their layers. Throws as stage_map.
 StageMap stages_of(const Recipe& recipe, const Schedule& schedule);
 
+/// May layers of eight bits work in bf16 instead? Then there is memory for it.
+bool promotes(const Recipe& recipe);
+/// Of a step of so many, those of a data rank that the guard of eight bits computes in bf16 too: as many as have 4,096
+/// tokens, or what the stages need; all of them where the figures are not to depend on the layout.
+int shadow_micro_batches(const Recipe& recipe, int num_micro_batches);
 /// Of a micro-batch.
 BatchSizes batch_sizes(const Recipe& recipe);
 /// The schedule of a step of so many micro-batches a data rank.

@@ -76,13 +76,14 @@ std::int64_t num_expert_counts(const ModelSection& m) {
 class Writer {
  public:
   Writer(const Recipe& recipe, const StageMap& stages, const Mesh& mesh, int rank, const StepSizes& step,
-         StepOrder& order)
+         PromotedLayers promoted, StepOrder& order)
       : recipe_(recipe),
         stages_(stages),
         at_(recipe, stages, mesh, rank),
-        types_(model_types(recipe.precision.compute, recipe.run.reproducibility)),
+        types_(model_types(recipe.precision, recipe.run.reproducibility)),
         level_(static_cast<ZeroLevel>(recipe.parallel.zero)),
         step_(step),
+        promoted_(promoted),
         order_(order) {
     const ParameterTable held(recipe.model, at_.holding(recipe, stages));
     Optimizer::visit_plans(held, level_, at_.members,
@@ -135,7 +136,7 @@ class Writer {
                               (recipe_.parallel.tensor * recipe_.parallel.context);
     const std::int64_t border = rows * recipe_.model.hidden_size * size_of(types_.activation);
     const int num_stages = static_cast<int>(stages_.places.size());
-    LayerOrder layers(recipe_, stages_, at_.stage, step_.balance_loss,
+    LayerOrder layers(recipe_, stages_, at_.stage, step_.balance_loss, promoted_,
                       {[this](std::int64_t layer) { need(layer); }, [this](std::int64_t layer) { reduce(layer); }},
                       order_);
     for (const Instruction& i : program.instructions) {
@@ -174,6 +175,7 @@ class Writer {
   ModelTypes types_;
   ZeroLevel level_;
   StepSizes step_;
+  PromotedLayers promoted_;
   StepOrder& order_;
   std::vector<ShardCalls> shards_;
   std::int64_t present_ = -1;  // the layer whose weights are in memory
@@ -195,7 +197,7 @@ StepOrders::StepOrders(const Recipe& recipe, int num_ranks)
 
 StepOrder StepOrders::of(int rank, const StepSizes& step) const {
   StepOrder order(groups_, rank);
-  Writer(recipe_, stages_, mesh_, rank, step, order).write();
+  Writer(recipe_, stages_, mesh_, rank, step, promoted_, order).write();
   return order;
 }
 

@@ -23,6 +23,8 @@ class StepOrders {
   /// `recipe` outlives it.
   StepOrders(const Recipe& recipe, int num_ranks);
 
+  /// Layers that work in bf16 from here on (Context::promoted).
+  void promote(PromotedLayers layers) { promoted_.assign(layers.begin(), layers.end()); }
   const OrderGroups& groups() const { return groups_; }
   StepOrder of(int rank, const StepSizes& step) const;
   /// Of all ranks (prove_step). Throws Error(bug).
@@ -35,6 +37,7 @@ class StepOrders {
   StageMap stages_;
   Mesh mesh_;
   OrderGroups groups_;
+  std::vector<std::uint8_t> promoted_;
 };
 
 }  // namespace fourmi

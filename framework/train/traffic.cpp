@@ -4,8 +4,10 @@
 
 namespace fourmi {
 
-std::vector<GroupTraffic> predict_traffic(const Recipe& recipe, int num_ranks, int rank, const StepSizes& step) {
-  const StepOrders orders(recipe, num_ranks);
+std::vector<GroupTraffic> predict_traffic(const Recipe& recipe, int num_ranks, int rank, const StepSizes& step,
+                                          PromotedLayers promoted) {
+  StepOrders orders(recipe, num_ranks);
+  orders.promote(promoted);
   std::vector<GroupTraffic> all;
   orders.of(rank, step).visit([&](const OrderedCall& call) {
     if (call.bytes == StepOrder::routed) return;

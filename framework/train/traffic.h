@@ -9,6 +9,7 @@ namespace fourmi {
 
 /// By group, without what the router decides (rows to experts). Where no number is bad, and of training alone:
 /// evaluation and checkpoints send besides.
-std::vector<GroupTraffic> predict_traffic(const Recipe& recipe, int num_ranks, int rank, const StepSizes& step);
+std::vector<GroupTraffic> predict_traffic(const Recipe& recipe, int num_ranks, int rank, const StepSizes& step,
+                                          PromotedLayers promoted = {});
 
 }  // namespace fourmi

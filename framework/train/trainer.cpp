@@ -8,6 +8,7 @@
 #include "framework/train/guard.h"
 #include "framework/train/horizon.h"
 #include "framework/train/inputs.h"
+#include "framework/train/precision_guard.h"
 #include "framework/train/provenance.h"
 #include "framework/train/reporting.h"
 #include "framework/train/rollbacks.h"
@@ -26,7 +27,8 @@ struct Trainer::Impl {
         options(std::move(o)),
         context{r, g, stream, r.run.directory},
         narrator(g.rank() == 0),
-        guard(r.guard, narrator) {}
+        guard(r.guard, narrator),
+        precision_guard(r, narrator) {}
 
   ExitStatus run();
   void end(ExitStatus status_of_run);
@@ -57,6 +59,7 @@ struct Trainer::Impl {
   Provenance provenance{context, narrator};
   std::optional<Spending> spending;
   Guard guard;
+  PrecisionGuard precision_guard;
 
   std::unique_ptr<Lease> lease;  // rank 0's
   std::unique_ptr<StatusFile> status;
@@ -149,12 +152,13 @@ void Trainer::Impl::tell_of_the_dead() {
 void Trainer::Impl::begin_state(Beginning& from, const std::optional<Checkpoint>& checkpoint) {
   load_state(*engine, recipe, group, checkpoint, *loader, options.accept_changes, from);
   const Rollback* rollback = rollbacks->last_to(checkpoint ? checkpoint->manifest.root : "");
-  if (!rollback) return;
+  if (!rollback) return PrecisionGuard::restore(*engine, from.state.guard);
   from.rollback = RollbackFact{rollback->bad_step, rollback->step, rollback->why};
   agreed(group, [&] {
     from.state = training_state_from_json(rollback->state, "rollbacks.jsonl");
     from.state.position = loader->resume(from.state.position, options.accept_changes);
   });
+  PrecisionGuard::restore(*engine, from.state.guard);
 }
 
 void Trainer::Impl::load_inputs() {
@@ -257,8 +261,9 @@ bool Trainer::Impl::train_step() {
     }
     return verdict == Guard::Verdict::update;
   };
-  StepResult result =
-      engine->step(*loader, plan, progress.step + 1, static_cast<double>(progress.tokens), observer, judge);
+  const ShadowStep step{*loader, plan, progress.step + 1, static_cast<double>(progress.tokens), observer};
+  StepResult result = precision_guard.step(*engine, step, progress.state.guard, judge);
+  if (result.precision.step == step.step) reporting->precision(result.precision, progress.launch, *engine);
   telemetry->end_step();
   if (verdict == Guard::Verdict::rollback) {
     roll_back(plan);
@@ -299,6 +304,8 @@ void Trainer::Impl::roll_back(const StepPlan& bad) {
   begin_state(from, checkpoint);
   from.state.guard.left_out.push_back({bad_step, from.state.position.samples, bad.next.samples});
   from.state.position = bad.next;
+  from.state.guard.promoted = progress.state.guard.promoted;  // those of the checkpoint, and later ones
+  PrecisionGuard::restore(*engine, from.state.guard);
   rollbacks->add({progress.launch, bad_step, from.step, checkpoint ? checkpoint->manifest.root : "", guard.why(),
                   to_json(from.state)});
   progress.step = from.step;

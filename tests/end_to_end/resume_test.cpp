@@ -1,4 +1,7 @@
 // "Resume to the bit": a run that is killed and goes on is the run that was never killed.
+#include <fmt/format.h>
+
+#include <fstream>
 #include <random>
 
 #include "tests/end_to_end/scene.h"
@@ -15,13 +18,14 @@ struct Case {
   friend void PrintTo(const Case& c, std::ostream* out) { *out << c.ranks << " ranks, " << c.compute; }
 };
 
+const Words in_blocks{"hidden_size=128", "intermediate_size=128", "moe_intermediate_size=128",
+                      "q_lora_rank=128", "qk_nope_head_dim=64",   "qk_rope_head_dim=64",
+                      "v_head_dim=64"};
+
 Words resumable(const char* compute, const char* mode = "run") {
   Words words{"run.steps=" + std::to_string(steps), "checkpoint.every=" + std::to_string(every),
               std::string("precision.compute=") + compute, std::string("run.reproducibility=") + mode};
-  const Words in_blocks{"hidden_size=128", "intermediate_size=128", "moe_intermediate_size=128",
-                        "q_lora_rank=128", "qk_nope_head_dim=64",   "qk_rope_head_dim=64",
-                        "v_head_dim=64"};
-  if (std::string(compute) == "fp8-block")
+  if (std::string(compute).find("fp8") != std::string::npos)
     for (const std::string& size : in_blocks) words.push_back("model." + size);
   return words;
 }
@@ -30,7 +34,8 @@ class Resume : public Scene, public ::testing::WithParamInterface<Case> {};
 class ResumeEverywhere : public Resume {};
 INSTANTIATE_TEST_SUITE_P(Ranks, Resume,
                          ::testing::Values(Case{0, "fp32"}, Case{0, "bf16"}, Case{0, "fp8-block"}, Case{4, "fp32"},
-                                           Case{4, "bf16"}, Case{4, "fp8-block"}));
+                                           Case{4, "bf16"}, Case{4, "fp8-block"}, Case{4, "fp8-tensor"},
+                                           Case{4, "mxfp8"}));
 INSTANTIATE_TEST_SUITE_P(Long, ResumeEverywhere,
                          ::testing::Values(Case{0, "fp32"}, Case{0, "bf16"}, Case{4, "fp32"}, Case{4, "bf16"}));
 
@@ -104,6 +109,54 @@ TEST_F(ResumeOnOthers, ModeLayoutGivesEqualBitsOnFourTwoAndOneRanks) {
   expect_ok(run(train("moved", 0, words)));
   expect_each_step_once(run_directory("moved"), steps);
   expect_same_run(run_directory("moved"), run_directory("whole"));
+}
+
+// Layers that the guard has promoted to bf16 stay so in the next launch, and in a rank's every layout.
+class Promoted : public Scene {};
+TEST_F(Promoted, LayersStayInBf16) {
+  Words words{"run.steps=8",
+              "checkpoint.every=4",
+              "precision.compute=fp8-block",
+              "run.reproducibility=layout",
+              "guard.precision.every=3",
+              "guard.precision.operand_error=0.0275"};
+  for (const std::string& size : in_blocks) words.push_back("model." + size);
+  expect_ok(run(train("whole", 0, words)));
+  Words first = words;
+  first[0] = "run.steps=5";
+  expect_ok(run(train("moved", 0, first)));
+  expect_ok(run(train("moved", 2, words)));
+  expect_same_run(run_directory("moved"), run_directory("whole"));
+  const auto promoted = [](const std::string& line) {
+    const auto at = line.find("\"layers_in_bf16\":");
+    return at == std::string::npos ? 0 : std::stoi(line.substr(at + 17));
+  };
+  std::ifstream moved(run_directory("moved") / "metrics.jsonl"), whole(run_directory("whole") / "metrics.jsonl");
+  for (std::string a, b; std::getline(moved, a) && std::getline(whole, b);) {
+    EXPECT_EQ(promoted(a), promoted(b));
+    EXPECT_GT(promoted(a), 0);
+    EXPECT_LT(promoted(a), 4);
+  }
+}
+
+// Checkpoints hold masters: the precision of products may be another in every launch, where the change is accepted.
+class Precisions : public Scene {};
+TEST_F(Precisions, MayChangeBetweenLaunches) {
+  int last = 0;
+  for (const char* compute : {"fp8-block", "fp8-tensor", "mxfp8", "bf16"}) {
+    last += 2;
+    Words words{fmt::format("run.steps={}", last), fmt::format("precision.compute={}", compute)};
+    for (const std::string& size : in_blocks) words.push_back("model." + size);
+    if (last > 2) {
+      const Result refused = run(train("run", 0, words));
+      EXPECT_NE(refused.errors.find("precision.compute"), std::string::npos) << to_string(refused);
+      EXPECT_NE(refused.errors.find("--accept-changes"), std::string::npos) << to_string(refused);
+      words.push_back("--accept-changes");
+    }
+    expect_ok(run(train("run", last == 6 ? 4 : 0, words)));
+    expect_each_step_once(run_directory("run"), last);
+  }
+  for (const StepLine& line : step_lines(run_directory("run"))) EXPECT_EQ(line.launch, (line.step + 1) / 2);
 }
 
 }  // namespace

@@ -28,7 +28,8 @@ class Spoiler {
   /// The step that this rank is in.
   void enter(std::int64_t step) { step_ = step; }
   /// nan_weight, nan_gradient, nan_state: now. inf_activation: in every forward pass of this step; inf_activation_once:
-  /// in the next. times_10: every gradient of this rank. False for other words.
+  /// in the next. times_10: every gradient of this rank. flip_bit: the lowest of one master weight, of a run on one
+  /// rank. False for other words.
   bool spoil(const std::string& how) {
     if (!engine_) return false;
     const ParameterStore& store = engine_->store();
@@ -45,6 +46,7 @@ class Spoiler {
       for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision}) times_10(store.gradients(set));
       return true;
     }
+    if (how == "flip_bit") return flip_bit();
     if (how != "inf_activation" && how != "inf_activation_once") return false;
     activation_step_ = step_;
     once_ = how == "inf_activation_once";
@@ -52,6 +54,16 @@ class Spoiler {
   }
 
  private:
+  bool flip_bit() {
+    for (const Box& box : engine_->boxes())
+      if (box.name.find("/master/") != std::string::npos && box.data.dtype == DType::f32 &&
+          box.data.num_elements() > 0) {
+        *static_cast<std::uint32_t*>(box.data.data) ^= 1U;
+        engine_->state_loaded();
+        return true;
+      }
+    return false;
+  }
   static bool put(const Tensor& x, std::int64_t element, double value) {
     if (x.dtype == DType::f64) x.as<double>()[element] = value;
     if (x.dtype == DType::f32) x.as<float>()[element] = static_cast<float>(value);

@@ -120,7 +120,7 @@ TEST_P(LongMatrix, TwentyStepsAreThoseOfOneRank) {
   check_bits(dense, without_experts(GetParam()), 20);
 }
 
-/// With scales among 128 elements: bits of models whose cuts fall on such blocks.
+/// With scales that elements share: bits of models whose cuts fall between blocks.
 class Eight : public testing::TestWithParam<Mixture> {};
 std::vector<Mixture> some_of_eight() {
   std::vector<Mixture> some;
@@ -139,9 +139,14 @@ INSTANTIATE_TEST_SUITE_P(Long, LongEight, testing::ValuesIn(in_mode_layout()),
 
 void check_eight(const Mixture& m, int steps) {
   const Mixture d = without_experts(m);
-  for (const auto& [recipe, mixture] : {std::pair(sparse_in_blocks(Compute::fp8_block, Reproducibility::layout, m), m),
-                                        std::pair(dense_in_blocks(Compute::fp8_block, Reproducibility::layout, d), d)})
-    expect_equal_bits(train_on(recipe, 1, steps), train_on(mixture.of(recipe), mixture.ranks, steps), "fp8-block");
+  for (const auto& [name, precision] : precisions_of_eight)
+    for (const auto& [model, mixture] : {std::pair(sparse_in_blocks(Compute::bf16, Reproducibility::layout, m), m),
+                                         std::pair(dense_in_blocks(Compute::bf16, Reproducibility::layout, d), d)}) {
+      if (!has_mode_layout(precision)) continue;
+      Recipe recipe = with_precision(model, precision);
+      if (mixture.expert > 1) recipe.precision.dispatch = DispatchFormat::fp8;
+      expect_equal_bits(train_on(recipe, 1, steps), train_on(mixture.of(recipe), mixture.ranks, steps), name);
+    }
 }
 TEST_P(Eight, BitsAreThoseOfOneRank) {
   check_eight(GetParam(), 2);

@@ -38,14 +38,17 @@ std::map<std::string, std::pair<std::int64_t, std::int64_t>> figures(const std::
 }
 
 /// Two steps, of which the second is looked at.
-void expect_predicted(const Recipe& recipe, int num_ranks, const std::string& what) {
-  const RunResult run = train_on(recipe, num_ranks, 2);
+void expect_predicted(const Recipe& recipe, int num_ranks, const std::string& what,
+                      const std::vector<std::int64_t>& promoted = {}) {
+  const RunResult run = train_on(recipe, num_ranks, 2, 1, [&](Engine& e) { e.promote(promoted); });
+  std::vector<std::uint8_t> layers(8);
+  for (std::int64_t l : promoted) layers[static_cast<std::size_t>(l)] = 1;
   const std::int64_t data = num_ranks / recipe.parallel.pipeline / recipe.parallel.tensor / recipe.parallel.context;
   const StepSizes step{static_cast<int>(recipe.data.global_batch_size.at(0) / data / recipe.data.micro_batch_size),
                        recipe.loss.balance_weight.at(0) != 0};
   for (int rank = 0; rank < num_ranks; ++rank)
     EXPECT_EQ(figures(run.traffic[static_cast<std::size_t>(rank)]),
-              figures(predict_traffic(recipe, num_ranks, rank, step)))
+              figures(predict_traffic(recipe, num_ranks, rank, step, layers)))
         << what << ", rank " << rank;
 }
 
@@ -112,11 +115,15 @@ TEST_P(Traffics, OfContextRanks) {
 
 /// Rows that products read travel with their scales, all else as in bf16.
 TEST_P(Traffics, OfEightBits) {
-  for (Recompute recompute : {Recompute::none, Recompute::full}) {
-    Recipe recipe =
-        in_blocks(with_tensor(recipe_of(GetParam(), Compute::fp8_block, Reproducibility::run), 2, recompute), 2);
+  const std::pair<const char*, Recompute> cases[] = {
+      {"fp8-block", Recompute::none}, {"fp8-block", Recompute::full}, {"mxfp8", Recompute::selective}};
+  for (const auto& [name, recompute] : cases) {
+    Recipe recipe = in_blocks(with_tensor(recipe_of(GetParam(), Compute::bf16, Reproducibility::run), 2, recompute), 2);
+    for (const auto& [of, precision] : precisions_of_eight)
+      if (of == std::string(name)) recipe.precision = precision;
     recipe.parallel.context = 2;
-    expect_predicted(recipe, 4, "2 tensor ranks beside 2 context ranks");
+    expect_predicted(recipe, 4, name + std::string(", 2 tensor ranks beside 2 context ranks"));
+    expect_predicted(recipe, 4, name + std::string(", with a layer in bf16"), {1});
     const auto gathered = [](const Recipe& r) {
       std::int64_t bytes = 0;
       for (const GroupTraffic& g : predict_traffic(r, 4, 0, {8, true}))

@@ -43,7 +43,7 @@ const Bad kBad[] = {
     {"", "parallel: {expert: 2, dispatcher: all-to-all, dispatch_node_size: @2}\n", "only hierarchical dispatch"},
     {"", "parallel: {expert: 2, dispatch_bound: @0.5}\n", "found"},
     {"", "parallel: {pipeline: 2, virtual_stages: 2}\n", "found 1f1b with parallel.virtual_stages = 2, expected 1"},
-    {"", "precision: {@dispatch: fp8}\n", "unknown key `dispatch` in `precision`"},
+    {"", "precision: {dispatch: @fp8}\n", "only `compute` of eight bits has scales for it"},
     {"", "@<<: 1\n", "`base` takes over keys of other recipes"},
     {"run:\n", "run:\n  @base: x.yaml\n", "`base` belongs to the top of the file"},
     {"weight: 2}", "weight: 2, @columns: 3}", "unknown key `columns` in `data.train[]`"},
@@ -108,7 +108,8 @@ const Bad kBad[] = {
     {"", "logging: {trace_steps: @[1, 2.5]}\n", "expected the first and the last"},
     {"", "logging: {trace_steps: @5}\n", "expected the first and the last"},
     {"", "precision: {compute: @fp64}\n",
-     "found the text \"fp64\" as `precision.compute`, expected one of `fp32`, `bf16`, `fp8-block`"},
+     "found the text \"fp64\" as `precision.compute`, expected one of `fp32`, `bf16`, `fp8-block`, `fp8-tensor`, "
+     "`mxfp8`"},
     {"", "parallel: {context: @3}\n", "found 3 as `context`, expected 1, 2, 4 or 8"},
     {"", "parallel: {tensor: @3}\n", "found 3 as `tensor`, expected 1"},
     {"", "parallel: {zero: @0}\n", "found the number 0 as `parallel.zero`, expected one of `1`, `2`, `3`"},

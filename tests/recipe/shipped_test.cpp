@@ -124,7 +124,7 @@ TEST(Explain, Json) {
   EXPECT_EQ(one.at("keys").size(), 1u);
   EXPECT_EQ(one.at("keys")[0].at("class"), "free");
   EXPECT_EQ(one.at("keys")[0].at("unit"), "steps");
-  EXPECT_EQ(json::parse(explain_key_json("every")).at("keys").size(), 3u);
+  EXPECT_EQ(json::parse(explain_key_json("every")).at("keys").size(), 4u);
 }
 
 TEST(Explain, UnknownKey) {

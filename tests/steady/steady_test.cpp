@@ -55,6 +55,11 @@ Steady run(const Recipe& recipe, int num_ranks, int threads_per_rank = 1) {
           barrier.arrive_and_wait();
         }
         loader.plan_step(position, plan);
+        if (engine.guards_precision() && s % 4 == 1) {
+          const ShadowStep shadow{loader, plan, s, tokens, observer};
+          engine.compare_precision(shadow);
+          engine.gap_of_layer(shadow, 1);
+        }
         engine.step(loader, plan, s, tokens, observer);
         tokens += static_cast<double>(plan.num_targets);
         position = plan.next;
@@ -107,13 +112,16 @@ TEST(Steady, AStepTakesNothingFromTheHeap) {
 }
 
 TEST(Steady, NorInEightBits) {
-  for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout})
-    for (Recompute recompute : {Recompute::none, Recompute::selective})
-      for (int ranks : {1, 2}) {
-        Recipe recipe = in_blocks(small_recipe(Compute::fp8_block, mode));
-        recipe.memory.recompute = recompute;
-        expect_steady(recipe, ranks, what_of(recipe, ranks));
-      }
+  for (const auto& [_, precision] : precisions_of_eight)
+    for (Reproducibility mode : {Reproducibility::run, Reproducibility::layout})
+      for (Recompute recompute : {Recompute::none, Recompute::selective})
+        for (int ranks : {1, 2}) {
+          if (ranks > 1 && recompute == Recompute::none) continue;
+          if (mode == Reproducibility::layout && !has_mode_layout(precision)) continue;
+          Recipe recipe = with_precision(in_blocks(small_recipe(Compute::bf16, mode)), precision);
+          recipe.memory.recompute = recompute;
+          expect_steady(recipe, ranks, what_of(recipe, ranks));
+        }
   expect_steady(in_blocks(family_recipe(dense_family, Compute::fp8_block, Reproducibility::run)), 1, "grouped queries");
 }
 

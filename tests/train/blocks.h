@@ -2,10 +2,32 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 
 #include "framework/recipe/recipe.h"
 
 namespace fourmi {
+
+/// Every precision whose elements share scales, by a name for messages.
+inline const std::pair<const char*, PrecisionSection> precisions_of_eight[] = {
+    {"fp8-block", {.compute = Compute::fp8_block}},
+    {"fp8-tensor", {.compute = Compute::fp8_tensor}},
+    {"mxfp8", {.compute = Compute::mxfp8}},
+    {"gradients 128x128", {.compute = Compute::fp8_block, .gradient_block = GradientBlock::square}},
+};
+/// The same, with other scales.
+inline const std::pair<const char*, PrecisionSection> precisions_with_fp32_scales[] = {
+    {"fp8-block, fp32 scales", {.compute = Compute::fp8_block, .scale_format = ScaleFormat::fp32}},
+    {"fp8-tensor, fp32 scales", {.compute = Compute::fp8_tensor, .scale_format = ScaleFormat::fp32}},
+};
+/// Is it equal on every layout?
+inline bool has_mode_layout(const PrecisionSection& p) {
+  return p.compute != Compute::fp8_tensor && p.gradient_block == GradientBlock::row;
+}
+inline Recipe with_precision(Recipe r, const PrecisionSection& precision) {
+  r.precision = precision;
+  return r;
+}
 
 /// The recipe's model as wide as so many ranks of the tensor and the expert-tensor axis need.
 inline Recipe in_blocks(Recipe r, int tensor = 1, int expert_tensor = 1) {

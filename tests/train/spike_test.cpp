@@ -178,11 +178,15 @@ TEST(Spike, TheHistorySurvivesJsonToTheBit) {
   add_good_step(state.history, rule, 0, 2);
   state.history.in_a_row = 3;
   state.left_out = {{31, 768, 992}, {40, 992, 1024}};
+  state.promoted = {{101, 3}, {201, 0}};
   const std::string json = to_json(state);
   EXPECT_EQ(guard_state_from_json(json, "here"), state);
   EXPECT_EQ(to_json(guard_state_from_json(json, "here")), json);
   for (const char* bad : {"", "[]", "{}", R"({"num_good":1,"in_a_row":0,"log_norms":[1],"losses":[],"left_out":[]})"})
     EXPECT_ANY_THROW(guard_state_from_json(bad, "here")) << bad;
+  // Checkpoints from before layers could be promoted.
+  const char* older = R"({"num_good":0,"in_a_row":0,"log_norms":[],"losses":[],"left_out":[]})";
+  EXPECT_EQ(guard_state_from_json(older, "here"), GuardState{});
 }
 
 }  // namespace
