@@ -86,6 +86,34 @@ std::size_t checked(int group_size) {
 ShardPlan::ShardPlan(std::vector<ShardTensor> tensors, int group_size)
     : tensors_(std::move(tensors)), runs_(assign(tensors_, checked(group_size))), owners_(ownership(runs_)) {}
 
+namespace {
+
+/// Of the first `rows` rows of a tensor, which are whole panels or all that there are.
+std::int64_t bytes_of_rows(const ShardTensor& tensor, DType dtype, std::int64_t rows) {
+  FOURMI_CHECK(tensor.shape.rank == 2, "{} of shape {}, expected a matrix", tensor.name, to_string(tensor.shape));
+  return bytes_of(dtype, {rows, tensor.shape[1]});
+}
+
+}  // namespace
+
+std::int64_t shard_bytes(const ShardPlan& plan, int rank, DType dtype) {
+  std::int64_t bytes = 0;
+  for (const RowRun& run : plan.runs(rank)) bytes += bytes_of_rows(plan.tensors()[run.tensor], dtype, run.num_rows);
+  return bytes;
+}
+
+Ownership byte_owners(const ShardPlan& plan, DType dtype, std::span<const std::int64_t> first_byte) {
+  std::vector<std::vector<Piece>> pieces(static_cast<std::size_t>(plan.group_size()));
+  for (int rank = 0; rank < plan.group_size(); ++rank)
+    for (const RowRun& run : plan.runs(rank)) {
+      const ShardTensor& tensor = plan.tensors()[run.tensor];
+      pieces[static_cast<std::size_t>(rank)].push_back(
+          {first_byte[run.tensor] + bytes_of_rows(tensor, dtype, run.first_row), 0,
+           bytes_of_rows(tensor, dtype, run.num_rows)});
+    }
+  return Ownership(std::move(pieces));
+}
+
 std::int64_t zero_scratch_bytes(const ShardPlan& plan, DType dtype) {
   return scratch_bytes_for(plan.owners(), dtype);
 }

@@ -56,6 +56,13 @@ class ShardPlan {
   Ownership owners_;
 };
 
+/// Bytes of a rank's rows in a dtype with scales, one run behind the other: such rows are whole panels, whose bytes lie
+/// together.
+std::int64_t shard_bytes(const ShardPlan& plan, int rank, DType dtype);
+/// The same rows as bytes of flat buffers in which tensor i of the plan begins at first_byte[i]: for all_gather of
+/// copies that each owner makes of its rows. Packed: as shard_bytes counts.
+Ownership byte_owners(const ShardPlan& plan, DType dtype, std::span<const std::int64_t> first_byte);
+
 /// Bytes of communication scratch worth having for buffers of `dtype` (reduce_scatter_gradients,
 /// all_gather_parameters).
 std::int64_t zero_scratch_bytes(const ShardPlan& plan, DType dtype);

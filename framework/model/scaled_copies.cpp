@@ -1,7 +1,6 @@
 #include "framework/model/scaled_copies.h"
 
 #include <algorithm>
-#include <array>
 
 #include "kernels/ops/quantize.h"
 
@@ -23,7 +22,7 @@ T* part(const Tensor& memory, std::int64_t at) {
 }  // namespace
 
 ScaledCopies::ScaledCopies(const ParameterTable& table, std::span<const Region> regions, bool in_turn, DType dtype,
-                           bool one_scale, Arena& arena)
+                           Arena& arena)
     : dtype_(dtype) {
   const std::vector<const Parameter*> matrices = table.of(ParameterSet::matrices);
   const auto waits = [&](const Region& r) { return in_turn && r.layer >= 0; };
@@ -49,7 +48,6 @@ ScaledCopies::ScaledCopies(const ParameterTable& table, std::span<const Region> 
   }
   std::sort(copies_.begin(), copies_.end(), [](const Copy& a, const Copy& b) { return a.offset < b.offset; });
   memory_ = arena.allocate({all.bytes}, DType::u8, "FP8 copies of matrices");
-  if (one_scale) amax_1_ = arena.allocate({1}, DType::f32, "largest magnitude of a matrix");
   if (!has_columns()) return;
   column_elements_ = arena.allocate({all.elements}, DType::u8, "FP8 copies of matrices, by columns");
   column_scales_ = arena.allocate({all.scales}, DType::f32, "scales of FP8 copies, by columns");
@@ -78,20 +76,24 @@ ColumnScaled ScaledCopies::columns(std::int64_t offset, const Shape& shape) cons
           ScaledFormat::mx_block};
 }
 
-void ScaledCopies::quantise(const Stream& stream, const Tensor& weight, const Tensor& q, ScaleKind kind) const {
-  if (!amax_1_) return quantize(stream, weight, q, {.kind = kind});
-  const std::array<std::int32_t, 2> all{0, static_cast<std::int32_t>(weight.dim(0))};
-  largest_magnitudes(stream, weight, all, amax_1_);
-  quantize_by(stream, weight, q, {.kind = kind}, all, amax_1_);
+Tensor ScaledCopies::memory(const Region& r) const {
+  std::int64_t begin = 0, end = 0;
+  for (auto copy = find(r.begin); copy != copies_.end() && copy->offset < r.end; ++copy) {
+    if (end == 0) begin = copy->at.bytes;
+    end = copy->at.bytes + bytes_of(dtype_, copy->shape);
+  }
+  return memory_.rows(begin, end);
 }
 
-void ScaledCopies::make(const Stream& stream, ScaleKind kind, const Region& r,
-                        const std::function<Tensor(std::int64_t, const Shape&)>& weight) const {
-  for (auto copy = find(r.begin); copy != copies_.end() && copy->offset < r.end; ++copy) {
-    const Tensor q = of(copy->offset, copy->shape);
-    quantise(stream, weight(copy->offset, copy->shape), q, kind);
-    if (has_columns()) regroup_columns(stream, q, columns(copy->offset, copy->shape), ColumnScale::power_of_two);
-  }
+std::int64_t ScaledCopies::first_byte(const Region& r, std::int64_t offset) const {
+  return place(offset).bytes - place(r.begin).bytes;
+}
+
+void ScaledCopies::derive(const Stream& stream, const Region& r) const {
+  if (!has_columns()) return;
+  for (auto copy = find(r.begin); copy != copies_.end() && copy->offset < r.end; ++copy)
+    regroup_columns(stream, of(copy->offset, copy->shape), columns(copy->offset, copy->shape),
+                    ColumnScale::power_of_two);
 }
 
 }  // namespace fourmi

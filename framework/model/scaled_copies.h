@@ -1,10 +1,10 @@
 // FP8 copies of the matrices that linear maps and experts read (docs/precision.md). They are derived: no optimizer,
-// norm or checkpoint knows them. A parameter's copy follows that of the one before in the table, so that what products
-// read together (gate_proj and up_proj, all experts of a layer) is one tensor here too: all but the last of them have
-// whole panels of 128 rows (groups of 32), which the recipe's checks see to.
+// norm or checkpoint knows them. Who owns rows of a weight makes their copy, and all gather it. A parameter's copy
+// follows that of the one before in the table, so that what products read together (gate_proj and up_proj, all experts
+// of a layer) is one tensor here too: all but the last of them have whole panels of 128 rows (groups of 32), which the
+// recipe's checks see to.
 #pragma once
 
-#include <functional>
 #include <span>
 #include <vector>
 
@@ -18,19 +18,22 @@ namespace fourmi {
 
 class ScaledCopies {
  public:
-  /// `regions`: of the matrices. With `in_turn` layers share the memory of the largest, as their weights do. With
-  /// `one_scale` all of a parameter (what this rank holds of it) has one.
-  ScaledCopies(const ParameterTable& table, std::span<const Region> regions, bool in_turn, DType dtype, bool one_scale,
-               Arena& arena);
+  /// `regions`: of the matrices. With `in_turn` layers share the memory of the largest, as their weights do.
+  ScaledCopies(const ParameterTable& table, std::span<const Region> regions, bool in_turn, DType dtype, Arena& arena);
+
+  DType dtype() const { return dtype_; }
+  /// Bytes of all copies of a region, which lie together (u8); where in them the copy of the parameter at `offset`
+  /// begins.
+  Tensor memory(const Region&) const;
+  std::int64_t first_byte(const Region&, std::int64_t offset) const;
 
   /// The copy of the adjacent parameters that begin with the one at `offset` in the matrices' buffer.
   Tensor of(std::int64_t offset, const Shape& shape) const;
   /// Of mxe4m3_rows the same with scales down the columns, each for 32 rows, made of that copy: for products that sum
   /// over the rows. Of others, which serve both, absent.
   ColumnScaled columns(std::int64_t offset, const Shape& shape) const;
-  /// Of all in a region; weight(offset, shape) is a parameter's weight.
-  void make(const Stream&, ScaleKind, const Region&,
-            const std::function<Tensor(std::int64_t, const Shape&)>& weight) const;
+  /// What is derived of a region's copies: columns(), where there are such.
+  void derive(const Stream&, const Region&) const;
 
  private:
   struct Place {
@@ -46,10 +49,7 @@ class ScaledCopies {
   std::vector<Copy>::const_iterator find(std::int64_t offset) const;
   const Place& place(std::int64_t offset) const;
 
-  void quantise(const Stream&, const Tensor& weight, const Tensor& q, ScaleKind) const;
-
   DType dtype_;
-  Tensor amax_1_;                           // where all of a parameter has one scale
   std::vector<Copy> copies_;                // ascending offsets
   Tensor memory_;                           // u8
   Tensor column_elements_, column_scales_;  // u8, f32

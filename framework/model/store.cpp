@@ -28,11 +28,11 @@ ModelTypes model_types(const PrecisionSection& precision, Reproducibility reprod
   if (precision.dispatch == DispatchFormat::fp8) t.dispatched = t.operand;
   const bool any = precision.scale_format == ScaleFormat::fp32;
   t.activation_scaling = {.kind = any ? ScaleKind::f32 : ScaleKind::power_of_two, .floor = least_activation};
-  t.gradient_scaling = {.kind = t.activation_scaling.kind};
+  t.gradient_scaling = t.weight_scaling = {.kind = t.activation_scaling.kind};
   t.column_scale = any ? ColumnScale::f32 : ColumnScale::power_of_two;
   if (precision.gradient_block == GradientBlock::square) t.gradient_over = ScaleOver::square;
   if (compute == Compute::fp8_tensor) {
-    t.activation_over = t.gradient_over = ScaleOver::tensor;
+    t.activation_over = t.gradient_over = t.weight_over = ScaleOver::tensor;
     t.column_scale = ColumnScale::largest;
   }
   return t;
@@ -41,32 +41,32 @@ ModelTypes model_types(const PrecisionSection& precision, Reproducibility reprod
 ModelTypes ModelTypes::without_scales() const {
   ModelTypes t = *this;
   t.operand = t.matrix = t.dispatched = activation;
-  t.activation_scaling = t.gradient_scaling = {};
-  t.activation_over = t.gradient_over = ScaleOver::group;
+  t.activation_scaling = t.gradient_scaling = t.weight_scaling = {};
+  t.activation_over = t.gradient_over = t.weight_over = ScaleOver::group;
   return t;
 }
 
 ParameterStore::ParameterStore(const ParameterTable& table, ModelTypes types, Arena& weights, Arena* gradients,
-                               ZeroLevel level)
-    : table_(&table), types_(types), types_without_scales_(types.without_scales()), level_(level) {
+                               ZeroLevel level, MapWeights maps)
+    : table_(&table), types_(types), types_without_scales_(types.without_scales()), level_(level), maps_(maps) {
   const std::pair<ParameterSet, const char*> sets[] = {{ParameterSet::matrices, "matrices"},
                                                        {ParameterSet::full_precision, "vectors and routers"},
                                                        {ParameterSet::router_bias, "router bias"}};
   for (auto [set, what] : sets) {
     const std::size_t i = index(set);
     const bool learned = set != ParameterSet::router_bias;
-    regions_[i] = table.regions(set, learned && level >= ZeroLevel::gradients);
+    regions_[i] = table.regions(set, by_layer(set, types, level));
     places_[i].resize(regions_[i].size());
-    const std::int64_t num_weights = place(i, learned && level >= ZeroLevel::weights, &Place::weights);
+    const std::int64_t num_weights = place(
+        i, learned && level >= ZeroLevel::weights, [&](const Region& r) { return has_weight(r); }, &Place::weights);
     weights_[i] =
         weights.allocate({num_weights}, set == ParameterSet::matrices ? types.activation : types.accumulate, what);
     if (!gradients || !learned) continue;
-    gradients_[i] =
-        gradients->allocate({place(i, level >= ZeroLevel::gradients, &Place::gradients)}, types.gradient, what);
+    const std::int64_t num_gradients = place(
+        i, level >= ZeroLevel::gradients, [](const Region&) { return true; }, &Place::gradients);
+    gradients_[i] = gradients->allocate({num_gradients}, types.gradient, what);
   }
-  if (types.scaled())
-    copies_.emplace(table, regions_[0], level >= ZeroLevel::weights, types.matrix,
-                    types.activation_over == ScaleOver::tensor, weights);
+  if (types.scaled()) copies_.emplace(table, regions_[0], level >= ZeroLevel::weights, types.matrix, weights);
   if (weights.measuring()) return;
   for (const Parameter& p : table.all()) {
     if (p.padding == 0) continue;
@@ -76,12 +76,18 @@ ParameterStore::ParameterStore(const ParameterTable& table, ModelTypes types, Ar
   }
 }
 
-/// Regions one after another; where layers take turns, theirs all behind the others. Returns the elements of all.
-std::int64_t ParameterStore::place(std::size_t set, bool in_turn, std::int64_t Place::*where) {
+/// Regions that are there one after another; where layers take turns, theirs all behind the others. Returns the
+/// elements of all.
+template <class Has>
+std::int64_t ParameterStore::place(std::size_t set, bool in_turn, const Has& has, std::int64_t Place::*where) {
   std::int64_t end = 0, largest = 0;
   const auto waits = [&](const Region& r) { return in_turn && r.layer >= 0; };
   for (std::size_t i = 0; i < regions_[set].size(); ++i) {
     const Region& r = regions_[set][i];
+    if (!has(r)) {
+      places_[set][i].*where = -1;
+      continue;
+    }
     if (waits(r)) {
       largest = std::max(largest, r.count());
       continue;
@@ -90,7 +96,7 @@ std::int64_t ParameterStore::place(std::size_t set, bool in_turn, std::int64_t P
     end += r.count();
   }
   for (std::size_t i = 0; i < regions_[set].size(); ++i)
-    if (waits(regions_[set][i])) places_[set][i].*where = end;
+    if (has(regions_[set][i]) && waits(regions_[set][i])) places_[set][i].*where = end;
   return end + largest;
 }
 
@@ -103,15 +109,10 @@ std::size_t ParameterStore::region_of(ParameterSet set, std::int64_t offset) con
 
 Tensor ParameterStore::part(const Tensor& memory, const Slot& slot, std::int64_t Place::*where) const {
   const std::size_t r = region_of(slot.set, slot.offset), set = index(slot.set);
+  FOURMI_CHECK(places_[set][r].*where >= 0, "weights of layer {} are in memory in eight bits alone",
+               regions_[set][r].layer);
   const std::int64_t at = places_[set][r].*where + slot.offset - regions_[set][r].begin;
   return memory.rows(at, at + slot.shape.num_elements()).view(slot.shape);
-}
-
-void ParameterStore::copy_scaled(const Stream& stream, const Region& r) const {
-  if (!copies_ || r.set != ParameterSet::matrices) return;
-  copies_->make(stream, types_.gradient_scaling.kind, r, [&](std::int64_t offset, const Shape& shape) {
-    return weight({ParameterSet::matrices, offset, shape});
-  });
 }
 
 Tensor ParameterStore::weights(const Region& r) const {

@@ -40,9 +40,9 @@ struct ModelTypes {
   /// What products of linear maps and experts read: rows and weights. Those of the activation's dtype, or with scales
   /// (docs/precision.md).
   DType operand = DType::bf16, matrix = DType::bf16;
-  DType dispatched = DType::bf16;                ///< gradients on their way to experts
-  Scaling activation_scaling, gradient_scaling;  ///< of such rows
-  ScaleOver activation_over = ScaleOver::group, gradient_over = ScaleOver::group;
+  DType dispatched = DType::bf16;                                ///< gradients on their way to experts
+  Scaling activation_scaling, gradient_scaling, weight_scaling;  ///< of such rows, of weights
+  ScaleOver activation_over = ScaleOver::group, gradient_over = ScaleOver::group, weight_over = ScaleOver::group;
   ColumnScale column_scale = ColumnScale::power_of_two;  ///< of a weight gradient's operands
   bool scaled() const { return has_scales(operand); }
   /// Operations that make an operand know its scales only when all of it is there.
@@ -60,11 +60,21 @@ inline ModelTypes model_types(Compute compute, Reproducibility reproducibility) 
 /// What ZeRO cuts among the ranks that hold the same parameters: optimizer state, gradients too, weights too.
 enum class ZeroLevel : std::uint8_t { optimizer = 1, gradients = 2, weights = 3 };
 
+/// What is kept of the weights of linear maps and experts where products read copies with scales: the copies alone, or
+/// the weights too.
+enum class MapWeights : std::uint8_t { as_products_read_them, in_full_too };
+
 class ParameterStore {
  public:
   /// `gradients` may be absent (evaluation, generation): then gradient() must not be called.
   ParameterStore(const ParameterTable& table, ModelTypes types, Arena& weights, Arena* gradients,
-                 ZeroLevel level = ZeroLevel::optimizer);
+                 ZeroLevel level = ZeroLevel::optimizer, MapWeights maps = MapWeights::as_products_read_them);
+
+  /// Are a set's regions layers? So that they can take turns, and have their own form each.
+  static bool by_layer(ParameterSet set, const ModelTypes& types, ZeroLevel level) {
+    return set != ParameterSet::router_bias &&
+           (level >= ZeroLevel::gradients || (set == ParameterSet::matrices && types.scaled()));
+  }
 
   const ParameterTable& table() const { return *table_; }
   const ModelTypes& types() const { return types_; }
@@ -76,6 +86,7 @@ class ParameterStore {
   Slot slot(std::string_view name) const { return slot(name, name, table_->find(name).local); }
   /// The rows of embedding or head with the padding behind them.
   Slot padded_slot(std::string_view name) const;
+  /// Where there is a copy with scales: as it was gathered last, if it is kept at all.
   Tensor weight(const Slot& slot) const { return part(weights_[index(slot.set)], slot, &Place::weights); }
   /// The weight of a linear map or of experts as products read it: its FP8 copy, where there is one.
   Tensor matrix(const Slot& slot) const { return copies_ ? copies_->of(slot.offset, slot.shape) : weight(slot); }
@@ -83,11 +94,16 @@ class ParameterStore {
   ColumnScaled matrix_columns(const Slot& slot) const {
     return copies_ ? copies_->columns(slot.offset, slot.shape) : ColumnScaled{};
   }
-  /// Makes the FP8 copies of a region anew: after its weights have changed or have come.
-  void copy_scaled(const Stream& stream, const Region& r) const;
+  /// Linear maps and experts have copies with scales in a run of eight bits. Whether a region's weights are there too.
+  static bool has_copy(const Region& r, const ModelTypes& types) {
+    return types.scaled() && r.set == ParameterSet::matrices && r.layer >= 0;
+  }
+  bool has_copy(const Region& r) const { return has_copy(r, types_); }
+  bool has_weight(const Region& r) const { return !has_copy(r) || maps_ == MapWeights::in_full_too; }
+  const ScaledCopies& copies() const { return *copies_; }
   Tensor gradient(const Slot& slot) const { return part(gradients_[index(slot.set)], slot, &Place::gradients); }
 
-  /// What is in memory together: by layer from ZeRO 2 on.
+  /// What is in memory together.
   std::span<const Region> regions(ParameterSet set) const { return regions_[index(set)]; }
   /// Flat buffers of a region. Layers may share them.
   Tensor weights(const Region& r) const;
@@ -100,16 +116,18 @@ class ParameterStore {
  private:
   /// Where a region lies in the memory of its set.
   struct Place {
-    std::int64_t weights = 0, gradients = 0;
+    std::int64_t weights = 0, gradients = 0;  // negative: not there
   };
   static std::size_t index(ParameterSet set) { return static_cast<std::size_t>(set); }
-  std::int64_t place(std::size_t set, bool in_turn, std::int64_t Place::*where);
+  template <class Has>
+  std::int64_t place(std::size_t set, bool in_turn, const Has& has, std::int64_t Place::*where);
   std::size_t region_of(ParameterSet set, std::int64_t offset) const;
   Tensor part(const Tensor& memory, const Slot& slot, std::int64_t Place::*where) const;
 
   const ParameterTable* table_;
   ModelTypes types_, types_without_scales_;
   ZeroLevel level_;
+  MapWeights maps_;
   std::vector<Region> regions_[3];
   std::vector<Place> places_[3];  // of the regions
   Tensor weights_[3], gradients_[3];

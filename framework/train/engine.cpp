@@ -33,20 +33,21 @@ Optimizer& Engine::optimizer() {
 void Engine::initialise() {
   parts_->optimizer.initialise(*stream_, recipe_->run.seed, recipe_->model.initializer_range);
   fill_zero(*stream_, parts_->store.weights(ParameterSet::router_bias));
+  has_state_ = true;
   gather_weights();
 }
 
 void Engine::gather_weights() {
-  parts_->optimizer.gather_weights(*stream_, *groups_);
-  for (const Region& r : parts_->store.regions(ParameterSet::matrices))
-    if (parts_->store.level() < ZeroLevel::weights || r.layer < 0) parts_->store.copy_scaled(*stream_, r);
-  parts_->panels.forget();
+  const WeightForms forms{promoted_};
+  parts_->optimizer.gather_weights(*stream_, *groups_, forms);
+  parts_->panels.begin(forms);
 }
 
 void Engine::state_loaded() {
   const Tensor& bias = parts_->store.weights(ParameterSet::router_bias);  // only rank 0's file holds it
   groups_->world().broadcast({static_cast<std::byte*>(bias.data), static_cast<std::size_t>(bias.bytes())}, 0);
   parts_->optimizer.masters_changed(*stream_);
+  has_state_ = true;
   gather_weights();
 }
 
@@ -110,6 +111,7 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
 }
 
 EvaluationResult Engine::evaluate(const Validation& validation, std::int64_t num_windows) {
+  parts_->panels.begin({promoted_});
   const Context cuts = cuts_of(*recipe_, nullptr);
   Context context;
   context.attention_block = cuts.attention_block;
@@ -169,7 +171,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
                         const PhaseObserver& observer, const StepJudge& judge) {
   Parts& p = *parts_;
   traffic_.begin_step();
-  p.panels.forget();  // what was done between the steps decides no call of this one
+  p.panels.begin({promoted_});  // what was done between the steps decides no call of this one
   if (calls_) calls_->begin_step({num_micro_batches(plan), recipe_->loss.balance_weight.at(tokens_before) != 0});
   begin_gradients();
   const Sums sums = run_micro_batches(loader, plan, step, tokens_before, observer, num_micro_batches(plan), nullptr);

@@ -145,6 +145,7 @@ class Engine {
   ActivationProbe probe_;
   OperandProbe operand_probe_;
   std::vector<std::uint8_t> promoted_;
+  bool has_state_ = false;
   TrafficMeter traffic_;
   std::unique_ptr<Calls> calls_;  // null: nobody looks at them
 };

@@ -65,7 +65,8 @@ std::unique_ptr<Arenas> allocate(const Arenas& measured, const Recipe& r, int ra
 
 Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
                      const LayerGroups& groups, Arenas& arenas)
-    : store(held, types_of(r), arenas.weights, &arenas.gradients, zero_level(r)),
+    : store(held, types_of(r), arenas.weights, &arenas.gradients, zero_level(r),
+            promotes(r) ? MapWeights::in_full_too : MapWeights::as_products_read_them),
       tables(r.model, store.types(), r.data.sequence_length, arenas.weights),
       optimizer(store, moment_dtype(r), r.memory.offload_optimizer, at.members, arenas),
       panels(optimizer, store),
@@ -76,9 +77,7 @@ Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTab
 
 void Engine::Panels::need(std::int64_t layer) {
   if (store_.level() < ZeroLevel::weights || present_ == layer) return;
-  optimizer_.gather_layer(*stream_, *groups_, layer);
-  for (const Region& r : store_.regions(ParameterSet::matrices))
-    if (r.layer == layer) store_.copy_scaled(*stream_, r);
+  optimizer_.gather_layer(*stream_, *groups_, layer, forms_);
   present_ = layer;
 }
 
@@ -114,7 +113,7 @@ Engine::Memory Engine::measure(const Recipe& recipe, int num_ranks) {
     for (int rank = stage * per_stage; rank < (stage + 1) * per_stage; ++rank) {
       const Coordinates at(recipe, stages, mesh, rank);
       const ParameterTable held(recipe.model, at.holding(recipe, stages));
-      const std::int64_t masters = Optimizer::num_masters(held, zero_level(recipe), at.members);
+      const std::int64_t masters = Optimizer::num_masters(held, types_of(recipe), zero_level(recipe), at.members);
       if (masters > most_masters) most_masters = masters, largest = at;
     }
     const ParameterTable held(recipe.model, largest->holding(recipe, stages));
@@ -143,6 +142,7 @@ void Engine::promote(std::span<const std::int64_t> layers) {
   orders.promote(promoted_);
   for (const StepSizes& step : orders.sizes()) orders.prove(step);
   if (calls_) calls_->promote(promoted_);
+  if (has_state_) gather_weights();  // in the form that their products read from here on
 }
 
 Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream)
@@ -162,9 +162,9 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
                               .expert = &groups.expert(),
                               .expert_tensor = &groups.expert_tensor()};
   parts_ = std::make_unique<Parts>(recipe, stages_, *held_, at, of_layers, *arenas_);
-  parts_->panels.connect(groups, stream);
   if (parts_->guarded)
     promoted_.resize(static_cast<std::size_t>(recipe.model.num_hidden_layers + recipe.model.num_nextn_predict_layers));
+  parts_->panels.connect(groups, stream);
   StepOrders orders(recipe, groups.world().size());
   for (const StepSizes& step : orders.sizes()) orders.prove(step);
   if (recipe.guard.check_calls || always_checks_calls)

@@ -40,16 +40,17 @@ class Engine::Panels : public LayerPanels {
  public:
   Panels(Optimizer& optimizer, const ParameterStore& store) : optimizer_(optimizer), store_(store) {}
   void connect(const RankGroups& groups, const Stream& stream) { groups_ = &groups, stream_ = &stream; }
+  /// The form in which a layer's weights come from here on.
+  void begin(WeightForms forms) { forms_ = forms, present_ = -1; }
   void need(std::int64_t layer) override;
   void reduce(std::int64_t layer) override;
-  /// The weights have changed: none of a layer's in memory are true.
-  void forget() { present_ = -1; }
 
  private:
   Optimizer& optimizer_;
   const ParameterStore& store_;
   const RankGroups* groups_ = nullptr;
   const Stream* stream_ = nullptr;
+  WeightForms forms_;
   std::int64_t present_ = -1;  // the layer whose weights are in memory
 };
 

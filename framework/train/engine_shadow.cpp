@@ -11,6 +11,7 @@ namespace fourmi {
 /// Losses of shadow micro-batches, and the summed gradients in the optimizer's shards.
 Engine::ShadowLosses Engine::run_shadow(const ShadowStep& s, OperandCheck* check) {
   begin_gradients();
+  parts_->panels.begin({promoted_, check != nullptr});  // what looks at operands compares weights too
   const int count = shadow_micro_batches(*recipe_, num_micro_batches(s.plan));
   const Sums sums = run_micro_batches(s.loader, s.plan, s.step, s.tokens_before, s.observer, count, check);
   parts_->optimizer.reduce(*stream_, *groups_);
@@ -37,6 +38,7 @@ const PrecisionGap& Engine::gap_to_reference(const ShadowStep& s, OperandCheck* 
 const PrecisionGap& Engine::compare_precision(const ShadowStep& s) {
   FOURMI_CHECK(parts_->guarded, "a comparison of precisions in a run without the guard of eight bits");
   Guarded& g = *parts_->guarded;
+  if (parts_->store.level() < ZeroLevel::weights) parts_->optimizer.gather_in_full(*stream_, *groups_);
   {
     const Promoting all(*this, [](std::int64_t) { return true; });
     g.reference = run_shadow(s, nullptr);

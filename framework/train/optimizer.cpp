@@ -1,8 +1,10 @@
 #include "framework/train/optimizer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 
+#include "kernels/ops/quantize.h"
 #include "kernels/ops/reduce.h"
 
 namespace fourmi {
@@ -34,7 +36,7 @@ constexpr std::int64_t most_scratch = std::int64_t{64} << 20;  // more rounds of
 Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, const Memberships& members,
                      Arenas& arenas)
     : store_(&store) {
-  visit_plans(store.table(), store.level(), members,
+  visit_plans(store.table(), store.types(), store.level(), members,
               [&](const Region& region, std::vector<const Parameter*> parameters, ShardPlan plan, Member member) {
                 add_shard(region, std::move(parameters), std::move(plan), moment_dtype, member.rank, arenas);
               });
@@ -44,13 +46,15 @@ Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool stage
     for (const RowRun& run : s.plan.runs(s.rank)) largest = std::max(largest, run.num_elements);
   }
   if (staged) staging_.emplace(store.types().accumulate, moment_dtype, largest, arenas.staging);
+  if (store.types().weight_over == ScaleOver::tensor)
+    largest_1_ = arenas.communication.allocate({1}, DType::f32, "largest magnitude of a matrix");
   scratch_ = arenas.communication.allocate({scratch}, DType::u8, "scratch");
 }
 
-void Optimizer::visit_plans(const ParameterTable& table, ZeroLevel level, const Memberships& members,
-                            const PlanVisitor& visit) {
+void Optimizer::visit_plans(const ParameterTable& table, const ModelTypes& types, ZeroLevel level,
+                            const Memberships& members, const PlanVisitor& visit) {
   for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
-    for (const Region& region : table.regions(set, level >= ZeroLevel::gradients))
+    for (const Region& region : table.regions(set, ParameterStore::by_layer(set, types, level)))
       for (bool stage_copies : {false, true})
         for (Copies copies : all_copies) {
           std::vector<const Parameter*> parameters = table.of(set);
@@ -75,7 +79,20 @@ void Optimizer::add_shard(const Region& region, std::vector<const Parameter*> pa
   const Parameter& first = *parameters.front();
   const Shape n{plan.shard_elements(rank)};
   const DType master = store_->types().accumulate;
-  Shard s{region, first.copies, first.stage_copies, rank, std::move(parameters), std::move(plan), {}, {}, {}, {}, 0};
+  Shard s{region,
+          first.copies,
+          first.stage_copies,
+          rank,
+          std::move(parameters),
+          std::move(plan),
+          {},
+          {},
+          {},
+          {},
+          {},
+          {},
+          {},
+          0};
   s.gradient = arenas.gradients.allocate(n, master, "shard");
   const DType partial = store_->types().gradient;
   if (summed_in_step(s)) s.sum = partial == master ? s.gradient : arenas.gradients.allocate(n, partial, "shard, exact");
@@ -84,12 +101,22 @@ void Optimizer::add_shard(const Region& region, std::vector<const Parameter*> pa
   s.state.exp_avg_sq = arenas.optimizer.allocate(n, moment_dtype, "exp_avg_sq");
   s.weight = arenas.communication.allocate(n, store_->weights(region.set).dtype, "shard of weights");
   s.scratch = scratch_bytes(s.plan, partial, s.weight.dtype);
+  if (store_->has_copy(region)) {
+    const ScaledCopies& copies = store_->copies();
+    std::vector<std::int64_t> first_byte;
+    for (const Parameter* p : s.parameters) first_byte.push_back(copies.first_byte(region, p->offset));
+    s.bytes = byte_owners(s.plan, copies.dtype(), first_byte);
+    if (s.plan.group_size() > 1 || gathered_in_step(s))
+      s.scaled = arenas.communication.allocate({s.bytes->num_elements(rank)}, DType::u8, "shard of FP8 copies");
+    if (store_->types().weight_over == ScaleOver::tensor) s.largest.resize(s.parameters.size());
+  }
   shards_.push_back(std::move(s));
 }
 
-std::int64_t Optimizer::num_masters(const ParameterTable& table, ZeroLevel level, const Memberships& members) {
+std::int64_t Optimizer::num_masters(const ParameterTable& table, const ModelTypes& types, ZeroLevel level,
+                                    const Memberships& members) {
   std::int64_t num = 0;
-  visit_plans(table, level, members, [&](const auto&, const auto&, const ShardPlan& plan, Member member) {
+  visit_plans(table, types, level, members, [&](const auto&, const auto&, const ShardPlan& plan, Member member) {
     num += plan.shard_elements(member.rank);
   });
   return num;
@@ -171,20 +198,79 @@ void Optimizer::update(const Stream& stream, const AdamW& options) {
   });
 }
 
-void Optimizer::gather(const Shard& s, const RankGroups& groups) const {
+void Optimizer::quantise(const Stream& stream, const RankGroups& groups) {
+  const ModelTypes& types = store_->types();
+  for (Shard& s : shards_) {
+    if (!s.bytes) continue;
+    const auto rows_of = [&](const RowRun& run) { return as_rows(s.weight, *s.parameters[run.tensor], run); };
+    const auto all_of = [](const Tensor& rows) {
+      return std::array<std::int32_t, 2>{0, static_cast<std::int32_t>(rows.dim(0))};
+    };
+    if (!s.largest.empty()) {
+      std::fill(s.largest.begin(), s.largest.end(), 0.0);
+      for (const RowRun& run : s.plan.runs(s.rank)) {
+        largest_magnitudes(stream, rows_of(run), all_of(rows_of(run)), largest_1_);
+        s.largest[run.tensor] = static_cast<double>(*largest_1_.as<float>());
+      }
+      if (s.plan.group_size() > 1) group_of(s, groups).all_max(std::span(s.largest));
+    }
+    std::int64_t packed = 0;
+    for (const RowRun& run : s.plan.runs(s.rank)) {
+      const Parameter& p = *s.parameters[run.tensor];
+      const Tensor rows = rows_of(run);
+      // One rank's copies are the store's where layers do not take turns.
+      const Tensor q = s.scaled ? Tensor(static_cast<std::uint8_t*>(s.scaled.data) + packed, types.matrix, rows.shape)
+                                : store_->copies().of(p.offset, p.local);
+      packed += q.bytes();
+      if (s.largest.empty()) {
+        quantize(stream, rows, q, types.weight_scaling);
+      } else {
+        *largest_1_.as<float>() = static_cast<float>(s.largest[run.tensor]);
+        quantize_by(stream, rows, q, types.weight_scaling, all_of(rows), largest_1_);
+      }
+    }
+  }
+}
+
+void Optimizer::gather_weight(const Shard& s, const RankGroups& groups) const {
   all_gather_parameters(group_of(s, groups), s.plan, s.weight, store_->weights(s.region), scratch_.rows(0, s.scratch));
 }
 
-void Optimizer::gather_weights(const Stream& stream, const RankGroups& groups) {
-  const OwningSpan span(stream.timeline(), Work::gather, "all_gather");
-  for (const Shard& s : shards_)
-    if (!gathered_in_step(s)) gather(s, groups);
+void Optimizer::gather(const Shard& s, const RankGroups& groups, const WeightForms& forms) const {
+  if (!s.bytes || forms.in_full(s.region.layer)) gather_weight(s, groups);
+  if (s.scaled && forms.scaled(s.region.layer))
+    all_gather(group_of(s, groups), *s.bytes, s.scaled, store_->copies().memory(s.region), scratch_.rows(0, s.scratch));
 }
 
-void Optimizer::gather_layer(const Stream& stream, const RankGroups& groups, std::int64_t layer) {
+void Optimizer::derive(const Stream& stream, const Region& r, const WeightForms& forms) const {
+  if (store_->has_copy(r) && forms.scaled(r.layer)) store_->copies().derive(stream, r);
+}
+
+void Optimizer::gather_weights(const Stream& stream, const RankGroups& groups, const WeightForms& forms) {
+  {
+    const OwningSpan span(stream.timeline(), Work::quantise, "quantise_weights");
+    quantise(stream, groups);
+  }
+  const OwningSpan span(stream.timeline(), Work::gather, "all_gather");
+  for (const Shard& s : shards_)
+    if (!gathered_in_step(s)) gather(s, groups, forms);
+  if (store_->level() == ZeroLevel::weights) return;
+  for (const Region& r : store_->regions(ParameterSet::matrices)) derive(stream, r, forms);
+}
+
+void Optimizer::gather_layer(const Stream& stream, const RankGroups& groups, std::int64_t layer,
+                             const WeightForms& forms) {
   const OwningSpan span(stream.timeline(), Work::gather, "all_gather", layer);
   for (const Shard& s : shards_)
-    if (s.region.layer == layer) gather(s, groups);
+    if (s.region.layer == layer) gather(s, groups, forms);
+  for (const Region& r : store_->regions(ParameterSet::matrices))
+    if (r.layer == layer) derive(stream, r, forms);
+}
+
+void Optimizer::gather_in_full(const Stream& stream, const RankGroups& groups) {
+  const OwningSpan span(stream.timeline(), Work::gather, "all_gather");
+  for (const Shard& s : shards_)
+    if (s.bytes) gather_weight(s, groups);
 }
 
 void Optimizer::visit_gradients(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const {

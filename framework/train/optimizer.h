@@ -1,7 +1,8 @@
 // The optimizer under ZeRO: a rank owns panels of each parameter's rows; it sums their gradients over ranks, updates
 // its masters and moments, and all ranks gather the new weights. Gradients are summed once a step; from ZeRO 2 on a
 // layer's after each of its backwards, and added up by the owners. Weights are gathered once a step; with ZeRO 3 a
-// layer's whenever it works. Order of sums: docs/numerics.md "Sums across ranks", "Norms, clipping, loss".
+// layer's whenever it works. In a run of eight bits the owners quantise what products read, and that is what is
+// gathered (docs/precision.md). Order of sums: docs/numerics.md "Sums across ranks", "Norms, clipping, loss".
 #pragma once
 
 #include <array>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "framework/checkpoint/boxes.h"
+#include "framework/model/context.h"
 #include "framework/model/store.h"
 #include "framework/train/arenas.h"
 #include "framework/train/staging.h"
@@ -34,6 +36,15 @@ struct Memberships {
   }
 };
 
+/// In which form layers' linear maps and experts are gathered in a run of eight bits: as their products read them, or
+/// for a comparison in full too.
+struct WeightForms {
+  PromotedLayers promoted;
+  bool both = false;
+  bool in_full(std::int64_t layer) const { return both || is_promoted(promoted, layer); }
+  bool scaled(std::int64_t layer) const { return both || !is_promoted(promoted, layer); }
+};
+
 class Optimizer {
  public:
   /// Memory from `arenas`, which may be measuring; the store's ZeRO level. `staged`: masters and moments lie on the
@@ -44,10 +55,11 @@ class Optimizer {
   /// owns what.
   using PlanVisitor = std::function<void(const Region& region, std::vector<const Parameter*> parameters, ShardPlan plan,
                                          Member member)>;
-  static void visit_plans(const ParameterTable& table, ZeroLevel level, const Memberships& members,
-                          const PlanVisitor& visit);
+  static void visit_plans(const ParameterTable& table, const ModelTypes& types, ZeroLevel level,
+                          const Memberships& members, const PlanVisitor& visit);
   /// Elements of masters of a rank with these places.
-  static std::int64_t num_masters(const ParameterTable& table, ZeroLevel level, const Memberships& members);
+  static std::int64_t num_masters(const ParameterTable& table, const ModelTypes& types, ZeroLevel level,
+                                  const Memberships& members);
   /// Bytes of scratch with which a list's gradients and weights travel.
   static std::int64_t scratch_bytes(const ShardPlan& plan, DType gradient, DType weight);
 
@@ -67,10 +79,12 @@ class Optimizer {
   int128 gradient_squares(const Stream&, int exponent) const;
   /// One AdamW step on the shards (weight_decay only where the parameter table says so).
   void update(const Stream&, const AdamW&);
-  /// Every rank's new weights to every rank; under ZeRO 3 but for those of layers.
-  void gather_weights(const Stream&, const RankGroups&);
+  /// Every rank's new weights to every rank; under ZeRO 3 but for those of layers, which are quantised alone.
+  void gather_weights(const Stream&, const RankGroups&, const WeightForms&);
   /// ZeRO 3: a layer's weights.
-  void gather_layer(const Stream&, const RankGroups&, std::int64_t layer);
+  void gather_layer(const Stream&, const RankGroups&, std::int64_t layer, const WeightForms&);
+  /// Below ZeRO 3: what has copies with scales in full too, as it is now.
+  void gather_in_full(const Stream&, const RankGroups&);
 
   /// The reduced gradient of this rank's rows of each parameter, for tests: called as visit(parameter, first_row,
   /// gradient rows).
@@ -93,16 +107,24 @@ class Optimizer {
     int rank;           // of this one in their group
     std::vector<const Parameter*> parameters;
     ShardPlan plan;
-    Tensor gradient, weight;  // packed: my runs, one after another
-    Tensor sum;               // of a layer's gradients, in their dtype; absent where they are summed once a step
-    OptimizerState state;     // as these; in host memory where it is staged
-    std::int64_t scratch;     // bytes, equal on all ranks of the group
+    Tensor gradient, weight;         // packed: my runs, one after another
+    Tensor scaled;                   // u8: my runs of weights' copies; absent: there are none, or they lie in the store
+    std::optional<Ownership> bytes;  // of these
+    std::vector<double> largest;     // magnitude of each parameter, where it decides the scale
+    Tensor sum;                      // of a layer's gradients, in their dtype; absent where they are summed once a step
+    OptimizerState state;            // as these; in host memory where it is staged
+    std::int64_t scratch;            // bytes, equal on all ranks of the group
   };
   void add_shard(const Region& region, std::vector<const Parameter*> parameters, ShardPlan plan, DType moment_dtype,
                  int rank, Arenas& arenas);
-  bool summed_in_step(const Shard& s) const { return s.region.layer >= 0; }
-  bool gathered_in_step(const Shard& s) const { return s.region.layer >= 0 && store_->level() == ZeroLevel::weights; }
-  void gather(const Shard& s, const RankGroups&) const;
+  bool in_step(const Shard& s, ZeroLevel from) const { return s.region.layer >= 0 && store_->level() >= from; }
+  bool summed_in_step(const Shard& s) const { return in_step(s, ZeroLevel::gradients); }
+  bool gathered_in_step(const Shard& s) const { return in_step(s, ZeroLevel::weights); }
+  /// Copies of my rows of all shards that have such.
+  void quantise(const Stream&, const RankGroups&);
+  void gather(const Shard& s, const RankGroups&, const WeightForms&) const;
+  void gather_weight(const Shard& s, const RankGroups&) const;
+  void derive(const Stream&, const Region&, const WeightForms&) const;
   static Group& group_of(const Shard& s, const RankGroups& groups) {
     return s.stage_copies ? groups.embedding() : groups.holders(s.copies);
   }
@@ -125,6 +147,7 @@ class Optimizer {
 
   std::vector<Shard> shards_;
   std::optional<Staging> staging_;
+  Tensor largest_1_;  // of a run, where a parameter has one scale
   Tensor scratch_;
 };
 

@@ -32,38 +32,55 @@ struct ShardCalls {
   GroupKind group;
   std::int64_t layer;  // negative: of none
   std::vector<std::int64_t> sums, gathers;
+  // In eight bits: what is gathered where a layer is not promoted, and the largest magnitudes before it.
+  bool has_copies = false;
+  std::vector<std::int64_t> scaled_gathers;
+  std::int64_t maxima = 0;  // bytes; 0: none
 };
-
-ShardCalls shard_calls(const Region& region, const Parameter& p, const ShardPlan& plan, int rank,
-                       const ModelTypes& types) {
-  const DType weight = p.set == ParameterSet::matrices ? types.activation : types.accumulate;
-  ShardCalls calls{kind_of(p), region.layer, {}, {}};
-  const std::int64_t others = plan.group_size() - 1, most = plan.most_shard_elements();
-  if (others == 0 || most == 0) return calls;
-  const std::int64_t scratch = Optimizer::scratch_bytes(plan, types.gradient, weight);
-  const auto rounds = [&](DType dtype, const auto& elements_sent) {
-    std::vector<std::int64_t> bytes;
-    const std::int64_t chunk = sum_rounds(most, scratch, plan.group_size(), size_of(dtype)).elements;
-    for (std::int64_t begin = 0; begin < most; begin += chunk) {
-      const auto in_round = [&](int r) { return std::clamp<std::int64_t>(plan.shard_elements(r) - begin, 0, chunk); };
-      bytes.push_back(elements_sent(in_round) * size_of(dtype));
-    }
-    return bytes;
-  };
-  calls.sums = rounds(types.gradient, [&](const auto& in_round) {
-    std::int64_t sent = 0;
-    for (int r = 0; r < plan.group_size(); ++r) sent += r == rank ? 0 : in_round(r);
-    return sent;
-  });
-  calls.gathers = rounds(weight, [&](const auto& in_round) { return others * in_round(rank); });
-  return calls;
-}
 
 /// An exact sum or maximum of n numbers (Group::all_sum): each rank's to all, or if they are many in two rounds.
 std::int64_t reduce_bytes(std::int64_t n, std::int64_t size, int rank, std::int64_t ranks) {
   if (n * size <= Group::one_round_bytes) return n * size * (ranks - 1);
   const std::int64_t mine = n / ranks + (rank < n % ranks);
   return (n - mine) * size + mine * size * (ranks - 1);
+}
+
+ShardCalls shard_calls(const Region& region, const Parameter& p, const ShardPlan& plan, int rank,
+                       const ModelTypes& types) {
+  const DType weight = p.set == ParameterSet::matrices ? types.activation : types.accumulate;
+  ShardCalls calls{.group = kind_of(p), .layer = region.layer, .sums = {}, .gathers = {}, .scaled_gathers = {}};
+  const std::int64_t others = plan.group_size() - 1, most = plan.most_shard_elements();
+  if (others == 0 || most == 0) return calls;
+  const std::int64_t scratch = Optimizer::scratch_bytes(plan, types.gradient, weight);
+  std::vector<std::int64_t> elements;
+  for (int r = 0; r < plan.group_size(); ++r) elements.push_back(plan.shard_elements(r));
+  const auto rounds = [&](const std::vector<std::int64_t>& of, std::int64_t size, const auto& elements_sent) {
+    std::vector<std::int64_t> bytes;
+    const std::int64_t end = *std::max_element(of.begin(), of.end());
+    const std::int64_t chunk = sum_rounds(end, scratch, plan.group_size(), size).elements;
+    for (std::int64_t begin = 0; begin < end; begin += chunk) {
+      const auto in_round = [&](int r) {
+        return std::clamp<std::int64_t>(of[static_cast<std::size_t>(r)] - begin, 0, chunk);
+      };
+      bytes.push_back(elements_sent(in_round) * size);
+    }
+    return bytes;
+  };
+  const auto to_all = [&](const auto& in_round) { return others * in_round(rank); };
+  calls.sums = rounds(elements, size_of(types.gradient), [&](const auto& in_round) {
+    std::int64_t sent = 0;
+    for (int r = 0; r < plan.group_size(); ++r) sent += r == rank ? 0 : in_round(r);
+    return sent;
+  });
+  calls.gathers = rounds(elements, size_of(weight), to_all);
+  calls.has_copies = ParameterStore::has_copy(region, types);
+  if (!calls.has_copies) return calls;
+  std::vector<std::int64_t> scaled;
+  for (int r = 0; r < plan.group_size(); ++r) scaled.push_back(shard_bytes(plan, r, types.matrix));
+  calls.scaled_gathers = rounds(scaled, 1, to_all);
+  if (types.weight_over == ScaleOver::tensor)
+    calls.maxima = reduce_bytes(std::ssize(plan.tensors()), sizeof(double), rank, plan.group_size());
+  return calls;
 }
 
 std::int64_t num_expert_counts(const ModelSection& m) {
@@ -86,7 +103,7 @@ class Writer {
         promoted_(promoted),
         order_(order) {
     const ParameterTable held(recipe.model, at_.holding(recipe, stages));
-    Optimizer::visit_plans(held, level_, at_.members,
+    Optimizer::visit_plans(held, types_, level_, at_.members,
                            [&](const Region& region, const auto& parameters, const ShardPlan& plan, Member member) {
                              shards_.push_back(shard_calls(region, *parameters.front(), plan, member.rank, types_));
                            });
@@ -99,6 +116,8 @@ class Writer {
     agree();
     // Not where the guard skips the step.
     order_.maybe([&] {
+      for (const ShardCalls& s : shards_)
+        if (s.maxima > 0) order_.call(s.group, Call::all_max, s.maxima);
       for (const ShardCalls& s : shards_)
         if (s.layer < 0 || level_ < ZeroLevel::weights) gather(s);
     });
@@ -113,7 +132,8 @@ class Writer {
     for (std::int64_t bytes : s.sums) order_.call(s.group, Call::all_to_all, bytes);
   }
   void gather(const ShardCalls& s) {
-    for (std::int64_t bytes : s.gathers) order_.call(s.group, Call::all_gather, bytes);
+    const bool scaled = s.has_copies && !is_promoted(promoted_, s.layer);
+    for (std::int64_t bytes : scaled ? s.scaled_gathers : s.gathers) order_.call(s.group, Call::all_gather, bytes);
   }
 
   /// Layers whose weights come before they work, and whose gradients go when they have (Engine::Panels).

@@ -136,6 +136,43 @@ TEST_P(Traffics, OfEightBits) {
   }
 }
 
+/// Weights travel as products read them, those of layers in bf16 in bf16; current scaling asks for largest magnitudes.
+TEST_P(Traffics, OfWeightsInEightBits) {
+  for (const auto& [name, precision] : precisions_of_eight)
+    for (const std::int64_t zero : {1, 2, 3}) {
+      Recipe recipe = with_precision(in_blocks(recipe_of(GetParam(), Compute::bf16, Reproducibility::run)), precision);
+      recipe.parallel.zero = zero;
+      const std::string what = name + std::string(", ZeRO ") + std::to_string(zero);
+      expect_predicted(recipe, 2, what);
+      if (precision.gradient_block == GradientBlock::row && zero != 2)
+        expect_predicted(recipe, 2, what + ", with a layer in bf16", {1});
+    }
+}
+
+/// A weight's elements and scales instead of two bytes each, from its owners to the other ranks.
+TEST(Traffic, WeightsInEightBitsAreSentOnce) {
+  constexpr int ranks = 4;
+  Recipe recipe = in_blocks(recipe_of(true, Compute::bf16, Reproducibility::run));
+  const auto gathered = [&](Compute compute) {
+    recipe.precision.compute = compute;
+    std::int64_t bytes = 0;
+    for (int rank = 0; rank < ranks; ++rank)
+      for (const GroupTraffic& g : predict_traffic(recipe, ranks, rank, {2, false}))
+        bytes += g.by_call[static_cast<std::size_t>(Call::all_gather)].bytes;
+    return bytes;
+  };
+  const std::pair<Compute, DType> cases[] = {{Compute::fp8_block, DType::e4m3_panels},
+                                             {Compute::fp8_tensor, DType::e4m3_panels},
+                                             {Compute::mxfp8, DType::mxe4m3_rows}};
+  for (const auto& [compute, matrix] : cases) {
+    const ParameterTable table(recipe.model);
+    std::int64_t saved = 0;
+    for (const Parameter& p : table.all())
+      if (p.is_map) saved += (bytes_of(DType::bf16, p.shape) - bytes_of(matrix, p.shape)) * (ranks - 1);
+    EXPECT_EQ(gathered(Compute::bf16) - gathered(compute), saved);
+  }
+}
+
 TEST_P(Traffics, OfRings) {
   for (Recompute recompute : {Recompute::none, Recompute::selective, Recompute::full})
     for (int tensor : {1, 2}) {

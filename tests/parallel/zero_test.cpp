@@ -124,6 +124,46 @@ TEST_P(Zero, AStepEqualsOneRank) {
   step_case<double>(GetParam());
 }
 
+// Rows with scales: every byte of every tensor is one rank's, and comes to all in its place.
+TEST_P(Zero, CopiesWithScalesTravelAsBytes) {
+  if (GetParam() > 8) return;
+  const std::vector<Shape> matrices{{128, 128}, {400, 96}, {64, 256}, {1280, 32}, {129, 128}};
+  const auto tensors = laid_out(matrices);
+  const ShardPlan plan(tensors, GetParam());
+  for (const DType dtype : {DType::e4m3_panels, DType::mxe4m3_rows, DType::e4m3_rows}) {
+    std::vector<std::int64_t> first_byte;
+    std::int64_t bytes = 0;
+    for (const Shape& s : matrices) first_byte.push_back(bytes), bytes += bytes_of(dtype, s);
+    const Ownership owners = byte_owners(plan, dtype, first_byte);
+    std::vector<int> owned(static_cast<std::size_t>(bytes));
+    for (int r = 0; r < plan.group_size(); ++r) {
+      EXPECT_EQ(owners.num_elements(r), shard_bytes(plan, r, dtype));
+      for (const Piece& p : owners.pieces(r))
+        for (std::int64_t i = 0; i < p.count; ++i) ++owned[static_cast<std::size_t>(p.flat + i)];
+    }
+    EXPECT_EQ(owned, std::vector<int>(owned.size(), 1));
+    run_members(GetParam(), [&](Group& g) {
+      std::vector<std::uint8_t> mine, flat(static_cast<std::size_t>(bytes));
+      const auto expected = [](std::int64_t i) { return static_cast<std::uint8_t>(i * 37 + i / 251); };
+      // A run's bytes are those of its rows in the tensor.
+      for (const RowRun& run : plan.runs(g.rank())) {
+        const Shape& s = matrices[run.tensor];
+        const std::int64_t begin = first_byte[run.tensor] + bytes_of(dtype, {run.first_row, s[1]});
+        for (std::int64_t i = 0; i < bytes_of(dtype, {run.num_rows, s[1]}); ++i) mine.push_back(expected(begin + i));
+      }
+      const auto view = [](auto& v) { return Tensor(v.data(), DType::u8, {static_cast<std::int64_t>(v.size())}); };
+      std::vector<std::uint8_t> memory(static_cast<std::size_t>(scratch_bytes_for(owners, DType::u8)));
+      all_gather(g, owners, view(mine), view(flat), view(memory));
+      for (std::int64_t i = 0; i < bytes; ++i)
+        if (flat[static_cast<std::size_t>(i)] != expected(i)) {
+          ADD_FAILURE() << "byte " << i << " of rank " << g.rank();
+          break;
+        }
+      return 0;
+    });
+  }
+}
+
 TEST(ZeroPlan, OneRankHasTheFlatLayout) {
   const auto tensors = laid_out(shapes());
   const ShardPlan plan(tensors, 1);

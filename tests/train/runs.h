@@ -46,10 +46,11 @@ inline void place(const Parameter& p, std::int64_t first_row, const Tensor& rows
     std::copy_n(part.begin() + r * mine, mine, whole.begin() + (p.first_row + first_row + r) * width + p.first_column);
 }
 
-/// Every call is held against its order. `prepare`: called on each rank before the first step. Throws what the first
-/// rank threw.
+/// Every call is held against its order. `prepare` is called on each rank before the first step, `finish` after the
+/// last, on one rank at a time. Throws what the first rank threw.
 inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int threads_per_rank = 1,
-                          const std::function<void(Engine&)>& prepare = nullptr) {
+                          const std::function<void(Engine&)>& prepare = nullptr,
+                          const std::function<void(Engine&)>& finish = nullptr) {
   Recipe recipe = given;
   recipe.guard.check_calls = true;
   auto groups = make_thread_groups("data", num_ranks);
@@ -78,6 +79,7 @@ inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int
       if (rank == 0) result.steps.push_back(r);
     }
     std::lock_guard lock(mutex);
+    if (finish) finish(engine);
     result.memory[static_cast<std::size_t>(rank)] = engine.arenas().sizes();
     const auto done = engine.pipeline().done();
     result.done[static_cast<std::size_t>(rank)].assign(done.begin(), done.end());
@@ -101,14 +103,15 @@ inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int
       whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
       place(p, first_row, rows, whole);
     };
-    const auto in_turn = [&](const Parameter& p) {  // then only their owners have them
-      return engine.store().level() == ZeroLevel::weights && p.layer >= 0 && p.set != ParameterSet::router_bias;
+    const auto of_owners_alone = [&](const Parameter& p) {
+      const bool in_turn = engine.store().level() == ZeroLevel::weights && p.layer >= 0;
+      return (in_turn && p.set != ParameterSet::router_bias) || (p.is_map && engine.store().types().scaled());
     };
     engine.optimizer().visit_weights([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
-      if (in_turn(p)) collect(p, first_row, rows);
+      if (of_owners_alone(p)) collect(p, first_row, rows);
     });
     for (const Parameter& p : engine.store().table().all())
-      if (!in_turn(p)) collect(p, 0, engine.store().weight(engine.store().slot(p.name)));
+      if (!of_owners_alone(p)) collect(p, 0, engine.store().weight(engine.store().slot(p.name)));
   };
   std::vector<std::thread> threads;
   for (int rank = 0; rank < num_ranks; ++rank)
