@@ -33,6 +33,7 @@ struct Engine::Guarded {
   ShadowLosses reference;
   PrecisionGap gap;
   std::vector<std::uint8_t> promoted;  // Promoting's
+  std::vector<std::int64_t> counts;    // the experts' of the last step, which a comparison leaves as they are
 };
 
 /// Layers whose weights or gradients take turns in memory.

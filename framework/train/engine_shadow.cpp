@@ -10,11 +10,16 @@ namespace fourmi {
 
 /// Losses of shadow micro-batches, and the summed gradients in the optimizer's shards.
 Engine::ShadowLosses Engine::run_shadow(const ShadowStep& s, OperandCheck* check) {
+  const Tensor& counts_LE = parts_->tables.counts_LE;
+  auto* const counts = counts_LE.as<std::int64_t>();
+  std::vector<std::int64_t>& kept = parts_->guarded->counts;
+  kept.assign(counts, counts + counts_LE.num_elements());
   begin_gradients();
   parts_->panels.begin({promoted_, check != nullptr});  // what looks at operands compares weights too
   const int count = shadow_micro_batches(*recipe_, num_micro_batches(s.plan));
   const Sums sums = run_micro_batches(s.loader, s.plan, s.step, s.tokens_before, s.observer, count, check);
   parts_->optimizer.reduce(*stream_, *groups_);
+  std::copy(kept.begin(), kept.end(), counts);
   double bad[1] = {sums.finite && !parts_->refused ? 0.0 : 1.0};
   groups_->world().all_max(std::span(bad));
   int128 exact[2] = {sums.loss, sums.loss_mtp};

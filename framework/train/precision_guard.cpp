@@ -51,11 +51,9 @@ std::vector<std::int64_t> PrecisionGuard::find_to_blame(Engine& engine, const Sh
   return layers;
 }
 
-std::vector<std::int64_t> PrecisionGuard::find(Engine& engine, const ShadowStep& step, const PrecisionGap& gap,
-                                               std::string& why) {
+std::vector<std::int64_t> PrecisionGuard::find_in_operands(const Engine& engine, std::string& why) {
   std::vector<std::int64_t> layers;
   const OperandStatistics& statistics = engine.operand_statistics();
-  figures_.operand_error = 0;
   for (std::size_t map = 0; map < statistics.num_maps(); ++map)
     for (std::size_t r = 0; r < OperandStatistics::roles.size(); ++r) {
       const double error = statistics.figures(map, static_cast<OperandStatistics::Role>(r)).error;
@@ -67,6 +65,18 @@ std::vector<std::int64_t> PrecisionGuard::find(Engine& engine, const ShadowStep&
                           OperandStatistics::roles[r], m.name, error, recipe_.guard.precision_operand_error);
       if (layers.empty() || layers.back() != m.layer) layers.push_back(m.layer);
     }
+  return layers;
+}
+
+std::vector<std::int64_t> PrecisionGuard::find(Engine& engine, const ShadowStep& step, const PrecisionGap& gap,
+                                               std::string& why) {
+  figures_ = {.step = step.step, .loss_gap = gap.loss, .gradient_gap = gap.gradient};
+  const std::vector<std::int64_t> layers = find_in_operands(engine, why);
+  if (told_) told_(figures_, engine);
+  if (!gap.reference_finite) {
+    narrator_.note(fmt::format("step {}: nothing is said of eight bits, for bf16 gives no finite numbers", step.step));
+    return {};
+  }
   if (!layers.empty() || !(excess(gap) > 1)) return layers;
   why =
       fmt::format("in eight bits the loss is {:.3g} of bf16's away and the gradient {:.3g}, expected at most {} and {}",
@@ -82,14 +92,8 @@ void PrecisionGuard::restore(Engine& engine, const GuardState& state) {
 }
 
 bool PrecisionGuard::check(Engine& engine, const ShadowStep& step, GuardState& state) {
-  PrecisionGap gap = engine.compare_precision(step);
-  figures_ = {.step = step.step, .loss_gap = gap.loss, .gradient_gap = gap.gradient};
-  if (!gap.reference_finite) {
-    narrator_.note(fmt::format("step {}: nothing is said of eight bits, for bf16 gives no finite numbers", step.step));
-    return false;
-  }
   std::string why;
-  std::vector<std::int64_t> layers = find(engine, step, gap, why);
+  std::vector<std::int64_t> layers = find(engine, step, engine.compare_precision(step), why);
   const PrecisionFigures found = figures_;
   bool promoted = false;
   while (!layers.empty()) {
@@ -105,8 +109,7 @@ bool PrecisionGuard::check(Engine& engine, const ShadowStep& step, GuardState& s
     restore(engine, state);
     narrator_.warn(fmt::format("step {}: {}; layer(s) {} work in bf16 from here on", step.step, why, text));
     promoted = true;
-    gap = engine.compare_again(step);
-    layers = find(engine, step, gap, why);
+    layers = find(engine, step, engine.compare_again(step), why);
   }
   figures_ = found;
   return promoted;

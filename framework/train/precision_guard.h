@@ -2,6 +2,7 @@
 // far apart the layers that are to blame work in bf16 from then on (docs/precision.md "The guard").
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,7 +15,11 @@ namespace fourmi {
 
 class PrecisionGuard {
  public:
-  PrecisionGuard(const Recipe& recipe, Narrator& narrator) : recipe_(recipe), narrator_(narrator) {}
+  /// Sees each comparison while the engine still has what operands gave in it.
+  using Told = std::function<void(const PrecisionFigures&, const Engine&)>;
+
+  PrecisionGuard(const Recipe& recipe, Narrator& narrator, Told told = nullptr)
+      : recipe_(recipe), narrator_(narrator), told_(std::move(told)) {}
 
   /// Collective; the same on every rank. Makes a step. It is compared with bf16 before it in the run's first, every so
   /// often, and after a step that was not good. One that is not finite is compared before it is judged: where layers of
@@ -31,10 +36,12 @@ class PrecisionGuard {
   double excess(const PrecisionGap& gap) const;
   /// The layers of operands past their bound; else, of a gap past its, those that are to blame.
   std::vector<std::int64_t> find(Engine& engine, const ShadowStep& step, const PrecisionGap& gap, std::string& why);
+  std::vector<std::int64_t> find_in_operands(const Engine& engine, std::string& why);
   std::vector<std::int64_t> find_to_blame(Engine& engine, const ShadowStep& step) const;
 
   const Recipe& recipe_;
   Narrator& narrator_;
+  Told told_;
   PrecisionFigures figures_;
 };
 

@@ -28,7 +28,7 @@ class Reporting {
   /// aside.
   void step(const Progress& progress, const StepResult& result, const std::vector<GroupTraffic>& traffic,
             double seconds, double stall_seconds);
-  /// What the guard of eight bits has found before the next step. Rank 0 alone.
+  /// What a comparison of the guard of eight bits has found before the next step. Rank 0 alone.
   void precision(const PrecisionFigures& figures, std::int64_t launch, const Engine& engine);
   /// At the end of a window of steps.
   void expert_load(const Progress& progress, const LoadSummary& load);

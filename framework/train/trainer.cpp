@@ -28,7 +28,9 @@ struct Trainer::Impl {
         context{r, g, stream, r.run.directory},
         narrator(g.rank() == 0),
         guard(r.guard, narrator),
-        precision_guard(r, narrator) {}
+        precision_guard(r, narrator, [this](const PrecisionFigures& figures, const Engine& compared) {
+          reporting->precision(figures, progress.launch, compared);
+        }) {}
 
   ExitStatus run();
   void end(ExitStatus status_of_run);
@@ -263,7 +265,6 @@ bool Trainer::Impl::train_step() {
   };
   const ShadowStep step{*loader, plan, progress.step + 1, static_cast<double>(progress.tokens), observer};
   StepResult result = precision_guard.step(*engine, step, progress.state.guard, judge);
-  if (result.precision.step == step.step) reporting->precision(result.precision, progress.launch, *engine);
   telemetry->end_step();
   if (verdict == Guard::Verdict::rollback) {
     roll_back(plan);

@@ -100,6 +100,11 @@ TEST(PrecisionGuard, FindsFaultsOfOneLayer) {
   for (std::size_t i : {1U, 3U, 6U}) expect_caught(recipe, faults[i], 14, 8, clean, 0.1);
 }
 
+std::vector<std::int64_t> expert_counts(const Engine& e) {
+  const Tensor& counts = e.expert_counts();
+  return {counts.as<std::int64_t>(), counts.as<std::int64_t>() + counts.num_elements()};
+}
+
 RunResult compared(const Recipe& recipe, int ranks, bool compare, std::vector<PrecisionGap>* gaps = nullptr) {
   return train_on(recipe, ranks, 3, 1, [=](Engine& e) {
     if (!compare) return;
@@ -108,9 +113,11 @@ RunResult compared(const Recipe& recipe, int ranks, bool compare, std::vector<Pr
     const StepPlan plan = loader.plan_step(loader.start());
     const PhaseObserver observer = [](Phase, std::int64_t) {};
     const ShadowStep step{loader, plan, 1, 0, observer};
+    const std::vector<std::int64_t> counts = expert_counts(e);
     const PrecisionGap gap = e.compare_precision(step);
     const double error = e.operand_statistics().figures(0, OperandStatistics::Role::gradient).error;
     const PrecisionGap of_layer = e.gap_of_layer(step, 1);
+    EXPECT_EQ(expert_counts(e), counts);
     if (e.groups().world().rank() == 0 && gaps) *gaps = {gap, of_layer, {error, 0, true}};
   });
 }
