@@ -19,7 +19,7 @@ struct LedgerEntry {
   std::string sha256;      ///< the entry's name
   std::string previous;    ///< its parent's; empty: a root
   std::int64_t index = 0;  ///< distance from the root
-  std::string type;        ///< run, dataset, launch, tokens, checkpoint, rollback, branch, model.from, unrecorded
+  std::string type;        ///< run, dataset, launch, tokens, checkpoint, rollback, promotion, branch, model.from, ...
   std::string time;        ///< UTC
   std::string payload;     ///< canonical JSON, a map
 };

@@ -143,6 +143,10 @@ std::string to_payload(const RollbackFact& f) {
   return text_of({{"from_step", f.from_step}, {"to_step", f.to_step}, {"cause", f.cause}});
 }
 
+std::string to_payload(const PromotionFact& f) {
+  return text_of({{"step", f.step}, {"layer", f.layer}});
+}
+
 std::string to_payload(const OriginFact& f) {
   return text_of({{"path", f.path}, {"root", f.root}, {"step", f.step}, {"tokens", f.tokens}});
 }
@@ -197,6 +201,11 @@ RollbackFact rollback_fact(const LedgerEntry& entry, const std::string& place) {
   return {m.count("from_step"), m.count("to_step"), m.text("cause")};
 }
 
+PromotionFact promotion_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.count("step"), m.count("layer")};
+}
+
 OriginFact origin_fact(const LedgerEntry& entry, const std::string& place) {
   const Members m(entry, place);
   return {m.text("path"), m.text("root"), m.count("step"), m.count("tokens")};
@@ -235,6 +244,10 @@ std::string describe(const LedgerEntry& e, const std::string& place) {
   if (e.type == RollbackFact::type) {
     const RollbackFact f = rollback_fact(e, place);
     return fmt::format("rollback from step {} to {}: {}", f.from_step, f.to_step, f.cause);
+  }
+  if (e.type == PromotionFact::type) {
+    const PromotionFact f = promotion_fact(e, place);
+    return fmt::format("layer {} works in bf16, by what was found at step {}", f.layer, f.step);
   }
   if (e.type == branch_type || e.type == model_from_type) {
     const OriginFact f = origin_fact(e, place);

@@ -73,6 +73,13 @@ struct RollbackFact {
   std::string cause;
 };
 
+/// "promotion": the guard of eight bits found at `step` that this layer has to work in bf16.
+struct PromotionFact {
+  static constexpr std::string_view type = "promotion";
+  std::int64_t step = 0, layer = 0;
+  bool operator==(const PromotionFact&) const = default;
+};
+
 /// "branch" (checkpoint.resume: PATH; goes on counting) and "model.from" (the weights only; a "run" follows).
 struct OriginFact {
   std::string path, root;
@@ -94,6 +101,7 @@ std::string to_payload(const LaunchFact& fact);
 std::string to_payload(const TokensFact& fact);
 std::string to_payload(const CheckpointFact& fact);
 std::string to_payload(const RollbackFact& fact);
+std::string to_payload(const PromotionFact& fact);
 std::string to_payload(const OriginFact& fact);
 std::string to_payload(const UnrecordedFact& fact);
 
@@ -104,6 +112,7 @@ LaunchFact launch_fact(const LedgerEntry& entry, const std::string& place);
 TokensFact tokens_fact(const LedgerEntry& entry, const std::string& place);
 CheckpointFact checkpoint_fact(const LedgerEntry& entry, const std::string& place);
 RollbackFact rollback_fact(const LedgerEntry& entry, const std::string& place);
+PromotionFact promotion_fact(const LedgerEntry& entry, const std::string& place);
 OriginFact origin_fact(const LedgerEntry& entry, const std::string& place);
 UnrecordedFact unrecorded_fact(const LedgerEntry& entry, const std::string& place);
 

@@ -1,5 +1,6 @@
 #include "framework/ledger/lineage.h"
 
+#include <algorithm>
 #include <numeric>
 #include <unordered_set>
 
@@ -50,7 +51,7 @@ void RunLineage::snapshot() {
   saved_ = now_;
 }
 
-std::string RunLineage::seal(const std::string& root, std::int64_t tokens) {
+std::string RunLineage::seal(const std::string& root, std::int64_t tokens, std::span<const PromotionFact> promotions) {
   std::vector<LedgerEntry> fresh;
   const LedgerEntry* parent = head_.empty() ? nullptr : writer_.file().find(head_);
   const auto add = [&](std::string_view type, const std::string& payload) {
@@ -63,6 +64,11 @@ std::string RunLineage::seal(const std::string& root, std::int64_t tokens) {
     TokensFact fact{head_step_, saved_.step, {}};
     for (std::size_t i = 0; i < datasets_.size(); ++i) fact.sources.push_back({datasets_[i], saved_.tokens[i]});
     add(TokensFact::type, to_payload(fact));
+  }
+  if (!promotions.empty()) {
+    const std::vector<PromotionFact> known = trace(writer_.file(), head_, writer_.path().string()).promotions;
+    for (const PromotionFact& p : promotions)
+      if (std::find(known.begin(), known.end(), p) == known.end()) add(PromotionFact::type, to_payload(p));
   }
   add(CheckpointFact::type, to_payload(CheckpointFact{saved_.step, tokens, root}));
   writer_.append(fresh);

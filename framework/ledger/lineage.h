@@ -3,9 +3,9 @@
 //
 //   consumed(step, tokens by source)   each step
 //   snapshot()                         as the state is copied for a save
-//   seal(root, tokens) -> head         all files are on the disk; adds "tokens" and "checkpoint", forced to the disk;
-//   the
-//                                      manifest that names this head is written after it
+//   seal(root, tokens) -> head         all files are on the disk; adds "tokens", new promotions and "checkpoint",
+//   forced
+//                                      to the disk; the manifest that names this head is written after it
 //   settle(committed)                  committed: the head moves there; else both entries stay as a side branch
 //
 // A kill between seal and the manifest leaves a side branch too: the next launch goes on from the head of the manifest
@@ -41,8 +41,9 @@ class RunLineage {
   /// After `step` was made: input positions of each declared source in it.
   void consumed(std::int64_t step, std::span<const std::int64_t> tokens_by_source);
   void snapshot();
-  /// `tokens`: all input positions of the run at the snapshot, as the manifest will say. Throws Error(environment).
-  std::string seal(const std::string& root, std::int64_t tokens);
+  /// `tokens`: all input positions of the run at the snapshot, as the manifest will say; `promotions`: all in the
+  /// state, of which those are added that the lineage does not have yet. Throws Error(environment).
+  std::string seal(const std::string& root, std::int64_t tokens, std::span<const PromotionFact> promotions = {});
   void settle(bool committed);
 
   /// The state is that of an earlier checkpoint again: its manifest's head, what was consumed since is forgotten.

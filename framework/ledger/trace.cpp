@@ -25,6 +25,7 @@ class Walk {
     if (e.type == TokensFact::type) return tokens(tokens_fact(e, place_));
     if (e.type == CheckpointFact::type) return checkpoint(checkpoint_fact(e, place_));
     if (e.type == RollbackFact::type) return expect_step(rollback_fact(e, place_).to_step);
+    if (e.type == PromotionFact::type) return t_.promotions.push_back(promotion_fact(e, place_));
     if (e.type == branch_type || e.type == model_from_type) return origin(e);
     // A type of a later version: it counts nothing.
   }
@@ -44,6 +45,7 @@ class Walk {
 
   void begin_run(TracedRun run) {
     t_.step = t_.run_tokens = 0;
+    t_.promotions.clear();
     for (TracedSource& s : t_.sources) s.run_tokens = 0;
     t_.runs.push_back(std::move(run));
   }

@@ -24,13 +24,14 @@ struct TracedRun {
 };
 
 struct Trace {
-  std::int64_t step = 0;              ///< of the last run, at the head
-  std::int64_t tokens = 0;            ///< over the whole lineage
-  std::int64_t run_tokens = 0;        ///< of the last run: what its metrics say at that step
-  std::vector<TracedRun> runs;        ///< the last one is the model's; those before it gave their weights
-  std::vector<TracedSource> sources;  ///< in the order of their first appearance; name "(unrecorded)": not known
-  std::vector<DatasetFact> datasets;  ///< every one that was declared
-  CheckpointFact checkpoint;          ///< the newest on the way; step 0 and no root if there is none
+  std::int64_t step = 0;                  ///< of the last run, at the head
+  std::int64_t tokens = 0;                ///< over the whole lineage
+  std::int64_t run_tokens = 0;            ///< of the last run: what its metrics say at that step
+  std::vector<TracedRun> runs;            ///< the last one is the model's; those before it gave their weights
+  std::vector<TracedSource> sources;      ///< in the order of their first appearance; name "(unrecorded)": not known
+  std::vector<DatasetFact> datasets;      ///< every one that was declared
+  std::vector<PromotionFact> promotions;  ///< of the last run
+  CheckpointFact checkpoint;              ///< the newest on the way; step 0 and no root if there is none
 };
 
 /// Walks from the root to `head`. Throws Error(input) at `place` naming the first entry that is missing, damaged, or

@@ -197,7 +197,11 @@ void Provenance::snapshot() {
 }
 
 std::string Provenance::seal(const Manifest& manifest) {
-  return lineage_->seal(manifest.root, manifest.state.tokens);
+  const CheckpointState& state = manifest.state;
+  std::vector<PromotionFact> promotions;
+  for (const Promotion& p : training_state_from_json(state.training, "the checkpoint's state").guard.promoted)
+    promotions.push_back({p.step, p.layer});
+  return lineage_->seal(manifest.root, state.tokens, promotions);
 }
 
 void Provenance::settle(bool committed) {

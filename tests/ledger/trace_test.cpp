@@ -91,6 +91,41 @@ TEST(LedgerTrace, RollbackForgetsWhatCameAfterTheCheckpoint) {
   EXPECT_EQ(t.step, 12);
 }
 
+TEST(LedgerTrace, PromotionsAreToldOnceByTheFirstCheckpointThatHoldsThem) {
+  const Folder folder;
+  LedgerWriter writer(folder / "ledger.jsonl");
+  RunLineage lineage(writer, "");
+  lineage.say(RunFact::type, to_payload(RunFact{"r", "", ""}));
+  lineage.declare({dataset("web"), dataset("books")});
+  std::int64_t step = 0;
+  train(lineage, step, 4, 4);
+  const std::string good = lineage.head();
+  const std::int64_t tokens[] = {10, 5};
+  const std::vector<PromotionFact> promotions{{7, 2}, {8, 1}};
+  const auto save = [&](std::size_t num_promotions, bool committed) {
+    lineage.consumed(++step, tokens);
+    lineage.snapshot();
+    lineage.seal("root", 15 * step, std::span(promotions).first(num_promotions));
+    lineage.settle(committed);
+    return trace(writer.file(), lineage.head(), "ledger");
+  };
+  EXPECT_TRUE(save(1, false).promotions.empty());
+  EXPECT_EQ(save(1, true).promotions.size(), 1u);
+  EXPECT_EQ(save(2, true).promotions, promotions);
+  lineage.roll_back(good, {step, 4, "spike"});  // to before they were found: they stay
+  EXPECT_TRUE(trace(writer.file(), lineage.head(), "ledger").promotions.empty());
+  step = 4;
+  const Trace t = save(2, true);
+  EXPECT_EQ(t.promotions, promotions);
+  EXPECT_EQ(t.run_tokens, 15 * 5);
+  const LedgerEntry& told = *writer.file().find(writer.file().find(lineage.head())->previous);
+  EXPECT_EQ(describe(told, "ledger"), "layer 1 works in bf16, by what was found at step 8");
+  // Those of a model whose weights another run takes are not that run's.
+  lineage.say(model_from_type, to_payload(OriginFact{"runs/r", sha256("root"), step, 15 * step}));
+  lineage.say(RunFact::type, to_payload(RunFact{"child", "", ""}));
+  EXPECT_TRUE(trace(writer.file(), lineage.head(), "ledger").promotions.empty());
+}
+
 TEST(LedgerTrace, RollbackBeforeASourceWasDeclaredDeclaresItAgain) {
   const Folder folder;
   LedgerWriter writer(folder / "ledger.jsonl");
