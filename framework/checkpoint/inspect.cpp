@@ -116,11 +116,11 @@ std::string list_json(const std::vector<CheckpointReport>& reports, Proof proof)
   return j.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
 }
 
-std::string show_text(const CheckpointReport& r) {
+std::string show_text(const CheckpointReport& r, const std::string& remarks) {
   const Manifest& m = *r.manifest;
-  std::string text = fmt::format("{}\nstep {}, {} tokens, {} in {} files\nroot {}\ntraining state {}\ninfo {}\n\n",
+  std::string text = fmt::format("{}\nstep {}, {} tokens, {} in {} files\nroot {}\ntraining state {}\ninfo {}\n{}\n",
                                  r.folder.string(), m.state.step, m.state.tokens, size_text(m.bytes()), m.files.size(),
-                                 m.root, m.state.training, m.state.info);
+                                 m.root, m.state.training, m.state.info, remarks);
   std::size_t width = 6;
   for (const TensorEntry& t : m.tensors) width = std::max(width, t.name.size());
   text += fmt::format("{:<{}}  {:<5}  {:>8}  {:>5}  shape\n", "tensor", width, "dtype", "size", "boxes");

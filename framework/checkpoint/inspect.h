@@ -34,8 +34,8 @@ std::string list_text(const std::vector<CheckpointReport>& reports);
 std::string verify_text(const std::vector<CheckpointReport>& reports);
 /// {"ok": ..., "proof": "listing" | "full", "checkpoints": [...]}, one object for both.
 std::string list_json(const std::vector<CheckpointReport>& reports, Proof proof);
-/// One checkpoint with its tensors and its state.
-std::string show_text(const CheckpointReport& report);
+/// One checkpoint with its tensors and its state; `remarks`: lines on the state.
+std::string show_text(const CheckpointReport& report, const std::string& remarks = {});
 std::string show_json(const CheckpointReport& report);
 
 }  // namespace fourmi

@@ -8,6 +8,7 @@
 #include "framework/checkpoint/diff.h"
 #include "framework/checkpoint/inspect.h"
 #include "framework/checkpoint/view.h"
+#include "framework/train/guard_state.h"
 #include "launch/commands.h"
 
 namespace fourmi {
@@ -40,10 +41,20 @@ void list(const Arguments& a) {
   std::cout << (a.json ? list_json(reports, Proof::listing) : list_text(reports));
 }
 
+/// The layers that the guard of eight bits has promoted, as a line; empty without such.
+std::string promoted_line(const CheckpointReport& report) {
+  const auto training = nlohmann::json::parse(report.manifest->state.training, nullptr, false);
+  if (!training.contains("guard")) return {};  // not in the first checkpoints
+  std::string text;
+  for (const Promotion& p : guard_state_from_json(training["guard"].dump(), report.folder.string()).promoted)
+    text += fmt::format("{}{} (by step {})", text.empty() ? "layers in bf16 " : ", ", p.layer, p.step);
+  return text.empty() ? text : text + "\n";
+}
+
 void show(const Arguments& a) {
   const auto reports = inspect(a.model, Proof::listing);
   if (!reports[0].good()) throw Error(*reports[0].problem);
-  std::cout << (a.json ? show_json(reports[0]) : show_text(reports[0]));
+  std::cout << (a.json ? show_json(reports[0]) : show_text(reports[0], promoted_line(reports[0])));
 }
 
 /// All checkpoints are proven before the first damaged one decides the exit status.
