@@ -4,6 +4,7 @@
 #include <fstream>
 #include <random>
 
+#include "tests/end_to_end/blocks.h"
 #include "tests/end_to_end/scene.h"
 
 namespace fourmi::testing {
@@ -18,15 +19,11 @@ struct Case {
   friend void PrintTo(const Case& c, std::ostream* out) { *out << c.ranks << " ranks, " << c.compute; }
 };
 
-const Words in_blocks{"hidden_size=128", "intermediate_size=128", "moe_intermediate_size=128",
-                      "q_lora_rank=128", "qk_nope_head_dim=64",   "qk_rope_head_dim=64",
-                      "v_head_dim=64"};
-
 Words resumable(const char* compute, const char* mode = "run") {
   Words words{"run.steps=" + std::to_string(steps), "checkpoint.every=" + std::to_string(every),
               std::string("precision.compute=") + compute, std::string("run.reproducibility=") + mode};
   if (std::string(compute).find("fp8") != std::string::npos)
-    for (const std::string& size : in_blocks) words.push_back("model." + size);
+    words.insert(words.end(), in_blocks.begin(), in_blocks.end());
   return words;
 }
 
@@ -120,7 +117,7 @@ TEST_F(Promoted, LayersStayInBf16) {
               "run.reproducibility=layout",
               "guard.precision.every=3",
               "guard.precision.operand_error=0.0275"};
-  for (const std::string& size : in_blocks) words.push_back("model." + size);
+  words.insert(words.end(), in_blocks.begin(), in_blocks.end());
   expect_ok(run(train("whole", 0, words)));
   Words first = words;
   first[0] = "run.steps=5";
@@ -146,7 +143,7 @@ TEST_F(Precisions, MayChangeBetweenLaunches) {
   for (const char* compute : {"fp8-block", "fp8-tensor", "mxfp8", "bf16"}) {
     last += 2;
     Words words{fmt::format("run.steps={}", last), fmt::format("precision.compute={}", compute)};
-    for (const std::string& size : in_blocks) words.push_back("model." + size);
+    words.insert(words.end(), in_blocks.begin(), in_blocks.end());
     if (last > 2) {
       const Result refused = run(train("run", 0, words));
       EXPECT_NE(refused.errors.find("precision.compute"), std::string::npos) << to_string(refused);

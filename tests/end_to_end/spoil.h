@@ -1,12 +1,15 @@
 // Faults in a rank's numbers, put where the guard must find them: in the rank's own copy of a weight, in a layer's
-// output, in a gradient before the sum over ranks, in the optimizer's state.
+// output, in a gradient before the sum over ranks, in the optimizer's state, in what products of eight bits read.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <string>
 
 #include "framework/train/engine.h"
+#include "tests/train/eight_bit_faults.h"
 
 namespace fourmi::testing {
 
@@ -26,10 +29,14 @@ class Spoiler {
     });
   }
   /// The step that this rank is in.
-  void enter(std::int64_t step) { step_ = step; }
+  void enter(std::int64_t step) {
+    step_ = step;
+    if (eight_bits_) eight_bits_->enter(step);
+  }
   /// nan_weight, nan_gradient, nan_state: now. inf_activation: in every forward pass of this step; inf_activation_once:
   /// in the next. times_10: every gradient of this rank. flip_bit: the lowest of one master weight, of a run on one
-  /// rank. False for other words.
+  /// rank. A name of eight_bit_faults.h, with _ for spaces: in the layer, from the next step on (at the phase
+  /// optimizer). False for other words.
   bool spoil(const std::string& how) {
     if (!engine_) return false;
     const ParameterStore& store = engine_->store();
@@ -47,6 +54,7 @@ class Spoiler {
       return true;
     }
     if (how == "flip_bit") return flip_bit();
+    if (spoil_eight_bits(how)) return true;
     if (how != "inf_activation" && how != "inf_activation_once") return false;
     activation_step_ = step_;
     once_ = how == "inf_activation_once";
@@ -54,6 +62,18 @@ class Spoiler {
   }
 
  private:
+  bool spoil_eight_bits(std::string how) {
+    std::replace(how.begin(), how.end(), '_', ' ');
+    std::vector<EightBitFault::Kind> kinds = eight_bit_faults();
+    kinds.push_back(not_finite_fault());
+    for (const EightBitFault::Kind& kind : kinds) {
+      if (how != kind.name) continue;
+      eight_bits_.emplace(*engine_, kind, spoiled_layer, step_);
+      eight_bits_->enter(step_);
+      return true;
+    }
+    return false;
+  }
   bool flip_bit() {
     for (const Box& box : engine_->boxes())
       if (box.name.find("/master/") != std::string::npos && box.data.dtype == DType::f32 &&
@@ -80,6 +100,7 @@ class Spoiler {
   Engine* engine_ = nullptr;
   std::int64_t step_ = 0, activation_step_ = -1;
   bool once_ = false;
+  std::optional<EightBitFault> eight_bits_;
 };
 
 }  // namespace fourmi::testing

@@ -116,4 +116,11 @@ inline std::vector<EightBitFault::Kind> eight_bit_faults() {
   };
 }
 
+/// None of the ten: the next loss is not finite.
+inline EightBitFault::Kind not_finite_fault() {
+  constexpr std::uint8_t nan = 0x7f;
+  return {"a NaN", "o_proj.weight", OperandRole::activation,
+          [](const Tensor& x) { EightBitFault::elements(x, 0)[0] = nan; }, nullptr};
+}
+
 }  // namespace fourmi::testing
