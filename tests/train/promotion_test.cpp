@@ -93,7 +93,7 @@ constexpr Axes layouts[] = {
 TEST(Promotion, GivesOneRanksBitsInEveryLayout) {
   Recipe recipe = latent(Compute::fp8_block, layout);
   recipe.model.num_hidden_layers = 4;
-  recipe.data.micro_batch_size = 1;
+  recipe.data.micro_batch_size = 1, recipe.data.global_batch_size = 4;
   const std::vector<std::int64_t> layers{1, 4};
   const RunResult one = promoted(recipe, layers);
   for (const Axes& axes : layouts)
