@@ -93,11 +93,18 @@ void exact_combine_gradient(const Context& c, const Tensor& dy_MD, const Tensor&
     }
 }
 
-ColumnMemory::Pair regrouped(const Context& c, const Tensor& dy_MN, const Tensor& x_MK,
+ColumnMemory::Pair regrouped(const Context& c, const Tensor& dy_MN, const Tensor& x_MK, const Slot& w,
                              std::span<const std::int32_t> offsets, const Cuts& cuts) {
   const ColumnMemory::Pair both = c.column_memory->pair(dy_MN.dim(0), dy_MN.dim(1), x_MK.dim(1));
-  regroup_columns(*c.stream, dy_MN, both.dy, c.types().column_scale, offsets, cuts);
-  regroup_columns(*c.stream, x_MK, both.x, c.types().column_scale, offsets, cuts);
+  const auto regroup = [&](OperandRole role, const Tensor& rows, const ColumnScaled& columns) {
+    std::int64_t changed = 0;
+    regroup_columns(*c.stream, rows, columns, c.types().column_scale, offsets, cuts,
+                    c.operand_check ? &changed : nullptr);
+    const std::int64_t num_rows = offsets.empty() ? rows.dim(0) : offsets.back() - offsets.front();
+    if (c.operand_check) c.operand_check->add_regrouped(w, role, num_rows * rows.dim(1), changed);
+  };
+  regroup(OperandRole::gradient, dy_MN, both.dy);
+  regroup(OperandRole::activation, x_MK, both.x);
   return both;
 }
 
@@ -195,7 +202,7 @@ void weight_gradient(const Context& c, const Tensor& dy_MN, const Tensor& x_MK, 
     linear_backward_weight(*c.stream, dy_MN, x_MK, c.gradient(w), c.weight_cuts);
     return;
   }
-  const ColumnMemory::Pair both = regrouped(c, dy_MN, x_MK, {}, c.weight_cuts);
+  const ColumnMemory::Pair both = regrouped(c, dy_MN, x_MK, w, {}, c.weight_cuts);
   linear_backward_weight(*c.stream, both.dy, both.x, c.gradient(w), c.weight_cuts);
 }
 
@@ -207,7 +214,7 @@ void grouped_weight_gradient(const Context& c, const Tensor& dy_RN, const Tensor
     grouped_linear_backward_weight(*c.stream, dy_RN, x_RK, offsets, c.gradient(w), cuts);
     return;
   }
-  const ColumnMemory::Pair both = regrouped(c, dy_RN, x_RK, offsets, cuts);
+  const ColumnMemory::Pair both = regrouped(c, dy_RN, x_RK, w, offsets, cuts);
   grouped_linear_backward_weight(*c.stream, both.dy, both.x, offsets, c.gradient(w), cuts);
 }
 

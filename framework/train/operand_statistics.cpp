@@ -12,6 +12,10 @@ namespace fourmi {
 
 namespace {
 
+OperandStatistics::Role role_of(OperandRole role) {
+  return role == OperandRole::activation ? OperandStatistics::Role::activation : OperandStatistics::Role::gradient;
+}
+
 /// A block's sum as an exact sum takes it: so large a one is past all bounds.
 int128 fixed(double sum) {
   return to_fixed128(std::min(sum, 0x1p39));
@@ -30,7 +34,7 @@ OperandStatistics::OperandStatistics(const MapNames& maps, const ParameterTable&
     widest = std::max({widest, p.local[1], 4 * p.local[0]});
   }
   sums_.resize(static_cast<std::size_t>(maps.size()) * roles.size());
-  counts_.resize(4 * sums_.size());
+  counts_.resize(6 * sums_.size());
   largest_.resize(sums_.size());
   squares_.resize(2 * sums_.size());
   rows_ = arena.allocate({most_rows * widest}, exact_, "operands of the guard");
@@ -86,7 +90,12 @@ void OperandStatistics::add(const Stream& stream, Sums& sums, const Tensor& exac
 void OperandStatistics::compare(const Stream& stream, const Slot& w, OperandRole role, const Tensor& exact,
                                 const Tensor& read) {
   const OwningSpan span(stream.timeline(), Work::other, "compare_operand");
-  add(stream, of(map_at(w), role == OperandRole::activation ? Role::activation : Role::gradient), exact, read);
+  add(stream, of(map_at(w), role_of(role)), exact, read);
+}
+
+void OperandStatistics::add_regrouped(const Slot& w, OperandRole role, std::int64_t elements, std::int64_t changed) {
+  Sums& sums = of(map_at(w), role_of(role));
+  sums.in_columns += elements, sums.changed += changed;
 }
 
 bool OperandStatistics::wants_weight(const Slot& w) {
@@ -111,23 +120,26 @@ void OperandStatistics::compare_weight(const Stream& stream, const Slot& w, cons
 void OperandStatistics::finish(Group& world) {
   for (std::size_t i = 0; i < sums_.size(); ++i) {
     const Sums& s = sums_[i];
-    counts_[4 * i] = s.elements, counts_[4 * i + 1] = s.saturated, counts_[4 * i + 2] = s.underflows;
-    counts_[4 * i + 3] = s.bad;
+    const std::int64_t counts[] = {s.elements, s.saturated, s.underflows, s.bad, s.in_columns, s.changed};
+    std::copy(std::begin(counts), std::end(counts), counts_.begin() + static_cast<std::ptrdiff_t>(6 * i));
     largest_[i] = s.amax;
     squares_[2 * i] = s.squared_error, squares_[2 * i + 1] = s.squares;
   }
   world.all_sum(std::span(counts_));
   world.all_max(std::span(largest_));
   world.all_sum(std::span(squares_));
-  for (std::size_t i = 0; i < sums_.size(); ++i)
-    sums_[i] = {counts_[4 * i], counts_[4 * i + 1], counts_[4 * i + 2], counts_[4 * i + 3],
-                largest_[i],    squares_[2 * i],    squares_[2 * i + 1]};
+  for (std::size_t i = 0; i < sums_.size(); ++i) {
+    const std::int64_t* counts = &counts_[6 * i];
+    sums_[i] = {counts[0], counts[1],   counts[2],       counts[3],          counts[4],
+                counts[5], largest_[i], squares_[2 * i], squares_[2 * i + 1]};
+  }
 }
 
 OperandFigures OperandStatistics::figures(std::size_t map, Role role) const {
   const Sums& s = of(map, role);
   const double n = static_cast<double>(std::max<std::int64_t>(1, s.elements));
-  OperandFigures f{s.amax, static_cast<double>(s.saturated) / n, static_cast<double>(s.underflows) / n, 0};
+  OperandFigures f{s.amax, static_cast<double>(s.saturated) / n, static_cast<double>(s.underflows) / n};
+  if (s.in_columns > 0) f.regrouped = static_cast<double>(s.changed) / static_cast<double>(s.in_columns);
   if (s.squares > 0) f.error = std::sqrt(static_cast<double>(s.squared_error) / static_cast<double>(s.squares));
   if (s.bad > 0) f.error = std::numeric_limits<double>::infinity();
   return f;
@@ -144,8 +156,11 @@ std::string to_json_line(const PrecisionFigures& figures, std::int64_t launch, c
     nlohmann::ordered_json& map = j["maps"][maps.all()[i].name];
     for (std::size_t r = 0; r < OperandStatistics::roles.size(); ++r) {
       const OperandFigures f = statistics.figures(i, static_cast<OperandStatistics::Role>(r));
-      map[OperandStatistics::roles[r]] = {
-          {"amax", f.amax}, {"saturated", f.saturated}, {"underflows", f.underflows}, {"error", f.error}};
+      map[OperandStatistics::roles[r]] = {{"amax", f.amax},
+                                          {"saturated", f.saturated},
+                                          {"underflows", f.underflows},
+                                          {"regrouped", f.regrouped},
+                                          {"error", f.error}};
     }
   }
   return j.dump();

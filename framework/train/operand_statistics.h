@@ -17,6 +17,7 @@ namespace fourmi {
 struct OperandFigures {
   double amax = 0;
   double saturated = 0, underflows = 0;  ///< shares of the elements
+  double regrouped = 0;                  ///< share that changes on the way from rows to columns
   double error = 0;                      ///< |x - as it is read| / |x|; infinite: something of it is not finite
 };
 
@@ -31,6 +32,7 @@ class OperandStatistics : public OperandCheck {
   void begin();
   Tensor exact_rows(std::int64_t rows, std::int64_t columns) override;
   void compare(const Stream&, const Slot& w, OperandRole role, const Tensor& exact, const Tensor& read) override;
+  void add_regrouped(const Slot& w, OperandRole role, std::int64_t elements, std::int64_t changed) override;
   bool wants_weight(const Slot& w) override;
   void compare_weight(const Stream&, const Slot& w, const Tensor& weight, const Tensor& matrix) override;
   /// Over all ranks. Collective.
@@ -43,6 +45,7 @@ class OperandStatistics : public OperandCheck {
  private:
   struct Sums {
     std::int64_t elements = 0, saturated = 0, underflows = 0, bad = 0;
+    std::int64_t in_columns = 0, changed = 0;
     double amax = 0;
     int128 squared_error = 0, squares = 0;
   };

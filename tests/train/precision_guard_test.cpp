@@ -115,10 +115,10 @@ RunResult compared(const Recipe& recipe, int ranks, bool compare, std::vector<Pr
     const ShadowStep step{loader, plan, 1, 0, observer};
     const std::vector<std::int64_t> counts = expert_counts(e);
     const PrecisionGap gap = e.compare_precision(step);
-    const double error = e.operand_statistics().figures(0, OperandStatistics::Role::gradient).error;
+    const OperandFigures operand = e.operand_statistics().figures(0, OperandStatistics::Role::gradient);
     const PrecisionGap of_layer = e.gap_of_layer(step, 1);
     EXPECT_EQ(expert_counts(e), counts);
-    if (e.groups().world().rank() == 0 && gaps) *gaps = {gap, of_layer, {error, 0, true}};
+    if (e.groups().world().rank() == 0 && gaps) *gaps = {gap, of_layer, {operand.error, operand.regrouped, true}};
   });
 }
 
@@ -149,6 +149,38 @@ TEST(PrecisionGuard, LeavesNoTraceAndFindsTheSameInEveryLayout) {
   in_layout("tensor", 2, [](ParallelSection& p) { p.tensor = 2; });
   in_layout("expert", 2, [](ParallelSection& p) { p.expert = 2; });
   in_layout("pipeline", 2, [](ParallelSection& p) { p.pipeline = 2; });
+}
+
+/// Mean share of the elements of gradients' operands that their columns change.
+double share_that_columns_change(const PrecisionSection& precision) {
+  const Recipe recipe = with_precision(latent(), precision);
+  double sum = 0;
+  train_on(recipe, 1, 1, 1, [&](Engine& e) {
+    const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
+    const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
+    const StepPlan plan = loader.plan_step(loader.start());
+    const PhaseObserver observer = [](Phase, std::int64_t) {};
+    e.compare_precision({loader, plan, 1, 0, observer});
+    const OperandStatistics& all = e.operand_statistics();
+    int count = 0;
+    for (std::size_t map = 0; map < all.num_maps(); ++map)
+      for (const auto role : {OperandStatistics::Role::activation, OperandStatistics::Role::gradient}) {
+        if (!all.has(map)) continue;
+        sum += all.figures(map, role).regrouped, ++count;
+        EXPECT_EQ(all.figures(map, OperandStatistics::Role::weight).regrouped, 0);
+      }
+    sum /= count;
+  });
+  return sum;
+}
+
+/// Powers of two change what underflows, scales in fp32 round most elements again, one scale for all changes nothing.
+TEST(PrecisionGuard, TellsWhatColumnsChange) {
+  const double underflows = share_that_columns_change({.compute = Compute::fp8_block});
+  EXPECT_GT(underflows, 0);
+  EXPECT_LT(underflows, 0.02);
+  EXPECT_GT(share_that_columns_change({.compute = Compute::fp8_block, .scale_format = ScaleFormat::fp32}), 0.3);
+  EXPECT_EQ(share_that_columns_change({.compute = Compute::fp8_tensor}), 0);
 }
 
 /// Where it promotes nothing it only speaks.
