@@ -5,7 +5,7 @@
         --out docs/picture/loss_gap.svg
 
 Each run has a directory in the folder and goes on from its newest checkpoint, so the script may be stopped and called
-again. The noise floor is bf16 again with the lowest bit of one master weight flipped before the first step; the last
+again. The noise floor is bf16 again with the lowest bit of one weight in bf16 flipped before the first step; the last
 run has output gradients in blocks of 128 x 128, with which DeepSeek-V3 saw a large model diverge. Exit status 1 if
 fp8-block ends farther from bf16 than the larger of 0.25% and twice the noise floor.
 """

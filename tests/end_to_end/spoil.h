@@ -34,9 +34,9 @@ class Spoiler {
     if (eight_bits_) eight_bits_->enter(step);
   }
   /// nan_weight, nan_gradient, nan_state: now. inf_activation: in every forward pass of this step; inf_activation_once:
-  /// in the next. times_10: every gradient of this rank. flip_bit: the lowest of one master weight, of a run on one
-  /// rank. A name of eight_bit_faults.h, with _ for spaces: in the layer, from the next step on (at the phase
-  /// optimizer). False for other words.
+  /// in the next. times_10: every gradient of this rank. flip_bit: the lowest that is left in bf16, of one
+  /// weight that every token meets, in a run on one rank. A name of eight_bit_faults.h, with _ for spaces: in the
+  /// layer, from the next step on (at the phase optimizer). False for other words.
   bool spoil(const std::string& how) {
     if (!engine_) return false;
     const ParameterStore& store = engine_->store();
@@ -76,9 +76,9 @@ class Spoiler {
   }
   bool flip_bit() {
     for (const Box& box : engine_->boxes())
-      if (box.name.find("/master/") != std::string::npos && box.data.dtype == DType::f32 &&
-          box.data.num_elements() > 0) {
-        *static_cast<std::uint32_t*>(box.data.data) ^= 1U;
+      if (box.name.find("/master/") != std::string::npos && box.name.ends_with("o_proj.weight") &&
+          box.data.dtype == DType::f32) {
+        *static_cast<std::uint32_t*>(box.data.data) ^= 1U << 16;
         engine_->state_loaded();
         return true;
       }
