@@ -2,10 +2,10 @@
 """The same run in several precisions: smoothed losses, and how far each is from bf16.
 
     docs/picture/loss_gap.py --fourmi build/bin/fourmi --faulty build/bin/faulty_fourmi --folder runs/loss-gap \\
-        --out docs/picture/loss_gap.svg
+        --record docs/picture/loss_gap.json --out docs/picture/loss_gap.svg
 
 Each run has a directory in the folder and goes on from its newest checkpoint, so the script may be stopped and called
-again. The noise floor is bf16 again with the lowest bit of one weight in bf16 flipped before the first step; the last
+again. A run that has ended is written into the record (loss of each step in nats), and what the record has is not run. The noise floor is bf16 again with the lowest bit of one weight in bf16 flipped before the first step; the last
 run has output gradients in blocks of 128 x 128, with which DeepSeek-V3 saw a large model diverge. Exit status 1 if
 fp8-block ends farther from bf16 than the larger of 0.25% and twice the noise floor.
 """
@@ -43,8 +43,7 @@ def train(arguments, recipe, name, precision, flipped):
     with open(arguments.folder / "log", "a") as log:
         subprocess.run([str(word) for word in command], check=True, stdout=log, stderr=log)
     lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
-    steps = [line for line in lines if "step_seconds" in line]
-    return [line["loss"] for line in steps], [line["step_seconds"] for line in steps]
+    return [line["loss"] for line in lines if "step_seconds" in line]
 
 
 def smoothed(losses):
@@ -93,18 +92,21 @@ def picture(curves, steps):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("--fourmi", "--faulty", "--folder", "--out"):
+    for name in ("--fourmi", "--faulty", "--folder", "--record", "--out"):
         parser.add_argument(name, type=pathlib.Path, required=True)
     parser.add_argument("--steps", type=int, default=1500)
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True, exist_ok=True)
     recipe = pathlib.Path(__file__).resolve().parent / "loss_gap.yaml"
+    record = json.loads(arguments.record.read_text()) if arguments.record.exists() else {}
     curves = []
     for name, precision, flipped in VARIANTS:
-        losses, seconds = train(arguments, recipe, name, precision, flipped)
-        curves.append(smoothed(losses))
-        median = sorted(seconds)[len(seconds) // 2]
-        print(f"{name}: smoothed loss {curves[-1][-1]:.5f} after {len(losses)} steps of {median:.3f} s", flush=True)
+        if name not in record:
+            losses = train(arguments, recipe, name, precision, flipped)
+            record[name] = [round(loss, 5) for loss in losses]
+            arguments.record.write_text(json.dumps(record) + "\n")
+        curves.append(smoothed(record[name]))
+        print(f"{name}: smoothed loss {curves[-1][-1]:.5f} after {len(record[name])} steps", flush=True)
     arguments.out.write_text(picture(curves, arguments.steps))
     last = [curve[-1] for curve in curves]
     floor, gap = abs(last[2] / last[1] - 1), abs(last[3] / last[1] - 1)
