@@ -5,9 +5,10 @@
         --record docs/picture/loss_gap.json --out docs/picture/loss_gap.svg
 
 Each run has a directory in the folder and goes on from its newest checkpoint, so the script may be stopped and called
-again. A run that has ended is written into the record (loss of each step in nats), and what the record has is not run. The noise floor is bf16 again with the lowest bit of one weight in bf16 flipped before the first step; the last
-run has output gradients in blocks of 128 x 128, with which DeepSeek-V3 saw a large model diverge. Exit status 1 if
-fp8-block ends farther from bf16 than the larger of 0.25% and twice the noise floor.
+again. A run that has ended is written into the record (loss of each step in nats), and what the record has is not run.
+The noise floor is bf16 again with the lowest bit of one weight in bf16 flipped before the first step; the last run has
+output gradients in blocks of 128 x 128, with which DeepSeek-V3 saw a large model diverge. Exit status 1 if fp8-block
+ends farther from bf16 than the larger of 0.25% and twice the noise floor.
 """
 
 import argparse
@@ -29,6 +30,7 @@ COLOURS = ["#3d405b", "#1b6ca8", "#7fb7e0", "#d1495b", "#edae49", "#66a182", "#8
 WIDTH, LEFT, TOP, HEIGHT, GAP, ROW = 1000, 70, 40, 300, 60, 22
 SMOOTHING = 0.98  # exponential, a horizon of 50 steps
 BEGIN = 50  # of the curves
+MOST = 4.0  # percent that are shown; curves end where they leave
 
 
 def train(arguments, recipe, name, precision, flipped):
@@ -71,16 +73,18 @@ def picture(curves, steps):
            f'<text x="{LEFT}" y="22" font-size="15">Smoothed loss of one recipe in {len(curves)} precisions</text>']
     def draw(y, series):
         for colour, values in zip(COLOURS, series):
-            points = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v in enumerate(values) if i % 5 == 0 and i >= BEGIN)
+            shown = [(i, v) for i, v in enumerate(values) if i % 5 == 0 and i >= BEGIN and v is not None]
+            points = " ".join(f"{x(i):.1f},{y(v):.1f}" for i, v in shown)
             out.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.6"/>')
     shown = [v for curve in curves for v in curve[BEGIN:]]
     draw(axes(out, TOP, min(shown), max(shown), lambda v: f"{v:.2f}"), curves)
     base = curves[1]
     gaps = [[100 * (v / b - 1) for v, b in zip(curve, base)] for curve in curves]
-    most = max(abs(v) for gap in gaps for v in gap[BEGIN:])
+    most = min(MOST, max(abs(v) for gap in gaps for v in gap[BEGIN:]))
     second = TOP + HEIGHT + GAP
-    out.append(f'<text x="{LEFT}" y="{second - 14}" font-size="15">Distance to bf16, percent</text>')
-    draw(axes(out, second, -most, most, lambda v: f"{v:+.2f}"), gaps)
+    out.append(f'<text x="{LEFT}" y="{second - 14}" font-size="15">Distance to bf16, percent (up to {MOST:.0f})</text>')
+    inside = [[v if abs(v) <= most else None for v in gap] for gap in gaps]
+    draw(axes(out, second, -most, most, lambda v: f"{v:+.2f}"), inside)
     for i in range(0, steps + 1, 250):
         out.append(f'<text x="{x(min(i, steps - 1)):.1f}" y="{second + HEIGHT + 18}" text-anchor="middle">{i}</text>')
     for i, ((name, _, _), curve, gap) in enumerate(zip(VARIANTS, curves, gaps)):
