@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
-#include "kernels/numerics/fixed128.h"
+#include "kernels/ops/copy.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -12,7 +11,6 @@ namespace {
 
 // In flight per direction. Of 1 to 64 MiB, 2 and 4 were fastest (4 ranks on 2 busy cores).
 constexpr std::int64_t wanted_bytes = 4 << 20;
-constexpr std::int64_t block = 512;  // elements summed at a time, so that the running sum stays in L1
 
 std::size_t index(int r) {
   return static_cast<std::size_t>(r);
@@ -29,6 +27,18 @@ void for_range(std::span<const Piece> pieces, std::int64_t begin, std::int64_t e
   }
 }
 
+/// Elements [begin, begin + count) of a flat tensor, or of bytes that hold such.
+Tensor part(const Tensor& t, std::int64_t begin, std::int64_t count) {
+  return Tensor(static_cast<std::byte*>(t.data) + begin * size_of(t.dtype), t.dtype, {count}, t.device);
+}
+void move(const Stream& stream, const Tensor& from, const Tensor& to) {
+  if (from.data != to.data && from.num_elements() > 0) copy(stream, from, to);
+}
+
+std::span<std::byte> bytes(const Tensor& t) {
+  return {static_cast<std::byte*>(t.data), static_cast<std::size_t>(t.bytes())};
+}
+
 // The rounds of one transfer: round i covers packed elements [i * chunk, (i + 1) * chunk) of every rank. Where there is
 // room for two rounds, one is packed and added up while the other travels.
 struct Rounds {
@@ -43,17 +53,18 @@ struct Rounds {
     chunk = rounds.elements, under_way = rounds.under_way;
     FOURMI_CHECK(chunk > 0 || owners.most_elements() == 0, "{} bytes of scratch for {} ranks", scratch.bytes(),
                  group.size());
-    buffer = static_cast<std::byte*>(scratch.data);
+    buffer = Tensor(scratch.data, flat_.dtype, {scratch.bytes() / element}, scratch.device);
+    FOURMI_CHECK(index(group.size()) <= parts.size(), "a sum over {} ranks", group.size());
     send_counts = group.counts(0);
     recv_counts = group.counts(1);
   }
   std::int64_t in_round(int rank, std::int64_t begin) const {
     return std::clamp<std::int64_t>(owners.num_elements(rank) - begin, 0, chunk);
   }
-  std::byte* send_buffer(std::int64_t begin) const {
-    return buffer + (begin / chunk) % under_way * 2 * others * chunk * element;
+  Tensor send_buffer(std::int64_t begin) const {
+    return part(buffer, (begin / chunk) % under_way * 2 * others * chunk, 2 * others * chunk);
   }
-  std::byte* receive_buffer(std::int64_t begin) const { return send_buffer(begin) + others * chunk * element; }
+  Tensor receive_buffer(std::int64_t begin) const { return part(send_buffer(begin), others * chunk, others * chunk); }
 
   /// start(begin) gives the request of a round, finish(begin) is called when it has ended.
   template <class Start, class Finish>
@@ -75,100 +86,51 @@ struct Rounds {
 
   const Ownership& owners;
   std::int64_t element, others, chunk = 0, under_way = 1;
-  std::byte* buffer = nullptr;
+  Tensor buffer;
+  std::array<Tensor, 256> parts;  // of a sum
   std::span<std::size_t> send_counts, recv_counts;
 };
 
-const std::byte* at(const Tensor& t, std::int64_t i) {
-  return static_cast<const std::byte*>(t.data) + i * size_of(t.dtype);
-}
-std::byte* at_mutable(const Tensor& t, std::int64_t i) {
-  return static_cast<std::byte*>(t.data) + i * size_of(t.dtype);
-}
-
-void copy_bytes(std::byte* to, const std::byte* from, std::int64_t bytes) {
-  if (to != from && bytes > 0) std::memcpy(to, from, static_cast<std::size_t>(bytes));
-}
-
-template <class T>
-T add(T a, T b) {
-  if constexpr (sizeof(T) == 16) {
-    return static_cast<T>(static_cast<uint128>(a) + static_cast<uint128>(b));
-  } else {
-    return a + b;
-  }
-}
-
-template <class In, class Out>
-Out convert_sum(In x) {
-  if constexpr (std::is_same_v<In, Out>) {
-    return x;
-  } else {
-    return from_fixed128<Out>(x);
-  }
-}
-
-// out[i] = row(0)[i] + row(1)[i] + ... in this order; row(r) points at rank r's elements. With Into::add the sum is
-// added to out[i].
-template <class In, class Out, class Row>
-void sum_rows(int num_rows, const Row& row, std::int64_t n, Out* out, Into into) {
-  In sum[block];
-  for (std::int64_t i0 = 0; i0 < n; i0 += block) {
-    const std::int64_t m = std::min(block, n - i0);
-    std::copy_n(row(0) + i0, m, sum);
-    for (int r = 1; r < num_rows; ++r) {
-      const In* next = row(r) + i0;
-      for (std::int64_t i = 0; i < m; ++i) sum[i] = add(sum[i], next[i]);
-    }
-    if constexpr (std::is_same_v<In, Out>)
-      if (into == Into::add)
-        for (std::int64_t i = 0; i < m; ++i) sum[i] = add(out[i0 + i], sum[i]);
-    for (std::int64_t i = 0; i < m; ++i) out[i0 + i] = convert_sum<In, Out>(sum[i]);
-  }
-}
-
-template <class In, class Out>
-void reduce_typed(Group& group, Rounds& rounds, const Tensor& flat, const Tensor& mine, Into into) {
+void reduce(const Stream& stream, Group& group, Rounds& rounds, const Tensor& flat, const Tensor& mine, Into into) {
   const int me = group.rank();
-  const auto* flat_data = static_cast<const In*>(flat.data);
-  auto* out = static_cast<Out*>(mine.data);
   if (group.size() == 1) {
     if (into == Into::write && mine.data == flat.data && mine.dtype == flat.dtype && rounds.owners.is_identity())
       return;
-    for (const Piece& p : rounds.owners.pieces(0))
-      sum_rows<In, Out>(
-          1, [&](int) { return flat_data + p.flat; }, p.count, out + p.packed, into);
+    for (const Piece& p : rounds.owners.pieces(0)) {
+      const Tensor all = part(flat, p.flat, p.count);
+      sum_in_order(stream, std::span(&all, 1), part(mine, p.packed, p.count), into);
+    }
     return;
   }
   const auto start = [&](std::int64_t begin) {
     const std::int64_t my_count = rounds.in_round(me, begin);
-    std::byte* packed_here = rounds.send_buffer(begin);
+    const Tensor packed_here = rounds.send_buffer(begin);
     std::int64_t sent = 0;
     for (int r = 0; r < group.size(); ++r) {
       rounds.send_counts[index(r)] = rounds.recv_counts[index(r)] = 0;
       if (r == me) continue;
       for_range(rounds.owners.pieces(r), begin, begin + rounds.chunk,
                 [&](std::int64_t from, std::int64_t, std::int64_t n) {
-                  copy_bytes(packed_here + sent * rounds.element, at(flat, from), n * rounds.element);
+                  move(stream, part(flat, from, n), part(packed_here, sent, n));
                   sent += n;
                 });
       rounds.send_counts[index(r)] = static_cast<std::size_t>(rounds.in_round(r, begin) * rounds.element);
       rounds.recv_counts[index(r)] = static_cast<std::size_t>(my_count * rounds.element);
     }
-    return group.start_all_to_all(
-        {packed_here, static_cast<std::size_t>(sent * rounds.element)}, rounds.send_counts,
-        {rounds.receive_buffer(begin), static_cast<std::size_t>(my_count * rounds.others * rounds.element)},
-        rounds.recv_counts);
+    stream.synchronize();  // groups read what is there
+    return group.start_all_to_all(bytes(part(packed_here, 0, sent)), rounds.send_counts,
+                                  bytes(part(rounds.receive_buffer(begin), 0, my_count * rounds.others)),
+                                  rounds.recv_counts);
   };
   rounds.run(start, [&](std::int64_t begin) {
     const std::int64_t my_count = rounds.in_round(me, begin);
-    const auto* received = reinterpret_cast<const In*>(rounds.receive_buffer(begin));
+    const Tensor received = rounds.receive_buffer(begin);
     for_range(rounds.owners.pieces(me), begin, begin + rounds.chunk,
               [&](std::int64_t from, std::int64_t packed, std::int64_t n) {
-                const auto row = [&](int r) {
-                  return r == me ? flat_data + from : received + (r - (r > me)) * my_count + (packed - begin);
-                };
-                sum_rows<In, Out>(group.size(), row, n, out + packed, into);
+                for (int r = 0; r < group.size(); ++r)
+                  rounds.parts[index(r)] =
+                      r == me ? part(flat, from, n) : part(received, (r - (r > me)) * my_count + (packed - begin), n);
+                sum_in_order(stream, std::span(rounds.parts).first(index(group.size())), part(mine, packed, n), into);
               });
   });
 }
@@ -214,27 +176,26 @@ SumRounds sum_rounds(std::int64_t most_elements, std::int64_t scratch_bytes, std
   return fit < 2 ? SumRounds{fit, 1} : SumRounds{fit / 2, 2};
 }
 
-void reduce_scatter(Group& group, const Ownership& owners, const Tensor& flat, const Tensor& mine,
+void reduce_scatter(const Stream& stream, Group& group, const Ownership& owners, const Tensor& flat, const Tensor& mine,
                     const Tensor& scratch, Into into) {
   FOURMI_CHECK(into == Into::write || flat.dtype == mine.dtype, "a sum of {} added to {}", name_of(flat.dtype),
                name_of(mine.dtype));
+  const bool exact = flat.dtype == DType::fx128 && (mine.dtype == DType::f32 || mine.dtype == DType::f64);
+  FOURMI_CHECK((flat.dtype == mine.dtype || exact) &&
+                   (exact || flat.dtype == DType::f32 || flat.dtype == DType::f64 || flat.dtype == DType::fx128),
+               "a sum of {} into {}", name_of(flat.dtype), name_of(mine.dtype));
   Rounds rounds(group, owners, flat, mine, scratch);
-  const auto is = [&](DType in, DType out) { return flat.dtype == in && mine.dtype == out; };
-  if (is(DType::f32, DType::f32)) return reduce_typed<float, float>(group, rounds, flat, mine, into);
-  if (is(DType::f64, DType::f64)) return reduce_typed<double, double>(group, rounds, flat, mine, into);
-  if (is(DType::fx128, DType::fx128)) return reduce_typed<int128, int128>(group, rounds, flat, mine, into);
-  if (is(DType::fx128, DType::f32)) return reduce_typed<int128, float>(group, rounds, flat, mine, into);
-  if (is(DType::fx128, DType::f64)) return reduce_typed<int128, double>(group, rounds, flat, mine, into);
-  FOURMI_CHECK(false, "a sum of {} into {}", name_of(flat.dtype), name_of(mine.dtype));
+  reduce(stream, group, rounds, flat, mine, into);
 }
 
-void all_gather(Group& group, const Ownership& owners, const Tensor& mine, const Tensor& flat, const Tensor& scratch) {
+void all_gather(const Stream& stream, Group& group, const Ownership& owners, const Tensor& mine, const Tensor& flat,
+                const Tensor& scratch) {
   FOURMI_CHECK(mine.dtype == flat.dtype, "{} gathered into {}", name_of(mine.dtype), name_of(flat.dtype));
   Rounds rounds(group, owners, flat, mine, scratch);
   const int me = group.rank();
-  for (const Piece& p : owners.pieces(me))
-    copy_bytes(at_mutable(flat, p.flat), at(mine, p.packed), p.count * rounds.element);
+  for (const Piece& p : owners.pieces(me)) move(stream, part(mine, p.packed, p.count), part(flat, p.flat, p.count));
   if (group.size() == 1) return;
+  stream.synchronize();  // groups read what is there
   const auto start = [&](std::int64_t begin) {
     std::int64_t total = 0;
     for (int r = 0; r < group.size(); ++r) {
@@ -242,21 +203,20 @@ void all_gather(Group& group, const Ownership& owners, const Tensor& mine, const
       total += rounds.in_round(r, begin);
     }
     // My own part is already in place: it travels from my packed buffer, and its slot in the scratch is not used.
-    return group.start_all_gather_v({at(mine, begin), rounds.recv_counts[index(me)]},
-                                    {rounds.send_buffer(begin), static_cast<std::size_t>(total * rounds.element)},
-                                    rounds.recv_counts);
+    return group.start_all_gather_v(bytes(part(mine, begin, rounds.in_round(me, begin))),
+                                    bytes(part(rounds.send_buffer(begin), 0, total)), rounds.recv_counts);
   };
   rounds.run(start, [&](std::int64_t begin) {
     std::int64_t place = 0;
     for (int r = 0; r < group.size(); ++r) {
       if (r != me)
-        for_range(
-            owners.pieces(r), begin, begin + rounds.chunk, [&](std::int64_t to, std::int64_t packed, std::int64_t n) {
-              copy_bytes(at_mutable(flat, to), rounds.send_buffer(begin) + (place + packed - begin) * rounds.element,
-                         n * rounds.element);
-            });
+        for_range(owners.pieces(r), begin, begin + rounds.chunk,
+                  [&](std::int64_t to, std::int64_t packed, std::int64_t n) {
+                    move(stream, part(rounds.send_buffer(begin), place + packed - begin, n), part(flat, to, n));
+                  });
       place += rounds.in_round(r, begin);
     }
+    stream.synchronize();  // before the buffer is received into again
   });
 }
 

@@ -11,6 +11,8 @@
 #include <span>
 #include <vector>
 
+#include "kernels/ops/sum_in_order.h"
+#include "kernels/runtime/stream.h"
 #include "kernels/runtime/tensor.h"
 #include "parallel/group.h"
 
@@ -52,21 +54,19 @@ struct SumRounds {
 SumRounds sum_rounds(std::int64_t most_elements, std::int64_t scratch_bytes, std::int64_t num_ranks,
                      std::int64_t element_bytes);
 
-/// Is a sum written, or added to what was there?
-enum class Into : std::uint8_t { write, add };
-
 /// mine = sum over ranks, in ascending order, of the pieces of `flat` that this rank owns; with Into::add (equal
 /// dtypes) mine = mine + that sum. Dtypes  flat f32 or f64: mine the same. flat fx128 (exact, order-free): mine fx128,
 /// or f32 or f64 by one rounding to
 ///   nearest, ties to even.
 /// scratch is u8, of equal size on all ranks. mine does not overlap flat, except that with one rank and the same dtype
 ///   and layout it may be flat itself: then nothing is copied. Collective.
-void reduce_scatter(Group& group, const Ownership& owners, const Tensor& flat, const Tensor& mine,
+void reduce_scatter(const Stream&, Group& group, const Ownership& owners, const Tensor& flat, const Tensor& mine,
                     const Tensor& scratch, Into into = Into::write);
 
 /// The other direction, for any dtype: flat = every rank's pieces, from their owners' packed buffers. Elements of flat
 /// that nobody owns stay. Collective.
-void all_gather(Group& group, const Ownership& owners, const Tensor& mine, const Tensor& flat, const Tensor& scratch);
+void all_gather(const Stream&, Group& group, const Ownership& owners, const Tensor& mine, const Tensor& flat,
+                const Tensor& scratch);
 
 /// Small vectors: values = sum over ranks in ascending order, on every rank. Collective.
 void all_sum_ordered(Group& group, std::span<double> values);

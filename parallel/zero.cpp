@@ -118,14 +118,14 @@ std::int64_t zero_scratch_bytes(const ShardPlan& plan, DType dtype) {
   return scratch_bytes_for(plan.owners(), dtype);
 }
 
-void reduce_scatter_gradients(Group& group, const ShardPlan& plan, const Tensor& flat, const Tensor& shard,
-                              const Tensor& scratch, Into into) {
-  reduce_scatter(group, plan.owners(), flat, shard, scratch, into);
+void reduce_scatter_gradients(const Stream& stream, Group& group, const ShardPlan& plan, const Tensor& flat,
+                              const Tensor& shard, const Tensor& scratch, Into into) {
+  reduce_scatter(stream, group, plan.owners(), flat, shard, scratch, into);
 }
 
-void all_gather_parameters(Group& group, const ShardPlan& plan, const Tensor& shard, const Tensor& flat,
-                           const Tensor& scratch) {
-  all_gather(group, plan.owners(), shard, flat, scratch);
+void all_gather_parameters(const Stream& stream, Group& group, const ShardPlan& plan, const Tensor& shard,
+                           const Tensor& flat, const Tensor& scratch) {
+  all_gather(stream, group, plan.owners(), shard, flat, scratch);
 }
 
 }  // namespace fourmi

@@ -2,6 +2,7 @@
 
 #include "kernels/numerics/math.h"
 #include "kernels/numerics/rounding.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -56,6 +57,7 @@ void update(const Scalars<A>& s, const A* __restrict grad, A* __restrict master,
 
 void adamw_step(const Stream& stream, const AdamW& options, const Tensor& grad, const Tensor& master,
                 const Tensor& exp_avg, const Tensor& exp_avg_sq, const Tensor& weight) {
+  FOURMI_DOOR(adamw_step, stream, options, grad, master, exp_avg, exp_avg_sq, weight);
   const Span span(stream.timeline(), Work::optimizer, "adamw_step");
   const std::int64_t n = master.num_elements();
   FOURMI_CHECK(options.step >= 1, "step {}", options.step);

@@ -1,5 +1,6 @@
 #include "kernels/cpu/attention_doors.h"
 #include "kernels/cpu/run_rows.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -246,6 +247,8 @@ void attention_backward(const Stream& stream, const Attention& attention, const 
                         const Tensor& v_MGV, const Tensor& key_begin_M, const Tensor& key_end_M, const Tensor& o_MHV,
                         const Tensor& lse_MH, const Tensor& do_MHV, const Tensor& dq_MHQ, const Tensor& dk_MGQ,
                         const Tensor& dv_MGV) {
+  FOURMI_DOOR(attention_backward, stream, attention, q_MHQ, k_MGQ, v_MGV, key_begin_M, key_end_M, o_MHV, lse_MH, do_MHV,
+              dq_MHQ, dk_MGQ, dv_MGV);
   const Span span(stream.timeline(), Work::attention, "attention_backward");
   using namespace attention;
   visit_float(q_MHQ.dtype, "attention", [&]<class X>(std::type_identity<X>) {

@@ -1,5 +1,6 @@
 #include "kernels/cpu/attention_doors.h"
 #include "kernels/cpu/run_rows.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -152,6 +153,7 @@ struct Forward {
 void attention_forward(const Stream& stream, const Attention& attention, const Tensor& q_MHQ, const Tensor& k_MGQ,
                        const Tensor& v_MGV, const Tensor& key_begin_M, const Tensor& key_end_M, const Tensor& o_MHV,
                        const Tensor& lse_MH) {
+  FOURMI_DOOR(attention_forward, stream, attention, q_MHQ, k_MGQ, v_MGV, key_begin_M, key_end_M, o_MHV, lse_MH);
   const Span span(stream.timeline(), Work::attention, "attention_forward");
   using namespace attention;
   visit_float(q_MHQ.dtype, "attention", [&]<class X>(std::type_identity<X>) {

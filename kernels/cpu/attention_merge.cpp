@@ -1,6 +1,7 @@
 #include "kernels/cpu/run_rows.h"
 #include "kernels/numerics/math.h"
 #include "kernels/ops/attention.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -37,6 +38,7 @@ struct Merge {
 
 void attention_merge(const Stream& stream, const Tensor& other_o_MHV, const Tensor& other_lse_MH, const Tensor& o_MHV,
                      const Tensor& lse_MH) {
+  FOURMI_DOOR(attention_merge, stream, other_o_MHV, other_lse_MH, o_MHV, lse_MH);
   const Span span(stream.timeline(), Work::attention, "attention_merge");
   const std::int64_t rows = lse_MH.num_elements(), V = o_MHV.dim(2);
   FOURMI_CHECK(

@@ -5,6 +5,7 @@
 #include "kernels/cpu/routing_top_k.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/numerics/math.h"
+#include "kernels/ops/door.h"
 #include "kernels/ops/routing.h"
 #include "kernels/runtime/visit.h"
 #include "kernels/runtime/working_memory.h"
@@ -106,6 +107,7 @@ T finish(const Sequence<T>& s, const Partials<T>& partials, const T* scores, std
 
 void balance_partials(const Stream& stream, std::int64_t num_chosen, std::int64_t tokens_per_block,
                       const Tensor& scores_ME, const Tensor& counts_BE, const Tensor& sums_BE) {
+  FOURMI_DOOR(balance_partials, stream, num_chosen, tokens_per_block, scores_ME, counts_BE, sums_BE);
   const Span span(stream.timeline(), Work::router, "balance_partials");
   const std::int64_t num_experts = scores_ME.dim(1), blocks = counts_BE.dim(0);
   FOURMI_CHECK(tokens_per_block >= 1 && scores_ME.dim(0) == blocks * tokens_per_block && num_chosen >= 1 &&
@@ -129,6 +131,8 @@ void balance_partials(const Stream& stream, std::int64_t num_chosen, std::int64_
 void balance_finish(const Stream& stream, double coefficient, std::int64_t tokens_per_sequence, std::int64_t num_chosen,
                     const Tensor& counts_BE, const Tensor& sums_BE, const Tensor& scores_ME, const Tensor& loss_S,
                     const Tensor& dscores_ME) {
+  FOURMI_DOOR(balance_finish, stream, coefficient, tokens_per_sequence, num_chosen, counts_BE, sums_BE, scores_ME,
+              loss_S, dscores_ME);
   const Span span(stream.timeline(), Work::router, "balance_finish");
   const std::int64_t num_experts = scores_ME.dim(1), num_sequences = loss_S.dim(0);
   const std::int64_t blocks = blocks_of(tokens_per_sequence), rows = scores_ME.dim(0);
@@ -158,6 +162,7 @@ void balance_finish(const Stream& stream, double coefficient, std::int64_t token
 
 void balance_loss(const Stream& stream, double coefficient, std::int64_t tokens_per_sequence, std::int64_t num_chosen,
                   const Tensor& scores_ME, const Tensor& loss_S, const Tensor& dscores_ME) {
+  FOURMI_DOOR(balance_loss, stream, coefficient, tokens_per_sequence, num_chosen, scores_ME, loss_S, dscores_ME);
   const Span span(stream.timeline(), Work::router, "balance_loss");
   const std::int64_t num_experts = scores_ME.dim(1), num_sequences = loss_S.dim(0);
   FOURMI_CHECK(scores_ME.dim(0) == num_sequences * tokens_per_sequence && num_chosen >= 1 &&

@@ -3,6 +3,7 @@
 #include "kernels/cpu/partial_sums.h"
 #include "kernels/cpu/run_rows.h"
 #include "kernels/numerics/lanes.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -53,6 +54,7 @@ struct Backward {
 }  // namespace
 
 void bias_add(const Stream& stream, const Tensor& bias_N, const Tensor& x_MN) {
+  FOURMI_DOOR(bias_add, stream, bias_N, x_MN);
   const std::int64_t rows = x_MN.dim(0), size = bias_N.num_elements();
   FOURMI_CHECK(x_MN.num_elements() == rows * size, "x {}, bias {}", to_string(x_MN.shape), to_string(bias_N.shape));
   visit_float(x_MN.dtype, "bias_add", [&]<class X>(std::type_identity<X>) {
@@ -61,6 +63,7 @@ void bias_add(const Stream& stream, const Tensor& bias_N, const Tensor& x_MN) {
 }
 
 void bias_backward(const Stream& stream, const Tensor& dy_MN, const Tensor& db_N, const Cuts& cuts) {
+  FOURMI_DOOR(bias_backward, stream, dy_MN, db_N, cuts);
   const std::int64_t rows = dy_MN.dim(0), size = db_N.num_elements();
   if (rows == 0) return;
   FOURMI_CHECK(dy_MN.num_elements() == rows * size, "dy {}, db {}", to_string(dy_MN.shape), to_string(db_N.shape));

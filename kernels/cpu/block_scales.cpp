@@ -39,6 +39,7 @@ void panels_to_block_scales(const Tensor& panels, const Tensor& weight, const Te
 }
 
 void block_scales_to_panels(const Tensor& weight, const Tensor& scales, const Tensor& panels) {
+  std::memset(panels.data, 0, static_cast<std::size_t>(panels.bytes()));  // behind a panel's scales
   visit(panels, weight, scales, [](Byte* panel, const Byte* file, std::int64_t bytes) {
     std::memcpy(panel, file, static_cast<std::size_t>(bytes));
   });

@@ -1,6 +1,7 @@
 // combine_backward into rows with scales.
 #include "kernels/cpu/scaled_groups.h"
 #include "kernels/numerics/lanes.h"
+#include "kernels/ops/door.h"
 #include "kernels/ops/permute.h"
 #include "kernels/runtime/working_memory.h"
 
@@ -49,6 +50,8 @@ struct CombineBackward {
 void combine_backward(const Stream& stream, const Tensor& dy_MD, const Tensor& rows_RD, const Tensor& weights_MK,
                       const Tensor& row_of_MK, const Tensor& drows_RD, const Scaling& scaling,
                       const Tensor& dweights_MK, QuantizeStatistics* stats) {
+  FOURMI_DOOR(combine_backward_scaled, stream, dy_MD, rows_RD, weights_MK, row_of_MK, drows_RD, scaling, dweights_MK,
+              stats);
   const Span span(stream.timeline(), Work::combine, "combine_backward");
   const std::int64_t num_tokens = dy_MD.dim(0), size = dy_MD.dim(1), num_choices = row_of_MK.dim(1);
   FOURMI_CHECK(

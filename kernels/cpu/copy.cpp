@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/ops/door.h"
+
 namespace fourmi {
 
 namespace {
@@ -37,6 +39,7 @@ void copy_scaled_columns(const Stream& stream, const Tensor& src, std::int64_t s
 }  // namespace
 
 void copy(const Stream& stream, const Tensor& src, const Tensor& dst) {
+  FOURMI_DOOR(copy, stream, src, dst);
   const Span span(stream.timeline(), Work::other, "copy");
   FOURMI_CHECK(src.dtype == dst.dtype && src.num_elements() == dst.num_elements(), "{} {} copied into {} {}",
                name_of(src.dtype), to_string(src.shape), name_of(dst.dtype), to_string(dst.shape));
@@ -51,6 +54,7 @@ void copy(const Stream& stream, const Tensor& src, const Tensor& dst) {
 
 void copy_columns(const Stream& stream, const Tensor& src, std::int64_t src_column, const Tensor& dst,
                   std::int64_t dst_column, std::int64_t count) {
+  FOURMI_DOOR(copy_columns, stream, src, src_column, dst, dst_column, count);
   const Span span(stream.timeline(), Work::other, "copy_columns");
   const std::int64_t rows = src.dim(0);
   if (rows == 0 || count == 0) return;

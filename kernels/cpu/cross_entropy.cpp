@@ -6,6 +6,7 @@
 #include "kernels/numerics/lanes.h"
 #include "kernels/numerics/math.h"
 #include "kernels/numerics/rounding.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -99,6 +100,7 @@ void check_rows(const Tensor& logits_CV, const Tensor& per_row) {
 }  // namespace
 
 void softmax_max(const Stream& stream, const Tensor& logits_CV, const Tensor& max_C) {
+  FOURMI_DOOR(softmax_max, stream, logits_CV, max_C);
   const Span span(stream.timeline(), Work::head, "softmax_max");
   check_rows(logits_CV, max_C);
   visit_accumulator(logits_CV.dtype, "softmax_max", [&]<class T>(std::type_identity<T>) {
@@ -110,6 +112,7 @@ void softmax_max(const Stream& stream, const Tensor& logits_CV, const Tensor& ma
 }
 
 void mask_padding(const Stream& stream, std::int64_t first, std::int64_t vocabulary, const Tensor& logits_CV) {
+  FOURMI_DOOR(mask_padding, stream, first, vocabulary, logits_CV);
   const Span span(stream.timeline(), Work::head, "mask_padding");
   const std::int64_t num_columns = logits_CV.dim(1);
   const std::int64_t kept = std::clamp(vocabulary - first, std::int64_t{0}, num_columns);
@@ -123,6 +126,7 @@ void mask_padding(const Stream& stream, std::int64_t first, std::int64_t vocabul
 
 void softmax_sum(const Stream& stream, const Tensor& logits_CV, const Tensor& max_C, const Tensor& targets_C,
                  std::int64_t first, const Tensor& sum_LC, const Tensor& target_logit_C, std::int64_t leaves) {
+  FOURMI_DOOR(softmax_sum, stream, logits_CV, max_C, targets_C, first, sum_LC, target_logit_C, leaves);
   const Span span(stream.timeline(), Work::head, "softmax_sum");
   for (const Tensor& per_row : {max_C, targets_C, target_logit_C}) check_rows(logits_CV, per_row);
   FOURMI_CHECK(leaves >= 1 && logits_CV.dim(1) % leaves == 0 && sum_LC.num_elements() == leaves * logits_CV.dim(0),
@@ -145,6 +149,8 @@ void softmax_sum(const Stream& stream, const Tensor& logits_CV, const Tensor& ma
 void cross_entropy_finish(const Stream& stream, double weight, const Tensor& logits_CV, const Tensor& max_C,
                           const Tensor& sum_C, const Tensor& target_logit_C, const Tensor& targets_C,
                           std::int64_t first, const Tensor& loss_C, const Tensor& dlogits_CV) {
+  FOURMI_DOOR(cross_entropy_finish, stream, weight, logits_CV, max_C, sum_C, target_logit_C, targets_C, first, loss_C,
+              dlogits_CV);
   const Span span(stream.timeline(), Work::head, "cross_entropy_finish");
   for (const Tensor& per_row : {max_C, sum_C, target_logit_C, targets_C, loss_C}) check_rows(logits_CV, per_row);
   FOURMI_CHECK(!dlogits_CV || dlogits_CV.num_elements() == logits_CV.num_elements(), "logits {}, dlogits {}",

@@ -6,6 +6,7 @@
 
 #include "kernels/numerics/fixed128.h"
 #include "kernels/numerics/rounding.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -49,6 +50,7 @@ void add_exact(int128& sum, double x, std::int32_t* refused) {
 
 void embedding_forward(const Stream& stream, const Tensor& tokens_M, const Tensor& table_VD, const Tensor& x_MD,
                        const VocabularyRange& range) {
+  FOURMI_DOOR(embedding_forward, stream, tokens_M, table_VD, x_MD, range);
   const Span span(stream.timeline(), Work::embedding, "embedding_forward");
   const std::int64_t num_tokens = x_MD.dim(0), size = x_MD.dim(1);
   FOURMI_CHECK(tokens_M.num_elements() == num_tokens && table_VD.dim(1) == size, "tokens {}, table {}, x {}",
@@ -76,6 +78,7 @@ void embedding_forward(const Stream& stream, const Tensor& tokens_M, const Tenso
 
 void embedding_backward(const Stream& stream, const Tensor& tokens_M, const Tensor& dx_MD, const Tensor& dtable_VD,
                         const Cuts& cuts, const VocabularyRange& range) {
+  FOURMI_DOOR(embedding_backward, stream, tokens_M, dx_MD, dtable_VD, cuts, range);
   const Span span(stream.timeline(), Work::embedding, "embedding_backward");
   const std::int64_t num_tokens = dx_MD.dim(0), size = dx_MD.dim(1);
   FOURMI_CHECK(tokens_M.num_elements() == num_tokens && dtable_VD.dim(1) == size, "tokens {}, dx {}, dtable {}",

@@ -4,6 +4,7 @@
 
 #include "kernels/cpu/rotary_pairs.h"
 #include "kernels/cpu/run_rows.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 #include "kernels/runtime/working_memory.h"
 
@@ -135,6 +136,7 @@ Operands<X> operands(const GqaAssemble& op, const Tensor& table, const Tensor& p
 void gqa_assemble_forward(const Stream& stream, const GqaAssemble& op, const Tensor& table_PH2,
                           const Tensor& positions_M, const Tensor& a_MA, const HeadNorm& norm, const Tensor& q_MHQ,
                           const Tensor& k_MGQ, const Tensor& v_MGQ) {
+  FOURMI_DOOR(gqa_assemble_forward, stream, op, table_PH2, positions_M, a_MA, norm, q_MHQ, k_MGQ, v_MGQ);
   const std::int64_t rows = a_MA.dim(0);
   if (rows == 0) return;
   visit_float(a_MA.dtype, "gqa_assemble", [&]<class X>(std::type_identity<X>) {
@@ -146,6 +148,8 @@ void gqa_assemble_forward(const Stream& stream, const GqaAssemble& op, const Ten
 void gqa_assemble_backward_input(const Stream& stream, const GqaAssemble& op, const Tensor& table_PH2,
                                  const Tensor& positions_M, const Tensor& dq_MHQ, const Tensor& dk_MGQ,
                                  const Tensor& dv_MGQ, const Tensor& a_MA, const HeadNorm& norm, const Tensor& da_MA) {
+  FOURMI_DOOR(gqa_assemble_backward_input, stream, op, table_PH2, positions_M, dq_MHQ, dk_MGQ, dv_MGQ, a_MA, norm,
+              da_MA);
   const std::int64_t rows = a_MA.dim(0);
   if (rows == 0) return;
   FOURMI_CHECK(da_MA.num_elements() == a_MA.num_elements(), "da {}, a {}", to_string(da_MA.shape),

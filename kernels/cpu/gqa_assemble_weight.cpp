@@ -2,6 +2,7 @@
 #include "kernels/cpu/partial_sums.h"
 #include "kernels/cpu/rotary_pairs.h"
 #include "kernels/cpu/run_rows.h"
+#include "kernels/ops/door.h"
 #include "kernels/ops/gqa_assemble.h"
 #include "kernels/runtime/visit.h"
 
@@ -74,6 +75,8 @@ void gqa_assemble_backward_weight(const Stream& stream, const GqaAssemble& op, c
                                   const Tensor& positions_M, const Tensor& dq_MHQ, const Tensor& dk_MGQ,
                                   const Tensor& a_MA, const Tensor& rstd_MN, const Tensor& dq_weight_Q,
                                   const Tensor& dk_weight_Q, const Cuts& cuts) {
+  FOURMI_DOOR(gqa_assemble_backward_weight, stream, op, table_PH2, positions_M, dq_MHQ, dk_MGQ, a_MA, rstd_MN,
+              dq_weight_Q, dk_weight_Q, cuts);
   const std::int64_t rows = a_MA.dim(0), H = op.num_heads, G = op.num_key_heads, Q = op.head_dim;
   if (rows == 0) return;
   FOURMI_CHECK(Q % 2 == 0 && table_PH2.dim(1) * 2 == Q && a_MA.num_elements() == rows * (H + 2 * G) * Q &&

@@ -2,9 +2,12 @@
 
 #include <algorithm>
 
+#include "kernels/ops/door.h"
+
 namespace fourmi {
 
-void count_held_below(const Stream&, const HeldRows& held, const Tensor& rows_M, const Tensor& below_M) {
+void count_held_below(const Stream& stream, const HeldRows& held, const Tensor& rows_M, const Tensor& below_M) {
+  FOURMI_DOOR(count_held_below, stream, held, rows_M, below_M);
   const std::int64_t num = rows_M.num_elements();
   FOURMI_CHECK(held.sequence > 0 && below_M.num_elements() == num && held.end[0] <= held.begin[1] &&
                    held.end[1] <= held.sequence,

@@ -3,6 +3,7 @@
 
 #include "kernels/cpu/linear_scaled.h"
 #include "kernels/numerics/power_of_two.h"
+#include "kernels/ops/door.h"
 
 namespace fourmi {
 namespace {
@@ -139,6 +140,7 @@ void run_backward_weight(const Stream& stream, const Call& call, const Cuts& cut
 
 void linear_forward(const Stream& stream, const Tensor& x_MK, const Tensor& w_NK, const Tensor& y_MN,
                     const Tensor& residual_MN, std::int64_t leaves, const Float8Sum& fp8_sum) {
+  FOURMI_DOOR(linear_forward, stream, x_MK, w_NK, y_MN, residual_MN, leaves, fp8_sum);
   const Span span(stream.timeline(), Work::projections, "linear_forward");
   run_with_residual(stream, {"linear_forward", Kind::forward, x_MK, w_NK, y_MN, false, {}, fp8_sum}, residual_MN,
                     leaves);
@@ -146,6 +148,7 @@ void linear_forward(const Stream& stream, const Tensor& x_MK, const Tensor& w_NK
 
 void linear_backward_input(const Stream& stream, const Tensor& dy_MN, const Tensor& w_NK, const Tensor& dx_MK,
                            const Tensor& residual_MK, std::int64_t leaves, const Float8Sum& fp8_sum) {
+  FOURMI_DOOR(linear_backward_input, stream, dy_MN, w_NK, dx_MK, residual_MK, leaves, fp8_sum);
   const Span span(stream.timeline(), Work::projections, "linear_backward_input");
   run_with_residual(stream, {"linear_backward_input", Kind::backward_input, dy_MN, w_NK, dx_MK, false, {}, fp8_sum},
                     residual_MK, leaves);
@@ -153,6 +156,7 @@ void linear_backward_input(const Stream& stream, const Tensor& dy_MN, const Tens
 
 void linear_backward_weight(const Stream& stream, const Tensor& dy_MN, const Tensor& x_MK, const Tensor& dw_NK,
                             const Cuts& cuts, const Float8Sum& fp8_sum) {
+  FOURMI_DOOR(linear_backward_weight, stream, dy_MN, x_MK, dw_NK, cuts, fp8_sum);
   const Span span(stream.timeline(), Work::projections, "linear_backward_weight");
   run_backward_weight(stream, {"linear_backward_weight", Kind::backward_weight, dy_MN, x_MK, dw_NK, false, {}, fp8_sum},
                       cuts);
@@ -160,6 +164,7 @@ void linear_backward_weight(const Stream& stream, const Tensor& dy_MN, const Ten
 
 void linear_backward_input(const Stream& stream, const Tensor& dy_MN, const ColumnScaled& w_NK, const Tensor& dx_MK,
                            const Tensor& residual_MK, std::int64_t leaves, const Float8Sum& fp8_sum) {
+  FOURMI_DOOR(linear_backward_input_columns, stream, dy_MN, w_NK, dx_MK, residual_MK, leaves, fp8_sum);
   const Span span(stream.timeline(), Work::projections, "linear_backward_input");
   run_with_residual(stream,
                     {"linear_backward_input",
@@ -177,6 +182,7 @@ void linear_backward_input(const Stream& stream, const Tensor& dy_MN, const Colu
 
 void linear_backward_weight(const Stream& stream, const ColumnScaled& dy_MN, const ColumnScaled& x_MK,
                             const Tensor& dw_NK, const Cuts& cuts, const Float8Sum& fp8_sum) {
+  FOURMI_DOOR(linear_backward_weight_columns, stream, dy_MN, x_MK, dw_NK, cuts, fp8_sum);
   const Span span(stream.timeline(), Work::projections, "linear_backward_weight");
   run_backward_weight(stream,
                       {"linear_backward_weight",
@@ -195,6 +201,7 @@ void linear_backward_weight(const Stream& stream, const ColumnScaled& dy_MN, con
 void grouped_linear_forward(const Stream& stream, const Tensor& x_RK, const Tensor& w_ENK,
                             std::span<const std::int32_t> offsets, const Tensor& y_RN, std::int64_t leaves,
                             const Float8Sum& fp8_sum) {
+  FOURMI_DOOR(grouped_linear_forward, stream, x_RK, w_ENK, offsets, y_RN, leaves, fp8_sum);
   const Span span(stream.timeline(), Work::experts, "grouped_linear_forward");
   run_with_residual(stream, {"grouped_linear_forward", Kind::forward, x_RK, w_ENK, y_RN, true, offsets, fp8_sum}, {},
                     leaves);
@@ -203,6 +210,7 @@ void grouped_linear_forward(const Stream& stream, const Tensor& x_RK, const Tens
 void grouped_linear_backward_input(const Stream& stream, const Tensor& dy_RN, const Tensor& w_ENK,
                                    std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves,
                                    const Float8Sum& fp8_sum) {
+  FOURMI_DOOR(grouped_linear_backward_input, stream, dy_RN, w_ENK, offsets, dx_RK, leaves, fp8_sum);
   const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_input");
   run_with_residual(
       stream, {"grouped_linear_backward_input", Kind::backward_input, dy_RN, w_ENK, dx_RK, true, offsets, fp8_sum}, {},
@@ -212,6 +220,7 @@ void grouped_linear_backward_input(const Stream& stream, const Tensor& dy_RN, co
 void grouped_linear_backward_weight(const Stream& stream, const Tensor& dy_RN, const Tensor& x_RK,
                                     std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& cuts,
                                     const Float8Sum& fp8_sum) {
+  FOURMI_DOOR(grouped_linear_backward_weight, stream, dy_RN, x_RK, offsets, dw_ENK, cuts, fp8_sum);
   const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_weight");
   run_backward_weight(
       stream, {"grouped_linear_backward_weight", Kind::backward_weight, dy_RN, x_RK, dw_ENK, true, offsets, fp8_sum},
@@ -221,6 +230,7 @@ void grouped_linear_backward_weight(const Stream& stream, const Tensor& dy_RN, c
 void grouped_linear_backward_input(const Stream& stream, const Tensor& dy_RN, const ColumnScaled& w_ENK,
                                    std::span<const std::int32_t> offsets, const Tensor& dx_RK, std::int64_t leaves,
                                    const Float8Sum& fp8_sum) {
+  FOURMI_DOOR(grouped_linear_backward_input_columns, stream, dy_RN, w_ENK, offsets, dx_RK, leaves, fp8_sum);
   const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_input");
   run_with_residual(stream,
                     {"grouped_linear_backward_input", Kind::backward_input, dy_RN, w_ENK.elements_MK, dx_RK, true,
@@ -231,6 +241,7 @@ void grouped_linear_backward_input(const Stream& stream, const Tensor& dy_RN, co
 void grouped_linear_backward_weight(const Stream& stream, const ColumnScaled& dy_RN, const ColumnScaled& x_RK,
                                     std::span<const std::int32_t> offsets, const Tensor& dw_ENK, const Cuts& cuts,
                                     const Float8Sum& fp8_sum) {
+  FOURMI_DOOR(grouped_linear_backward_weight_columns, stream, dy_RN, x_RK, offsets, dw_ENK, cuts, fp8_sum);
   const Span span(stream.timeline(), Work::experts, "grouped_linear_backward_weight");
   run_backward_weight(stream,
                       {"grouped_linear_backward_weight", Kind::backward_weight, dy_RN.elements_MK, x_RK.elements_MK,

@@ -68,7 +68,7 @@ struct ScaledSide {
   bool is_panels() const { return layout == Layout::panels || layout == Layout::panels_across; }
 
  private:
-  std::int64_t panel_scales() const { return 4 * ScaledFormat::num_blocks(width); }
+  std::int64_t panel_scales() const { return ScaledFormat::panel_scale_bytes(width); }
   float panel_scale(std::int64_t panel, std::int64_t col_block) const {
     const std::int64_t rows_before_scales = std::min(height, (panel + 1) * block);
     return load(elements + rows_before_scales * width + panel * panel_scales() + 4 * col_block);

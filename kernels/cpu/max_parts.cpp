@@ -1,10 +1,12 @@
 #include "kernels/ops/max_parts.h"
 
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
 
 void max_of_parts(const Stream& stream, const Tensor& parts, const Tensor& y) {
+  FOURMI_DOOR(max_of_parts, stream, parts, y);
   const Span span(stream.timeline(), Work::head, "max_of_parts");
   const std::int64_t num = parts.dim(0), n = y.num_elements();
   FOURMI_CHECK(num > 0 && parts.num_elements() == num * n && parts.dtype == y.dtype, "the largest of {} into {}",

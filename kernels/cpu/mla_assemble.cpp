@@ -3,6 +3,7 @@
 #include "kernels/cpu/rotary_pairs.h"
 #include "kernels/cpu/run_rows.h"
 #include "kernels/numerics/power_of_two.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 #include "kernels/runtime/working_memory.h"
 
@@ -180,6 +181,7 @@ Operands<X> operands(const MlaAssemble& mla, const Tensor& table, const Tensor& 
 void mla_assemble_forward(const Stream& stream, const MlaAssemble& mla, const Tensor& table_PH2,
                           const Tensor& positions_M, const Tensor& q_MB, const Tensor& kv_MHC, const Tensor& a_MA,
                           const Tensor& q_MHQ, const Tensor& k_MHQ, const Tensor& v_MHV) {
+  FOURMI_DOOR(mla_assemble_forward, stream, mla, table_PH2, positions_M, q_MB, kv_MHC, a_MA, q_MHQ, k_MHQ, v_MHV);
   const Span span(stream.timeline(), Work::attention, "mla_assemble_forward");
   const Tensor& given = q_MHQ ? q_MHQ : k_MHQ;
   const std::int64_t rows = given.dim(0);
@@ -194,6 +196,8 @@ void mla_assemble_forward(const Stream& stream, const MlaAssemble& mla, const Te
 void mla_assemble_backward(const Stream& stream, const MlaAssemble& mla, const Tensor& table_PH2,
                            const Tensor& positions_M, const Tensor& dq_MHQ, const Tensor& dk_MHQ, const Tensor& dv_MHV,
                            const Tensor& dq_MB, const Tensor& dkv_MHC, const Tensor& da_MA, const Tensor& dk_pe_MR) {
+  FOURMI_DOOR(mla_assemble_backward, stream, mla, table_PH2, positions_M, dq_MHQ, dk_MHQ, dv_MHV, dq_MB, dkv_MHC, da_MA,
+              dk_pe_MR);
   const Span span(stream.timeline(), Work::attention, "mla_assemble_backward");
   const std::int64_t rows = dq_MHQ.dim(0);
   if (rows == 0) return;
@@ -208,6 +212,7 @@ void mla_assemble_backward(const Stream& stream, const MlaAssemble& mla, const T
 
 void mla_rotary_key_backward(const Stream& stream, const MlaAssemble& mla, const Tensor& table_PH2,
                              const Tensor& positions_M, const Tensor& dk_pe_MR, const Tensor& da_MA) {
+  FOURMI_DOOR(mla_rotary_key_backward, stream, mla, table_PH2, positions_M, dk_pe_MR, da_MA);
   const Span span(stream.timeline(), Work::attention, "mla_rotary_key_backward");
   const std::int64_t rows = da_MA.dim(0);
   if (rows == 0) return;

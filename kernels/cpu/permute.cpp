@@ -7,6 +7,7 @@
 #include "kernels/cpu/tree.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/numerics/math.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -128,6 +129,7 @@ void visit_rows(const Tensor& rows_RD, const Tensor& y_MD, std::string_view what
 
 void permute_plan(const Stream& stream, const Tensor& experts_MK, std::span<std::int32_t> offsets,
                   const Tensor& row_token_R, const Tensor& row_of_MK) {
+  FOURMI_DOOR(permute_plan, stream, experts_MK, offsets, row_token_R, row_of_MK);
   const Span span(stream.timeline(), Work::dispatch, "permute_plan");
   const std::int64_t num_tokens = experts_MK.dim(0), num_choices = experts_MK.dim(1), n = num_tokens * num_choices;
   const auto num_experts = static_cast<std::int64_t>(offsets.size()) - 1;
@@ -155,6 +157,7 @@ void permute_plan(const Stream& stream, const Tensor& experts_MK, std::span<std:
 }
 
 void permute_forward(const Stream& stream, const Tensor& x_MD, const Tensor& row_token_R, const Tensor& rows_RD) {
+  FOURMI_DOOR(permute_forward, stream, x_MD, row_token_R, rows_RD);
   const Span span(stream.timeline(), Work::dispatch, "permute_forward");
   const std::int64_t num_rows = rows_RD.dim(0), size = x_MD.dim(1);
   FOURMI_CHECK(rows_RD.dtype == x_MD.dtype && rows_RD.dim(1) == size && row_token_R.num_elements() >= num_rows,
@@ -172,6 +175,7 @@ void permute_forward(const Stream& stream, const Tensor& x_MD, const Tensor& row
 
 void permute_backward(const Stream& stream, const Tensor& drows_RD, const Tensor& row_of_MK, const Tensor& dx_MD,
                       const Tensor& first_MD, const Tensor& second_MD, const ExpertLeaves& leaves) {
+  FOURMI_DOOR(permute_backward, stream, drows_RD, row_of_MK, dx_MD, first_MD, second_MD, leaves);
   const Span span(stream.timeline(), Work::dispatch, "permute_backward");
   check_choices(drows_RD, row_of_MK, dx_MD);
   check_addend(first_MD, drows_RD, dx_MD);
@@ -184,6 +188,7 @@ void permute_backward(const Stream& stream, const Tensor& drows_RD, const Tensor
 
 void combine_forward(const Stream& stream, const Tensor& rows_RD, const Tensor& weights_MK, const Tensor& row_of_MK,
                      const Tensor& y_MD, const Tensor& residual_MD, const ExpertLeaves& leaves) {
+  FOURMI_DOOR(combine_forward, stream, rows_RD, weights_MK, row_of_MK, y_MD, residual_MD, leaves);
   const Span span(stream.timeline(), Work::combine, "combine_forward");
   check_choices(rows_RD, row_of_MK, y_MD);
   check_addend(residual_MD, rows_RD, y_MD);
@@ -197,6 +202,7 @@ void combine_forward(const Stream& stream, const Tensor& rows_RD, const Tensor& 
 
 void combine_backward(const Stream& stream, const Tensor& dy_MD, const Tensor& rows_RD, const Tensor& weights_MK,
                       const Tensor& row_of_MK, const Tensor& drows_RD, const Tensor& dweights_MK) {
+  FOURMI_DOOR(combine_backward, stream, dy_MD, rows_RD, weights_MK, row_of_MK, drows_RD, dweights_MK);
   const Span span(stream.timeline(), Work::combine, "combine_backward");
   check_choices(rows_RD, row_of_MK, dy_MD);
   check_choices(drows_RD, row_of_MK, dy_MD);

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "kernels/cpu/scaled_groups.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/working_memory.h"
 
 namespace fourmi {
@@ -64,6 +65,7 @@ void write_panel(const Primitives& primitives, const Panels& q, std::int64_t p, 
                     stats);
     for (std::int64_t i = 0; i < ScaledFormat::num_blocks(n); ++i, to += sizeof(float)) store_scale(to, scales[i]);
   }
+  std::memset(to, 0, static_cast<std::size_t>(elements + ScaledFormat::panel_bytes(rows, K) - to));
 }
 
 void check_output(const Tensor& x, const Tensor& q, const char* what) {
@@ -89,6 +91,7 @@ void raise(std::atomic<std::uint32_t>& most, std::uint32_t bits) {
 
 void quantize(const Stream& stream, const Tensor& x, const Tensor& q, const Scaling& scaling,
               QuantizeStatistics* stats) {
+  FOURMI_DOOR(quantize, stream, x, q, scaling, stats);
   const Span span(stream.timeline(), Work::quantise, "quantize");
   check_output(x, q, "quantize");
   visit_input(x, "quantize", [&]<class X>(std::type_identity<X>) {
@@ -125,6 +128,7 @@ void quantize(const Stream& stream, const Tensor& x, const Tensor& q, const Scal
 
 void largest_magnitudes(const Stream& stream, const Tensor& x, std::span<const std::int32_t> runs,
                         const Tensor& amax_G) {
+  FOURMI_DOOR(largest_magnitudes, stream, x, runs, amax_G);
   const Span span(stream.timeline(), Work::quantise, "largest_magnitudes");
   check_runs(runs, amax_G, num_rows(x), "largest_magnitudes");
   const std::int64_t K = x.dim(x.shape.rank - 1);
@@ -146,6 +150,7 @@ void largest_magnitudes(const Stream& stream, const Tensor& x, std::span<const s
 
 void quantize_by(const Stream& stream, const Tensor& x, const Tensor& q, const Scaling& scaling,
                  std::span<const std::int32_t> runs, const Tensor& amax_G, QuantizeStatistics* stats) {
+  FOURMI_DOOR(quantize_by, stream, x, q, scaling, runs, amax_G, stats);
   const Span span(stream.timeline(), Work::quantise, "quantize_by");
   check_output(x, q, "quantize_by");
   check_runs(runs, amax_G, num_rows(x), "quantize_by");
@@ -182,6 +187,7 @@ void quantize_by(const Stream& stream, const Tensor& x, const Tensor& q, const S
 }
 
 void dequantize(const Stream& stream, const Tensor& q, const Tensor& y) {
+  FOURMI_DOOR(dequantize, stream, q, y);
   const Span span(stream.timeline(), Work::quantise, "dequantize");
   check_output(y, q, "dequantize");
   const Primitives& p = primitives(stream.isa());

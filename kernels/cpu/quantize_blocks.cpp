@@ -1,4 +1,5 @@
 #include "kernels/cpu/scaled_groups.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/working_memory.h"
 
 namespace fourmi {
@@ -7,6 +8,7 @@ using namespace float8;
 
 void quantize_blocks(const Stream& stream, const Tensor& x_MK, const Tensor& q_MK, const Scaling& scaling,
                      QuantizeStatistics* stats) {
+  FOURMI_DOOR(quantize_blocks, stream, x_MK, q_MK, scaling, stats);
   const Span span(stream.timeline(), Work::quantise, "quantize_blocks");
   FOURMI_CHECK(q_MK.dtype == DType::e4m3_rows && q_MK.shape.rank == 2 && q_MK.shape == x_MK.shape,
                "quantize_blocks: x {} {}, q {} {}", name_of(x_MK.dtype), to_string(x_MK.shape), name_of(q_MK.dtype),

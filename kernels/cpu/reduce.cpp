@@ -9,6 +9,7 @@
 
 #include "kernels/numerics/fixed128.h"
 #include "kernels/numerics/rounding.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -95,12 +96,14 @@ void add_all(const Stream& stream, const Tensor& src, const Tensor& dst) {
 }  // namespace
 
 double max_abs(const Stream& stream, const Tensor& x) {
+  FOURMI_DOOR(max_abs, stream, x);
   const Span span(stream.timeline(), Work::other, "max_abs");
   if (x.dtype == DType::f64) return largest<double, std::uint64_t>(stream, x.as<double>(), x.num_elements());
   return largest<float, std::uint32_t>(stream, x.as<float>(), x.num_elements());
 }
 
 int128 sum_squares(const Stream& stream, const Tensor& x, int exponent) {
+  FOURMI_DOOR(sum_squares, stream, x, exponent);
   const Span span(stream.timeline(), Work::other, "sum_squares");
   // 2^-e alone may be no double; two factors always are, and a term that underflows on the way counts zero anyway.
   const double first_factor = std::ldexp(1.0, -exponent / 2),
@@ -126,6 +129,7 @@ double norm_from(int128 total, int exponent) {
 }
 
 int128 sum_fixed(const Stream& stream, const Tensor& x) {
+  FOURMI_DOOR(sum_fixed, stream, x);
   const Span span(stream.timeline(), Work::other, "sum_fixed");
   int128 total = 0;
   visit_accumulator(x.dtype, "sum_fixed", [&]<class T>(std::type_identity<T>) {
@@ -154,6 +158,7 @@ double from_fixed(int128 total) {
 }
 
 void convert(const Stream& stream, const Tensor& src, const Tensor& dst) {
+  FOURMI_DOOR(convert, stream, src, dst);
   const Span span(stream.timeline(), Work::other, "convert");
   FOURMI_CHECK(src.num_elements() == dst.num_elements(), "{} converted into {}", to_string(src.shape),
                to_string(dst.shape));
@@ -170,6 +175,7 @@ void convert(const Stream& stream, const Tensor& src, const Tensor& dst) {
 }
 
 void fill_zero(const Stream& stream, const Tensor& x) {
+  FOURMI_DOOR(fill_zero, stream, x);
   const Span span(stream.timeline(), Work::other, "fill_zero");
   auto* data = static_cast<std::byte*>(x.data);
   stream.pool().parallel_for(x.bytes(), 4 * grain, [&](std::int64_t begin, std::int64_t end) {
@@ -178,6 +184,7 @@ void fill_zero(const Stream& stream, const Tensor& x) {
 }
 
 void add_in_place(const Stream& stream, const Tensor& src, const Tensor& dst) {
+  FOURMI_DOOR(add_in_place, stream, src, dst);
   const Span span(stream.timeline(), Work::other, "add_in_place");
   FOURMI_CHECK(src.dtype == dst.dtype && src.num_elements() == dst.num_elements(), "{} {} added to {} {}",
                name_of(src.dtype), to_string(src.shape), name_of(dst.dtype), to_string(dst.shape));

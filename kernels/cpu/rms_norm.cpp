@@ -3,6 +3,7 @@
 #include "kernels/cpu/run_rows.h"
 #include "kernels/cpu/scaled_groups.h"
 #include "kernels/numerics/lanes.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 #include "kernels/runtime/working_memory.h"
 
@@ -108,6 +109,7 @@ struct BackwardInput {
 
 void rms_norm_forward(const Stream& stream, const RmsNorm& norm, const Tensor& x_MA, const Tensor& weight_D,
                       const Tensor& y_MB, const Tensor& rstd_M) {
+  FOURMI_DOOR(rms_norm_forward, stream, norm, x_MA, weight_D, y_MB, rstd_M);
   const Span span(stream.timeline(), Work::norm, "rms_norm_forward");
   const std::int64_t rows = x_MA.dim(0), size = weight_D.num_elements();
   FOURMI_CHECK(y_MB.dim(0) == rows && rstd_M.num_elements() == rows && x_MA.dtype == y_MB.dtype, "x {}, y {}, rstd {}",
@@ -123,6 +125,7 @@ void rms_norm_forward(const Stream& stream, const RmsNorm& norm, const Tensor& x
 void rms_norm_forward(const Stream& stream, const RmsNorm& norm, const Tensor& x_MA, const Tensor& weight_D,
                       const Tensor& y_MB, const Tensor& q_MD, const Scaling& scaling, const Tensor& rstd_M,
                       QuantizeStatistics* stats) {
+  FOURMI_DOOR(rms_norm_forward_scaled, stream, norm, x_MA, weight_D, y_MB, q_MD, scaling, rstd_M, stats);
   const Span span(stream.timeline(), Work::norm, "rms_norm_forward");
   const std::int64_t rows = x_MA.dim(0), size = weight_D.num_elements();
   FOURMI_CHECK(q_MD.shape == (Shape{rows, size}) && rstd_M.num_elements() == rows && (!y_MB || y_MB.dim(0) == rows),
@@ -140,6 +143,7 @@ void rms_norm_forward(const Stream& stream, const RmsNorm& norm, const Tensor& x
 void rms_norm_backward_input(const Stream& stream, const RmsNorm& norm, const Tensor& dy_MB, const Tensor& x_MA,
                              const Tensor& weight_D, const Tensor& rstd_M, const Tensor& dx_MA,
                              const Tensor& residual_MA) {
+  FOURMI_DOOR(rms_norm_backward_input, stream, norm, dy_MB, x_MA, weight_D, rstd_M, dx_MA, residual_MA);
   const Span span(stream.timeline(), Work::norm, "rms_norm_backward_input");
   const std::int64_t rows = x_MA.dim(0), size = weight_D.num_elements();
   FOURMI_CHECK(dy_MB.dim(0) == rows && rstd_M.num_elements() == rows && dx_MA.dim(0) == rows &&

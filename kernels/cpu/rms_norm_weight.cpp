@@ -2,6 +2,7 @@
 #include "kernels/cpu/partial_sums.h"
 #include "kernels/cpu/run_rows.h"
 #include "kernels/numerics/lanes.h"
+#include "kernels/ops/door.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/runtime/visit.h"
 
@@ -44,6 +45,7 @@ struct BackwardWeight {
 
 void rms_norm_backward_weight(const Stream& stream, const RmsNorm& norm, const Tensor& dy_MB, const Tensor& x_MA,
                               const Tensor& rstd_M, const Tensor& dw_D, const Cuts& cuts) {
+  FOURMI_DOOR(rms_norm_backward_weight, stream, norm, dy_MB, x_MA, rstd_M, dw_D, cuts);
   const Span span(stream.timeline(), Work::norm, "rms_norm_backward_weight");
   const std::int64_t rows = x_MA.dim(0), size = dw_D.num_elements();
   if (rows == 0) return;

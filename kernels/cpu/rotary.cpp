@@ -6,6 +6,7 @@
 
 #include "kernels/cpu/rotary_pairs.h"
 #include "kernels/cpu/run_rows.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -93,6 +94,7 @@ void rotary_table(const std::vector<double>& frequencies, double scale, const Te
 
 void rotary_apply(const Stream& stream, const Rotary& rotary, const Tensor& table_PH2, const Tensor& positions_M,
                   const Tensor& x_MHW) {
+  FOURMI_DOOR(rotary_apply, stream, rotary, table_PH2, positions_M, x_MHW);
   const Span span(stream.timeline(), Work::attention, "rotary_apply");
   const std::int64_t rows = x_MHW.dim(0), heads = x_MHW.dim(1), width = x_MHW.dim(2);
   FOURMI_CHECK(0 <= rotary.column && rotary.column + 2 * table_PH2.dim(1) <= width, "x {}, {} columns from {}",

@@ -6,6 +6,7 @@
 #include "kernels/cpu/routing_top_k.h"
 #include "kernels/numerics/lanes.h"
 #include "kernels/numerics/math.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 #include "kernels/runtime/working_memory.h"
 
@@ -95,6 +96,7 @@ T sum_chosen(const T* scores, const std::int32_t* experts, std::int64_t num_chos
 
 void routing_forward(const Stream& stream, const Routing& routing, const Tensor& logits_ME, const Tensor& bias_E,
                      const Tensor& scores_ME, const Tensor& experts_MK, const Tensor& weights_MK) {
+  FOURMI_DOOR(routing_forward, stream, routing, logits_ME, bias_E, scores_ME, experts_MK, weights_MK);
   const Span span(stream.timeline(), Work::router, "routing_forward");
   const std::int64_t num_tokens = logits_ME.dim(0), num_experts = logits_ME.dim(1), num_chosen = experts_MK.dim(1);
   FOURMI_CHECK(scores_ME.num_elements() == logits_ME.num_elements() && experts_MK.dim(0) == num_tokens &&
@@ -130,6 +132,7 @@ void routing_forward(const Stream& stream, const Routing& routing, const Tensor&
 
 void routing_backward(const Stream& stream, const Routing& routing, const Tensor& dweights_MK, const Tensor& scores_ME,
                       const Tensor& experts_MK, const Tensor& dscores_ME, const Tensor& dlogits_ME) {
+  FOURMI_DOOR(routing_backward, stream, routing, dweights_MK, scores_ME, experts_MK, dscores_ME, dlogits_ME);
   const Span span(stream.timeline(), Work::router, "routing_backward");
   const std::int64_t num_tokens = scores_ME.dim(0), num_experts = scores_ME.dim(1), num_chosen = experts_MK.dim(1);
   FOURMI_CHECK(dlogits_ME.num_elements() == scores_ME.num_elements() && experts_MK.dim(0) == num_tokens &&
@@ -171,6 +174,7 @@ void routing_backward(const Stream& stream, const Routing& routing, const Tensor
 }
 
 void count_choices(const Stream& stream, const Tensor& experts_MK, const Tensor& counts_E) {
+  FOURMI_DOOR(count_choices, stream, experts_MK, counts_E);
   const Span span(stream.timeline(), Work::router, "count_choices");
   const auto* experts = experts_MK.as<std::int32_t>();
   auto* counts = counts_E.as<std::int64_t>();

@@ -14,28 +14,6 @@
 
 namespace fourmi::float8 {
 
-/// A decode scale and 1 / scale.
-struct GroupScale {
-  float scale, inverse;
-};
-
-/// By the rule of kernels/numerics/float8.h, from the bits of amax; powers of two without a division (448 is 7/4 of
-/// 2^8, and no quotient of floats that is not a power of two rounds to one here; a test compares them).
-inline GroupScale scale_of_bits(std::uint32_t amax, ScaleKind kind) {
-  if (amax == 0) return {1, 1};
-  if (amax >= 0x7f800000u) {
-    const float nan = std::bit_cast<float>(0x7fc00000u);
-    return {nan, nan};
-  }
-  if (kind == ScaleKind::power_of_two) {
-    const std::uint32_t exponent = (amax >> 23) + ((amax & 0x7fffffu) > 0x600000u ? 1 : 0);
-    const std::uint32_t e = exponent > 9 ? exponent - 8 : 1;
-    return {std::bit_cast<float>(e << 23), std::bit_cast<float>((254 - e) << 23)};
-  }
-  const float scale = scale_of_amax(std::bit_cast<float>(amax), kind);
-  return {scale, 1 / scale};
-}
-
 /// Adds what became of one group.
 template <class X>
 void count(const X* x, const Byte* q, std::int64_t n, float scale, QuantizeStatistics& s) {

@@ -3,6 +3,7 @@
 #include "kernels/cpu/run_rows.h"
 #include "kernels/cpu/scaled_groups.h"
 #include "kernels/numerics/lanes.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 #include "kernels/runtime/working_memory.h"
 
@@ -104,6 +105,7 @@ std::int64_t check(const Tensor& gate_up, const Tensor& h, std::int64_t rows) {
 }  // namespace
 
 void swiglu_forward(const Stream& stream, const Tensor& gate_up_R2F, const Tensor& h_RF, std::int64_t rows) {
+  FOURMI_DOOR(swiglu_forward, stream, gate_up_R2F, h_RF, rows);
   const Span span(stream.timeline(), Work::experts, "swiglu_forward");
   const std::int64_t size = check(gate_up_R2F, h_RF, rows);
   visit_float(h_RF.dtype, "swiglu", [&]<class X>(std::type_identity<X>) {
@@ -113,6 +115,7 @@ void swiglu_forward(const Stream& stream, const Tensor& gate_up_R2F, const Tenso
 
 void swiglu_backward(const Stream& stream, const Tensor& dh_RF, const Tensor& gate_up_R2F, const Tensor& dgate_up_R2F,
                      std::int64_t rows) {
+  FOURMI_DOOR(swiglu_backward, stream, dh_RF, gate_up_R2F, dgate_up_R2F, rows);
   const Span span(stream.timeline(), Work::experts, "swiglu_backward");
   const std::int64_t size = check(gate_up_R2F, dh_RF, rows);
   check(dgate_up_R2F, dh_RF, rows);
@@ -123,6 +126,7 @@ void swiglu_backward(const Stream& stream, const Tensor& dh_RF, const Tensor& ga
 
 void swiglu_forward(const Stream& stream, const Tensor& gate_up_R2F, const Tensor& h_RF, const Scaling& scaling,
                     std::int64_t rows, QuantizeStatistics* stats) {
+  FOURMI_DOOR(swiglu_forward_scaled, stream, gate_up_R2F, h_RF, scaling, rows, stats);
   const Span span(stream.timeline(), Work::experts, "swiglu_forward");
   const std::int64_t size = check_shapes(gate_up_R2F, h_RF, rows);
   const float8::ScaledRows h(stream, h_RF, scaling, stats);
@@ -133,6 +137,7 @@ void swiglu_forward(const Stream& stream, const Tensor& gate_up_R2F, const Tenso
 
 void swiglu_backward(const Stream& stream, const Tensor& dh_RF, const Tensor& gate_up_R2F, const Tensor& dgate_up_R2F,
                      const Scaling& scaling, std::int64_t rows, QuantizeStatistics* stats) {
+  FOURMI_DOOR(swiglu_backward_scaled, stream, dh_RF, gate_up_R2F, dgate_up_R2F, scaling, rows, stats);
   const Span span(stream.timeline(), Work::experts, "swiglu_backward");
   const std::int64_t size = check(gate_up_R2F, dh_RF, rows);
   check_shapes(dgate_up_R2F, dh_RF, rows);

@@ -2,6 +2,7 @@
 
 #include "kernels/cpu/tree.h"
 #include "kernels/numerics/lanes.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi {
@@ -57,6 +58,7 @@ void run(const Stream& stream, DType dtype, std::int64_t num_parts, const PartOf
 }  // namespace
 
 void tree_sum(const Stream& stream, std::span<const Tensor> parts, const Tensor& y, const Tensor& residual) {
+  FOURMI_DOOR(tree_sum, stream, parts, y, residual);
   const Span span(stream.timeline(), Work::other, "tree_sum");
   DType dtype = accumulate_dtype(y.dtype);
   for (const Tensor& part : parts) {
@@ -73,6 +75,7 @@ void tree_sum(const Stream& stream, std::span<const Tensor> parts, const Tensor&
 }
 
 void tree_sum(const Stream& stream, const Tensor& parts_P, const Tensor& y, const Tensor& residual) {
+  FOURMI_DOOR(tree_sum_of_rows, stream, parts_P, y, residual);
   const Span span(stream.timeline(), Work::other, "tree_sum");
   const std::int64_t num_parts = parts_P.dim(0);
   FOURMI_CHECK(parts_P.num_elements() == num_parts * y.num_elements(), "parts {}, y {}", to_string(parts_P.shape),

@@ -11,6 +11,26 @@
 
 namespace fourmi {
 
+#ifdef __CUDA_ARCH__  // the same IEEE operations under the device's names
+FOURMI_INLINE float fma(float a, float b, float c) {
+  return __fmaf_rn(a, b, c);
+}
+FOURMI_INLINE double fma(double a, double b, double c) {
+  return __fma_rn(a, b, c);
+}
+FOURMI_INLINE float square_root(float x) {
+  return __fsqrt_rn(x);
+}
+FOURMI_INLINE double square_root(double x) {
+  return __dsqrt_rn(x);
+}
+FOURMI_INLINE float magnitude(float x) {
+  return fabsf(x);
+}
+FOURMI_INLINE double magnitude(double x) {
+  return fabs(x);
+}
+#else
 FOURMI_INLINE float fma(float a, float b, float c) {
   return __builtin_fmaf(a, b, c);
 }
@@ -29,8 +49,15 @@ FOURMI_INLINE float magnitude(float x) {
 FOURMI_INLINE double magnitude(double x) {
   return __builtin_fabs(x);
 }
+#endif
 
 namespace detail {
+
+/// Coefficients. They come from functions, not from static arrays: those have no address on a device.
+template <class T, std::size_t n>
+struct Terms {
+  T term[n];
+};
 
 template <class T>
 struct MathOf;
@@ -44,12 +71,15 @@ struct MathOf<float> {
   // Beyond these exp has long become 0 (below half of the least denormal) or infinity.
   static constexpr float exp_low = -104.0f, exp_high = 89.0f;
   // (exp(r) - 1 - r) / r^2 on |r| <= ln(2)/2, highest power first; interpolated at Chebyshev nodes, error 1.1e-8.
-  static constexpr float exp_terms[] = {0x1.6d1106p-10f, 0x1.120b6cp-7f, 0x1.55551ap-5f, 0x1.5554dcp-3f, 0.5f};
+  static constexpr Terms<float, 5> exp_terms() {
+    return {{0x1.6d1106p-10f, 0x1.120b6cp-7f, 0x1.55551ap-5f, 0x1.5554dcp-3f, 0.5f}};
+  }
   static constexpr float log_ln2_high = 0x1.62e4p-1f, log_ln2_low = 0x1.7f7d1cp-20f;  // k * high is exact
   static constexpr Bits sqrt_half = 0x3f3504f3u;
   // (2 atanh(s) / s - 2) / s^2 in powers of s^2 on s <= 0.1716, highest first; error 6e-10 of the whole.
-  static constexpr float log_terms[] = {0.23330964148044586f, 0.28550803661346436f, 0.4000012278556824f,
-                                        0.6666666865348816f};
+  static constexpr Terms<float, 4> log_terms() {
+    return {{0.23330964148044586f, 0.28550803661346436f, 0.4000012278556824f, 0.6666666865348816f}};
+  }
 };
 
 template <>
@@ -61,22 +91,25 @@ struct MathOf<double> {
                           ln2_low = 0x1.abc9e3b39803fp-56;
   static constexpr double exp_low = -746.0, exp_high = 710.0;
   // 1/13! ... 1/2!: the first term left out is below 2^-57 of the result.
-  static constexpr double exp_terms[] = {1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0,
-                                         1.0 / 362880.0,     1.0 / 40320.0,     1.0 / 5040.0,     1.0 / 720.0,
-                                         1.0 / 120.0,        1.0 / 24.0,        1.0 / 6.0,        0.5};
+  static constexpr Terms<double, 12> exp_terms() {
+    return {{1.0 / 6227020800.0, 1.0 / 479001600.0, 1.0 / 39916800.0, 1.0 / 3628800.0, 1.0 / 362880.0, 1.0 / 40320.0,
+             1.0 / 5040.0, 1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5}};
+  }
   static constexpr double log_ln2_high = 0x1.62e42fefa38p-1, log_ln2_low = 0x1.ef35793c7673p-45;
   static constexpr Bits sqrt_half = 0x3fe6a09e667f3bcdu;
   // 2/25, 2/23 ... 2/3
-  static constexpr double log_terms[] = {2.0 / 25.0, 2.0 / 23.0, 2.0 / 21.0, 2.0 / 19.0, 2.0 / 17.0, 2.0 / 15.0,
-                                         2.0 / 13.0, 2.0 / 11.0, 2.0 / 9.0,  2.0 / 7.0,  2.0 / 5.0,  2.0 / 3.0};
+  static constexpr Terms<double, 12> log_terms() {
+    return {{2.0 / 25.0, 2.0 / 23.0, 2.0 / 21.0, 2.0 / 19.0, 2.0 / 17.0, 2.0 / 15.0, 2.0 / 13.0, 2.0 / 11.0, 2.0 / 9.0,
+             2.0 / 7.0, 2.0 / 5.0, 2.0 / 3.0}};
+  }
 };
 
 /// Horner's rule in fma, highest power first.
 template <class T, std::size_t n>
-FOURMI_INLINE T polynomial(const T (&terms)[n], T x) {
-  T sum = terms[0];
+FOURMI_INLINE T polynomial(Terms<T, n> terms, T x) {
+  T sum = terms.term[0];
 #pragma GCC unroll 16
-  for (std::size_t i = 1; i < n; ++i) sum = fma(sum, x, terms[i]);
+  for (std::size_t i = 1; i < n; ++i) sum = fma(sum, x, terms.term[i]);
   return sum;
 }
 
@@ -93,7 +126,7 @@ FOURMI_INLINE T exp(T x) {
   const T shifted = fma(x, C::log2_e, C::round_magic);  // its low bits hold n = round(x / ln 2)
   const T n = shifted - C::round_magic;
   const T r = fma(-n, C::ln2_low, fma(-n, C::ln2_high, x));
-  const T y = T{1} + fma(r * r, detail::polynomial(C::exp_terms, r), r);
+  const T y = T{1} + fma(r * r, detail::polynomial(C::exp_terms(), r), r);
   // 2^n in two steps, since 2^n alone may be out of range while the result is not.
   constexpr Bits bias = (Bits{1} << (sizeof(T) == 4 ? 7 : 10)) - 1;
   const Bits two_n_biased = std::bit_cast<Bits>(shifted) - std::bit_cast<Bits>(C::round_magic) + 2 * bias;
@@ -119,7 +152,7 @@ FOURMI_INLINE T log(T x) {
   const T f = std::bit_cast<T>((lifted & mantissa_mask) + C::sqrt_half) - T{1};
   // log(1 + f) = 2 atanh(s) = f - s (f - s^2 P(s^2)) with s = f / (2 + f): the correction is small beside f.
   const T s = f / (T{2} + f), z = s * s;
-  const T correction = s * fma(-z, detail::polynomial(C::log_terms, z), f);
+  const T correction = s * fma(-z, detail::polynomial(C::log_terms(), z), f);
   const T finite = fma(k, C::log_ln2_high, f - fma(-k, C::log_ln2_low, correction));
   const T upper = x < inf ? finite : x;  // infinity and NaN stay
   return x > T{0} ? upper : (x < T{0} ? nan : (x == T{0} ? -inf : x));
@@ -147,12 +180,12 @@ FOURMI_INLINE SinCos sincos(double x) {
   constexpr double two_over_pi = 0x1.45f306dc9c883p-1;
   constexpr double part1 = 0x1.921fb54442d18p0, part2 = 0x1.1a62633145c07p-54, part3 = -0x1.f1976b7ed8fbcp-110;
   constexpr double magic = detail::MathOf<double>::round_magic;
-  constexpr double sin_terms[] = {
-      1.0 / 355687428096000.0, -1.0 / 1307674368000.0, 1.0 / 6227020800.0, -1.0 / 39916800.0,
-      1.0 / 362880.0,          -1.0 / 5040.0,          1.0 / 120.0,        -1.0 / 6.0};
-  constexpr double cos_terms[] = {
-      -1.0 / 6402373705728000.0, 1.0 / 20922789888000.0, -1.0 / 87178291200.0, 1.0 / 479001600.0,
-      -1.0 / 3628800.0,          1.0 / 40320.0,          -1.0 / 720.0,         1.0 / 24.0};
+  constexpr detail::Terms<double, 8> sin_terms{{1.0 / 355687428096000.0, -1.0 / 1307674368000.0, 1.0 / 6227020800.0,
+                                                -1.0 / 39916800.0, 1.0 / 362880.0, -1.0 / 5040.0, 1.0 / 120.0,
+                                                -1.0 / 6.0}};
+  constexpr detail::Terms<double, 8> cos_terms{{-1.0 / 6402373705728000.0, 1.0 / 20922789888000.0, -1.0 / 87178291200.0,
+                                                1.0 / 479001600.0, -1.0 / 3628800.0, 1.0 / 40320.0, -1.0 / 720.0,
+                                                1.0 / 24.0}};
   // r + tail = x - n pi/2. The first step is exact: x and n * part1 are multiples of an ulp that fits r1. The second
   // keeps what its subtraction and its product round off.
   const double shifted = fma(x, two_over_pi, magic), n = shifted - magic;

@@ -3,7 +3,11 @@
 // emitted on its own, so no other file can pick up instructions that a machine may lack (docs/numerics.md, N2).
 #pragma once
 
+#ifdef __CUDACC__  // for host and device alike
+#define FOURMI_INLINE __host__ __device__ inline __attribute__((always_inline))
+#else
 #define FOURMI_INLINE inline __attribute__((always_inline))
+#endif
 
 /// Functions that run only where has_isa(Isa::avx512). Lambdas inside do not inherit it.
 #ifdef __clang__  // it has no such preference here

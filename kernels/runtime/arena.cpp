@@ -5,12 +5,16 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
-#include <vector>
 
 namespace fourmi {
 
 Arena::Arena(Options options, std::int64_t capacity_bytes) : options_(std::move(options)), capacity_(capacity_bytes) {
   if (measuring() || capacity_ == 0) return;
+  if (DeviceRuntime* d = options_.device) {
+    storage_ = static_cast<std::byte*>(place() == Place::device ? d->allocate(capacity_, "arena " + name())
+                                                                : d->allocate_host(capacity_, "arena " + name()));
+    return;
+  }
   // Anonymous pages come zeroed and are only backed once touched, so a generous capacity costs nothing.
   void* p =
       mmap(nullptr, static_cast<std::size_t>(capacity_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -21,7 +25,20 @@ Arena::Arena(Options options, std::int64_t capacity_bytes) : options_(std::move(
 }
 
 Arena::~Arena() {
-  if (storage_) munmap(storage_, static_cast<std::size_t>(capacity_));
+  if (!storage_) return;
+  if (!options_.device)
+    munmap(storage_, static_cast<std::size_t>(capacity_));
+  else if (place() == Place::device)
+    options_.device->release(storage_);
+  else
+    options_.device->release_host(storage_);
+}
+
+void Arena::fill(std::int64_t begin, std::int64_t end) {
+  if (device() == Device::cpu)
+    std::memset(storage_ + begin, 0xff, static_cast<std::size_t>(end - begin));
+  else
+    options_.device->fill(storage_ + begin, 0xff, end - begin);
 }
 
 Tensor Arena::allocate(Shape shape, DType dtype, std::string_view what) {
@@ -35,10 +52,10 @@ Tensor Arena::allocate(Shape shape, DType dtype, std::string_view what) {
         ExitStatus::environment, "arena " + name(),
         fmt::format("{} needs {} bytes, {} of {} are free\n{}", what, padded, capacity_ - used_, capacity_, table()),
         "Use a smaller data.micro_batch_size or more ranks");
-  Tensor t(nullptr, dtype, shape);
+  Tensor t(nullptr, dtype, shape, device());
   if (!measuring()) {
     t.data = storage_ + used_;
-    if (options_.poison) std::memset(t.data, 0xff, static_cast<std::size_t>(padded));
+    if (options_.poison) fill(used_, used_ + padded);
   }
   used_ += padded;
   peak_ = std::max(peak_, used_);
@@ -48,9 +65,16 @@ Tensor Arena::allocate(Shape shape, DType dtype, std::string_view what) {
   return t;
 }
 
+Tensor Arena::allocate_table(Shape shape, DType dtype, std::string_view what) {
+  if (device() == Device::cpu) return allocate(shape, dtype, what);
+  if (measuring()) return Tensor(nullptr, dtype, shape);
+  tables_.push_back(std::make_unique<std::byte[]>(static_cast<std::size_t>(bytes_of(dtype, shape))));
+  return Tensor(tables_.back().get(), dtype, shape);
+}
+
 void Arena::release(std::int64_t mark) {
   FOURMI_CHECK(mark <= used_, "arena {}: released up to {} of {}", name(), mark, used_);
-  if (options_.poison && storage_) std::memset(storage_ + mark, 0xff, static_cast<std::size_t>(used_ - mark));
+  if (options_.poison && storage_) fill(mark, used_);
   used_ = mark;
 }
 

@@ -37,7 +37,8 @@ std::string to_string(const Shape& shape);
 
 /// Of scaled formats: a row of K elements of e4m3_rows (mxe4m3_rows) is its K bytes, then its scales, then zeros up to
 /// a multiple of 16 bytes. A panel of e4m3_panels, 128 rows of a matrix [N, K] (or the rows that are left), is the
-/// bytes of its rows, then K / 128 scales (rounded up). Panels begin anew with each matrix of a tensor [E, N, K].
+/// bytes of its rows, then K / 128 scales (rounded up), then zeros up to a multiple of 16 bytes. Panels begin anew with
+/// each matrix of a tensor [E, N, K].
 struct ScaledFormat {
   static constexpr std::int64_t block = 128, mx_block = 32, row_alignment = 16;
   static constexpr std::int64_t num_blocks(std::int64_t n, std::int64_t of = block) { return (n + of - 1) / of; }
@@ -46,9 +47,13 @@ struct ScaledFormat {
     const std::int64_t scales = dtype == DType::mxe4m3_rows ? num_blocks(K, mx_block) : 4 * num_blocks(K);
     return (K + scales + row_alignment - 1) / row_alignment * row_alignment;
   }
+  /// Of a panel, with the zeros: whole panels begin at multiples of 16 bytes.
+  static constexpr std::int64_t panel_scale_bytes(std::int64_t K) {
+    return (4 * num_blocks(K) + row_alignment - 1) / row_alignment * row_alignment;
+  }
   /// Of the first `rows` rows of a matrix of e4m3_panels.
   static constexpr std::int64_t panel_bytes(std::int64_t rows, std::int64_t K) {
-    return rows * K + num_blocks(rows) * num_blocks(K) * 4;
+    return rows * K + num_blocks(rows) * panel_scale_bytes(K);
   }
 };
 
@@ -71,9 +76,10 @@ struct Tensor {
   std::int64_t num_elements() const { return shape.num_elements(); }
   std::int64_t bytes() const { return bytes_of(dtype, shape); }
 
-  /// Typed pointer; a wrong type is a bug and says so.
+  /// Typed pointer for the host; a wrong type is a bug and says so, and so is memory of a device.
   template <class T>
   T* as() const {
+    FOURMI_CHECK(device == Device::cpu, "a tensor of the device {} read by the host", to_string(shape));
     FOURMI_CHECK(dtype == dtype_of<T>, "tensor of {} read as {}", name_of(dtype), name_of(dtype_of<T>));
     return static_cast<T*>(data);
   }

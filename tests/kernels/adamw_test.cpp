@@ -2,13 +2,16 @@
 
 #include <cmath>
 
+#include "tests/device/stream.h"
 #include "tests/kernels/buffers.h"
+#include "tests/kernels/every_stream.h"
 
 namespace fourmi {
 namespace {
 
 using test::Buffer;
-using test::on_every_stream;
+using test::on_streams_of_device;
+using test::stream_of;
 
 constexpr std::int64_t n = 70001;  // several ranges of work, not a multiple of any vector
 
@@ -62,7 +65,7 @@ TEST_P(AdamWTest, BitsOfTheDocumentedSequence) {
     } else {
       Reference<float>{o}.step(grad, master, exp_avg, exp_avg_sq, weight);
     }
-    on_every_stream([&](const Stream& s) {
+    on_streams_of_device([&](const Stream& s) {
       Buffer m = before_master, a = before_avg, q = before_avg_sq, w(compute, {n});
       adamw_step(s, o, grad, m, a, q, w);
       EXPECT_TRUE(m == master);
@@ -82,7 +85,7 @@ TEST_P(AdamWTest, BitsOfTheDocumentedSequence) {
 // The paper's algorithm 2 in double, with std::pow and no fused operation.
 TEST(AdamW, FollowsThePaper) {
   ThreadPool pool(1);
-  const Stream stream(pool);
+  const Stream stream = stream_of(pool);
   constexpr std::int64_t size = 100;
   for (DType dtype : {DType::f64, DType::f32}) {
     const AdamW base{
@@ -116,7 +119,7 @@ TEST(AdamW, FollowsThePaper) {
 TEST(AdamW, ZeroGradientOnlyDecays) {
   ThreadPool pool(1);
   Buffer w(DType::f64, {3}, {1, -2, 0}), g(DType::f64, {3}, {0, 0, 0}), m = g, v = g;
-  adamw_step(Stream(pool), {.learning_rate = 0.1, .weight_decay = 0.5}, g, w, m, v, w);
+  adamw_step(stream_of(pool), {.learning_rate = 0.1, .weight_decay = 0.5}, g, w, m, v, w);
   EXPECT_NEAR(w.get(0), 0.95, 1e-15);
   EXPECT_NEAR(w.get(1), -1.9, 1e-15);
   EXPECT_EQ(w.get(2), 0.0);
@@ -125,7 +128,7 @@ TEST(AdamW, ZeroGradientOnlyDecays) {
 TEST(AdamW, FirstStepMovesByTheRate) {
   ThreadPool pool(1);
   Buffer w(DType::f64, {2}, {1, 1}), g(DType::f64, {2}, {1e-3, -50}), m(DType::f64, {2}, {0, 0}), v = m;
-  adamw_step(Stream(pool), {.learning_rate = 0.1, .epsilon = 1e-12, .weight_decay = 0}, g, w, m, v, w);
+  adamw_step(stream_of(pool), {.learning_rate = 0.1, .epsilon = 1e-12, .weight_decay = 0}, g, w, m, v, w);
   EXPECT_NEAR(w.get(0), 0.9, 1e-9);
   EXPECT_NEAR(w.get(1), 1.1, 1e-9);
 }
@@ -134,16 +137,37 @@ TEST(AdamW, NotANumberIsNotHidden) {
   ThreadPool pool(1);
   Buffer w(DType::f32, {2}, {1, 1}), g(DType::f32, {2}, {std::nan(""), 1}), m(DType::bf16, {2}, {0, 0}),
       v = m, out(DType::bf16, {2});
-  adamw_step(Stream(pool), {}, g, w, m, v, out);
+  adamw_step(stream_of(pool), {}, g, w, m, v, out);
   for (const Buffer* b : {&w, &m, &v, &out}) {
     EXPECT_TRUE(std::isnan(b->get(0)));
     EXPECT_FALSE(std::isnan(b->get(1)));
   }
 }
 
+// Tensors one after another in one buffer: none but the first begins where a vector does.
+TEST(AdamW, AnySizeAndAddress) {
+  ThreadPool pool(1);
+  const AdamW o{.learning_rate = 3e-3, .step = 2, .grad_scale = 0.25};
+  for (std::int64_t size : {1, 2, 3, 5, 8, 1003})
+    for (std::int64_t apart : {size, (size + 7) / 8 * 8}) {
+      const Buffer all = test::noisy(DType::f32, {5 * apart}, 3);
+      const auto part = [&](std::int64_t i) { return all->rows(i * apart, i * apart + size); };
+      for (std::int64_t i = 0; i < size; ++i) all.set(3 * apart + i, std::abs(all.get(3 * apart + i)));
+      std::vector<Buffer> one;
+      for (std::int64_t i = 0; i < 5; ++i) {
+        one.emplace_back(DType::f32, Shape{size});
+        std::memcpy(one.back()->data, part(i).data, static_cast<std::size_t>(one.back()->bytes()));
+      }
+      Reference<float>{o}.step(one[0], one[1], one[2], one[3], one[4]);
+      adamw_step(stream_of(pool), o, part(0), part(1), part(2), part(3), part(4));
+      for (std::int64_t i = 0; i < 5; ++i)
+        EXPECT_TRUE(test::same_bytes(part(i), one[static_cast<std::size_t>(i)])) << size << " " << apart << " " << i;
+    }
+}
+
 TEST(AdamW, ChecksItsArguments) {
   ThreadPool pool(1);
-  const Stream s(pool);
+  const Stream s = stream_of(pool);
   Buffer x(DType::f32, {2}, {1, 1}), y = x, z = x, longer(DType::f32, {3}, {1, 1, 1}), half(DType::bf16, {2}, {1, 1});
   EXPECT_THROW(adamw_step(s, {.step = 0}, x, x, y, z, x), Error);
   EXPECT_THROW(adamw_step(s, {}, longer, x, y, z, x), Error);

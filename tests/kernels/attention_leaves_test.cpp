@@ -4,6 +4,7 @@
 
 #include "kernels/ops/reduce.h"
 #include "kernels/ops/tree_sum.h"
+#include "tests/device/stream.h"
 #include "tests/kernels/attention_scene.h"
 
 namespace fourmi {
@@ -34,6 +35,7 @@ std::vector<AttentionScene> scenes(DType dtype) {
 }
 
 TEST(AttentionLeaves, FollowTheDefinitionOnEveryInstructionSet) {
+  if (on_card()) GTEST_SKIP() << "mode layout stays on the CPU";
   for (DType dtype : float_dtypes())
     for (const AttentionScene& s : scenes(dtype))
       visit_float(dtype, "test", [&]<class X>(std::type_identity<X>) {
@@ -53,6 +55,7 @@ TEST(AttentionLeaves, FollowTheDefinitionOnEveryInstructionSet) {
 }
 
 TEST(AttentionLeaves, TheTreeIsNotTheAscendingSum) {
+  if (on_card()) GTEST_SKIP() << "mode layout stays on the CPU";
   ThreadPool pool(1);
   AttentionScene s = scenes(DType::f32)[0];
   const AttentionResult leaves = run_attention(Stream(pool), s);
@@ -76,6 +79,7 @@ Buffer of_each_run(const Tensor& x, std::int64_t n, std::int64_t begin, std::int
 }
 
 TEST(AttentionLeaves, QueryRowsOverRanksAreTheWhole) {
+  if (on_card()) GTEST_SKIP() << "mode layout stays on the CPU";
   ThreadPool pool(2);
   for (DType dtype : float_dtypes())
     for (const AttentionScene& s : scenes(dtype)) {
@@ -111,8 +115,9 @@ TEST(AttentionLeaves, QueryRowsOverRanksAreTheWhole) {
 
 TEST(AttentionLeaves, UnroundedOutputsRoundToTheRoundedOnes) {
   ThreadPool pool(1);
-  const Stream stream(pool);
+  const Stream stream = stream_of(pool), host(pool);
   for (std::int64_t leaves : {0, 16}) {
+    if (leaves > 0 && on_card()) continue;  // mode layout stays on the CPU
     AttentionScene s = scene(DType::bf16, {{50, 14}}, 16, 2, 1, 12, 10);
     s.attention.query_leaves = leaves;
     const AttentionResult rounded = run_attention(stream, s), wide = run_attention(stream, s, DType::f32);
@@ -123,7 +128,7 @@ TEST(AttentionLeaves, UnroundedOutputsRoundToTheRoundedOnes) {
                                           {&wide.dk, &rounded.dk},
                                           {&wide.dv, &rounded.dv}}) {
       const Buffer got(DType::bf16, expected->tensor().shape);
-      convert(stream, *whole, got);
+      convert(host, *whole, got);
       EXPECT_TRUE(got == *expected);
     }
     EXPECT_TRUE(wide.lse == rounded.lse);
@@ -133,13 +138,13 @@ TEST(AttentionLeaves, UnroundedOutputsRoundToTheRoundedOnes) {
 // Each chunk of keys is attended alone; what a row sees of it is cut out of its range.
 TEST(AttentionRing, ChunksOfKeysMergeToTheWhole) {
   ThreadPool pool(2);
-  const Stream stream(pool);
+  const Stream stream = stream_of(pool), host(pool);
   const AttentionScene s(DType::f64, Sequences{{64}, {20, 15, 29}}, 4, 2, 12, 8, 4, 3.0);
   const AttentionResult whole = run_attention(stream, s);
   for (std::int64_t chunks : {2, 4, 8}) {
     const std::int64_t n = s.M / chunks;
     Buffer o(DType::f64, whole.o->shape), lse(DType::f64, whole.lse->shape);
-    fill_zero(stream, o);
+    fill_zero(host, o);
     lse.fill([](std::int64_t) { return -HUGE_VAL; });
     std::vector<Buffer> begin, end;
     for (std::int64_t c = 0; c < chunks; ++c) {
@@ -159,13 +164,13 @@ TEST(AttentionRing, ChunksOfKeysMergeToTheWhole) {
     expect_close(o, whole.o, "o");
     expect_close(lse, whole.lse, "lse");
     Buffer dq(DType::f64, s.q->shape), dk(DType::f64, s.k->shape), dv(DType::f64, s.v->shape);
-    fill_zero(stream, dq);
+    fill_zero(host, dq);
     for (std::int64_t c = 0; c < chunks; ++c) {
       const Buffer part(DType::f64, s.q->shape);
       attention_backward(stream, s.attention, s.q, s.k->rows(c * n, (c + 1) * n), s.v->rows(c * n, (c + 1) * n),
                          begin[c], end[c], o, lse, s.d_o, part, dk->rows(c * n, (c + 1) * n),
                          dv->rows(c * n, (c + 1) * n));
-      add_in_place(stream, part, dq);
+      add_in_place(host, part, dq);
     }
     expect_close(dq, whole.dq, "dq");
     expect_close(dk, whole.dk, "dk");
@@ -177,7 +182,12 @@ TEST(AttentionRing, APartThatSawNothingChangesNothing) {
   const Buffer o = noisy(DType::f32, {5, 2, 7}, 1), lse = noisy(DType::f32, {5, 2}, 2);
   Buffer nothing(DType::f32, {5, 2, 7}), never(DType::f32, {5, 2});  // nothing holds NaN
   never.fill([](std::int64_t) { return -HUGE_VAL; });
-  on_every_stream([&](const Stream& s) {
+  const auto on_streams = [](const std::function<void(const Stream&)>& body) {
+    if (!on_card()) return on_every_stream(body);
+    ThreadPool one(1);
+    body(stream_of(one));
+  };
+  on_streams([&](const Stream& s) {
     const Buffer a = o, a_lse = lse, b = nothing, b_lse = never, c = nothing, c_lse = never;
     attention_merge(s, nothing, never, a, a_lse);
     attention_merge(s, o, lse, b, b_lse);
@@ -190,7 +200,7 @@ TEST(AttentionRing, APartThatSawNothingChangesNothing) {
   ThreadPool pool(1);
   Buffer expected = o, expected_lse = lse;
   attention_merge(Stream(pool, Isa::portable), other, other_lse, expected, expected_lse);
-  on_every_stream([&](const Stream& s) {
+  on_streams([&](const Stream& s) {
     const Buffer a = o, a_lse = lse;
     attention_merge(s, other, other_lse, a, a_lse);
     EXPECT_TRUE(a == expected && a_lse == expected_lse);
@@ -199,7 +209,7 @@ TEST(AttentionRing, APartThatSawNothingChangesNothing) {
 
 TEST(AttentionLeaves, WhatIsNotWholeRunsIsRefused) {
   ThreadPool pool(1);
-  const Stream stream(pool);
+  const Stream stream = stream_of(pool);
   AttentionScene s = scene(DType::f32, {{32}, {32}}, 16, 1, 1, 4, 4);
   s.attention.query_leaves = 3;
   EXPECT_THROW(run_attention(stream, s), Error);

@@ -84,7 +84,7 @@ inline bool same_result(const AttentionResult& a, const AttentionResult& b) {
 struct PlainAttention {
   std::vector<double> o, lse, dq, dk, dv;
   explicit PlainAttention(const AttentionScene& s)
-      : o(s.M * s.H * s.V), lse(s.M * s.H, -HUGE_VAL), dq(s.M * s.H * s.Q), dk(s.M * s.G * s.Q), dv(s.M * s.G * s.V) {
+      : o(s.d_o.size()), lse(s.M * s.H, -HUGE_VAL), dq(s.q.size()), dk(s.k.size()), dv(s.v.size()) {
     const auto q = s.q.values(), k = s.k.values(), v = s.v.values(), d_o = s.d_o.values();
     const double scale = s.attention.scale;
     for (std::int64_t i = 0; i < s.M; ++i)
@@ -118,6 +118,17 @@ struct PlainAttention {
       }
   }
 };
+
+inline void expect_near(const Buffer& got, const std::vector<double>& expected, double tolerance,
+                        const std::string& what) {
+  double largest = 0, worst = 0;
+  for (std::int64_t i = 0; i < got.size(); ++i) {
+    largest = std::max(largest, std::abs(expected[i]));
+    ASSERT_FALSE(std::isnan(got.get(i))) << what << " " << i;
+    worst = std::max(worst, std::abs(got.get(i) - expected[i]));
+  }
+  EXPECT_LE(worst, tolerance * std::max(largest, 0.1)) << what;
+}
 
 /// The definition of docs/numerics.md "Attention", one scalar operation after the other.
 template <class X>

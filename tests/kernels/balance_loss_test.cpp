@@ -4,6 +4,7 @@
 
 #include "kernels/numerics/random.h"
 #include "kernels/ops/routing.h"
+#include "tests/device/stream.h"
 #include "tests/kernels/buffers.h"
 
 namespace fourmi {
@@ -11,6 +12,7 @@ namespace {
 
 using test::Buffer;
 using test::on_every_stream;
+using test::stream_of;
 
 Buffer random_scores(std::int64_t M, std::int64_t E, DType dtype, std::uint64_t seed) {
   Buffer scores(dtype, {M, E});
@@ -30,7 +32,7 @@ Balanced balance(const Stream& s, double coefficient, std::int64_t T, std::int64
 }
 Balanced balance(double coefficient, std::int64_t T, std::int64_t K, Buffer scores) {
   ThreadPool pool(1);
-  return balance(Stream(pool), coefficient, T, K, scores);
+  return balance(stream_of(pool), coefficient, T, K, scores);
 }
 
 /// DeepSeek-V3 report, eq. 17-20, of rows [first, first + T), times T; f of the K best unbiased scores.
@@ -68,7 +70,7 @@ TEST(BalanceLoss, FollowsTheReport) {
           EXPECT_EQ(alone.loss.get(0), got.loss.get(i));
           for (std::int64_t j = 0; j < T * E; ++j) ASSERT_EQ(alone.dscores.get(j), got.dscores.get(i * T * E + j));
         }
-        on_every_stream([&](const Stream& s) {
+        on_every_stream([&](const Stream& s) {  // a card has the CPU's sums, in the CPU's order
           const Balanced again = balance(s, 0.01, T, K, scores);
           EXPECT_TRUE(again.loss == got.loss && again.dscores == got.dscores);
         });
@@ -139,7 +141,7 @@ TEST(BalanceLoss, SumOverTokensIsATreeOverSixteenBlocks) {
 // Ranks that hold runs of blocks of each sequence exchange partials and get the bits of one rank.
 TEST(BalanceLoss, PartsOverRanksAreTheWhole) {
   ThreadPool pool(2);
-  const Stream s(pool);
+  const Stream s = stream_of(pool);
   constexpr std::int64_t S = 2, E = 24, K = 3;
   for (DType dtype : {DType::f64, DType::f32})
     for (std::int64_t T : {16, 80, 50}) {
@@ -168,6 +170,19 @@ TEST(BalanceLoss, PartsOverRanksAreTheWhole) {
     }
 }
 
+// As many experts as a card takes, with ties; beside the CPU, to the bit.
+TEST(BalanceLoss, ManyExperts) {
+  ThreadPool pool(1);
+  for (DType dtype : {DType::f64, DType::f32})
+    for (std::int64_t E : {128, 130, 512})
+      for (std::int64_t T : {32, 37}) {
+        Buffer scores = random_scores(2 * T, E, dtype, 6);
+        scores.fill([&](std::int64_t i) { return std::round(scores.get(i) * 64) / 64; });
+        const Balanced got = balance(0.1, T, 8, scores), cpu = balance(Stream(pool), 0.1, T, 8, scores);
+        EXPECT_TRUE(got.loss == cpu.loss && got.dscores == cpu.dscores) << E << ", " << T;
+      }
+}
+
 TEST(BalanceLoss, Edges) {
   const Balanced vanished = balance(1, 2, 1, Buffer(DType::f32, {2, 3}, {0, 0, 0, 1, 2, 3}));
   EXPECT_TRUE(std::isfinite(vanished.loss.get(0)));
@@ -177,8 +192,8 @@ TEST(BalanceLoss, Edges) {
   EXPECT_THROW(balance(1, 2, 1, Buffer(DType::f32, {3, 3})), Error);
   ThreadPool pool(1);
   const Buffer scores = random_scores(32, 3, DType::f32, 5), counts(DType::i32, {8, 3}), sums(DType::f32, {8, 3});
-  EXPECT_THROW(balance_partials(Stream(pool), 1, 3, scores, counts, sums), Error);
-  EXPECT_THROW(balance_finish(Stream(pool), 1, 32, 1, counts, sums, scores, Buffer(DType::f32, {1}), scores), Error);
+  EXPECT_THROW(balance_partials(stream_of(pool), 1, 3, scores, counts, sums), Error);
+  EXPECT_THROW(balance_finish(stream_of(pool), 1, 32, 1, counts, sums, scores, Buffer(DType::f32, {1}), scores), Error);
 }
 
 }  // namespace

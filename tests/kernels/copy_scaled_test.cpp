@@ -63,14 +63,14 @@ TEST(ScaledFormat, RowsAndPanelsLieOneAfterAnother) {
   EXPECT_EQ(ScaledFormat::row_bytes(DType::e4m3_rows, 100), 112);
   EXPECT_EQ(ScaledFormat::row_bytes(DType::mxe4m3_rows, 128), 144);
   EXPECT_EQ(bytes_of(DType::e4m3_rows, {3, 2, 512}), 6 * 528);
-  EXPECT_EQ(bytes_of(DType::e4m3_panels, {300, 200}), 300 * 200 + 3 * 2 * 4);
-  EXPECT_EQ(bytes_of(DType::e4m3_panels, {5, 300, 200}), 5 * (300 * 200 + 3 * 2 * 4));
+  EXPECT_EQ(bytes_of(DType::e4m3_panels, {300, 200}), 300 * 200 + 3 * 16);
+  EXPECT_EQ(bytes_of(DType::e4m3_panels, {5, 300, 200}), 5 * (300 * 200 + 3 * 16));
   // What is fused lies like one matrix where all but the last part have whole panels.
   EXPECT_EQ(bytes_of(DType::e4m3_panels, {128, 200}) + bytes_of(DType::e4m3_panels, {172, 200}),
             bytes_of(DType::e4m3_panels, {300, 200}));
   std::vector<std::uint8_t> bytes(static_cast<std::size_t>(bytes_of(DType::e4m3_panels, {300, 200})));
   const Tensor panels(bytes.data(), DType::e4m3_panels, {300, 200});
-  EXPECT_EQ(panels.rows(128, 300).data, bytes.data() + 128 * 200 + 2 * 4);
+  EXPECT_EQ(panels.rows(128, 300).data, bytes.data() + 128 * 200 + 16);
   EXPECT_ANY_THROW(panels.rows(100, 300));
   EXPECT_ANY_THROW(panels.rows(0, 200));
   EXPECT_ANY_THROW(panels.view({200, 300}));

@@ -5,13 +5,17 @@
 
 #include "kernels/numerics/math.h"
 #include "kernels/ops/tree_sum.h"
+#include "tests/device/every_stream.h"
+#include "tests/device/stream.h"
 #include "tests/kernels/buffers.h"
 
 namespace fourmi {
 namespace {
 
 using test::Buffer;
-using test::on_every_stream;
+using test::on_card;
+using test::on_streams;
+using test::stream_of;
 
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
@@ -57,6 +61,20 @@ void expect_row(const Buffer& logits, const Buffer& targets, const Result& r, st
   }
 }
 
+/// A card sums a row in another order than the CPU; all else is equal to the bit, given the sums.
+void expect_cpu(const Result& r, Buffer logits, Buffer targets, std::int64_t C, std::int64_t V, double weight) {
+  ThreadPool pool(1);
+  const Stream cpu(pool);
+  Result c(C, V, logits->dtype, r.dlogits->dtype);
+  softmax_max(cpu, logits, c.max);
+  softmax_sum(cpu, logits, c.max, targets, 0, c.sum, c.target_logit);
+  EXPECT_TRUE(r.max == c.max && r.target_logit == c.target_logit);
+  for (std::int64_t i = 0; i < C; ++i)
+    EXPECT_NEAR(r.sum.get(i), c.sum.get(i), 40 * test::unit_of(logits->dtype) * c.sum.get(i)) << i;
+  cross_entropy_finish(cpu, weight, logits, r.max, r.sum, r.target_logit, targets, 0, c.loss, c.dlogits);
+  EXPECT_TRUE(r.loss == c.loss && r.dlogits == c.dlogits);
+}
+
 TEST(CrossEntropy, AgreesWithTheFormula) {
   for (DType dtype : {DType::f64, DType::f32})
     for (DType gradient : {DType::f64, DType::f32, DType::bf16})
@@ -64,9 +82,13 @@ TEST(CrossEntropy, AgreesWithTheFormula) {
         constexpr std::int64_t C = 9;
         Buffer logits = test::noisy(dtype, {C, V}, 1, 3.0), targets = some_targets(C, V);
         ThreadPool pool(1);
-        const Result first = run(Stream(pool), logits, targets, C, V, gradient, 0.3);
+        const Result first = run(stream_of(pool), logits, targets, C, V, gradient, 0.3);
         for (std::int64_t row = 0; row < C; ++row) expect_row(logits, targets, first, row, V, 0.3);
-        on_every_stream([&](const Stream& s) {
+        if (on_card()) {
+          expect_cpu(first, logits, targets, C, V, 0.3);
+          continue;
+        }
+        test::on_every_stream([&](const Stream& s) {
           const Result r = run(s, logits, targets, C, V, gradient, 0.3);
           EXPECT_TRUE(r.max == first.max && r.sum == first.sum && r.target_logit == first.target_logit);
           EXPECT_TRUE(r.loss == first.loss && r.dlogits == first.dlogits);
@@ -83,7 +105,7 @@ TEST(CrossEntropy, LeavesOfTheVocabularyOverRanksAreTheWhole) {
       Buffer logits = test::noisy(dtype, {C, V}, 6, 3.0), targets = some_targets(C, vocabulary);
       for (std::int64_t i = 0; i < C; ++i)
         for (std::int64_t v = vocabulary; v < V; ++v) logits.set(i * V + v, i == 0 ? std::nan("") : 100.0);
-      on_every_stream([&](const Stream& s) {
+      on_streams([&](const Stream& s) {
         Buffer all = logits, partials(dtype, {leaves, C});
         Result whole(C, V, dtype, dtype);
         mask_padding(s, 0, vocabulary, all);
@@ -133,15 +155,15 @@ TEST(CrossEntropy, LeavesOfTheVocabularyOverRanksAreTheWhole) {
     }
   ThreadPool pool(1);
   const Buffer logits(DType::f32, {2, 6}), max(DType::f32, {2}), targets(DType::i32, {2}), sums(DType::f32, {4, 2});
-  EXPECT_THROW(softmax_sum(Stream(pool), logits, max, targets, 0, sums, max, 4), Error);
-  EXPECT_THROW(softmax_sum(Stream(pool), logits, max, targets, 0, sums, max, 2), Error);
+  EXPECT_THROW(softmax_sum(stream_of(pool), logits, max, targets, 0, sums, max, 4), Error);
+  EXPECT_THROW(softmax_sum(stream_of(pool), logits, max, targets, 0, sums, max, 2), Error);
 }
 
 TEST(CrossEntropy, GradientsByFiniteDifferences) {
   constexpr std::int64_t C = 4, V = 19;
   Buffer logits = test::noisy(DType::f64, {C, V}, 2), targets(DType::i32, {C}, {0, 18, -1, 7});
   ThreadPool pool(1);
-  const Stream s(pool);
+  const Stream s = stream_of(pool);
   const double weight = 1.7;
   const Result r = run(s, logits, targets, C, V, DType::f64, weight);
   const auto loss = [&] {
@@ -155,6 +177,7 @@ TEST(CrossEntropy, GradientsByFiniteDifferences) {
 
 // The documented order of the sum, once more in scalar code.
 TEST(CrossEntropy, SumIsALaneSum) {
+  if (on_card()) GTEST_SKIP() << "the CPU's order";
   constexpr std::int64_t V = 77;
   Buffer logits = test::noisy(DType::f32, {1, V}, 3, 5.0), targets(DType::i32, {1}, {1});
   ThreadPool pool(1);
@@ -172,7 +195,7 @@ TEST(CrossEntropy, VocabularyCutOverRanks) {
   constexpr std::int64_t C = 6, V = 60, part = 20;
   Buffer logits = test::noisy(DType::f64, {C, V}, 4, 2.0), targets(DType::i32, {C}, {0, 19, 20, 59, 40, -1});
   ThreadPool pool(1);
-  const Stream s(pool);
+  const Stream s = stream_of(pool);
   const Result whole = run(s, logits, targets, C, V, DType::f64);
   std::vector<Buffer> held;
   for (std::int64_t p = 0; p < 3; ++p) {
@@ -206,13 +229,39 @@ TEST(CrossEntropy, VocabularyCutOverRanks) {
   }
 }
 
+// Long rows, with and without whole vectors, at any address (behind as many values as there are rows).
+TEST(CrossEntropy, LongRows) {
+  ThreadPool pool(1);
+  const Stream s = stream_of(pool);
+  for (DType dtype : {DType::f64, DType::f32})
+    for (std::int64_t V : {2048, 4099, 20012}) {
+      constexpr std::int64_t C = 3;
+      Buffer targets(DType::i32, {C}, {0, -1, static_cast<double>(V - 1)});
+      Buffer memory = test::noisy(dtype, {C + C * V}, 7, 3.0), logits(dtype, {C, V});
+      logits.fill([&](std::int64_t i) { return memory.get(C + i); });
+      for (DType gradient : {dtype, DType::bf16}) {
+        Result r = run(s, logits, targets, C, V, gradient, 0.3);
+        for (std::int64_t row = 0; row < C; ++row) expect_row(logits, targets, r, row, V, 0.3);
+        if (on_card()) expect_cpu(r, logits, targets, C, V, 0.3);
+        Result behind(C, V, dtype, gradient);
+        const Tensor max = memory->rows(0, C), moved = memory->rows(C, C + C * V).view({C, V});
+        softmax_max(s, moved, max);
+        softmax_sum(s, moved, max, targets, 0, behind.sum, behind.target_logit);
+        cross_entropy_finish(s, 0.3, moved, max, behind.sum, behind.target_logit, targets, 0, behind.loss,
+                             behind.dlogits);
+        EXPECT_TRUE(test::same_bytes(max, r.max));
+        EXPECT_TRUE(behind.sum == r.sum && behind.loss == r.loss && behind.dlogits == r.dlogits);
+      }
+    }
+}
+
 TEST(CrossEntropy, InPlaceAndWithoutGradient) {
   constexpr std::int64_t C = 7, V = 1030;
   Buffer targets = some_targets(C, V);
   for (DType dtype : {DType::f64, DType::f32}) {
     Buffer logits = test::noisy(dtype, {C, V}, 5);
     ThreadPool pool(2);
-    const Stream s(pool);
+    const Stream s = stream_of(pool);
     const Result r = run(s, logits, targets, C, V, dtype);
     Result parts = r;
     Buffer in_place = logits, loss(dtype, {C}), loss_only(dtype, {C});
@@ -227,7 +276,7 @@ TEST(CrossEntropy, InPlaceAndWithoutGradient) {
 
 TEST(CrossEntropy, Extremes) {
   ThreadPool pool(1);
-  const Stream s(pool);
+  const Stream s = stream_of(pool);
   for (DType dtype : {DType::f64, DType::f32}) {
     // Huge logits neither overflow nor lose the difference; masked columns (minus infinity) take no part.
     Buffer logits(dtype, {2, 3}, {10000, 10001, 10000, -infinity, -5, -5}), targets(DType::i32, {2}, {1, 2});

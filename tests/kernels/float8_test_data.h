@@ -54,7 +54,7 @@ class Float8 {
           scale_at.push_back(scales + i % K / block * scale_bytes);
         }
         at = scales + blocks * scale_bytes;
-        if (panel == 1) at += (16 - (at - skew) % 16) % 16;
+        at += (16 - (at - (panel == 1 ? skew : scales)) % 16) % 16;  // a row is padded, or of a panel its scales
       }
     bytes.assign(static_cast<std::size_t>(at), 0);
   }
@@ -133,17 +133,26 @@ inline std::vector<std::int64_t> group_of_rows(const std::vector<std::int32_t>& 
   return group;
 }
 
-/// A ColumnScaled with memory. group[m]: the group of row m, -1 for rows outside of all runs.
+/// A ColumnScaled with memory. group[m]: the group of row m, -1 for rows outside of all runs. `transposed`: as on a GPU
+/// (kernels/ops/column_scaled.h).
 class Columns {
  public:
-  Columns(Shape shape, std::vector<std::int64_t> group, std::int64_t group_rows)
-      : elements(static_cast<std::size_t>(shape.num_elements()), 0x7f),
-        group_(std::move(group)),
+  Columns(Shape shape, std::vector<std::int64_t> group, std::int64_t group_rows, bool transposed = false)
+      : group_(std::move(group)),
         shape_(shape),
         K_(shape[shape.rank - 1]),
-        group_rows_(group_rows) {
+        group_rows_(group_rows),
+        transposed_(transposed) {
     num_groups_ = group_.empty() ? 0 : *std::max_element(group_.begin(), group_.end()) + 1;
     scales.assign(static_cast<std::size_t>((num_groups_ + 1) * K_), std::numeric_limits<float>::quiet_NaN());
+    const std::int64_t room = transposed ? std::max(places() * K_, shape.num_elements()) : shape.num_elements();
+    elements.assign(static_cast<std::size_t>(room), 0x7f);
+    if (!transposed) return;
+    std::vector<std::int64_t> rows_of(static_cast<std::size_t>(num_groups_), 0);
+    for (const std::int64_t g : group_)
+      place_.push_back(g < 0 ? 0 : g * group_rows + rows_of[static_cast<std::size_t>(g)]++);
+    for (std::int64_t k = 0; k < K_; ++k)  // zeros, also where no row comes
+      std::fill_n(elements.begin() + k * places(), num_groups_ * group_rows, std::uint8_t{0});
   }
 
   ColumnScaled scaled() {
@@ -152,7 +161,10 @@ class Columns {
   float& scale(std::int64_t row, std::int64_t col) {
     return scales[static_cast<std::size_t>(group_[static_cast<std::size_t>(row)] * K_ + col)];
   }
-  std::uint8_t& q(std::int64_t row, std::int64_t col) { return elements[static_cast<std::size_t>(row * K_ + col)]; }
+  std::uint8_t& q(std::int64_t row, std::int64_t col) {
+    if (transposed_) return elements[static_cast<std::size_t>(col * places() + place_[static_cast<std::size_t>(row)])];
+    return elements[static_cast<std::size_t>(row * K_ + col)];
+  }
   double value(std::int64_t row, std::int64_t col) {
     return e4m3_value(q(row, col)) * static_cast<double>(scale(row, col));
   }
@@ -185,9 +197,12 @@ class Columns {
   std::vector<float> scales;
 
  private:
-  std::vector<std::int64_t> group_;
+  std::int64_t places() const { return (num_groups_ + 1) * group_rows_; }
+
+  std::vector<std::int64_t> group_, place_;
   Shape shape_;
   std::int64_t K_, group_rows_, num_groups_ = 0;
+  bool transposed_;
 };
 
 /// Equal bits, except that any NaN equals any NaN.

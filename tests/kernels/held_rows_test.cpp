@@ -4,6 +4,8 @@
 
 #include <vector>
 
+#include "tests/device/stream.h"
+
 namespace fourmi {
 namespace {
 
@@ -14,7 +16,8 @@ TEST(HeldRows, AreCountedBelowEachRow) {
                                HeldRows{16, {3, 12}, {3, 16}}, HeldRows{16, {0, 8}, {8, 16}}}) {
     std::vector<std::int32_t> rows, below(49);
     for (std::int32_t row = 0; row <= 48; ++row) rows.push_back(row);
-    count_held_below(Stream(pool), held, Tensor(rows.data(), DType::i32, {49}), Tensor(below.data(), DType::i32, {49}));
+    count_held_below(test::stream_of(pool), held, Tensor(rows.data(), DType::i32, {49}),
+                     Tensor(below.data(), DType::i32, {49}));
     std::int32_t count = 0;
     for (std::int64_t row = 0; row <= 48; ++row) {
       EXPECT_EQ(below[static_cast<std::size_t>(row)], count) << row;

@@ -5,6 +5,7 @@
 
 #include "kernels/ops/rotary.h"
 #include "kernels/ops/tree_sum.h"
+#include "tests/device/stream.h"
 #include "tests/kernels/buffers.h"
 
 namespace fourmi {
@@ -60,7 +61,7 @@ TEST(MlaAssemble, PutsEachPartWhereAttentionReadsIt) {
       const Scene s{dtype, 5, 3, 7, 6, 4, layout};
       const Buffer q = noisy(dtype, {s.M, s.B}, 1), kv = noisy(dtype, {s.M, s.H, s.nope + s.v}, 2);
       const Buffer a = noisy(dtype, {s.M, s.A}, 3);
-      const Operands o = forward(Stream(pool), s, q, kv, a);
+      const Operands o = forward(stream_of(pool), s, q, kv, a);
       for (std::int64_t m = 0; m < s.M; ++m)
         for (std::int64_t h = 0; h < s.H; ++h) {
           const std::int64_t row = m * s.H + h, q_in = m * s.B + s.q_column + h * s.Q, kv_in = row * (s.nope + s.v);
@@ -86,11 +87,11 @@ TEST(MlaAssemble, BackwardIsTheTranspose) {
       const Scene s{DType::f64, 4, H, 5, 8, 3, layout};
       const Buffer q = noisy(DType::f64, {s.M, s.B}, 1), kv = noisy(DType::f64, {s.M, H, s.nope + s.v}, 2);
       const Buffer a = noisy(DType::f64, {s.M, s.A}, 3);
-      const Operands o = forward(Stream(pool), s, q, kv, a);
+      const Operands o = forward(stream_of(pool), s, q, kv, a);
       const Buffer dq = noisy(DType::f64, {s.M, H, s.Q}, 4), dk = noisy(DType::f64, {s.M, H, s.Q}, 5);
       const Buffer dv = noisy(DType::f64, {s.M, H, s.v}, 6);
       const Buffer gq(DType::f64, {s.M, s.B}), gkv(DType::f64, {s.M, H, s.nope + s.v}), ga(DType::f64, {s.M, s.A});
-      mla_assemble_backward(Stream(pool), s.mla(), s.table, s.positions, dq, dk, dv, gq, gkv, ga);
+      mla_assemble_backward(stream_of(pool), s.mla(), s.table, s.positions, dq, dk, dv, gq, gkv, ga);
       double left = 0, right = 0;
       const auto dot = [](const Buffer& x, const Buffer& y) {
         double sum = 0;
@@ -120,9 +121,9 @@ TEST(MlaAssemble, OneRowMayHoldQueryAndSharedKey) {  // without query LoRA both 
   Scene s{DType::bf16, 6, 4, 8, 4, 8};
   s.q_column = 0, s.k_column = s.H * s.Q + 5, s.B = s.A = s.k_column + s.rope;
   const Buffer a = noisy(DType::bf16, {s.M, s.A}, 1), kv = noisy(DType::bf16, {s.M, s.H, s.nope + s.v}, 2);
-  const Operands o = forward(Stream(pool), s, a, kv, a);
+  const Operands o = forward(stream_of(pool), s, a, kv, a);
   const Buffer ga(DType::bf16, {s.M, s.A}), gkv(DType::bf16, {s.M, s.H, s.nope + s.v});
-  mla_assemble_backward(Stream(pool), s.mla(), s.table, s.positions, o.q, o.k, o.v, ga, gkv, ga);
+  mla_assemble_backward(stream_of(pool), s.mla(), s.table, s.positions, o.q, o.k, o.v, ga, gkv, ga);
   EXPECT_TRUE(same_bytes(gkv, kv));
   for (std::int64_t i = 0; i < s.M * s.A; ++i) {
     const std::int64_t c = i % s.A;
@@ -138,7 +139,7 @@ TEST(MlaAssemble, HeadsAreSummedByATreeOfLeaves) {
     const Buffer dq = noisy(DType::f32, {1, H, 2}, 1), dk = noisy(DType::f32, {1, H, 2}, 2, 100.0);
     const Buffer dv = noisy(DType::f32, {1, H, 1}, 3);
     const Buffer gq(DType::f32, {1, s.B}), gkv(DType::f32, {1, H, 1}), ga(DType::f32, {1, s.A});
-    mla_assemble_backward(Stream(pool), s.mla(), s.table, s.positions, dq, dk, dv, gq, gkv, ga);
+    mla_assemble_backward(stream_of(pool), s.mla(), s.table, s.positions, dq, dk, dv, gq, gkv, ga);
     const std::int64_t leaves = H == 6 ? 2 : 8;
     std::vector<float> part;
     for (std::int64_t c = 0; c < leaves; ++c) {
@@ -162,10 +163,10 @@ TEST(MlaAssemble, HalvesAloneAreTheWhole) {
     const Scene s{dtype, 9, 3, 4, 6, 5};
     const Buffer q = noisy(dtype, {s.M, s.B}, 1), kv = noisy(dtype, {s.M, s.H, s.nope + s.v}, 2);
     const Buffer a = noisy(dtype, {s.M, s.A}, 3);
-    const Operands both = forward(Stream(pool), s, q, kv, a);
+    const Operands both = forward(stream_of(pool), s, q, kv, a);
     const Operands o{Buffer(dtype, {s.M, s.H, s.Q}), Buffer(dtype, {s.M, s.H, s.Q}), Buffer(dtype, {s.M, s.H, s.v})};
-    mla_assemble_forward(Stream(pool), s.mla(), s.table, s.positions, q, {}, {}, o.q, {}, {});
-    mla_assemble_forward(Stream(pool), s.mla(), s.table, s.positions, {}, kv, a, {}, o.k, o.v);
+    mla_assemble_forward(stream_of(pool), s.mla(), s.table, s.positions, q, {}, {}, o.q, {}, {});
+    mla_assemble_forward(stream_of(pool), s.mla(), s.table, s.positions, {}, kv, a, {}, o.k, o.v);
     EXPECT_TRUE(same_bytes(o.q, both.q));
     EXPECT_TRUE(same_bytes(o.k, both.k));
     EXPECT_TRUE(same_bytes(o.v, both.v));
@@ -192,8 +193,8 @@ TEST(MlaAssemble, HeadsOverRanksAreTheWhole) {
         const Buffer dv = noisy(dtype, {s.M, H, s.v}, 3);
         Buffer gq(dtype, {s.M, s.B}), gkv(dtype, {s.M, H, s.nope + s.v}), ga(dtype, {s.M, s.A});
         ThreadPool pool(2);
-        mla_assemble_backward(Stream(pool), s.mla(), s.table, s.positions, dq, dk, dv, gq, gkv, ga);
-        on_every_stream([&](const Stream& stream) {
+        mla_assemble_backward(stream_of(pool), s.mla(), s.table, s.positions, dq, dk, dv, gq, gkv, ga);
+        const auto body = [&](const Stream& stream, const Stream& sums) {
           for (std::int64_t ranks = 1; ranks <= leaves; ranks *= 2) {
             const std::int64_t n = H / ranks;
             const Buffer parts(accumulate_dtype(dtype), {ranks, s.M, s.rope}), sum(parts->dtype, {s.M, s.rope});
@@ -207,18 +208,87 @@ TEST(MlaAssemble, HeadsOverRanksAreTheWhole) {
               EXPECT_TRUE(part_kv == mine(gkv));
             }
             const Buffer a(dtype, {s.M, s.A});
-            tree_sum(stream, parts, sum);
+            tree_sum(sums, parts, sum);
             mla_rotary_key_backward(stream, s.mla(), s.table, s.positions, sum, a);
             EXPECT_TRUE(a == ga) << name_of(dtype) << " " << H << " heads, " << ranks << " ranks";  // poison too
           }
-        });
+        };
+        if (on_card())
+          body(stream_of(pool), Stream(pool));
+        else
+          on_every_stream([&](const Stream& stream) { body(stream, stream); });
         MlaAssemble wrong = s.mla();
         wrong.head_leaves = H == 6 ? 4 : 3;
-        EXPECT_THROW(mla_assemble_backward(Stream(pool), wrong, s.table, s.positions, dq, dk, dv, gq, gkv, ga), Error);
+        EXPECT_THROW(mla_assemble_backward(stream_of(pool), wrong, s.table, s.positions, dq, dk, dv, gq, gkv, ga),
+                     Error);
       }
 }
 
+/// On a card too the bits are the CPU's: heads are summed by the same tree. Vectors and single elements, heads by the
+/// thousand of columns, no columns of a kind.
+TEST(MlaAssemble, DevicesGiveEqualBits) {
+  ThreadPool pool(1);
+  struct Sizes {
+    std::int64_t M, H, nope, rope, v, q_column, k_column;
+  };
+  for (DType dtype : float_dtypes())
+    for (const Sizes& k : {Sizes{3, 16, 128, 64, 128, 0, 8}, Sizes{2, 128, 128, 64, 128, 8, 0},
+                           Sizes{5, 5, 16, 16, 8, 16, 16}, Sizes{2, 7, 16, 32, 24, 1, 8}, Sizes{1, 2, 5, 2, 3, 8, 8},
+                           Sizes{3, 4, 0, 16, 8, 0, 0}, Sizes{4, 24, 8, 600, 0, 0, 0}, Sizes{0, 4, 8, 8, 8, 0, 0}})
+      for (RotaryLayout layout : {RotaryLayout::interleaved, RotaryLayout::half_split}) {
+        SCOPED_TRACE(::testing::Message() << name_of(dtype) << " " << k.H << " heads, rope " << k.rope);
+        Scene s{dtype, k.M, k.H, k.nope, k.rope, k.v, layout};
+        s.q_column = k.q_column, s.k_column = k.k_column;
+        s.B = k.q_column + k.H * s.Q + 8, s.A = k.k_column + k.rope + 8;
+        const Buffer q = noisy(dtype, {s.M, s.B}, 1), kv = noisy(dtype, {s.M, s.H, s.nope + s.v}, 2);
+        const Buffer a = noisy(dtype, {s.M, s.A}, 3);
+        const Buffer dq = noisy(dtype, {s.M, s.H, s.Q}, 4), dk = noisy(dtype, {s.M, s.H, s.Q}, 5, 10.0);
+        const Buffer dv = noisy(dtype, {s.M, s.H, s.v}, 6);
+        const auto run = [&](const Stream& stream) {
+          const Operands o = forward(stream, s, q, kv, a);
+          std::vector<Buffer> all{o.q, o.k, o.v};
+          for (const Shape& shape : {Shape{s.M, s.B}, Shape{s.M, s.H, s.nope + s.v}, Shape{s.M, s.A}})
+            all.emplace_back(dtype, shape);
+          mla_assemble_backward(stream, s.mla(), s.table, s.positions, dq, dk, dv, all[3], all[4], all[5]);
+          return all;
+        };
+        const auto expected = run(Stream(pool)), got = run(stream_of(pool));
+        for (std::size_t i = 0; i < got.size(); ++i) EXPECT_TRUE(got[i] == expected[i]) << i;
+      }
+}
+
+/// Values of all magnitudes, through a rotation by angle 0: what is stored is each of them, rounded as the CPU rounds.
+TEST(MlaAssemble, KeyGradientsAreRoundedOnce) {
+  ThreadPool pool(1);
+  for (DType dtype : float_dtypes()) {
+    const Scene s{dtype, 700, 1, 0, 16, 1};
+    s.positions.fill([](std::int64_t) { return 0.0; });
+    const DType acc = accumulate_dtype(dtype);
+    const Buffer sum(acc, {s.M, s.rope});
+    const int lowest = acc == DType::f64 ? -1080 : -152, highest = acc == DType::f64 ? 1023 : 127;
+    sum.fill([&](std::int64_t i) {
+      // Halves of bf16's last place, up to what becomes infinity, and others.
+      const double magnitude =
+          i % 3 == 0 ? 1 + static_cast<double>(2 * (i % 128) + 1) * 0x1p-8 : 1 + std::abs(noise(i, 1));
+      const int exponent = lowest + static_cast<int>(i % (highest - lowest + 1));
+      return std::ldexp(i % 2 == 0 ? magnitude : -magnitude, exponent);
+    });
+    for (RotaryLayout layout : {RotaryLayout::interleaved, RotaryLayout::half_split}) {
+      MlaAssemble mla = s.mla();
+      mla.layout = layout;
+      const auto run = [&](const Stream& stream, std::int64_t column) {
+        mla.k_column = column;
+        Buffer a(dtype, {s.M, 32});
+        mla_rotary_key_backward(stream, mla, s.table, s.positions, sum, a);
+        return a;
+      };
+      for (std::int64_t column : {0, 3, 8}) EXPECT_TRUE(run(Stream(pool), column) == run(stream_of(pool), column));
+    }
+  }
+}
+
 TEST(MlaAssemble, InstructionSetsAndThreadsGiveEqualBits) {
+  if (on_card()) GTEST_SKIP() << "a card has neither";
   for (DType dtype : float_dtypes()) {
     const Scene s{dtype, 150, 4, 32, 16, 32};
     const Buffer q = noisy(dtype, {s.M, s.B}, 1), kv = noisy(dtype, {s.M, s.H, s.nope + s.v}, 2);

@@ -5,16 +5,18 @@
 
 #include "kernels/ops/copy.h"
 #include "kernels/ops/max_parts.h"
+#include "tests/device/stream.h"
 #include "tests/kernels/buffers.h"
 
 namespace fourmi {
 namespace {
 
 using test::Buffer;
+using test::stream_of;
 
 TEST(CopyColumns, TakesTheseAndLeavesTheRest) {
   ThreadPool pool(2);
-  const Stream stream(pool);
+  const Stream stream = stream_of(pool);
   for (DType dtype : {DType::f64, DType::f32, DType::bf16, DType::i32}) {
     Buffer from(dtype, {3, 5}), to(dtype, {3, 4});
     from.fill([](std::int64_t i) { return double(i); });
@@ -30,7 +32,7 @@ TEST(CopyColumns, TakesTheseAndLeavesTheRest) {
 
 TEST(MaxOfParts, IsExactAndTellsOfNan) {
   ThreadPool pool(1);
-  const Stream stream(pool);
+  const Stream stream = stream_of(pool);
   const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
   for (DType dtype : {DType::f64, DType::f32}) {
     const Buffer parts(dtype, {3, 4}, {-inf, 1, nan, 0.5, -inf, 3, 1, nan, -inf, -2, 9, 7});
@@ -40,6 +42,16 @@ TEST(MaxOfParts, IsExactAndTellsOfNan) {
     EXPECT_EQ(y.get(1), 3);
     EXPECT_TRUE(std::isnan(y.get(2)));
     EXPECT_TRUE(std::isnan(y.get(3)));
+    for (std::int64_t num : {1, 2, 5, 16}) {
+      const Buffer many = test::noisy(dtype, {num, 701}, 1), most(dtype, {701});
+      max_of_parts(stream, many, most);
+      for (std::int64_t i = 0; i < 701; ++i) {
+        double want = many.get(i);
+        for (std::int64_t p = 1; p < num; ++p) want = std::max(want, many.get(p * 701 + i));
+        EXPECT_EQ(most.get(i), want);
+      }
+    }
+    max_of_parts(stream, Buffer(dtype, {2, 0}), Buffer(dtype, {0}));
   }
 }
 

@@ -1,17 +1,22 @@
 #include "kernels/ops/permute.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
 
 #include "kernels/numerics/random.h"
+#include "tests/device/every_stream.h"
+#include "tests/device/stream.h"
 #include "tests/kernels/buffers.h"
 
 namespace fourmi {
 namespace {
 
 using test::Buffer;
-using test::on_every_stream;
+using test::on_card;
+using test::on_streams;
+using test::stream_of;
 
 constexpr DType floats[] = {DType::f64, DType::f32, DType::bf16};
 
@@ -29,9 +34,44 @@ struct Plan {
         row_of(DType::i32, {M, K}),
         offsets(static_cast<std::size_t>(E) + 1, -1) {
     ThreadPool pool(1);
-    permute_plan(Stream(pool), experts, offsets, row_token, row_of);
+    permute_plan(stream_of(pool), experts, offsets, row_token, row_of);
   }
 };
+
+/// Choices at random, every fourth or so absent.
+Plan sparse_plan(std::int64_t M, std::int64_t K, std::int64_t E) {
+  std::vector<double> choices;
+  const RandomKey key = random_key(8, "test", "plan");
+  for (std::int64_t i = 0; i < M * K; ++i) {
+    const auto bits = random_bits(key, static_cast<std::uint64_t>(i));
+    choices.push_back(bits % 4 == 0 ? -1.0 : static_cast<double>(bits / 4 % static_cast<std::uint64_t>(E)));
+  }
+  return Plan(M, K, E, choices);
+}
+
+/// Copies of two tensors, the second one behind the first: of one call, they lie so on a card too. What follows an odd
+/// number of values begins where no vector does.
+struct Neighbours {
+  Buffer memory;
+  Tensor first, second;
+  Neighbours(const Tensor& a, const Tensor& b)
+      : memory(DType::u8, {a.bytes() + b.bytes()}),
+        first(memory->data, a.dtype, a.shape),
+        second(static_cast<std::byte*>(memory->data) + a.bytes(), b.dtype, b.shape) {
+    std::memcpy(first.data, a.data, static_cast<std::size_t>(a.bytes()));
+    std::memcpy(second.data, b.data, static_cast<std::size_t>(b.bytes()));
+  }
+};
+
+/// dweights of the CPU: equal there; a card sums a row in another order.
+void expect_dweights(const Buffer& got, const Buffer& expected, std::int64_t D) {
+  if (!on_card()) {
+    EXPECT_TRUE(got == expected);
+    return;
+  }
+  for (std::int64_t i = 0; i < got.size(); ++i)
+    ASSERT_NEAR(got.get(i), expected.get(i), 4 * static_cast<double>(D) * test::unit_of(got->dtype)) << i;
+}
 
 /// K different ascending experts a token; expert 1 gets none, expert 2 only the first token.
 Plan uneven_plan(std::int64_t M = 37, std::int64_t K = 3, std::int64_t E = 8) {
@@ -73,6 +113,38 @@ TEST(PermutePlan, SortsByExpertThenToken) {
   }
 }
 
+TEST(PermutePlan, ManyChoicesSomeOfThemAbsent) {
+  for (const auto& [M, K, E] :
+       {std::array<std::int64_t, 3>{1500, 4, 70}, {700, 9, 1000}, {45000, 3, 19}, {1, 32, 33}}) {
+    const Plan plan = sparse_plan(M, K, E);
+    std::vector<std::int64_t> order;  // choices that are here, by expert
+    for (std::int64_t i = 0; i < M * K; ++i)
+      if (plan.experts.id(i) >= 0) order.push_back(i);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](auto a, auto b) { return plan.experts.id(a) < plan.experts.id(b); });
+    std::vector<std::int32_t> offsets(static_cast<std::size_t>(E) + 1);
+    for (const std::int64_t i : order) ++offsets[static_cast<std::size_t>(plan.experts.id(i)) + 1];
+    std::partial_sum(offsets.begin(), offsets.end(), offsets.begin());
+    EXPECT_EQ(plan.offsets, offsets);
+    for (std::int64_t i = 0; i < M * K; ++i)
+      if (plan.experts.id(i) < 0) {
+        ASSERT_EQ(plan.row_of.id(i), -1);
+      }
+    for (std::size_t r = 0; r < order.size(); ++r) {
+      ASSERT_EQ(plan.row_of.id(order[r]), r);
+      ASSERT_EQ(plan.row_token.id(static_cast<std::int64_t>(r)), order[r] / K);
+    }
+    for (std::int64_t r = std::ssize(order); r < M * K; ++r) ASSERT_TRUE(test::is_poison(plan.row_token, r));
+  }
+}
+
+TEST(PermutePlan, MoreRowsThanThereIsRoomFor) {
+  ThreadPool pool(1);
+  const Buffer experts(DType::i32, {5, 1}, {0, 1, -1, 1, 0}), row_token(DType::i32, {3}), row_of(DType::i32, {5, 1});
+  std::vector<std::int32_t> offsets(3);
+  EXPECT_THROW(permute_plan(stream_of(pool), experts, offsets, row_token, row_of), Error);
+}
+
 TEST(PermutePlan, OneExpertTakesAllAndNoTokens) {
   const Plan all(5, 1, 3, {1, 1, 1, 1, 1});
   EXPECT_EQ(all.offsets, (std::vector<std::int32_t>{0, 0, 5, 5}));
@@ -90,7 +162,7 @@ TEST(Permute, ForwardCopiesRows) {
       Buffer x = test::noisy(dtype, {plan.M, D}, 1), expected(dtype, {plan.M * plan.K, D});
       for (std::int64_t i = 0; i < plan.M * plan.K * D; ++i)
         expected.set(i, x.get(plan.row_token.id(i / D) * D + i % D));
-      on_every_stream([&](const Stream& s) {
+      on_streams([&](const Stream& s) {
         Buffer rows(dtype, {plan.M * plan.K, D});
         permute_forward(s, x, plan.row_token, rows);
         EXPECT_TRUE(rows == expected);
@@ -130,7 +202,7 @@ TEST(Permute, BackwardSumsInOrderThenAddends) {
       const Buffer none = chains(plan, drows, nullptr, D, {}), one = chains(plan, drows, nullptr, D, {&same});
       const Buffer two = chains(plan, drows, nullptr, D, {&same, &wide}),
                    swapped = chains(plan, drows, nullptr, D, {&wide, &same});
-      on_every_stream([&](const Stream& s) {
+      on_streams([&](const Stream& s) {
         Buffer a(dtype, {plan.M, D}), b = a, c = a, d = same, e = same;
         permute_backward(s, drows, plan.row_of, a);
         permute_backward(s, drows, plan.row_of, b, same);
@@ -153,7 +225,7 @@ TEST(Combine, ForwardIsOneChainAndTheResidualLast) {
       Buffer rows = test::noisy(dtype, {plan.M * plan.K, D}, 2), residual = test::noisy(dtype, {plan.M, D}, 3);
       Buffer weights = test::noisy(accumulate_dtype(dtype), {plan.M, plan.K}, 5);
       const Buffer plain = chains(plan, rows, &weights, D, {}), added = chains(plan, rows, &weights, D, {&residual});
-      on_every_stream([&](const Stream& s) {
+      on_streams([&](const Stream& s) {
         Buffer a(dtype, {plan.M, D}), b = a, c = residual;
         combine_forward(s, rows, weights, plan.row_of, a);
         combine_forward(s, rows, weights, plan.row_of, b, residual);
@@ -182,20 +254,20 @@ void expect_combine_backward(DType dtype, std::int64_t D) {
       for (int j = 0; j < half; ++j) lane[j] += lane[j + half];
     dweights.set(i, double(lane[0]));
   }
-  on_every_stream([&](const Stream& s) {
+  on_streams([&](const Stream& s) {
     Buffer a(dtype, {plan.M * plan.K, D}), b(dtype_of<A>, {plan.M, plan.K});
     combine_backward(s, dy, rows, weights, plan.row_of, a, b);
     EXPECT_TRUE(a == drows);
-    EXPECT_TRUE(b == dweights);
+    expect_dweights(b, dweights, D);
     Buffer c = rows, d(dtype_of<A>, {plan.M, plan.K});
     combine_backward(s, dy, c, weights, plan.row_of, c, d);  // the gradient replaces the rows
     EXPECT_TRUE(c == drows);
-    EXPECT_TRUE(d == dweights);
+    expect_dweights(d, dweights, D);
   });
 }
 
 TEST(Combine, BackwardBits) {
-  for (std::int64_t D : {1, 16, 45}) {
+  for (std::int64_t D : {1, 16, 45, 1064}) {
     expect_combine_backward<double, double>(DType::f64, D);
     expect_combine_backward<float, float>(DType::f32, D);
     expect_combine_backward<float, bfloat16>(DType::bf16, D);
@@ -205,7 +277,7 @@ TEST(Combine, BackwardBits) {
 // loss = <g, combine(permute(x) * 1, w)>: gradients of x, of the weights and of the rows by central differences.
 TEST(Combine, GradientsByFiniteDifferences) {
   ThreadPool pool(1);
-  const Stream stream(pool);
+  const Stream stream = stream_of(pool);
   constexpr std::int64_t D = 5;
   Plan plan = uneven_plan(6, 2, 4);
   Buffer x = test::noisy(DType::f64, {6, D}, 1), g = test::noisy(DType::f64, {6, D}, 2);
@@ -231,10 +303,71 @@ TEST(Combine, GradientsByFiniteDifferences) {
   for (std::int64_t i = 0; i < x.size(); ++i) EXPECT_NEAR(dx.get(i), test::difference(x, i, loss), 1e-9);
 }
 
+// Absent choices, more of them than are summed at once, results in the accumulator dtype: beside a CPU's stream.
+TEST(Combine, AbsentChoicesAndWideResults) {
+  ThreadPool pool(1);
+  const Stream s = stream_of(pool), cpu(pool);
+  Plan plan = sparse_plan(23, 9, 11);
+  const std::int64_t R = plan.offsets.back();
+  for (std::int64_t D : {1, 24, 96})
+    for (DType dtype : floats) {
+      const DType wide = accumulate_dtype(dtype);
+      const Buffer rows = test::noisy(dtype, {R, D}, 1), weights = test::noisy(wide, {plan.M, plan.K}, 2);
+      const Buffer x = test::noisy(dtype, {plan.M, D}, 3), added = test::noisy(wide, {plan.M, D}, 4);
+      for (DType result : {dtype, wide}) {
+        const Buffer y(result, {plan.M, D}), dx(result, {plan.M, D}), y_cpu = y, dx_cpu = dx;
+        combine_forward(s, rows, weights, plan.row_of, y, added);
+        combine_forward(cpu, rows, weights, plan.row_of, y_cpu, added);
+        permute_backward(s, rows, plan.row_of, dx, x, added);
+        permute_backward(cpu, rows, plan.row_of, dx_cpu, x, added);
+        EXPECT_TRUE(y == y_cpu && dx == dx_cpu) << name_of(dtype) << " to " << name_of(result) << ", " << D;
+      }
+      const Buffer drows(dtype, {R, D}), drows_cpu = drows, dw(wide, {plan.M, plan.K}), dw_cpu = dw;
+      combine_backward(s, x, rows, weights, plan.row_of, drows, dw);
+      combine_backward(cpu, x, rows, weights, plan.row_of, drows_cpu, dw_cpu);
+      EXPECT_TRUE(drows == drows_cpu);
+      expect_dweights(dw, dw_cpu, D);
+      for (std::int64_t i = 0; i < dw.size(); ++i)
+        if (plan.row_of.id(i) < 0) {
+          EXPECT_EQ(dw.get(i), 0.0);
+        }
+    }
+}
+
+TEST(Permute, RowsAtAnyAddress) {
+  ThreadPool pool(1);
+  const Stream s = stream_of(pool), cpu(pool);
+  Plan plan = uneven_plan();
+  const std::int64_t R = plan.M * plan.K, D = 32;  // R is odd
+  for (DType dtype : {DType::f32, DType::bf16}) {
+    const Buffer rows = test::noisy(dtype, {R, D}, 1), x = test::noisy(dtype, {plan.M, D}, 2);
+    const Buffer dx(dtype, {plan.M, D}), dx_cpu = dx, moved_cpu(dtype, {R, D});
+    const Neighbours in(plan.row_of, rows), out(plan.row_token, moved_cpu);
+    permute_backward(s, in.second, in.first, dx, x);
+    permute_backward(cpu, rows, plan.row_of, dx_cpu, x);
+    EXPECT_TRUE(dx == dx_cpu);
+    permute_forward(s, x, out.first, out.second);
+    permute_forward(cpu, x, plan.row_token, moved_cpu);
+    EXPECT_TRUE(test::same_bytes(out.second, moved_cpu));
+  }
+  const Buffer rows = test::noisy(DType::f32, {R, D}, 3), weights = test::noisy(DType::f32, {plan.M, plan.K}, 4);
+  const Buffer dy = test::noisy(DType::f32, {plan.M, D}, 5);
+  const Neighbours in(weights, rows);
+  const Buffer y(DType::f32, {plan.M, D}), y_cpu = y;
+  combine_forward(s, in.second, in.first, plan.row_of, y);
+  combine_forward(cpu, rows, weights, plan.row_of, y_cpu);
+  EXPECT_TRUE(y == y_cpu);
+  const Buffer drows(DType::f32, {R, D}), drows_cpu = drows, dw(DType::f32, {plan.M, plan.K}), dw_cpu = dw;
+  combine_backward(s, dy, in.second, in.first, plan.row_of, drows, dw);
+  combine_backward(cpu, dy, rows, weights, plan.row_of, drows_cpu, dw_cpu);
+  EXPECT_TRUE(drows == drows_cpu);
+  expect_dweights(dw, dw_cpu, D);
+}
+
 TEST(Permute, NoTokens) {
   Plan plan(0, 2, 3, {});
   ThreadPool pool(1);
-  const Stream s(pool);
+  const Stream s = stream_of(pool);
   Buffer x(DType::f32, {0, 4}), rows(DType::f32, {0, 4}), weights(DType::f32, {0, 2}), dweights(DType::f32, {0, 2});
   permute_forward(s, x, plan.row_token, rows);
   permute_backward(s, rows, plan.row_of, x);

@@ -5,6 +5,8 @@
 #include "kernels/ops/permute.h"
 #include "kernels/ops/rms_norm.h"
 #include "kernels/ops/swiglu.h"
+#include "tests/device/every_stream.h"
+#include "tests/device/stream.h"
 #include "tests/kernels/scaled_test_data.h"
 
 namespace fourmi {
@@ -50,6 +52,7 @@ void expect_equal(const QuantizeStatistics& a, const QuantizeStatistics& b) {
 }
 
 TEST(ScaledProducers, RmsNorm) {
+  if (on_card()) GTEST_SKIP() << "rstd has other bits: the next test";
   Random random(21);
   ThreadPool pool(1);
   for (const Kind& kind : kinds())
@@ -80,6 +83,55 @@ TEST(ScaledProducers, RmsNorm) {
         }
       });
     }
+}
+
+/// On a card the sum is in another order, but what follows from its rstd has the CPU's bits: x rstd weight in f32, its
+/// rounding and its quantised form. Rows of whole vectors and not, of one warp and of several, and of more than a
+/// card's block holds; groups that end with the row and do not.
+TEST(ScaledProducers, RmsNormFollowsFromItsScale) {
+  struct Sizes {
+    std::int64_t M, A, c, D, B, y_c;
+  };
+  Random random(25);
+  ThreadPool pool(1);
+  std::vector<Kind> all = kinds();
+  all.push_back({DType::f32, DType::mxe4m3_rows, {}});
+  for (const Kind& kind : all)
+    for (const Sizes& k : {Sizes{5, 310, 10, 300, 303, 3}, Sizes{9, 600, 16, 512, 520, 8}, Sizes{3, 96, 8, 72, 72, 0},
+                           Sizes{2, 1536, 0, 1536, 1540, 4}, Sizes{2, 2056, 0, 2050, 2056, 0},
+                           Sizes{1, 17000, 0, 16904, 16904, 0}, Sizes{10, 7, 0, 7, 7, 0}})
+      for (const Values values : {Values::normal, Values::wide, Values::sparse, Values::bad}) {
+        SCOPED_TRACE(::testing::Message() << name_of(kind.output) << " of " << k.D);
+        const RmsNorm norm{.epsilon = 1e-6, .x_column = k.c, .y_column = k.y_c};
+        const Buffer x = drawn(random, kind.input, {k.M, k.A}, values), weight = noisy(DType::f32, {k.D}, 2);
+        const Buffer q(kind.output, {k.M, k.D}), alone = q, y(kind.input, {k.M, k.B}), rstd(DType::f32, {k.M});
+        const Buffer again = rstd, cpu = rstd, cpu_y = y;
+        rms_norm_forward(Stream(pool), norm, x, weight, cpu_y, cpu);
+        rms_norm_forward(stream_of(pool), norm, x, weight, y, q, kind.scaling, rstd);
+        rms_norm_forward(stream_of(pool), norm, x, weight, {}, alone, kind.scaling, again);
+        Buffer expected(DType::f32, {k.M, k.D});
+        for (std::int64_t r = 0; r < k.M; ++r) {
+          const float scale = rstd.at<float>(r), want = cpu.at<float>(r);
+          ASSERT_TRUE(same_float(scale, want) || std::abs(scale - want) <= 64 * want * 0x1p-24F)
+              << scale << " " << want;
+          for (std::int64_t d = 0; d < k.D; ++d) {
+            const auto in = static_cast<float>(x.get(r * k.A + k.c + d));
+            expected.at<float>(r * k.D + d) = in * scale * weight.at<float>(d);
+          }
+        }
+        ASSERT_TRUE(same_bytes(q, quantized(expected, kind)));
+        ASSERT_TRUE(alone == q && again == rstd);
+        for (std::int64_t i = 0; i < k.M * k.B; ++i) {
+          const std::int64_t r = i / k.B, d = i % k.B - k.y_c;
+          if (d < 0 || d >= k.D) {
+            ASSERT_TRUE(is_poison(y, i));
+            continue;
+          }
+          const float value = expected.at<float>(r * k.D + d);
+          const double want = kind.input == DType::bf16 ? static_cast<double>(bfloat16(value)) : value;
+          ASSERT_TRUE(want != want ? y.get(i) != y.get(i) : y.get(i) == want) << y.get(i) << " " << want;
+        }
+      }
 }
 
 TEST(ScaledProducers, SwiGlu) {
@@ -125,7 +177,7 @@ struct Plan {
       return (t + k) % 3 == 0 ? -1.0 : static_cast<double>(k + (t % 2));
     });
     ThreadPool pool(1);
-    permute_plan(Stream(pool), experts, offsets, row_token, row_of);
+    permute_plan(stream_of(pool), experts, offsets, row_token, row_of);
     rows = offsets.back();
   }
 };
@@ -136,7 +188,7 @@ TEST(ScaledProducers, PermuteMovesRowsWithTheirScales) {
   for (const DType dtype : {DType::e4m3_rows, DType::mxe4m3_rows})
     for (const std::int64_t D : {100, 128, 257}) {
       const Buffer q = quantized(widened(drawn(random, DType::f32, {7, D}, Values::wide)), {DType::f32, dtype, {}});
-      on_every_stream([&](const Stream& stream) {
+      on_streams([&](const Stream& stream) {
         Buffer rows(dtype, {plan.rows, D});
         permute_forward(stream, q, plan.row_token, rows);
         for (std::int64_t r = 0; r < plan.rows; ++r) {
@@ -166,20 +218,48 @@ TEST(ScaledProducers, CombineBackward) {
       combine_backward(Stream(pool), dy_f32, rows_f32, weights, plan.row_of, drows_f32, dweights_f32);
       QuantizeStatistics sums;
       const Buffer expected = quantized(drows_f32, kind, &sums);
-      on_every_stream([&](const Stream& stream) {
+      on_streams([&](const Stream& stream) {
         Buffer drows(kind.output, {plan.rows, D}), dweights(DType::f32, {7, 3});
-        QuantizeStatistics stats;
-        combine_backward(stream, dy, rows, weights, plan.row_of, drows, kind.scaling, dweights, &stats);
-        ASSERT_TRUE(same_bytes(drows, expected));
-        ASSERT_TRUE(same_bytes(dweights, dweights_f32));
-        EXPECT_EQ(stats.num_elements, sums.num_elements);
-        EXPECT_EQ(stats.num_underflows, sums.num_underflows);
-        EXPECT_NEAR(stats.squares, sums.squares, 1e-12 * sums.squares);  // by token here
+        if (!on_card()) {  // which has no statistics
+          QuantizeStatistics stats;
+          combine_backward(stream, dy, rows, weights, plan.row_of, drows, kind.scaling, dweights, &stats);
+          ASSERT_TRUE(same_bytes(drows, expected));
+          ASSERT_TRUE(same_bytes(dweights, dweights_f32));
+          EXPECT_EQ(stats.num_elements, sums.num_elements);
+          EXPECT_EQ(stats.num_underflows, sums.num_underflows);
+          EXPECT_NEAR(stats.squares, sums.squares, 1e-12 * sums.squares);  // by token here
+        }
         Buffer again(kind.output, {plan.rows, D});
         combine_backward(stream, dy, rows, weights, plan.row_of, again, kind.scaling, dweights);
         ASSERT_TRUE(same_bytes(again, expected));
+        for (std::int64_t i = 0; i < dweights.size(); ++i)  // a card sums in another order
+          ASSERT_NEAR(dweights.get(i), dweights_f32.get(i), on_card() ? 1e-4 : 0.0);
       });
     }
+}
+
+// Rows of any length; a gradient that is not finite: its groups alone.
+TEST(ScaledProducers, CombineBackwardOfOddRowsAndBadValues) {
+  const Plan plan;
+  Random random(25);
+  ThreadPool pool(1);
+  for (const Kind& kind : kinds())
+    for (const DType dy_dtype : {kind.input, DType::e4m3_rows, DType::mxe4m3_rows})
+      for (const std::int64_t D : {1, 31, 129, 256, 777}) {
+        Buffer dy = drawn(random, kind.input, {7, D}, Values::bad);
+        if (has_scales(dy_dtype)) dy = quantized(widened(dy), {DType::f32, dy_dtype, {}});
+        const Buffer rows = drawn(random, kind.input, {plan.rows, D}, Values::normal);
+        const Buffer weights = noisy(DType::f32, {7, 3}, 5);
+        const Buffer drows(kind.output, {plan.rows, D}), drows_cpu = drows;
+        const Buffer dweights(DType::f32, {7, 3}), dweights_cpu = dweights;
+        combine_backward(stream_of(pool), dy, rows, weights, plan.row_of, drows, kind.scaling, dweights);
+        combine_backward(Stream(pool), dy, rows, weights, plan.row_of, drows_cpu, kind.scaling, dweights_cpu);
+        ASSERT_TRUE(same_bytes(drows, drows_cpu)) << D;
+        for (std::int64_t i = 0; i < dweights.size(); ++i) {
+          const double got = dweights.get(i), want = dweights_cpu.get(i);
+          ASSERT_TRUE(want != want ? got != got : got == want || std::abs(got - want) < 1e-3) << got << ", " << want;
+        }
+      }
 }
 
 TEST(ScaledProducers, RefuseWhatDoesNotFit) {

@@ -4,7 +4,9 @@
 #include <limits>
 #include <random>
 
+#include "kernels/cpu/row_groups.h"
 #include "kernels/ops/quantize.h"
+#include "tests/device/stream.h"
 #include "tests/kernels/buffers.h"
 
 namespace fourmi::test {
@@ -81,8 +83,8 @@ inline float element_scale(const Tensor& q, std::int64_t row, std::int64_t colum
   if (q.dtype == DType::e4m3_panels) {
     const std::int64_t N = q.dim(q.shape.rank - 2), panel = row % N / 128,
                        rows = std::min<std::int64_t>(128, N - panel * 128);
-    const std::int64_t blocks = (K + 127) / 128, before = panel * (128 * K + 4 * blocks);
-    const std::int64_t matrix = N * K + (N + 127) / 128 * blocks * 4;
+    const std::int64_t before = panel * ScaledFormat::panel_bytes(128, K);
+    const std::int64_t matrix = ScaledFormat::panel_bytes(N, K);
     std::memcpy(&s, data + row / N * matrix + before + rows * K + 4 * (column / 128), 4);
     return s;
   }
@@ -95,9 +97,46 @@ inline std::uint8_t element_at(const Tensor& q, std::int64_t row, std::int64_t c
   const std::int64_t K = q.dim(q.shape.rank - 1);
   const auto* data = static_cast<const std::uint8_t*>(q.data);
   if (q.dtype != DType::e4m3_panels) return data[row * ScaledFormat::row_bytes(q.dtype, K) + column];
-  const std::int64_t N = q.dim(q.shape.rank - 2), panel = row % N / 128, blocks = (K + 127) / 128;
-  const std::int64_t matrix = N * K + (N + 127) / 128 * blocks * 4;
-  return data[row / N * matrix + (row % N) * K + panel * 4 * blocks + column];
+  const std::int64_t N = q.dim(q.shape.rank - 2), panel = row % N / 128;
+  const std::int64_t matrix = ScaledFormat::panel_bytes(N, K);
+  return data[row / N * matrix + (row % N) * K + panel * ScaledFormat::panel_scale_bytes(K) + column];
+}
+
+/// A ColumnScaled with memory for G groups, and where its elements are: on a card those of a column are neighbours, and
+/// each group has all its places (kernels/ops/column_scaled.h).
+struct ColumnsUnderTest {
+  std::int64_t M, K, G, group_rows;
+  Buffer elements, scales;
+  ColumnsUnderTest(std::int64_t M_, std::int64_t K_, std::int64_t G_, std::int64_t group_rows_ = 128)
+      : M(M_),
+        K(K_),
+        G(G_),
+        group_rows(group_rows_),
+        elements(DType::u8, {on_card() ? std::max(M, G * group_rows) * K : M * K}),
+        scales(DType::f32, {G, K}) {}
+
+  ColumnScaled columns() const { return {Tensor(elements->data, DType::u8, {M, K}), scales, group_rows}; }
+  RowGroups groups(std::span<const std::int32_t> offsets = {}, const Cuts& cuts = {}) const {
+    return {offsets, M, cuts, group_rows};
+  }
+  /// Of `row` of a group; on a card rows from the group's end on are its places that hold zeros.
+  std::int64_t place(const RowGroup& g, std::int64_t row, std::int64_t column) const {
+    return on_card() ? column * G * group_rows + g.index * group_rows + row - g.begin : row * K + column;
+  }
+  std::uint8_t element(const RowGroup& g, std::int64_t row, std::int64_t column) const {
+    return static_cast<const std::uint8_t*>(elements->data)[place(g, row, column)];
+  }
+  float scale(const RowGroup& g, std::int64_t column) const { return scales.at<float>(g.index * K + column); }
+  friend bool operator==(const ColumnsUnderTest& a, const ColumnsUnderTest& b) {
+    return a.elements == b.elements && a.scales == b.scales;
+  }
+};
+
+/// on_every_stream; on a card its one stream.
+inline void on_streams_under_test(const std::function<void(const Stream&)>& body) {
+  if (!on_card()) return on_every_stream(body);
+  ThreadPool pool(1);
+  body(stream_of(pool));
 }
 
 }  // namespace fourmi::test

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "tests/device/stream.h"
 #include "tests/kernels/buffers.h"
 
 namespace fourmi {
@@ -20,7 +21,7 @@ TEST(SwiGlu, ForwardFollowsTheFormula) {
   for (DType dtype : float_dtypes()) {
     const std::int64_t rows = 5, size = 37;
     const Buffer gate_up = noisy(dtype, {rows, 2 * size}, 1, 6.0), h(dtype, {rows, size});
-    swiglu_forward(Stream(pool), gate_up, h, rows);
+    swiglu_forward(stream_of(pool), gate_up, h, rows);
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int64_t f = 0; f < size; ++f) {
         const double g = gate_up.get(r * 2 * size + f), u = gate_up.get(r * 2 * size + size + f);
@@ -36,7 +37,7 @@ TEST(SwiGlu, BackwardFollowsTheDerivative) {
     const std::int64_t rows = 3, size = 21;
     const Buffer gate_up = noisy(dtype, {rows, 2 * size}, 2, 6.0), dh = noisy(dtype, {rows, size}, 3);
     const Buffer dgate_up(dtype, {rows, 2 * size});
-    swiglu_backward(Stream(pool), dh, gate_up, dgate_up, rows);
+    swiglu_backward(stream_of(pool), dh, gate_up, dgate_up, rows);
     const double step = 1e-5;
     for (std::int64_t r = 0; r < rows; ++r)
       for (std::int64_t f = 0; f < size; ++f) {
@@ -53,8 +54,8 @@ TEST(SwiGlu, RowsBeyondTheCountAreNeitherReadNorWritten) {
   ThreadPool pool(2);
   for (std::int64_t rows : {0, 1, 4}) {
     const Buffer gate_up = noisy(DType::bf16, {6, 32}, 4), h(DType::bf16, {6, 16}), dgate_up(DType::bf16, {6, 32});
-    swiglu_forward(Stream(pool), gate_up, h, rows);
-    swiglu_backward(Stream(pool), h, gate_up, dgate_up, rows);
+    swiglu_forward(stream_of(pool), gate_up, h, rows);
+    swiglu_backward(stream_of(pool), h, gate_up, dgate_up, rows);
     for (std::int64_t i = 0; i < 6 * 16; ++i) EXPECT_EQ(is_poison(h, i), i >= rows * 16) << i;
     for (std::int64_t i = 0; i < 6 * 32; ++i) EXPECT_EQ(is_poison(dgate_up, i), i >= rows * 32) << i;
   }
@@ -64,11 +65,11 @@ TEST(SwiGlu, LargeGatesStayFinite) {
   ThreadPool pool(1);
   const Buffer gate_up(DType::f32, {1, 4}), h(DType::f32, {1, 2}), dgate_up(DType::f32, {1, 4});
   gate_up.fill([](std::int64_t i) { return i == 0 ? 3e38 : i == 1 ? -3e38 : 1.0; });
-  swiglu_forward(Stream(pool), gate_up, h, 1);
+  swiglu_forward(stream_of(pool), gate_up, h, 1);
   EXPECT_EQ(h.get(0), gate_up.get(0));
   EXPECT_EQ(h.get(1), 0.0);
   h.fill([](std::int64_t) { return 1.0; });
-  swiglu_backward(Stream(pool), h, gate_up, dgate_up, 1);
+  swiglu_backward(stream_of(pool), h, gate_up, dgate_up, 1);
   EXPECT_EQ(dgate_up.get(0), 1.0);
   EXPECT_EQ(dgate_up.get(1), 0.0);
 }

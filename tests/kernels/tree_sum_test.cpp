@@ -3,7 +3,9 @@
 
 #include <array>
 
+#include "tests/device/stream.h"
 #include "tests/kernels/buffers.h"
+#include "tests/kernels/every_stream.h"
 
 namespace fourmi {
 namespace {
@@ -37,7 +39,7 @@ void expect_tree() {
     for (std::int64_t n : {1, 255, 1000}) {
       const Buffer parts = noisy(dtype_of<T>, {P, n}, 1), residual = noisy(dtype_of<Y>, {n}, 2);
       const Buffer plain = expected<T, Y>(parts, P, n, nullptr), added = expected<T, Y>(parts, P, n, &residual);
-      on_every_stream([&](const Stream& s) {
+      on_streams_of_device([&](const Stream& s) {
         const Buffer a(dtype_of<Y>, {n}), b(dtype_of<Y>, {n}), c = residual, d(dtype_of<Y>, {n});
         tree_sum(s, parts, a);
         tree_sum(s, parts, b, residual);
@@ -61,7 +63,7 @@ TEST(TreeSum, NeighboursFirstThenTheResidual) {
 
 TEST(TreeSum, SubtreesOfRanksAreTheWhole) {
   ThreadPool pool(1);
-  const Stream s(pool);
+  const Stream s = stream_of(pool);
   constexpr std::int64_t n = 300;
   const Buffer parts = noisy(DType::f32, {16, n}, 3), whole(DType::f32, {n});
   tree_sum(s, parts, whole);
@@ -76,7 +78,7 @@ TEST(TreeSum, SubtreesOfRanksAreTheWhole) {
 
 TEST(TreeSum, AnAbsentPartIsZeros) {
   ThreadPool pool(1);
-  const Stream s(pool);
+  const Stream s = stream_of(pool);
   constexpr std::int64_t P = 8, n = 5;
   for (int absent = 0; absent < 256; ++absent) {  // every set of absent parts
     const Buffer parts = noisy(DType::f32, {P, n}, 4);
@@ -96,9 +98,45 @@ TEST(TreeSum, AnAbsentPartIsZeros) {
   }
 }
 
+TEST(TreeSum, ManyParts) {
+  ThreadPool pool(1);
+  const Stream s = stream_of(pool);
+  for (std::int64_t P : {32, 64, 256, 1024})
+    for (std::int64_t n : {3, 8}) {
+      const Buffer parts = noisy(DType::f32, {P, n}, 5), residual = noisy(DType::bf16, {n}, 6), y(DType::f32, {n}),
+                   z(DType::bf16, {n});
+      std::vector<Tensor> list(static_cast<std::size_t>(P));
+      for (std::int64_t p = 0; p < P; ++p) {
+        if (p % 5 == 1 || (P / 4 <= p && p < P / 2))
+          for (std::int64_t i = 0; i < n; ++i) parts.set(p * n + i, 0.0);
+        else
+          list[static_cast<std::size_t>(p)] = parts->rows(p, p + 1);
+      }
+      tree_sum(s, parts, y);
+      EXPECT_TRUE((y == expected<float, float>(parts, P, n, nullptr))) << P;
+      tree_sum(s, list, z, residual);
+      EXPECT_TRUE((z == expected<float, bfloat16>(parts, P, n, &residual))) << P;
+    }
+}
+
+TEST(TreeSum, NothingPresentIsZeros) {
+  ThreadPool pool(1);
+  const Stream s = stream_of(pool);
+  for (std::size_t P : {1, 2, 16}) {
+    const std::vector<Tensor> none(P);
+    const Buffer y(DType::f32, {9}), residual = noisy(DType::bf16, {9}, 1), z(DType::bf16, {9});
+    tree_sum(s, none, y);
+    tree_sum(s, none, z, residual);
+    for (std::int64_t i = 0; i < 9; ++i) EXPECT_EQ(y.get(i), 0.0);
+    EXPECT_TRUE(z == residual);
+  }
+  const Buffer empty(DType::f32, {0}), parts(DType::f32, {2, 0});
+  tree_sum(s, parts, empty);
+}
+
 TEST(TreeSum, WhatDoesNotFitIsRefused) {
   ThreadPool pool(1);
-  const Stream s(pool);
+  const Stream s = stream_of(pool);
   const Buffer three(DType::f32, {3, 4}), two(DType::f32, {2, 4}), y(DType::f32, {4}), wide(DType::f64, {4}),
       narrow(DType::bf16, {4});
   EXPECT_THROW(tree_sum(s, three, y), Error);

@@ -11,8 +11,8 @@
 #include <thread>
 
 #include "kernels/numerics/fixed128.h"
-#include "kernels/runtime/error.h"
 #include "parallel/ordered_sum.h"
+#include "tests/parallel/here.h"
 #include "tests/parallel/member_threads.h"
 
 namespace fourmi {
@@ -221,10 +221,10 @@ struct Body {
     const auto tensor = [](std::vector<T>& v) {
       return Tensor(v.data(), dtype_of<T>, {static_cast<std::int64_t>(v.size())});
     };
-    reduce_scatter(g, owners, tensor(flat), tensor(mine), scratch);
+    reduce_scatter(here(), g, owners, tensor(flat), tensor(mine), scratch);
     append(received, std::as_bytes(std::span(mine)));
     std::fill(flat.begin(), flat.end(), T(1));
-    all_gather(g, owners, tensor(mine), tensor(flat), scratch);
+    all_gather(here(), g, owners, tensor(mine), tensor(flat), scratch);
     append(received, std::as_bytes(std::span(flat)));
   }
 

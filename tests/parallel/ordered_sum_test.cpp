@@ -10,6 +10,7 @@
 
 #include "kernels/numerics/fixed128.h"
 #include "kernels/runtime/error.h"
+#include "tests/parallel/here.h"
 #include "tests/parallel/member_threads.h"
 
 namespace fourmi {
@@ -68,7 +69,7 @@ void ordered_sum_case(int num_ranks, std::int64_t scratch_size) {
     std::vector<T> mine(static_cast<std::size_t>(owners.num_elements(g.rank())) + 1,
                         std::numeric_limits<T>::quiet_NaN());
     std::vector<std::byte> scratch(static_cast<std::size_t>(scratch_size), std::byte{0xff});
-    reduce_scatter(g, owners, tensor(flat), tensor(mine), bytes(scratch));
+    reduce_scatter(here(), g, owners, tensor(flat), tensor(mine), bytes(scratch));
     std::size_t packed = 0;
     for (const Piece& p : pieces[static_cast<std::size_t>(g.rank())])
       for (std::int64_t i = 0; i < p.count; ++i, ++packed) {
@@ -83,7 +84,7 @@ void ordered_sum_case(int num_ranks, std::int64_t scratch_size) {
 
     // And back: everybody has every owned sum; what nobody owns stays.
     std::vector<T> all(5000, T(-7));
-    all_gather(g, owners, tensor(mine), tensor(all), bytes(scratch));
+    all_gather(here(), g, owners, tensor(mine), tensor(all), bytes(scratch));
     std::vector<T> expected(5000, T(-7));
     for (const auto& list : pieces)
       for (const Piece& p : list)
@@ -130,9 +131,9 @@ TEST_P(OrderedSum, FixedPointIsExactAndRoundsOnce) {
     std::vector<double> twice(size, NAN);
     std::vector<std::byte> scratch(
         static_cast<std::size_t>(std::max<std::int64_t>(scratch_bytes_for(owners, DType::fx128), 1)));
-    reduce_scatter(g, owners, tensor(flat), tensor(exact), bytes(scratch));
-    reduce_scatter(g, owners, tensor(flat), tensor(single), bytes(scratch));
-    reduce_scatter(g, owners, tensor(flat), tensor(twice), bytes(scratch));
+    reduce_scatter(here(), g, owners, tensor(flat), tensor(exact), bytes(scratch));
+    reduce_scatter(here(), g, owners, tensor(flat), tensor(single), bytes(scratch));
+    reduce_scatter(here(), g, owners, tensor(flat), tensor(twice), bytes(scratch));
     for (const Piece& p : owners.pieces(g.rank()))
       for (std::int64_t i = 0; i < p.count; ++i) {
         const auto k = static_cast<std::size_t>(p.packed + i);
@@ -164,8 +165,8 @@ TEST(OrderedSum, OneRankInPlaceTouchesNothing) {
   std::vector<float> v = values_of<float>(0);
   const auto before = v;
   Tensor none;
-  reduce_scatter(*self, owners, tensor(v), tensor(v), none);
-  all_gather(*self, owners, tensor(v), tensor(v), none);
+  reduce_scatter(here(), *self, owners, tensor(v), tensor(v), none);
+  all_gather(here(), *self, owners, tensor(v), tensor(v), none);
   EXPECT_EQ(std::memcmp(v.data(), before.data(), v.size() * sizeof(float)), 0);
 }
 
@@ -175,12 +176,12 @@ TEST(OrderedSum, RefusesWhatItCannotSum) {
   std::vector<float> f(4);
   std::vector<double> d(4);
   std::vector<std::int64_t> i(4);
-  EXPECT_THROW(reduce_scatter(*self, owners, tensor(f), tensor(d), {}), Error);
-  EXPECT_THROW(reduce_scatter(*self, owners, tensor(i), tensor(i), {}), Error);
-  EXPECT_THROW(all_gather(*self, owners, tensor(f), tensor(d), {}), Error);
+  EXPECT_THROW(reduce_scatter(here(), *self, owners, tensor(f), tensor(d), {}), Error);
+  EXPECT_THROW(reduce_scatter(here(), *self, owners, tensor(i), tensor(i), {}), Error);
+  EXPECT_THROW(all_gather(here(), *self, owners, tensor(f), tensor(d), {}), Error);
   std::vector<float> small(3);
-  EXPECT_THROW(reduce_scatter(*self, owners, tensor(f), tensor(small), {}), Error);
-  EXPECT_THROW(reduce_scatter(*self, Ownership({{}, {}}), tensor(f), tensor(f), {}), Error);
+  EXPECT_THROW(reduce_scatter(here(), *self, owners, tensor(f), tensor(small), {}), Error);
+  EXPECT_THROW(reduce_scatter(here(), *self, Ownership({{}, {}}), tensor(f), tensor(f), {}), Error);
 }
 
 TEST_P(OrderedSum, SmallVectorsInRankOrder) {

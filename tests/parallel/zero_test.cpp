@@ -7,6 +7,7 @@
 #include <set>
 
 #include "kernels/runtime/error.h"
+#include "tests/parallel/here.h"
 #include "tests/parallel/member_threads.h"
 
 namespace fourmi {
@@ -106,13 +107,13 @@ void step_case(int num_ranks) {
     std::vector<std::byte> memory(static_cast<std::size_t>(zero_scratch_bytes(plan, dtype_of<T>)));
     const auto view = [](auto& v) { return Tensor(v.data(), dtype_of<T>, {static_cast<std::int64_t>(v.size())}); };
     const Tensor scratch(memory.data(), DType::u8, {static_cast<std::int64_t>(memory.size())});
-    reduce_scatter_gradients(g, plan, view(flat), view(shard), scratch);
+    reduce_scatter_gradients(here(), g, plan, view(flat), view(shard), scratch);
     for (const RowRun& run : plan.runs(g.rank()))
       for (std::int64_t i = 0; i < run.num_elements; ++i) {
         T& x = shard[static_cast<std::size_t>(run.offset + i)];
         x = update(x, run.flat_offset + i);
       }
-    all_gather_parameters(g, plan, view(shard), view(weights), scratch);
+    all_gather_parameters(here(), g, plan, view(shard), view(weights), scratch);
     EXPECT_EQ(std::memcmp(weights.data(), expected.data(), size * sizeof(T)), 0) << "rank " << g.rank();
     return 0;
   });
@@ -153,7 +154,7 @@ TEST_P(Zero, CopiesWithScalesTravelAsBytes) {
       }
       const auto view = [](auto& v) { return Tensor(v.data(), DType::u8, {static_cast<std::int64_t>(v.size())}); };
       std::vector<std::uint8_t> memory(static_cast<std::size_t>(scratch_bytes_for(owners, DType::u8)));
-      all_gather(g, owners, view(mine), view(flat), view(memory));
+      all_gather(here(), g, owners, view(mine), view(flat), view(memory));
       for (std::int64_t i = 0; i < bytes; ++i)
         if (flat[static_cast<std::size_t>(i)] != expected(i)) {
           ADD_FAILURE() << "byte " << i << " of rank " << g.rank();
@@ -176,8 +177,8 @@ TEST(ZeroPlan, NoTensors) {
   const ShardPlan plan({}, 4);
   run_members(4, [&](Group& g) {
     Tensor nothing(nullptr, DType::f32, {0}), scratch(nullptr, DType::u8, {0});
-    reduce_scatter_gradients(g, plan, nothing, nothing, scratch);
-    all_gather_parameters(g, plan, nothing, nothing, scratch);
+    reduce_scatter_gradients(here(), g, plan, nothing, nothing, scratch);
+    all_gather_parameters(here(), g, plan, nothing, nothing, scratch);
     return 0;
   });
   EXPECT_THROW(ShardPlan({}, 0), Error);

@@ -1,0 +1,24 @@
+// GPUs as a program without CUDA sees them: kernels/cuda/runtime.cpp where CMake's FOURMI_CUDA is on, else
+// kernels/cuda_absent/runtime.cpp.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kernels/runtime/device.h"
+
+namespace fourmi {
+
+struct CudaDevices {
+  int count = 0;        ///< those that fourmi supports: compute capability 9.0
+  std::string trouble;  ///< why there are none, or why some are not counted; may be empty
+};
+
+/// Looks, and throws nothing: a machine without a driver has none.
+CudaDevices find_cuda_devices();
+
+/// The GPU of this number among those that find_cuda_devices() counted. Throws Error(environment) that says what is
+/// missing: a build with CUDA, the driver, a supported card.
+std::unique_ptr<DeviceRuntime> open_cuda_device(int index);
+
+}  // namespace fourmi
