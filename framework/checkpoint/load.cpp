@@ -9,6 +9,7 @@
 #include "framework/checkpoint/rank_file.h"
 #include "framework/checkpoint/slice.h"
 #include "kernels/numerics/digest.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -113,9 +114,12 @@ void load_boxes(Group& group, const Checkpoint& checkpoint, std::span<const Box>
     check_boxes(wanted);
     for (const Box& b : wanted)  // all names first: of another model is said before minutes of reading
       matching_entry(checkpoint, b);
-    for (const Box& b : wanted)
+    for (const Box& b : wanted) {
+      const OnHost here(b.device, b.data, OnHost::Use::fill);
       read_part(disk, checkpoint.folder, checkpoint.manifest, matching_entry(checkpoint, b), b.part(),
-                static_cast<std::byte*>(b.data.data));
+                static_cast<std::byte*>(here.tensor().data));
+      here.back();
+    }
   });
 }
 
@@ -130,7 +134,8 @@ void prove_live_state(Group& group, const Checkpoint& checkpoint, std::span<cons
     for (const Box& b : boxes) {
       const TensorEntry& t = matching_entry(checkpoint, b);
       std::int64_t* s = sums.data() + static_cast<std::size_t>(&t - tensors.data()) * width;
-      const uint128 d = b.data.num_elements() > 0 ? digest(b.name, b.data, runs_of(b.part(), b.global)) : 0;
+      const OnHost here(b.device, b.data);
+      const uint128 d = b.data.num_elements() > 0 ? digest(b.name, here.tensor(), runs_of(b.part(), b.global)) : 0;
       for (int limb = 0; limb < 4; ++limb) s[limb] = static_cast<std::int64_t>(d >> (32 * limb) & 0xffffffffu);
       s[4] = b.data.num_elements();
       s[5] = 1;

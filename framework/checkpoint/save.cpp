@@ -138,9 +138,13 @@ void CheckpointSaver::start(std::span<const Box> boxes, const CheckpointState& s
       std::byte* at = snapshot_.get();
       for (const Box& b : boxes) {
         s.boxes.push_back(b);
-        s.boxes.back().data.data = at;
+        s.boxes.back().data = Tensor(at, b.data.dtype, b.data.shape);
+        s.boxes.back().device = nullptr;
         const auto n = static_cast<std::size_t>(b.data.bytes());
-        if (n > 0) std::memcpy(at, b.data.data, n);
+        if (n > 0 && b.device)
+          b.device->read(at, b.data.data, b.data.bytes());
+        else if (n > 0)
+          std::memcpy(at, b.data.data, n);
         at += (n + 63) / 64 * 64;
       }
     });

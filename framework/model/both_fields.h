@@ -37,7 +37,9 @@ struct BothFields {
     std::int64_t own = 0, shared = 0;
     std::deque<Tensor> results;
     first.fields(sizes, [&](Tensor& t, std::string_view name, Shape shape, DType dtype, Keep keep) {
-      if (keep == Keep::result)
+      if (is_beside(arena, keep))
+        t = arena.allocate_table(shape, dtype, prefix + std::string(name));
+      else if (keep == Keep::result)
         t = results.emplace_back(arena.allocate(shape, dtype, prefix + std::string(name)));
       else if (is_shared(mode, keep))
         t = SharedFields::part_of(layers.memory(), shared, shape, dtype);
@@ -51,6 +53,10 @@ struct BothFields {
                      "result {}{} of two precisions", prefix, name);
         t = results.front();
         results.pop_front();
+        return;
+      }
+      if (is_beside(arena, keep)) {
+        t = arena.allocate_table(shape, dtype, prefix + std::string(name));
         return;
       }
       const bool in_own = lies_in_own(keep, own + SharedFields::padded(shape, dtype) <= memory.bytes());

@@ -6,6 +6,7 @@
 #include "kernels/numerics/math.h"
 #include "kernels/numerics/random.h"
 #include "kernels/ops/embedding.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -31,11 +32,13 @@ Decoder::Decoder(const Model& model, const ParameterStore& store, std::int64_t m
 
 const std::vector<double>& Decoder::next(const Stream& stream, std::int32_t token) {
   FOURMI_CHECK(length_ < max_tokens_, "a cache of {} tokens is full", max_tokens_);
-  auto* ids = ids_.as<std::int32_t>();
+  const OnHost on_host(stream, ids_, OnHost::Use::fill);
+  auto* ids = on_host.tensor().as<std::int32_t>();
   ids[0] = token;
   ids[1] = static_cast<std::int32_t>(length_);
   ids[2] = 0;
   ids[3] = static_cast<std::int32_t>(length_ + 1);
+  on_host.back();
   Context c;
   c.stream = &stream;
   c.parameters = store_;
@@ -59,8 +62,10 @@ const std::vector<double>& Decoder::next(const Stream& stream, std::int32_t toke
   model_->head().logits(c, x_, head_, logits_);
   ++length_;
   result_.resize(static_cast<std::size_t>(logits_.num_elements()));
+  const OnHost all(stream, logits_);
+  const Tensor& logits = all.tensor();
   for (std::size_t i = 0; i < result_.size(); ++i)
-    result_[i] = logits_.dtype == DType::f64 ? logits_.as<double>()[i] : static_cast<double>(logits_.as<float>()[i]);
+    result_[i] = logits.dtype == DType::f64 ? logits.as<double>()[i] : static_cast<double>(logits.as<float>()[i]);
   return result_;
 }
 

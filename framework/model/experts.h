@@ -75,14 +75,14 @@ class Experts {
         }
       }
       if (s.Q() > 1) {
-        visit(each_Qe1, "each_offsets", Shape{s.Q(), s.E + 1}, DType::i32, Keep::needed);
-        visit(joined_e1, "joined_offsets", Shape{s.E + 1}, DType::i32, Keep::needed);
+        visit(each_Qe1, "each_offsets", Shape{s.Q(), s.E + 1}, DType::i32, Keep::table);
+        visit(joined_e1, "joined_offsets", Shape{s.E + 1}, DType::i32, Keep::table);
         visit(all_rows_AD, "all_rows", Shape{s.A(), s.D}, operand, Keep::recomputable);
         if (s.batch.experts.cut) visit(all_cut_token_A1, "all_cut_token", Shape{s.A(), 1}, DType::i32, Keep::needed);
       }
       visit(row_token_R, "row_token", Shape{s.R()}, DType::i32, Keep::needed);
       visit(row_of_UK, "row_of", Shape{s.U(), s.K}, DType::i32, Keep::needed);
-      visit(offsets_e1, "offsets", Shape{s.E + 1}, DType::i32, Keep::needed);
+      visit(offsets_e1, "offsets", Shape{s.E + 1}, DType::i32, Keep::table);
       visit(rows_RD, "rows", Shape{s.R(), s.D}, operand,
             s.Q() > 1 || s.orders_again() ? Keep::temporary : Keep::recomputable);
       const bool scaled = s.types.scaled();

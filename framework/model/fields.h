@@ -16,7 +16,8 @@ enum class Keep : std::uint8_t {
   result,        ///< read by others than the layer after its forward: memory of its own in every mode
   needed,        ///< backward reads it, and making it again costs what forward cost
   recomputable,  ///< backward reads it; recompute() of the same layer makes it again from needed ones at little cost
-  temporary      ///< read only by the verb that makes it: layers share its memory in every mode
+  temporary,     ///< read only by the verb that makes it: layers share its memory in every mode
+  table  ///< as needed; small, and the host reads it: with a device it lies in the host's memory, and is not shared
 };
 
 /// Does a field of this kind live in the memory that all layers of a model share? Its content is then lost as soon as
@@ -26,6 +27,7 @@ constexpr bool is_shared(Recompute mode, Keep keep) {
     case Keep::result:
       return false;
     case Keep::needed:
+    case Keep::table:
       return mode == Recompute::full;
     case Keep::recomputable:
       return mode != Recompute::none;
@@ -39,9 +41,15 @@ constexpr bool is_shared(Recompute mode, Keep keep) {
 /// visitor is called as visit(tensor, "name", Shape, DType, Keep).
 template <class Saved, class Sizes>
 void allocate_fields(Saved& saved, const Sizes& sizes, Arena& arena, std::string_view prefix) {
-  saved.fields(sizes, [&](Tensor& t, std::string_view name, Shape shape, DType dtype, Keep) {
-    t = arena.allocate(shape, dtype, std::string(prefix) + std::string(name));
+  saved.fields(sizes, [&](Tensor& t, std::string_view name, Shape shape, DType dtype, Keep keep) {
+    const std::string what = std::string(prefix) + std::string(name);
+    t = keep == Keep::table ? arena.allocate_table(shape, dtype, what) : arena.allocate(shape, dtype, what);
   });
+}
+
+/// Is a field a table that lies beside its arena, in the host's memory?
+inline bool is_beside(const Arena& arena, Keep keep) {
+  return keep == Keep::table && arena.device() != Device::cpu;
 }
 
 /// Memory that structs share which are not in use at the same time. Twice over them: reserve() learns the largest,
@@ -63,6 +71,10 @@ class SharedFields {
   void place(Recompute mode, Saved& saved, const Sizes& sizes, Arena& arena, std::string_view prefix) {
     std::int64_t at = 0;
     saved.fields(sizes, [&](Tensor& t, std::string_view name, Shape shape, DType dtype, Keep keep) {
+      if (is_beside(arena, keep)) {
+        t = arena.allocate_table(shape, dtype, std::string(prefix) + std::string(name));
+        return;
+      }
       if (!is_shared(mode, keep)) {
         t = arena.allocate(shape, dtype, std::string(prefix) + std::string(name));
         return;
@@ -79,7 +91,7 @@ class SharedFields {
   /// The part that begins at byte `at`, which then is where the next one begins.
   static Tensor part_of(const Tensor& memory, std::int64_t& at, const Shape& shape, DType dtype) {
     const std::int64_t begin = std::exchange(at, at + padded(shape, dtype));
-    return Tensor(memory.data ? memory.as<std::uint8_t>() + begin : nullptr, dtype, shape);
+    return Tensor(memory.data ? static_cast<std::uint8_t*>(memory.data) + begin : nullptr, dtype, shape, memory.device);
   }
 
  private:

@@ -1,7 +1,6 @@
 #include "framework/model/key_value_cache.h"
 
-#include <cstring>
-
+#include "kernels/ops/copy.h"
 #include "kernels/ops/window.h"
 
 namespace fourmi {
@@ -21,8 +20,8 @@ void KeyValueCache::attend(const Context& c, const Gqa& gqa, std::size_t layer, 
   gqa.project(c, x_1D, s);
   gqa.assemble(c, s);
   const Tensor &keys = keys_PGQ_[layer], &values = values_PGQ_[layer];
-  std::memcpy(keys.rows(length, length + 1).data, s.key_MGQ.data, static_cast<std::size_t>(s.key_MGQ.bytes()));
-  std::memcpy(values.rows(length, length + 1).data, s.value_MGQ.data, static_cast<std::size_t>(s.value_MGQ.bytes()));
+  copy(*c.stream, s.key_MGQ, keys.rows(length, length + 1));
+  copy(*c.stream, s.value_MGQ, values.rows(length, length + 1));
   Tensor begin = c.key_begin;
   if (gqa.window() > 0) {
     window_key_begin(*c.stream, gqa.window(), c.key_begin, c.key_end, key_begin_);

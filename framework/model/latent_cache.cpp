@@ -1,6 +1,6 @@
 #include "framework/model/latent_cache.h"
 
-#include <cstring>
+#include "kernels/ops/copy.h"
 
 namespace fourmi {
 
@@ -28,9 +28,6 @@ namespace {
 Tensor part(const Tensor& t, std::int64_t first, std::int64_t count) {
   return t.view({t.num_elements()}).rows(first, first + count).view({1, count});
 }
-void copy(const Tensor& from, const Tensor& to) {
-  std::memcpy(to.data, from.data, static_cast<std::size_t>(from.bytes()));
-}
 }  // namespace
 
 void LatentCache::attend(const Context& c, const Mla& mla, std::size_t layer, std::int64_t length, const Tensor& x_1D,
@@ -40,8 +37,8 @@ void LatentCache::attend(const Context& c, const Mla& mla, std::size_t layer, st
   mla.project(c, x_1D, s);
 
   const Tensor row = cache_PC_[layer].rows(length, length + 1);
-  copy(s.cn_mKr, part(row, 0, kv_rank_));
-  copy(part(s.a_mA, q_rank_ + kv_rank_, rope_), part(row, kv_rank_, rope_));
+  copy(stream, s.cn_mKr, part(row, 0, kv_rank_));
+  copy(stream, part(s.a_mA, q_rank_ + kv_rank_, rope_), part(row, kv_rank_, rope_));
   rotary_apply(stream, {.column = kv_rank_}, c.rotary_table, c.positions, row.view({1, 1, C}));
   const Tensor q = part(s.q_MHQ, 0, H_ * Q);
   rotary_apply(stream, {.column = nope_}, c.rotary_table, c.positions, q.view({1, H_, Q}));
@@ -51,7 +48,7 @@ void LatentCache::attend(const Context& c, const Mla& mla, std::size_t layer, st
     const std::int64_t first = h * (nope_ + V_);
     linear_backward_input(stream, part(q, h * Q, nope_), up.rows(first, first + nope_),
                           part(absorbed_1HC_, h * C, kv_rank_));
-    copy(part(q, h * Q + nope_, rope_), part(absorbed_1HC_, h * C + kv_rank_, rope_));
+    copy(stream, part(q, h * Q + nope_, rope_), part(absorbed_1HC_, h * C + kv_rank_, rope_));
   }
   // Keys and values are the same cached rows; the value's rotary columns are computed and not used.
   const Tensor keys = cache_PC_[layer].rows(0, length + 1).view({length + 1, 1, C});

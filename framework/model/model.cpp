@@ -5,6 +5,7 @@
 
 #include "framework/model/rope.h"
 #include "kernels/ops/window.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -14,8 +15,10 @@ ModelTables::ModelTables(const ModelSection& m, const ModelTypes& types, std::in
   rotary = arena.allocate({num_positions, rotary_dim(m) / 2, 2}, types.accumulate, "rotary table");
   counts_LE = arena.allocate({moe_layers, std::max<std::int64_t>(1, m.n_routed_experts)}, DType::i64, "expert counts");
   if (arena.measuring()) return;
-  fill_rotary_table(m, rotary);
-  std::fill_n(counts_LE.as<std::int64_t>(), counts_LE.num_elements(), 0);
+  const OnHost table(arena.runtime(), rotary, OnHost::Use::fill), counts(arena.runtime(), counts_LE, OnHost::Use::fill);
+  fill_rotary_table(m, table.tensor());
+  std::fill_n(counts.tensor().as<std::int64_t>(), counts_LE.num_elements(), 0);
+  table.back(), counts.back();
 }
 
 Model::Model(const ModelSection& section, const ParameterStore& store, std::int64_t num_positions, Arena& tables)

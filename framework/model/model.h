@@ -20,6 +20,11 @@ struct BatchTensors {
       mtp_targets_M;         ///< absent without MTP; tokens are valid ids everywhere, targets -1 where not counted
   Tensor key_positions_N{};  ///< of whole sequences; absent where a rank has them whole
 };
+inline constexpr std::size_t num_batch_tensors = 8;
+inline constexpr Tensor BatchTensors::*batch_tensors[num_batch_tensors] = {
+    &BatchTensors::tokens_M,      &BatchTensors::targets_M,      &BatchTensors::positions_M,
+    &BatchTensors::key_begin_M,   &BatchTensors::key_end_M,      &BatchTensors::mtp_tokens_M,
+    &BatchTensors::mtp_targets_M, &BatchTensors::key_positions_N};
 
 struct LossWeights {
   double mtp = 0, balance = 0;

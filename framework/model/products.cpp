@@ -7,6 +7,7 @@
 #include "kernels/ops/quantize.h"
 #include "kernels/ops/reduce.h"
 #include "kernels/ops/swiglu.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -78,18 +79,21 @@ void produce(const Context& c, const Rule& rule, const Tensor& y, const Slot& w,
 void exact_combine_gradient(const Context& c, const Tensor& dy_MD, const Tensor& weights_MK, const Tensor& row_of_MK,
                             std::int64_t begin, std::int64_t end, const Tensor& rows) {
   const std::int64_t M = row_of_MK.dim(0), K = row_of_MK.dim(1), D = dy_MD.dim(1);
+  const OnHost row_of(*c.stream, row_of_MK), weights(*c.stream, weights_MK);
   for (std::int64_t t = 0; t < M; ++t)
     for (std::int64_t k = 0; k < K; ++k) {
-      const std::int64_t row = row_of_MK.as<std::int32_t>()[t * K + k];
+      const std::int64_t row = row_of.tensor().as<std::int32_t>()[t * K + k];
       if (row < begin || row >= end) continue;
       const Tensor to = rows.rows(row - begin, row - begin + 1);
       if (has_scales(dy_MD.dtype))
         dequantize(*c.stream, dy_MD.rows(t, t + 1), to);
       else
         convert(*c.stream, dy_MD.rows(t, t + 1), to);
-      const float weight = weights_MK.as<float>()[t * K + k];
-      auto* x = to.as<bfloat16>();
+      const float weight = weights.tensor().as<float>()[t * K + k];
+      const OnHost there(*c.stream, to, OnHost::Use::both);
+      auto* x = there.tensor().as<bfloat16>();
       for (std::int64_t i = 0; i < D; ++i) x[i] = bfloat16(static_cast<float>(x[i]) * weight);
+      there.back();
     }
 }
 

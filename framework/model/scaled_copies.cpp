@@ -65,14 +65,15 @@ const ScaledCopies::Place& ScaledCopies::place(std::int64_t offset) const {
 }
 
 Tensor ScaledCopies::of(std::int64_t offset, const Shape& shape) const {
-  return Tensor(part<std::uint8_t>(memory_, place(offset).bytes), dtype_, shape);
+  return Tensor(part<std::uint8_t>(memory_, place(offset).bytes), dtype_, shape, memory_.device);
 }
 
 ColumnScaled ScaledCopies::columns(std::int64_t offset, const Shape& shape) const {
   if (!has_columns()) return {};
   const Place& at = place(offset);
-  return {Tensor(part<std::uint8_t>(column_elements_, at.elements), DType::u8, shape),
-          Tensor(part<float>(column_scales_, at.scales), DType::f32, {row_groups(shape), shape[shape.rank - 1]}),
+  return {Tensor(part<std::uint8_t>(column_elements_, at.elements), DType::u8, shape, memory_.device),
+          Tensor(part<float>(column_scales_, at.scales), DType::f32, {row_groups(shape), shape[shape.rank - 1]},
+                 memory_.device),
           ScaledFormat::mx_block};
 }
 

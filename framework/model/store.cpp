@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/numerics/random.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -72,7 +73,9 @@ ParameterStore::ParameterStore(const ParameterTable& table, ModelTypes types, Ar
     if (p.padding == 0) continue;
     const Tensor padding = weight({p.set, p.offset, {p.local.num_elements() + p.padding}})
                                .rows(p.local.num_elements(), p.local.num_elements() + p.padding);
-    std::memset(padding.data, 0, static_cast<std::size_t>(padding.bytes()));
+    const OnHost zeros(weights.runtime(), padding, OnHost::Use::fill);
+    std::memset(zeros.tensor().data, 0, static_cast<std::size_t>(padding.bytes()));
+    zeros.back();
   }
 }
 

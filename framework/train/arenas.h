@@ -15,13 +15,13 @@ struct Arenas {
   static constexpr std::array<const char*, count> names{"weights",     "gradients",     "optimizer",
                                                         "activations", "communication", "staging"};
 
-  /// Measuring.
-  explicit Arenas(const MemorySection& memory)
-      : Arenas(Arena::Mode::measure, memory.offload_optimizer ? Place::host : Place::device, {}) {}
+  /// Measuring. `device`: whose memory it is to be; null: the CPU's.
+  explicit Arenas(const MemorySection& memory, DeviceRuntime* device = nullptr)
+      : Arenas(Arena::Mode::measure, memory.offload_optimizer ? Place::host : Place::device, device, {}) {}
   /// For real, with what a measuring set counted. Throws Error(environment) with the table of all of them where one
   /// cannot be had.
   explicit Arenas(const Arenas& measured)
-      : Arenas(Arena::Mode::allocate, measured.optimizer.place(), measured.bytes()) {}
+      : Arenas(Arena::Mode::allocate, measured.optimizer.place(), measured.weights.runtime(), measured.bytes()) {}
 
   /// Name and bytes, in the order in which people ask.
   std::array<std::pair<const char*, std::int64_t>, count> sizes() const {
@@ -40,13 +40,16 @@ struct Arenas {
 
  private:
   using Bytes = std::array<std::int64_t, count>;
-  Arenas(Arena::Mode mode, Place optimizer_place, const Bytes& bytes)
-      : weights({names[0], mode}, bytes[0]),
-        gradients({names[1], mode}, bytes[1]),
-        optimizer({.name = names[2], .mode = mode, .poison = false, .place = optimizer_place}, bytes[2]),
-        activations({names[3], mode}, bytes[3]),
-        communication({names[4], mode}, bytes[4]),
-        staging({names[5], mode}, bytes[5]) {}
+  Arenas(Arena::Mode mode, Place optimizer_place, DeviceRuntime* device, const Bytes& bytes)
+      : weights(options(0, mode, device), bytes[0]),
+        gradients(options(1, mode, device), bytes[1]),
+        optimizer(options(2, mode, device, optimizer_place), bytes[2]),
+        activations(options(3, mode, device), bytes[3]),
+        communication(options(4, mode, device), bytes[4]),
+        staging(options(5, mode, device), bytes[5]) {}
+  static Arena::Options options(std::size_t i, Arena::Mode mode, DeviceRuntime* device, Place place = Place::device) {
+    return {.name = names[i], .mode = mode, .poison = false, .place = place, .device = device};
+  }
   std::array<const Arena*, count> all() const {
     return {&weights, &gradients, &optimizer, &activations, &communication, &staging};
   }

@@ -6,6 +6,7 @@
 #include "framework/train/engine_parts.h"
 #include "framework/train/schedule.h"
 #include "kernels/ops/reduce.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -21,7 +22,7 @@ const Pipeline& Engine::pipeline() const {
   return parts_->pipeline;
 }
 const Tensor& Engine::expert_counts() const {
-  return parts_->tables.counts_LE;
+  return parts_->counts_LE;
 }
 const std::vector<Slot>& Engine::router_biases() const {
   return parts_->router_biases;
@@ -44,8 +45,11 @@ void Engine::gather_weights() {
 }
 
 void Engine::state_loaded() {
-  const Tensor& bias = parts_->store.weights(ParameterSet::router_bias);  // only rank 0's file holds it
-  groups_->world().broadcast({static_cast<std::byte*>(bias.data), static_cast<std::size_t>(bias.bytes())}, 0);
+  // Only rank 0's file holds it.
+  const OnHost bias(device_, parts_->store.weights(ParameterSet::router_bias), OnHost::Use::both);
+  const Tensor& b = bias.tensor();
+  groups_->world().broadcast({static_cast<std::byte*>(b.data), static_cast<std::size_t>(b.bytes())}, 0);
+  bias.back();
   parts_->optimizer.masters_changed(*stream_);
   has_state_ = true;
   gather_weights();
@@ -163,7 +167,7 @@ void Engine::begin_gradients() {
       fill_zero(*stream_, p.store.gradients(set));
     p.optimizer.begin_step(*stream_);
   }
-  std::fill_n(p.tables.counts_LE.as<std::int64_t>(), p.tables.counts_LE.num_elements(), 0);
+  fill_zero(*stream_, p.tables.counts_LE);
   p.refused = 0;
 }
 
@@ -217,8 +221,9 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
 double Engine::update_router_bias(double rate) {
   const Span span(stream_->timeline(), Work::router, "update_router_bias");
   Parts& p = *parts_;
-  const Tensor& counts = p.tables.counts_LE;
+  const Tensor& counts = p.counts_LE;
   if (counts.num_elements() == 0 || recipe_->model.n_routed_experts == 0) return 1;
+  if (device_) device_->read(counts.data, p.tables.counts_LE.data, counts.bytes());
   auto* c = counts.as<std::int64_t>();
   groups_->world().all_sum(std::span(c, static_cast<std::size_t>(counts.num_elements())));
   const std::int64_t layers = counts.dim(0), E = counts.dim(1);
@@ -231,7 +236,8 @@ double Engine::update_router_bias(double rate) {
       worst = std::max(worst, static_cast<double>(*std::max_element(row, row + E)) * static_cast<double>(E) /
                                   static_cast<double>(total));
     if (biases.empty() || rate == 0) continue;
-    const Tensor bias = p.store.weight(biases[static_cast<std::size_t>(l)]);
+    const OnHost here(device_, p.store.weight(biases[static_cast<std::size_t>(l)]), OnHost::Use::both);
+    const Tensor& bias = here.tensor();
     for (std::int64_t e = 0; e < E; ++e) {
       // total / E is compared without dividing: integers, so an exactly average expert stays as it is.
       const double change = rate * static_cast<double>((total > row[e] * E) - (total < row[e] * E));
@@ -240,6 +246,7 @@ double Engine::update_router_bias(double rate) {
       else
         bias.as<float>()[e] += static_cast<float>(change);
     }
+    here.back();
   }
   return worst;
 }
@@ -248,7 +255,8 @@ std::vector<Box> Engine::boxes() const {
   std::vector<Box> boxes = parts_->optimizer.boxes();
   if (groups_->world().rank() == 0)
     for (const Parameter* p : table_->of(ParameterSet::router_bias))
-      boxes.push_back({"/model/" + p->name, "", p->shape, 0, parts_->store.weight(parts_->store.slot(p->name))});
+      boxes.push_back(
+          {"/model/" + p->name, "", p->shape, 0, parts_->store.weight(parts_->store.slot(p->name)), 0, device_});
   return boxes;
 }
 

@@ -50,7 +50,8 @@ class Engine {
   /// Bytes by arena that training takes on the rank that needs most of `num_ranks`; nothing is allocated.
   static Memory measure(const Recipe& recipe, int num_ranks);
   /// All of them outlive it. `groups`: make_groups (stages.h). Proves the order of all ranks' calls (Error(bug)).
-  Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream);
+  /// `device`: where its memory is to be, and whose stream `stream` is; null: the CPU. Outlives it.
+  Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream, DeviceRuntime* device = nullptr);
   ~Engine();
 
   /// A new run's state, from run.seed.
@@ -99,11 +100,13 @@ class Engine {
   const RankGroups& groups() const { return *groups_; }
   /// ModelTables' of the last step, over all ranks; and the routers' correction biases in the order of its rows, empty
   /// where the family has none.
+  /// The counts are of the host.
   const Tensor& expert_counts() const;
   const std::vector<Slot>& router_biases() const;
   const Arenas& arenas() const { return *arenas_; }
   const Stream& stream() const { return *stream_; }
-  std::int64_t attention_block() const;  ///< rows per block of attention in this run
+  DeviceRuntime* device() const { return device_; }  ///< null: the CPU
+  std::int64_t attention_block() const;              ///< rows per block of attention in this run
 
  private:
   struct Parts;
@@ -138,6 +141,7 @@ class Engine {
   const Recipe* recipe_;
   const RankGroups* groups_;
   const Stream* stream_;
+  DeviceRuntime* device_;
   StageMap stages_;
   std::unique_ptr<ParameterTable> table_, held_;
   std::unique_ptr<Arenas> arenas_;

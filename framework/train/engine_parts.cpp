@@ -43,7 +43,8 @@ std::unique_ptr<Arenas> allocate(const Arenas& measured, const Recipe& r, int ra
   std::int64_t together = 0;
   for (const auto& [name, bytes] : measured.sizes()) together += bytes;
   const std::int64_t machine = static_cast<std::int64_t>(sysconf(_SC_PHYS_PAGES)) * sysconf(_SC_PAGE_SIZE);
-  std::string refused = together > machine ? fmt::format("this machine has {} bytes in all", machine) : "";
+  std::string refused =
+      !measured.weights.runtime() && together > machine ? fmt::format("this machine has {} bytes in all", machine) : "";
   if (refused.empty()) try {
       return std::make_unique<Arenas>(measured);
     } catch (const Error& e) {
@@ -71,6 +72,10 @@ Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTab
       optimizer(store, moment_dtype(r), r.memory.offload_optimizer, at.members, arenas),
       panels(optimizer, store),
       pipeline(r, stages, at.stage, counts_of_programs(r, at.data.size), store, tables, groups, arenas.activations) {
+  Arena& with_tables = arenas.weights;
+  counts_LE = with_tables.device() == Device::cpu
+                  ? tables.counts_LE
+                  : with_tables.allocate_table(tables.counts_LE.shape, DType::i64, "expert counts of a step");
   for (const Parameter* p : held.of(ParameterSet::router_bias)) router_biases.push_back(store.slot(p->name));
   if (promotes(r)) guarded = std::make_unique<Guarded>(ParameterTable(r.model), store, optimizer, arenas);
 }
@@ -145,16 +150,17 @@ void Engine::promote(std::span<const std::int64_t> layers) {
   if (has_state_) gather_weights();  // in the form that their products read from here on
 }
 
-Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream)
+Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream, DeviceRuntime* device)
     : recipe_(&recipe),
       groups_(&groups),
       stream_(&stream),
+      device_(device),
       stages_(stage_map(recipe)),
       table_(std::make_unique<ParameterTable>(recipe.model)),
       traffic_(groups) {
   const Coordinates at(recipe, stages_, groups.mesh(), groups.world().rank());
   held_ = std::make_unique<ParameterTable>(recipe.model, at.holding(recipe, stages_));
-  Arenas measured(recipe.memory);
+  Arenas measured(recipe.memory, device);
   Parts(recipe, stages_, *held_, at, {}, measured);
   arenas_ = allocate(measured, recipe, groups.world().rank());
   const LayerGroups of_layers{.tensor = &groups.tensor(),

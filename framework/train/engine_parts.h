@@ -83,6 +83,7 @@ struct Engine::Parts {
         const LayerGroups& groups, Arenas& arenas);
   ParameterStore store;
   ModelTables tables;
+  Tensor counts_LE;  // the tables' of the last step, for the host
   Optimizer optimizer;
   Panels panels;
   Pipeline pipeline;

@@ -5,21 +5,23 @@
 
 #include "framework/train/engine_parts.h"
 #include "kernels/ops/reduce.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
 /// Losses of shadow micro-batches, and the summed gradients in the optimizer's shards.
 Engine::ShadowLosses Engine::run_shadow(const ShadowStep& s, OperandCheck* check) {
-  const Tensor& counts_LE = parts_->tables.counts_LE;
-  auto* const counts = counts_LE.as<std::int64_t>();
+  const OnHost counts(device_, parts_->tables.counts_LE, OnHost::Use::both);
+  auto* const choices = counts.tensor().as<std::int64_t>();
   std::vector<std::int64_t>& kept = parts_->guarded->counts;
-  kept.assign(counts, counts + counts_LE.num_elements());
+  kept.assign(choices, choices + counts.tensor().num_elements());
   begin_gradients();
   parts_->panels.begin({promoted_, check != nullptr});  // what looks at operands compares weights too
   const int count = shadow_micro_batches(*recipe_, num_micro_batches(s.plan));
   const Sums sums = run_micro_batches(s.loader, s.plan, s.step, s.tokens_before, s.observer, count, check);
   parts_->optimizer.reduce(*stream_, *groups_);
-  std::copy(kept.begin(), kept.end(), counts);
+  std::copy(kept.begin(), kept.end(), choices);
+  counts.back();
   double bad[1] = {sums.finite && !parts_->refused ? 0.0 : 1.0};
   groups_->world().all_max(std::span(bad));
   int128 exact[2] = {sums.loss, sums.loss_mtp};
@@ -48,7 +50,7 @@ const PrecisionGap& Engine::compare_precision(const ShadowStep& s) {
     const Promoting all(*this, [](std::int64_t) { return true; });
     g.reference = run_shadow(s, nullptr);
   }
-  g.samples.take_reference();
+  g.samples.take_reference(*stream_);
   return compare_again(s);
 }
 

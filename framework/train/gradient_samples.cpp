@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "kernels/ops/reduce.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -41,33 +42,42 @@ GradientSamples::GradientSamples(const ParameterTable& whole, const Optimizer& o
   gradient_ = arena.allocate({end}, accumulate, "sampled gradients");
 }
 
-void GradientSamples::take(const Tensor& into) {
+void GradientSamples::take(const Stream& stream, const Tensor& into) {
+  const OnHost samples(stream, into, OnHost::Use::fill);
+  const Tensor& to = samples.tensor();
   std::int64_t at = 0;
   const auto copy = [&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
     if (!p.is_map) return;
+    const OnHost here(stream, rows);
+    const Tensor& from = here.tensor();
     visit(p, first_row, rows.dim(0), [&](std::int64_t i) {
-      if (rows.dtype == DType::f64)
-        into.as<double>()[at++] = rows.as<double>()[i];
+      if (from.dtype == DType::f64)
+        to.as<double>()[at++] = from.as<double>()[i];
       else
-        into.as<float>()[at++] = rows.as<float>()[i];
+        to.as<float>()[at++] = from.as<float>()[i];
     });
   };
   optimizer_.visit_gradients(std::ref(copy));
+  samples.back();
 }
 
-void GradientSamples::take_reference() {
-  take(reference_);
+void GradientSamples::take_reference(const Stream& stream) {
+  take(stream, reference_);
 }
 
 double GradientSamples::gap(const Stream& stream, Group& world) {
-  take(gradient_);
+  take(stream, gradient_);
   const auto subtract = [&]<class T>(T* x, const T* reference) {
     for (std::int64_t i = 0; i < gradient_.num_elements(); ++i) x[i] -= reference[i];
   };
-  if (gradient_.dtype == DType::f64)
-    subtract(gradient_.as<double>(), static_cast<const double*>(reference_.as<double>()));
-  else
-    subtract(gradient_.as<float>(), static_cast<const float*>(reference_.as<float>()));
+  {
+    const OnHost gradient(stream, gradient_, OnHost::Use::both), reference(stream, reference_);
+    if (gradient_.dtype == DType::f64)
+      subtract(gradient.tensor().as<double>(), static_cast<const double*>(reference.tensor().as<double>()));
+    else
+      subtract(gradient.tensor().as<float>(), static_cast<const float*>(reference.tensor().as<float>()));
+    gradient.back();
+  }
   double largest[2] = {max_abs(stream, reference_), max_abs(stream, gradient_)};
   for (double& x : largest)
     if (!std::isfinite(x)) x = std::numeric_limits<double>::infinity();

@@ -20,7 +20,7 @@ class GradientSamples {
   GradientSamples(const ParameterTable& whole, const Optimizer& optimizer, DType accumulate, Arena& arena);
 
   /// Of the optimizer's summed gradients: what others are compared with.
-  void take_reference();
+  void take_reference(const Stream&);
   /// |g - reference| / |reference| of all; infinite where g is not finite, NaN where the reference is not. Collective.
   double gap(const Stream&, Group& world);
 
@@ -29,7 +29,7 @@ class GradientSamples {
  private:
   template <class Visit>
   void visit(const Parameter& p, std::int64_t first_row, std::int64_t num_rows, const Visit& visit) const;
-  void take(const Tensor& into);
+  void take(const Stream&, const Tensor& into);
   const Optimizer& optimizer_;
   MapNames maps_;
   Tensor reference_, gradient_;

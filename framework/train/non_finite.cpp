@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "framework/checkpoint/agree.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -67,7 +68,9 @@ std::string module_text(std::int64_t layer) {
 
 }  // namespace
 
-std::optional<BadElement> first_non_finite(const Stream& stream, const Tensor& x) {
+std::optional<BadElement> first_non_finite(const Stream& stream, const Tensor& tensor) {
+  const OnHost here(stream, tensor);
+  const Tensor& x = here.tensor();
   std::optional<std::int64_t> at;
   const std::int64_t n = x.num_elements();
   if (x.dtype == DType::f64)

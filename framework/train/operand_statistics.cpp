@@ -7,6 +7,7 @@
 
 #include "kernels/numerics/fixed128.h"
 #include "kernels/ops/quantize.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -61,11 +62,12 @@ void OperandStatistics::add(const Stream& stream, Sums& sums, const Tensor& exac
   const std::int64_t rows = exact.dim(0), columns = exact.dim(1);
   const Tensor floats = floats_.rows(0, rows * columns).view({rows, columns});
   dequantize(stream, read, floats);
-  const auto* x = exact.as<bfloat16>();
-  const auto* y = floats.as<float>();
+  const OnHost wanted(stream, exact), got(stream, floats), stored(stream, read);
+  const auto* x = wanted.tensor().as<bfloat16>();
+  const auto* y = got.tensor().as<float>();
   // Elements of a row come before its scales, those of a panel before its panel's.
   const std::int64_t stride = read.dtype == DType::e4m3_panels ? columns : ScaledFormat::row_bytes(read.dtype, columns);
-  const auto* bytes = static_cast<const std::uint8_t*>(read.data);
+  const auto* bytes = static_cast<const std::uint8_t*>(stored.tensor().data);
   sums.elements += rows * columns;
   for (std::int64_t row = 0; row < rows; ++row)
     for (std::int64_t begin = 0; begin < columns; begin += ScaledFormat::block) {

@@ -6,6 +6,7 @@
 
 #include "kernels/ops/quantize.h"
 #include "kernels/ops/reduce.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -35,7 +36,7 @@ constexpr std::int64_t most_scratch = std::int64_t{64} << 20;  // more rounds of
 
 Optimizer::Optimizer(const ParameterStore& store, DType moment_dtype, bool staged, const Memberships& members,
                      Arenas& arenas)
-    : store_(&store) {
+    : store_(&store), device_(arenas.weights.runtime()) {
   visit_plans(store.table(), store.types(), store.level(), members,
               [&](const Region& region, std::vector<const Parameter*> parameters, ShardPlan plan, Member member) {
                 add_shard(region, std::move(parameters), std::move(plan), moment_dtype, member.rank, arenas);
@@ -124,7 +125,9 @@ std::int64_t Optimizer::num_masters(const ParameterTable& table, const ModelType
 
 void Optimizer::initialise(const Stream& stream, std::uint64_t seed, double initializer_range) {
   runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
-    initialise_rows(p, seed, initializer_range, run.first_row, as_rows(s.state.master, p, run));
+    const OnHost rows(device_, as_rows(s.state.master, p, run), OnHost::Use::fill);
+    initialise_rows(p, seed, initializer_range, run.first_row, rows.tensor());
+    rows.back();
   });
   for (const Shard& s : shards_) {
     fill_zero(stream, s.state.exp_avg);
@@ -150,7 +153,7 @@ void Optimizer::reduce_layer(const Stream& stream, const RankGroups& groups, std
   const OwningSpan span(stream.timeline(), Work::reduce, "reduce_scatter", layer);
   for (const Shard& s : shards_)
     if (s.region.layer == layer)
-      reduce_scatter_gradients(group_of(s, groups), s.plan, store_->gradients(s.region), s.sum,
+      reduce_scatter_gradients(stream, group_of(s, groups), s.plan, store_->gradients(s.region), s.sum,
                                scratch_.rows(0, s.scratch), Into::add);
   for (ParameterSet set : {ParameterSet::matrices, ParameterSet::full_precision})
     for (const Region& r : store_->regions(set))
@@ -161,7 +164,7 @@ void Optimizer::reduce(const Stream& stream, const RankGroups& groups) {
   const OwningSpan span(stream.timeline(), Work::reduce, "reduce_scatter");
   for (const Shard& s : shards_) {
     if (!summed_in_step(s))
-      reduce_scatter_gradients(group_of(s, groups), s.plan, store_->gradients(s.region), s.gradient,
+      reduce_scatter_gradients(stream, group_of(s, groups), s.plan, store_->gradients(s.region), s.gradient,
                                scratch_.rows(0, s.scratch));
     else if (s.sum.data != s.gradient.data)
       convert(stream, s.sum, s.gradient);
@@ -210,7 +213,7 @@ void Optimizer::quantise(const Stream& stream, const RankGroups& groups) {
       std::fill(s.largest.begin(), s.largest.end(), 0.0);
       for (const RowRun& run : s.plan.runs(s.rank)) {
         largest_magnitudes(stream, rows_of(run), all_of(rows_of(run)), largest_1_);
-        s.largest[run.tensor] = static_cast<double>(*largest_1_.as<float>());
+        s.largest[run.tensor] = static_cast<double>(*OnHost(device_, largest_1_).tensor().as<float>());
       }
       if (s.plan.group_size() > 1) group_of(s, groups).all_max(std::span(s.largest));
     }
@@ -219,27 +222,32 @@ void Optimizer::quantise(const Stream& stream, const RankGroups& groups) {
       const Parameter& p = *s.parameters[run.tensor];
       const Tensor rows = rows_of(run);
       // One rank's copies are the store's where layers do not take turns.
-      const Tensor q = s.scaled ? Tensor(static_cast<std::uint8_t*>(s.scaled.data) + packed, types.matrix, rows.shape)
-                                : store_->copies().of(p.offset, p.local);
+      const Tensor q =
+          s.scaled ? Tensor(static_cast<std::uint8_t*>(s.scaled.data) + packed, types.matrix, rows.shape, rows.device)
+                   : store_->copies().of(p.offset, p.local);
       packed += q.bytes();
       if (s.largest.empty()) {
         quantize(stream, rows, q, types.weight_scaling);
       } else {
-        *largest_1_.as<float>() = static_cast<float>(s.largest[run.tensor]);
+        const OnHost largest(device_, largest_1_, OnHost::Use::fill);
+        *largest.tensor().as<float>() = static_cast<float>(s.largest[run.tensor]);
+        largest.back();
         quantize_by(stream, rows, q, types.weight_scaling, all_of(rows), largest_1_);
       }
     }
   }
 }
 
-void Optimizer::gather_weight(const Shard& s, const RankGroups& groups) const {
-  all_gather_parameters(group_of(s, groups), s.plan, s.weight, store_->weights(s.region), scratch_.rows(0, s.scratch));
+void Optimizer::gather_weight(const Stream& stream, const Shard& s, const RankGroups& groups) const {
+  all_gather_parameters(stream, group_of(s, groups), s.plan, s.weight, store_->weights(s.region),
+                        scratch_.rows(0, s.scratch));
 }
 
-void Optimizer::gather(const Shard& s, const RankGroups& groups, const WeightForms& forms) const {
-  if (!s.bytes || forms.in_full(s.region.layer)) gather_weight(s, groups);
+void Optimizer::gather(const Stream& stream, const Shard& s, const RankGroups& groups, const WeightForms& forms) const {
+  if (!s.bytes || forms.in_full(s.region.layer)) gather_weight(stream, s, groups);
   if (s.scaled && forms.scaled(s.region.layer))
-    all_gather(group_of(s, groups), *s.bytes, s.scaled, store_->copies().memory(s.region), scratch_.rows(0, s.scratch));
+    all_gather(stream, group_of(s, groups), *s.bytes, s.scaled, store_->copies().memory(s.region),
+               scratch_.rows(0, s.scratch));
 }
 
 void Optimizer::derive(const Stream& stream, const Region& r, const WeightForms& forms) const {
@@ -253,7 +261,7 @@ void Optimizer::gather_weights(const Stream& stream, const RankGroups& groups, c
   }
   const OwningSpan span(stream.timeline(), Work::gather, "all_gather");
   for (const Shard& s : shards_)
-    if (!gathered_in_step(s)) gather(s, groups, forms);
+    if (!gathered_in_step(s)) gather(stream, s, groups, forms);
   if (store_->level() == ZeroLevel::weights) return;
   for (const Region& r : store_->regions(ParameterSet::matrices)) derive(stream, r, forms);
 }
@@ -262,7 +270,7 @@ void Optimizer::gather_layer(const Stream& stream, const RankGroups& groups, std
                              const WeightForms& forms) {
   const OwningSpan span(stream.timeline(), Work::gather, "all_gather", layer);
   for (const Shard& s : shards_)
-    if (s.region.layer == layer) gather(s, groups, forms);
+    if (s.region.layer == layer) gather(stream, s, groups, forms);
   for (const Region& r : store_->regions(ParameterSet::matrices))
     if (r.layer == layer) derive(stream, r, forms);
 }
@@ -270,7 +278,7 @@ void Optimizer::gather_layer(const Stream& stream, const RankGroups& groups, std
 void Optimizer::gather_in_full(const Stream& stream, const RankGroups& groups) {
   const OwningSpan span(stream.timeline(), Work::gather, "all_gather");
   for (const Shard& s : shards_)
-    if (s.bytes) gather_weight(s, groups);
+    if (s.bytes) gather_weight(stream, s, groups);
 }
 
 void Optimizer::visit_gradients(const std::function<void(const Parameter&, std::int64_t, const Tensor&)>& visit) const {
@@ -293,8 +301,8 @@ std::vector<Box> Optimizer::boxes() const {
   std::vector<Box> boxes;
   runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
     const auto add = [&](const char* prefix, const std::string& alias, const Tensor& packed) {
-      boxes.push_back(
-          {prefix + p.name, alias, p.shape, p.first_row + run.first_row, as_rows(packed, p, run), p.first_column});
+      boxes.push_back({prefix + p.name, alias, p.shape, p.first_row + run.first_row, as_rows(packed, p, run),
+                       p.first_column, packed.device == Device::cpu ? nullptr : device_});
     };
     // The model's weights are the masters rounded once, so the same bytes serve under both names.
     add("/optimizer/master/", "/model/" + p.name, s.state.master);

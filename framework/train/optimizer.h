@@ -122,8 +122,8 @@ class Optimizer {
   bool gathered_in_step(const Shard& s) const { return in_step(s, ZeroLevel::weights); }
   /// Copies of my rows of all shards that have such.
   void quantise(const Stream&, const RankGroups&);
-  void gather(const Shard& s, const RankGroups&, const WeightForms&) const;
-  void gather_weight(const Shard& s, const RankGroups&) const;
+  void gather(const Stream&, const Shard& s, const RankGroups&, const WeightForms&) const;
+  void gather_weight(const Stream&, const Shard& s, const RankGroups&) const;
   void derive(const Stream&, const Region&, const WeightForms&) const;
   static Group& group_of(const Shard& s, const RankGroups& groups) {
     return s.stage_copies ? groups.embedding() : groups.holders(s.copies);
@@ -136,6 +136,7 @@ class Optimizer {
   }
 
   const ParameterStore* store_;
+  DeviceRuntime* device_;  // null: the CPU
   /// Calls compute(begin, end, state on the device) for the parts of `state`; what it writes into the state stays.
   template <class Compute>
   void on_device(const Stream& stream, const OptimizerState& state, Staging::Back back, const Compute& compute) {

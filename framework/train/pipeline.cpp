@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "kernels/ops/copy.h"
+
 namespace fourmi {
 
 namespace {
@@ -55,6 +57,10 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
   for (Tensor& t : borders_) t = arena.allocate(rows, activation, "stage borders");
   requests_.resize(static_cast<std::size_t>(most(programs_, [](const Program& p) { return p.num_requests; })));
   rows_.resize(static_cast<std::size_t>(most(programs_, [](const Program& p) { return p.num_rows; })));
+  if (arena.device() != Device::cpu)
+    for (Rows& r : rows_)
+      for (std::size_t i = 0; i < num_batch_tensors; ++i)
+        r.on_device.push_back(arena.allocate({std::max(sizes.rows, sizes.key_rows())}, DType::i32, "rows of the data"));
   done_.reserve(actions);
 }
 
@@ -62,15 +68,22 @@ bool Pipeline::has_head() const {
   return map_.places.back().rank == rank_;
 }
 
-BatchTensors& Pipeline::rows(int place, int micro_batch, MicroBatches& batches, const Stream& stream) {
+Pipeline::Rows& Pipeline::rows(int place, int micro_batch, MicroBatches& batches, const Stream& stream) {
   Rows& r = rows_[static_cast<std::size_t>(place)];
-  if (r.micro_batch != micro_batch) {
-    const Span span(stream.timeline(), Work::data, "micro_batch");
-    batches.fill(micro_batch, r.rows.batch());
-    r.tensors = r.rows.tensors(part_);
-    r.micro_batch = micro_batch;
+  if (r.micro_batch == micro_batch) return r;
+  const Span span(stream.timeline(), Work::data, "micro_batch");
+  // A copy to the device has left the host's memory when it returns, so that it may be filled again.
+  batches.fill(micro_batch, r.rows.batch());
+  r.on_host = r.tensors = r.rows.tensors(part_);
+  r.micro_batch = micro_batch;
+  for (std::size_t i = 0; i < r.on_device.size(); ++i) {
+    Tensor& t = r.tensors.*batch_tensors[i];
+    if (!t) continue;
+    const Tensor there = r.on_device[i].rows(0, t.num_elements()).view(t.shape);
+    copy(stream, t, there);
+    t = there;
   }
-  return r.tensors;
+  return r;
 }
 
 struct Pipeline::Run {
@@ -84,12 +97,13 @@ void Pipeline::act(const Instruction& i, Run& run) {
   Model& model = *models_[static_cast<std::size_t>(i.pass.chunk)];
   run.batches.enter(i.verb);
   const std::int64_t begin = now();
-  StagePass p{.batch = rows(i.rows, i.pass.micro_batch, run.batches, run.stream), .slot = i.slot, .kept = i.kept};
+  const Rows& r = rows(i.rows, i.pass.micro_batch, run.batches, run.stream);
+  StagePass p{.batch = r.tensors, .slot = i.slot, .kept = i.kept};
   p.weights = run.weights;
   switch (i.verb) {
     case Verb::forward:
       p.x_MD = border(i.in), p.y_MD = border(i.out);
-      run.batches.take(model.forward(run.stream, p, run.context), p.batch);
+      run.batches.take(model.forward(run.stream, p, run.context), r.on_host);
       break;
     case Verb::backward:
     case Verb::backward_input:
@@ -150,13 +164,14 @@ void Pipeline::evaluate(const Stream& stream, Group& pipeline, int num_micro_bat
       const StagePlace place = map_.places[static_cast<std::size_t>(s)];
       if (place.rank != rank_) continue;
       const auto other = [&](int stage) { return map_.places[static_cast<std::size_t>(stage)].rank; };
-      StagePass p{.batch = rows(0, m, batches, stream)};
+      const Rows& r = rows(0, m, batches, stream);
+      StagePass p{.batch = r.tensors};
       if (s > 0) p.x_MD = border(here);
       if (s + 1 < stages) p.y_MD = border(1 - here);
       const Message in{.from = s > 0 ? other(s - 1) : rank_, .to = rank_, .stage = s - 1, .micro_batch = m};
       const Message out{.from = rank_, .to = s + 1 < stages ? other(s + 1) : rank_, .stage = s, .micro_batch = m};
       if (in.from != rank_) pipeline.start_receive(bytes_of(p.x_MD), in.from, tag_of(in, stages)).wait();
-      batches.take(models_[static_cast<std::size_t>(place.chunk)]->evaluate(stream, p, context), p.batch);
+      batches.take(models_[static_cast<std::size_t>(place.chunk)]->evaluate(stream, p, context), r.on_host);
       if (out.to != rank_) pipeline.start_send(bytes_of(p.y_MD), out.to, tag_of(out, stages)).wait();
       here = 1 - here;
     }

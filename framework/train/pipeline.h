@@ -40,9 +40,15 @@ class Pipeline {
   bool has_head() const;
 
  private:
+  struct Rows {
+    BatchRows rows;
+    BatchTensors on_host, tensors;  ///< one and the same on the CPU
+    std::vector<Tensor> on_device;  ///< memory for `tensors`; none on the CPU
+    int micro_batch = -1;
+  };
   struct Run;  // what the instructions of one run share
   void act(const Instruction&, Run&);
-  BatchTensors& rows(int place, int micro_batch, MicroBatches&, const Stream&);
+  Rows& rows(int place, int micro_batch, MicroBatches&, const Stream&);
   Tensor border(int index) const { return index < 0 ? Tensor{} : borders_[static_cast<std::size_t>(index)]; }
 
   StageMap map_;
@@ -53,11 +59,6 @@ class Pipeline {
   std::map<int, Program> programs_;  // this rank's, by number of micro-batches
   std::vector<Tensor> borders_;      // what comes from other stages and goes to them
   std::vector<Request> requests_;
-  struct Rows {
-    BatchRows rows;
-    BatchTensors tensors;
-    int micro_batch = -1;
-  };
   std::vector<Rows> rows_;
   std::vector<Done> done_;
 };

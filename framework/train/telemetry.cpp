@@ -2,6 +2,7 @@
 
 #include "framework/run/host.h"
 #include "framework/telemetry/trace.h"
+#include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
@@ -62,7 +63,8 @@ void Telemetry::add_expert_load(const Progress& progress, Engine& engine) {
   if (!progress.due(context_.recipe.logging.expert_load_every) && !progress.done()) return;
   std::vector<double> biases;
   for (const Slot& slot : engine.router_biases()) {
-    const Tensor bias = engine.store().weight(slot);
+    const OnHost here(engine.stream(), engine.store().weight(slot));
+    const Tensor& bias = here.tensor();
     for (std::int64_t e = 0; e < bias.num_elements(); ++e)
       biases.push_back(bias.dtype == DType::f64 ? bias.as<double>()[e] : static_cast<double>(bias.as<float>()[e]));
   }

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "framework/train/engine.h"
+#include "kernels/runtime/on_host.h"
 #include "tests/train/small_recipe.h"
 
 namespace fourmi {
@@ -28,7 +29,9 @@ struct RunResult {
   std::vector<std::vector<GroupTraffic>> traffic;    ///< by rank: of the last step
 };
 
-inline std::vector<double> widened(const Tensor& t) {
+inline std::vector<double> widened(const Stream& stream, const Tensor& tensor) {
+  const OnHost here(stream, tensor);
+  const Tensor& t = here.tensor();
   std::vector<double> v(static_cast<std::size_t>(t.num_elements()));
   for (std::size_t i = 0; i < v.size(); ++i)
     v[i] = t.dtype == DType::f64   ? t.as<double>()[i]
@@ -38,8 +41,9 @@ inline std::vector<double> widened(const Tensor& t) {
 }
 
 /// Rows of the part of a parameter that a rank holds, from its `first_row` on, into the whole.
-inline void place(const Parameter& p, std::int64_t first_row, const Tensor& rows, std::vector<double>& whole) {
-  const std::vector<double> part = widened(rows);
+inline void place(const Stream& stream, const Parameter& p, std::int64_t first_row, const Tensor& rows,
+                  std::vector<double>& whole) {
+  const std::vector<double> part = widened(stream, rows);
   const std::int64_t width = p.shape.num_elements() / p.shape[0],
                      mine = p.local.num_elements() / std::max<std::int64_t>(1, p.local[0]);
   for (std::int64_t r = 0; r < rows.dim(0); ++r)
@@ -47,10 +51,10 @@ inline void place(const Parameter& p, std::int64_t first_row, const Tensor& rows
 }
 
 /// Every call is held against its order. `prepare` is called on each rank before the first step, `finish` after the
-/// last, on one rank at a time. Throws what the first rank threw.
+/// last, on one rank at a time. On the CPU, or all on `device`. Throws what the first rank threw.
 inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int threads_per_rank = 1,
                           const std::function<void(Engine&)>& prepare = nullptr,
-                          const std::function<void(Engine&)>& finish = nullptr) {
+                          const std::function<void(Engine&)>& finish = nullptr, DeviceRuntime* device = nullptr) {
   Recipe recipe = given;
   recipe.guard.check_calls = true;
   auto groups = make_thread_groups("data", num_ranks);
@@ -62,11 +66,12 @@ inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int
   std::mutex mutex;
   const auto train = [&](Group& group, int rank) {
     ThreadPool pool(threads_per_rank);
-    const Stream stream(pool);
+    const std::unique_ptr<DeviceStream> of_device = device ? device->make_stream() : nullptr;
+    const Stream stream = device ? Stream(*of_device, pool) : Stream(pool);
     const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
     const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
     const RankGroups ranks = make_groups(recipe, group);
-    Engine engine(recipe, ranks, stream);
+    Engine engine(recipe, ranks, stream, device);
     engine.initialise();
     if (prepare) prepare(engine);
     Position position = loader.start();
@@ -89,19 +94,19 @@ inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int
     engine.optimizer().visit_gradients([&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
       std::vector<double>& whole = result.gradients[p.name];
       whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
-      place(p, first_row, rows, whole);
+      place(stream, p, first_row, rows, whole);
     });
     for (const Box& box : engine.boxes()) {
       std::vector<double>& whole = result.state[box.name];
       whole.resize(static_cast<std::size_t>(box.global.num_elements()), std::nan(""));
-      const std::vector<double> part = widened(box.data);
+      const std::vector<double> part = widened(stream, box.data);
       for (std::size_t i = 0; i < part.size(); ++i)
         whole[static_cast<std::size_t>(box.global_index(static_cast<std::int64_t>(i)))] = part[i];
     }
     const auto collect = [&](const Parameter& p, std::int64_t first_row, const Tensor& rows) {
       std::vector<double>& whole = result.weights[p.name];
       whole.resize(static_cast<std::size_t>(p.shape.num_elements()), std::nan(""));
-      place(p, first_row, rows, whole);
+      place(stream, p, first_row, rows, whole);
     };
     const auto of_owners_alone = [&](const Parameter& p) {
       const bool in_turn = engine.store().level() == ZeroLevel::weights && p.layer >= 0;
