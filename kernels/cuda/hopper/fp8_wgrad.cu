@@ -1,0 +1,118 @@
+// dw += dy^T x of e4m3 operands whose scales are per column and 128 rows (pipeline.h). Tokens are what is summed, and
+// contiguous. Promotion: total = fma(dy's scale * x's, sum, total), an own factor for each element. A matrix without
+// tokens is left alone.
+//
+// Floor: 2 M N K operations at 1979 Tflop/s (per step as in fp8_gemm.cu), and dw is read and written once: 8 bytes an
+// element, which is more where a matrix has less than about 1700 tokens (8 / 4.3e12 against 2 M / 1.98e15 seconds).
+#include "kernels/cuda/hopper/fp8_gemm.h"
+#include "kernels/cuda/hopper/pipeline.h"
+#include "kernels/cuda/hopper/store_rows.h"
+#include "kernels/cuda/launch.h"
+
+namespace fourmi::cuda::hopper {
+namespace {
+
+template <int most_panels>
+struct Gradient {
+  TensorMap dy, x, dy_scales, x_scales;
+  float* dw;
+  const std::int32_t* offsets;
+  TileOrder order;
+  int tokens, N, K;
+
+  static constexpr Stages stages() { return gradient_stages(most_panels); }
+  /// The table is of steps: all matrices have the same tiles.
+  static constexpr int tiles_of_block(const TileOrder&) { return 1; }
+  __device__ void prefetch_maps() const { prefetch(&dy), prefetch(&x), prefetch(&dy_scales), prefetch(&x_scales); }
+  __device__ bool find(const GroupTable&, int index, Tile& tile) const { return order.find(N, index, tile); }
+  __device__ int steps(const GroupTable& table, const Tile& tile) const {
+    return table.first[tile.group + 1] - table.first[tile.group];
+  }
+  __device__ int panels(const Tile& tile) const { return min(most_panels, blocks_of(K, panel_columns) - tile.panel); }
+
+  __device__ void load_step(const GroupTable& table, const Tile& tile, int count, int k, std::byte* shared, int stage,
+                            Barrier* full) const {
+    const int token = (table.first[tile.group] + k) * step;
+    load_box(&dy, shared + stages().rows(stage), full, token, tile.row);
+#pragma unroll
+    for (int p = 0; p < most_panels; ++p)
+      if (p < count) load_box(&x, shared + stages().panel(stage, p), full, token, (tile.panel + p) * panel_columns);
+  }
+  __device__ void load_scales(const GroupTable& table, const Tile& tile, int count, int k, std::byte* shared, int entry,
+                              Barrier* full) const {
+    const int group = table.first[tile.group] + k;
+    load_box(&dy_scales, shared + stages().row_scales(entry), full, tile.row, group);
+#pragma unroll
+    for (int p = 0; p < most_panels; ++p)
+      if (p < count)
+        load_box(&x_scales, shared + stages().panel_scales(entry, p), full, (tile.panel + p) * panel_columns, group);
+  }
+
+  struct Scales {
+    float upper, lower;
+    const float* columns;  ///< of this lane's first two; those of the next panel lie behind
+  };
+  __device__ Scales scales(const std::byte* shared, int entry, int, int lane_row) const {
+    const auto* const rows = reinterpret_cast<const float*>(shared + stages().row_scales(entry));
+    const auto* const columns = reinterpret_cast<const float*>(shared + stages().panel_scales(entry, 0));
+    return {rows[lane_row], rows[lane_row + 8], columns + threadIdx.x % 4 * 2};
+  }
+  __device__ static void promote(float (&total)[64], const float (&sum)[64], const Scales& s, int p) {
+#pragma unroll
+    for (int i = 0; i < 64; i += 4) {
+      const Vector<float, 2> columns = load<2>(s.columns + p * panel_columns + 2 * i);
+#pragma unroll
+      for (int j = 0; j < 4; ++j)
+        total[i + j] = __fmaf_rn((j < 2 ? s.upper : s.lower) * columns.value[j % 2], sum[i + j], total[i + j]);
+    }
+  }
+  __device__ void store(const float (&total)[64], const Tile& tile, int row, int panel) const {
+    float* const matrix = dw + std::int64_t{tile.group} * N * K;
+    store_rows(total, matrix, matrix, {K, row, tile.row_end, panel * panel_columns});
+  }
+};
+
+template <int most_panels>
+void launch_gradient(const CudaStream& stream, const Fp8Gradient& g, const Plan& plan) {
+  constexpr auto u8 = MappedTensor::Element::u8, f32 = MappedTensor::Element::f32;
+  const auto elements = [&](const void* data, std::int64_t channels, int at_once) {
+    return encode({data, u8, 2, {g.S, channels}, {g.S}, {step, at_once}, Swizzle::span_128});
+  };
+  const auto scales = [&](const float* data, std::int64_t channels, int at_once) {
+    return encode({data, f32, 2, {channels, g.S / step}, {4 * channels}, {at_once, 1}});
+  };
+  const Gradient<most_panels> work{elements(g.dy, g.N, tile_rows),
+                                   elements(g.x, g.K, panel_columns),
+                                   scales(g.dy_scales, g.N, tile_rows),
+                                   scales(g.x_scales, g.K, panel_columns),
+                                   g.dw,
+                                   g.offsets,
+                                   {static_cast<int>(g.groups), plan.column_tiles, most_panels, plan.band},
+                                   static_cast<int>(g.M),
+                                   static_cast<int>(g.N),
+                                   static_cast<int>(g.K)};
+  launch(stream, multiply<Gradient<most_panels>>, static_cast<unsigned>(plan.blocks), threads,
+         gradient_stages(most_panels).bytes(), work);
+}
+
+}  // namespace
+
+bool fits(const Fp8Gradient& g) {
+  constexpr std::int64_t most = std::int64_t{1} << 31;
+  const auto is_size = [](std::int64_t n) { return n > 0 && n < most && n % 4 == 0; };
+  const auto are_aligned = [](auto... p) { return ((reinterpret_cast<std::uintptr_t>(p) % 16 == 0) && ...); };
+  return is_size(g.N) && is_size(g.K) && 0 <= g.M && g.M <= g.S && g.S < most && g.S % step == 0 && 0 < g.groups &&
+         g.groups <= most_groups && (g.offsets || g.groups == 1) &&
+         are_aligned(g.dy, g.x, g.dy_scales, g.x_scales, g.dw) &&
+         g.groups * (g.N / tile_rows + 1) * (g.K / panel_columns + 1) < most / 2;
+}
+
+void fp8_gradient(const CudaStream& stream, const Fp8Gradient& g) {
+  FOURMI_CHECK(fits(g), "{} x {} over {} rows ({} places) in {} groups for Hopper's products", g.N, g.K, g.M, g.S,
+               g.groups);
+  if (g.M == 0) return;
+  const Plan plan = plan_gradient(g.N, g.K, g.groups, stream.card().num_multiprocessors);
+  plan.panels == 2 ? launch_gradient<2>(stream, g, plan) : launch_gradient<1>(stream, g, plan);
+}
+
+}  // namespace fourmi::cuda::hopper

@@ -1,0 +1,182 @@
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "kernels/cuda/operations.h"
+#include "kernels/cuda/stream.h"
+#include "kernels/runtime/cuda_devices.h"
+
+namespace fourmi {
+namespace cuda {
+
+void failed(cudaError_t status, const char* what) {
+  const bool memory = status == cudaErrorMemoryAllocation;
+  throw Error(
+      ExitStatus::environment, "the GPU",
+      fmt::format("{}: {} ({}), success was expected", what, cudaGetErrorString(status), cudaGetErrorName(status)),
+      memory ? "Use more ranks, a smaller data.micro_batch_size or memory.recompute"
+             : "Run fourmi doctor; what came before in the log may say more");
+}
+
+namespace {
+
+class CudaEvent final : public DeviceEvent {
+ public:
+  CudaEvent() { check(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "an event"); }
+  ~CudaEvent() override { cudaEventDestroy(event_); }
+  CudaEvent(const CudaEvent&) = delete;
+  CudaEvent& operator=(const CudaEvent&) = delete;
+  void record(DeviceStream& stream) override {
+    check(cudaEventRecord(event_, static_cast<CudaStream&>(stream).handle()), "recording an event");
+  }
+  void wait(DeviceStream& stream) override {
+    check(cudaStreamWaitEvent(static_cast<CudaStream&>(stream).handle(), event_, 0), "waiting for an event");
+  }
+  void synchronize() override { check(cudaEventSynchronize(event_), "waiting for an event"); }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+/// Devices of compute capability 9.0, by CUDA's index; why others are not among them.
+struct Supported {
+  std::vector<int> indices;
+  std::string trouble;
+};
+
+Supported find_supported() {
+  int count = 0;
+  if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess)
+    return {{}, fmt::format("CUDA says: {}", cudaGetErrorString(status))};
+  Supported s;
+  for (int i = 0; i < count; ++i) {
+    cudaDeviceProp properties;
+    if (const cudaError_t status = cudaGetDeviceProperties(&properties, i); status != cudaSuccess)
+      s.trouble = fmt::format("GPU {}: {}", i, cudaGetErrorString(status));
+    else if (properties.major != 9 || properties.minor != 0)
+      s.trouble = fmt::format("GPU {} ({}) has compute capability {}.{}, kernels are for 9.0", i, properties.name,
+                              properties.major, properties.minor);
+    else
+      s.indices.push_back(i);
+  }
+  if (count == 0) s.trouble = "no GPU";
+  return s;
+}
+
+class CudaRuntime final : public DeviceRuntime {
+ public:
+  explicit CudaRuntime(int index) {
+    card_.index = index;
+    check(cudaSetDevice(index), "taking the GPU");
+    cudaDeviceProp properties;
+    check(cudaGetDeviceProperties(&properties, index), "asking the GPU");
+    card_.name = properties.name;
+    card_.num_multiprocessors = properties.multiProcessorCount;
+    card_.shared_bytes = static_cast<std::int64_t>(properties.sharedMemPerBlockOptin);
+    card_.l2_bytes = properties.l2CacheSize;
+  }
+  std::string name() const override { return card_.name; }
+  void* allocate(std::int64_t bytes, const std::string& what) override {
+    void* p = nullptr;
+    check(cudaSetDevice(card_.index), "taking the GPU");
+    check(cudaMalloc(&p, static_cast<std::size_t>(bytes)),
+          fmt::format("{} bytes of device memory for {}", bytes, what).c_str());
+    check(cudaMemset(p, 0, static_cast<std::size_t>(bytes)), "clearing device memory");
+    return p;
+  }
+  void release(void* memory) noexcept override { cudaFree(memory); }
+  void* allocate_host(std::int64_t bytes, const std::string& what) override {
+    void* p = nullptr;
+    check(cudaHostAlloc(&p, static_cast<std::size_t>(bytes), cudaHostAllocPortable),
+          fmt::format("{} bytes of pinned host memory for {}", bytes, what).c_str());
+    std::memset(p, 0, static_cast<std::size_t>(bytes));
+    return p;
+  }
+  void release_host(void* memory) noexcept override { cudaFreeHost(memory); }
+  void fill(void* memory, int byte, std::int64_t bytes) override {
+    check(cudaDeviceSynchronize(), "work on the GPU");
+    check(cudaMemset(memory, byte, static_cast<std::size_t>(bytes)), "filling device memory");
+    check(cudaDeviceSynchronize(), "filling device memory");
+  }
+  void write(void* device, const void* host, std::int64_t bytes) override { move(device, host, bytes); }
+  void read(void* host, const void* device, std::int64_t bytes) override { move(host, device, bytes); }
+  std::unique_ptr<DeviceStream> make_stream() override { return std::make_unique<CudaStream>(card_, *this); }
+
+ private:
+  static void move(void* to, const void* from, std::int64_t bytes) {
+    check(cudaDeviceSynchronize(), "work on the GPU");
+    check(cudaMemcpy(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault), "a copy");
+  }
+  Card card_;
+};
+
+}  // namespace
+
+CudaStream::CudaStream(const Card& card, DeviceRuntime& runtime) : card_(&card), runtime_(&runtime) {
+  check(cudaSetDevice(card.index), "taking the GPU");
+  check(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking), "a stream");
+  check(cudaMalloc(&workspace_, workspace_bytes), "scratch memory of a stream");
+  check(cudaMalloc(reinterpret_cast<void**>(&slots_), slot_bytes * num_slots), "slots of a stream");
+  check(cudaHostAlloc(reinterpret_cast<void**>(&host_slots_), slot_bytes * num_slots, cudaHostAllocDefault),
+        "pinned slots of a stream");
+  for (cudaEvent_t& e : sent_) check(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "an event");
+}
+
+CudaStream::~CudaStream() {
+  cudaStreamSynchronize(handle_);
+  for (cudaEvent_t e : sent_)
+    if (e) cudaEventDestroy(e);
+  cudaFreeHost(host_slots_);
+  cudaFree(slots_);
+  cudaFree(workspace_);
+  cudaStreamDestroy(handle_);
+}
+
+void CudaStream::synchronize() {
+  check(cudaStreamSynchronize(handle_), "work on the GPU");
+}
+
+std::unique_ptr<DeviceEvent> CudaStream::make_event() {
+  return std::make_unique<CudaEvent>();
+}
+
+const Operations& CudaStream::operations() const {
+  return cuda::operations();
+}
+
+const void* CudaStream::upload_bytes(const void* values, std::int64_t bytes) const {
+  FOURMI_CHECK(bytes <= slot_bytes, "a table of {} bytes", bytes);
+  const std::int64_t slot = next_slot_++ % num_slots;
+  check(cudaEventSynchronize(sent_[slot]), "a table on its way");  // the slot's last copy; long done
+  std::byte* const host = host_slots_ + slot * slot_bytes;
+  std::byte* const device = slots_ + slot * slot_bytes;
+  std::memcpy(host, values, static_cast<std::size_t>(bytes));
+  check(cudaMemcpyAsync(device, host, static_cast<std::size_t>(bytes), cudaMemcpyHostToDevice, handle_),
+        "sending a table");
+  check(cudaEventRecord(sent_[slot], handle_), "sending a table");
+  return device;
+}
+
+void CudaStream::fetch_bytes(void* host, const void* device, std::int64_t bytes) const {
+  check(cudaMemcpyAsync(host, device, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost, handle_), "a copy");
+  check(cudaStreamSynchronize(handle_), "work on the GPU");
+}
+
+}  // namespace cuda
+
+CudaDevices find_cuda_devices() {
+  cuda::Supported s = cuda::find_supported();
+  return {static_cast<int>(s.indices.size()), std::move(s.trouble)};
+}
+
+std::unique_ptr<DeviceRuntime> open_cuda_device(int index) {
+  const cuda::Supported s = cuda::find_supported();
+  if (index < 0 || index >= static_cast<int>(s.indices.size()))
+    throw Error(ExitStatus::environment, "run.device",
+                fmt::format("{} supported GPUs were found{}{}, at least {} were expected", s.indices.size(),
+                            s.trouble.empty() ? "" : ": ", s.trouble, index + 1),
+                "Use run.device: cpu, or fewer ranks on this node");
+  return std::make_unique<cuda::CudaRuntime>(s.indices[static_cast<std::size_t>(index)]);
+}
+
+}  // namespace fourmi

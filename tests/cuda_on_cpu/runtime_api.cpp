@@ -1,0 +1,158 @@
+#include <sys/mman.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+
+#include "tests/cuda_on_cpu/cuda_runtime_api.h"
+
+namespace {
+
+/// What cudaMalloc gave: closed to the host while nobody holds it open.
+class Memory {
+ public:
+  void* allocate(std::size_t bytes) {
+    const std::scoped_lock lock(mutex_);
+    const std::size_t size = (bytes + page - 1) / page * page + page;
+    void* p = mmap(nullptr, size, open_ > 0 ? PROT_READ | PROT_WRITE : PROT_NONE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (p == MAP_FAILED) return nullptr;
+    sizes_[p] = size;
+    return p;
+  }
+  bool free(void* p) {
+    const std::scoped_lock lock(mutex_);
+    const auto at = sizes_.find(p);
+    if (at == sizes_.end()) return false;
+    munmap(p, at->second);
+    sizes_.erase(at);
+    return true;
+  }
+  void open() {
+    const std::scoped_lock lock(mutex_);
+    if (open_++ == 0) protect(PROT_READ | PROT_WRITE);
+  }
+  void close() {
+    const std::scoped_lock lock(mutex_);
+    if (--open_ == 0) protect(PROT_NONE);
+  }
+
+ private:
+  static constexpr std::size_t page = 4096;
+  void protect(int how) {
+    for (const auto& [p, size] : sizes_)
+      if (mprotect(p, size, how) != 0) std::abort();
+  }
+  std::mutex mutex_;
+  std::map<void*, std::size_t> sizes_;
+  int open_ = 0;
+};
+
+Memory& memory() {
+  static Memory m;
+  return m;
+}
+
+}  // namespace
+
+struct CudaOnCpuStream {};
+struct CudaOnCpuEvent {};
+
+cuda_on_cpu::MemoryOpen::MemoryOpen() {
+  memory().open();
+}
+cuda_on_cpu::MemoryOpen::~MemoryOpen() {
+  memory().close();
+}
+
+const char* cudaGetErrorString(cudaError_t) {
+  return "an error of the emulated card";
+}
+const char* cudaGetErrorName(cudaError_t) {
+  return "cudaError";
+}
+cudaError_t cudaGetLastError() {
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceCount(int* count) {
+  *count = 1;
+  return cudaSuccess;
+}
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
+  *p = {"a card emulated on the CPU", 9, 0, 4, 1 << 20, 227 << 10, std::size_t{1} << 30};
+  return cudaSuccess;
+}
+cudaError_t cudaSetDevice(int) {
+  return cudaSuccess;
+}
+cudaError_t cudaMalloc(void** p, std::size_t bytes) {
+  *p = memory().allocate(bytes);
+  return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFree(void* p) {
+  return p == nullptr || memory().free(p) ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned) {
+  *p = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  return *p ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+cudaError_t cudaFreeHost(void* p) {
+  std::free(p);
+  return cudaSuccess;
+}
+cudaError_t cudaMemset(void* p, int byte, std::size_t bytes) {
+  const cuda_on_cpu::MemoryOpen open;
+  std::memset(p, byte, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* p, int byte, std::size_t bytes, cudaStream_t) {
+  return cudaMemset(p, byte, bytes);
+}
+cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
+  const cuda_on_cpu::MemoryOpen open;
+  if (bytes > 0) std::memcpy(to, from, bytes);
+  return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+  return cudaMemcpy(to, from, bytes, kind);
+}
+cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
+                              std::size_t width, std::size_t height, cudaMemcpyKind, cudaStream_t) {
+  const cuda_on_cpu::MemoryOpen open;
+  for (std::size_t r = 0; r < height; ++r)
+    std::memcpy(static_cast<char*>(to) + r * to_pitch, static_cast<const char*>(from) + r * from_pitch, width);
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceSynchronize() {
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
+  *s = new CudaOnCpuStream;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t s) {
+  delete s;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {
+  return cudaSuccess;
+}
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
+  *e = new CudaOnCpuEvent;
+  return cudaSuccess;
+}
+cudaError_t cudaEventDestroy(cudaEvent_t e) {
+  delete e;
+  return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) {
+  return cudaSuccess;
+}
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  return cudaSuccess;
+}
