@@ -18,6 +18,7 @@ add_executable(test_card_emulated ${card_tests} hopper/protocol_test.cpp hopper/
 set_source_files_properties(hopper/ptx_test.cu PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
   "-include;${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu/language.h;-Wno-unknown-pragmas")
 target_link_libraries(test_card_emulated PRIVATE GTest::gtest framework_train cuda_on_cpu)
+target_include_directories(test_card_emulated BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu)
 target_compile_definitions(test_card_emulated PRIVATE FOURMI_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
 label_tests(test_card_emulated "cpu;card" TEST_PREFIX "card.")
 
