@@ -1,32 +1,14 @@
 // The best of a row of values, part of routing and of the balance loss: ties go to the lower id, NaN counts as minus
-// infinity. Values are compared as integers of the same order, because the compiler vectorises maxima of integers, not
-// of floats.
+// infinity (kernels/numerics/order_key.h).
 #pragma once
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <limits>
-#include <type_traits>
 
-#include "kernels/numerics/target.h"
+#include "kernels/numerics/order_key.h"
 
 namespace fourmi {
-
-template <class T>
-using OrderKey = std::conditional_t<sizeof(T) == 8, std::int64_t, std::int32_t>;
-
-/// Below the key of every value: what is excluded, or already taken.
-template <class T>
-inline constexpr OrderKey<T> excluded_key = std::numeric_limits<OrderKey<T>>::min();
-
-/// key(a) < key(b) if and only if a < b; -0 and +0 have one key.
-template <class T>
-FOURMI_INLINE OrderKey<T> order_key(T value) {
-  value = value == value ? value + T{0} : -std::numeric_limits<T>::infinity();
-  const auto bits = std::bit_cast<OrderKey<T>>(value);
-  return bits < 0 ? bits ^ std::numeric_limits<OrderKey<T>>::max() : bits;
-}
 
 /// Writes the ids of the `count` largest of n keys, ascending, to `ids`, and marks those keys as excluded. At least
 /// `count` are not excluded before. `scratch` holds count ids.

@@ -5,9 +5,7 @@
 #include "kernels/cuda/lanes.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/operations.h"
-#include "kernels/numerics/math.h"
-#include "kernels/numerics/rounding.h"
-#include "kernels/ops/adamw.h"
+#include "kernels/ops/adamw_element.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi::cuda {
@@ -15,49 +13,10 @@ namespace {
 
 constexpr int threads = 256;
 
-/// base^n by repeated squaring, in fp64.
-double power(double base, std::int64_t n) {
-  double result = 1.0;
-  for (; n > 0; n >>= 1) {
-    if (n & 1) result *= base;
-    base *= base;
-  }
-  return result;
-}
-
-/// The scalars of a step, formed in fp64 on the host and rounded once to the accumulator dtype A.
-template <class A>
-struct Scalars {
-  A grad_scale, beta1, rest1, beta2, rest2, correction1, correction2, epsilon, decay, minus_rate;
-
-  explicit Scalars(const AdamW& o)
-      : grad_scale(static_cast<A>(o.grad_scale)),
-        beta1(static_cast<A>(o.beta1)),
-        rest1(static_cast<A>(1 - o.beta1)),
-        beta2(static_cast<A>(o.beta2)),
-        rest2(static_cast<A>(1 - o.beta2)),
-        correction1(static_cast<A>(1 / (1 - power(o.beta1, o.step)))),
-        correction2(static_cast<A>(1 / (1 - power(o.beta2, o.step)))),
-        epsilon(static_cast<A>(o.epsilon)),
-        decay(static_cast<A>(o.weight_decay)),
-        minus_rate(static_cast<A>(-o.learning_rate)) {}
-};
-
-template <class A, class Moment>
-__device__ void update_one(const Scalars<A>& s, A grad, A& master, Moment& exp_avg, Moment& exp_avg_sq) {
-  const A g = grad * s.grad_scale;
-  const A m = fma(s.beta1, widen<A>(exp_avg), s.rest1 * g);
-  const A v = fma(s.beta2, widen<A>(exp_avg_sq), s.rest2 * g * g);
-  const A direction = (m * s.correction1) / (square_root(v * s.correction2) + s.epsilon);
-  master = fma(s.minus_rate, fma(s.decay, master, direction), master);
-  exp_avg = round_to<Moment>(m);
-  exp_avg_sq = round_to<Moment>(v);
-}
-
 /// n elements a thread and round; what is left over one by one. W is void where the weight is the master itself.
 template <int n, class A, class Moment, class W>
 __global__ void __launch_bounds__(threads)
-    update(const Scalars<A> s, const A* __restrict__ grad, A* __restrict__ master, Moment* __restrict__ exp_avg,
+    update(const AdamWScalars<A> s, const A* __restrict__ grad, A* __restrict__ master, Moment* __restrict__ exp_avg,
            Moment* __restrict__ exp_avg_sq, W* __restrict__ weight, std::int64_t size) {
   const std::int64_t first = std::int64_t{blockIdx.x} * threads + threadIdx.x, step = std::int64_t{gridDim.x} * threads;
 #pragma unroll 1
@@ -66,7 +25,7 @@ __global__ void __launch_bounds__(threads)
     Vector<A, n> w = load<n>(master + i * n);
     Vector<Moment, n> m = load<n>(exp_avg + i * n), v = load<n>(exp_avg_sq + i * n);
 #pragma unroll
-    for (int k = 0; k < n; ++k) update_one(s, g.value[k], w.value[k], m.value[k], v.value[k]);
+    for (int k = 0; k < n; ++k) adamw_element(s, g.value[k], w.value[k], m.value[k], v.value[k]);
     store<n>(exp_avg + i * n, m);
     store<n>(exp_avg_sq + i * n, v);
     store<n>(master + i * n, w);
@@ -79,7 +38,7 @@ __global__ void __launch_bounds__(threads)
   }
   for (std::int64_t i = size / n * n + first; i < size; i += step) {
     A w = master[i];
-    update_one(s, grad[i], w, exp_avg[i], exp_avg_sq[i]);
+    adamw_element(s, grad[i], w, exp_avg[i], exp_avg_sq[i]);
     master[i] = w;
     if constexpr (!std::is_void_v<W>) weight[i] = round_to<W>(w);
   }
@@ -94,8 +53,8 @@ void run(const CudaStream& stream, const AdamW& options, const A* grad, A* maste
   if constexpr (!std::is_void_v<W>) whole = whole && is_vector_aligned<n>(weight, 0);
   // Many more blocks than are on the card at a time, so that none is late at the end.
   const unsigned blocks = num_blocks(size, whole ? threads * n : threads, 64 * stream.card().num_multiprocessors);
-  launch(stream, whole ? update<n, A, Moment, W> : update<1, A, Moment, W>, blocks, threads, 0, Scalars<A>(options),
-         grad, master, exp_avg, exp_avg_sq, weight, size);
+  launch(stream, whole ? update<n, A, Moment, W> : update<1, A, Moment, W>, blocks, threads, 0,
+         AdamWScalars<A>(options), grad, master, exp_avg, exp_avg_sq, weight, size);
 }
 
 }  // namespace

@@ -3,9 +3,9 @@
 // so that what routing chooses is equal to the bit. For .cu files.
 #pragma once
 
-#include "kernels/cpu/routing_top_k.h"
 #include "kernels/cuda/lanes.h"
 #include "kernels/cuda/launch.h"
+#include "kernels/numerics/order_key.h"
 
 namespace fourmi::cuda {
 
