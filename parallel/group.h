@@ -2,11 +2,13 @@
 // ranks are ours (ordered_sum.h), so that their order is fixed. A group of one is a no-op, so callers never ask for its
 // size first.
 //
-// Collective calls are made by every member in the same order. Memory is the host's. A call returns when this rank's
-// part is complete; the start_* forms return a Request at once and the buffers belong to the group until it is waited
-// for. A send may be held until its receive is posted. Any wait throws Error(rank_lost) once the group was poisoned
-// (cancel), so nothing waits for ever on a dead peer. One thread a rank uses a group; only cancel() may be called from
-// another.
+// Collective calls are made by every member in the same order. Memory is the host's, or of the device whose stream the
+// group was given (use_device). A call returns when this rank's part is complete; the start_* forms return a Request at
+// once and the buffers belong to the group until it is waited for. With a device's memory "complete" and "waited for"
+// are said of the stream: what moves comes behind the work that the stream was given before the call, and what it is
+// given after the wait comes behind the move; the host need not wait for either. A send may be held until its receive
+// is posted. Any wait throws Error(rank_lost) once the group was poisoned (cancel), so nothing waits for ever on a dead
+// peer. One thread a rank uses a group; only cancel() may be called from another.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +21,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/runtime/device.h"
 #include "kernels/runtime/dtype.h"
 #include "parallel/calls.h"
 #include "parallel/traffic.h"
@@ -67,6 +70,14 @@ class Group {
   /// ascending or not; the position in `ranks` is the rank in the new group. Poisoning a group poisons its subgroups.
   virtual std::unique_ptr<Group> subgroup(std::string name, std::span<const int> ranks) = 0;
 
+  /// This group, and groups made of it from here on, move memory of this stream's device too, which outlives them; all
+  /// of one call is the host's or all the device's. Collective. Throws Error(environment) where the group cannot.
+  virtual void use_device(DeviceStream& stream) { device_ = &stream; }
+  /// Before ranks of the group send each other messages of device memory. Collective. With a device only neighbours
+  /// (rank +- 1, the first and the last too) send each other such.
+  virtual void prepare_messages() {}
+  DeviceStream* device() const { return device_; }  ///< null: all memory is the host's
+
   /// recv holds size() * send.size() bytes, in rank order. send may be its own place inside recv.
   void all_gather(std::span<const std::byte> send, std::span<std::byte> recv) { start_all_gather(send, recv).wait(); }
   /// Unequal counts: rank r contributes counts[r] bytes; recv holds their sum, in rank order.
@@ -91,8 +102,9 @@ class Group {
   virtual Request start_send(std::span<const std::byte> data, int to, int tag) = 0;
   virtual Request start_receive(std::span<std::byte> data, int from, int tag) = 0;
 
-  /// In place, element-wise, exact and order-free (all_reduce.cpp, on top of the moves above). Up to so many bytes
-  /// everyone sends everything to everyone (one round); beyond, each folds its piece (two rounds, fewer bytes).
+  /// Of the host's numbers: in place, element-wise, exact and order-free (all_reduce.cpp, on top of the moves above).
+  /// Up to so many bytes everyone sends everything to everyone (one round); beyond, each folds its piece (two rounds,
+  /// fewer bytes).
   static constexpr std::int64_t one_round_bytes = 16 * 1024;
   virtual void all_max(std::span<double> values);  ///< NaN wins over everything; +0 over -0
   virtual void all_max(std::span<std::int64_t> values);
@@ -155,6 +167,7 @@ class Group {
     calls_ = parent.calls_;
     index_ = calls_->add_group(name_);
   }
+  void share_device(const Group& parent) { device_ = parent.device_; }
 
   std::string name_;
   int rank_, size_;
@@ -164,6 +177,7 @@ class Group {
   template <class T, class Fold>
   void reduce(std::span<T> values, Fold fold);
   std::vector<std::byte> scratch_;
+  DeviceStream* device_ = nullptr;
   std::shared_ptr<CallNotes> calls_ = std::make_shared<CallNotes>();
   int index_ = 0, named_ = 0;
   std::int64_t num_calls_ = 0;  // collectives so far

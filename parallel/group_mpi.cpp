@@ -11,6 +11,7 @@
 #include "kernels/runtime/error.h"
 #include "parallel/backoff.h"
 #include "parallel/moving_group.h"
+#include "parallel/nccl/moves.h"
 #include "parallel/poison.h"
 
 namespace fourmi {
@@ -158,7 +159,7 @@ class MpiGroup final : public MovingGroup {
       : MovingGroup(std::move(name), core->rank, core->size), core_(std::move(core)) {}
 
   std::unique_ptr<Group> subgroup(std::string name, std::span<const int> ranks) override {
-    std::lock_guard held(*core_->lock);
+    std::unique_lock held(*core_->lock);
     MPI_Group all = MPI_GROUP_NULL, some = MPI_GROUP_NULL;
     MPI_Comm comm = MPI_COMM_NULL;
     check_mpi(MPI_Comm_group(core_->comm, &all), "MPI_Comm_group");
@@ -169,11 +170,23 @@ class MpiGroup final : public MovingGroup {
     FOURMI_CHECK(comm != MPI_COMM_NULL, "{}: rank {} is no member", name, rank_);
     auto group = std::make_unique<MpiGroup>(std::move(name),
                                             std::make_shared<Core>(comm, core_->max_message, core_->lock, core_));
-    group->share_calls(*this);
+    held.unlock();
+    group->inherit(*this);
+    if (nccl_) group->use_nccl(nccl_);
     return group;
   }
 
-  void cancel(const std::string& reason) override { core_->cancel(reason); }
+  void use_device(DeviceStream& stream) override {
+    Group::use_device(stream);
+    use_nccl(std::make_shared<nccl::Rank>(nccl::load(), stream));
+  }
+  void prepare_messages() override {
+    if (moves_) moves_->prepare_messages(*this);
+  }
+  void cancel(const std::string& reason) override {
+    core_->cancel(reason);
+    if (nccl_) nccl_->abort();  // the host may be waiting for the device, which waits for a peer
+  }
   bool cancelled() const override { return core_->poison->is_set(); }
 
  protected:
@@ -187,6 +200,11 @@ class MpiGroup final : public MovingGroup {
     batch->statuses.resize(batch->requests.size());
     return Request([core = core_, batch, group = name_] { finish(*core, *batch, group); },
                    [core = core_] { core->cancel("a rank stopped in the midst of a transfer"); });
+  }
+  Request start_device_moves(std::span<const Move> moves) override {
+    core_->poison->check(name_);
+    FOURMI_CHECK(moves_, "{}: memory of a device in a group of one", name_);
+    return moves_->start(moves);
   }
 
  private:
@@ -205,7 +223,14 @@ class MpiGroup final : public MovingGroup {
     } while (done < m.size);
   }
 
+  void use_nccl(std::shared_ptr<nccl::Rank> rank) {
+    nccl_ = std::move(rank);
+    if (size_ > 1) moves_ = std::make_unique<nccl::Moves>(nccl_, *this);
+  }
+
   std::shared_ptr<Core> core_;
+  std::shared_ptr<nccl::Rank> nccl_;  // null: all memory is the host's
+  std::unique_ptr<nccl::Moves> moves_;
 };
 
 }  // namespace

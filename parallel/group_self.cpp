@@ -1,5 +1,4 @@
 // The group of one: collectives are copies at most; messages go from this rank to itself.
-#include <cstring>
 #include <list>
 
 #include "kernels/runtime/error.h"
@@ -12,13 +11,14 @@ namespace {
 struct Mailbox {
   std::list<Move> open;  // started and not matched yet, in order
 
-  /// True if `m` met its counterpart.
-  bool match(const Move& m) {
+  /// True if `m` met its counterpart, and copy(to, from, size) was called.
+  template <class Copy>
+  bool match(const Move& m, const Copy& copy) {
     for (auto it = open.begin(); it != open.end(); ++it) {
       if (it->kind == m.kind || it->tag != m.tag) continue;
       const Move &send = m.kind == Move::Kind::send ? m : *it, &receive = m.kind == Move::Kind::send ? *it : m;
       FOURMI_CHECK(send.size == receive.size, "{} bytes sent, {} received", send.size, receive.size);
-      if (send.size > 0) std::memmove(receive.data, send.data, send.size);
+      copy(receive.data, send.data, send.size);
       open.erase(it);
       return true;
     }
@@ -41,7 +41,7 @@ class SelfGroup final : public MovingGroup {
     FOURMI_CHECK(ranks.size() == 1 && ranks[0] == 0, "{}: a group of {} ranks inside a group of one", name,
                  ranks.size());
     auto group = std::make_unique<SelfGroup>(std::move(name), poison_);
-    group->share_calls(*this);
+    group->inherit(*this);
     return group;
   }
   void cancel(const std::string& reason) override { poison_->set(reason); }
@@ -52,13 +52,15 @@ class SelfGroup final : public MovingGroup {
     if (moves.empty()) return Request([this] { poison_->check(name_); });  // collectives: nothing allocated
     std::vector<Move> unmatched;
     for (const Move& m : moves)
-      if (!mailbox_->match(m)) unmatched.push_back(m);
+      if (!mailbox_->match(m, [this](std::byte* to, const std::byte* from, std::size_t n) { copy_bytes(to, from, n); }))
+        unmatched.push_back(m);
     return Request([mailbox = mailbox_, poison = poison_, group = name_, unmatched = std::move(unmatched)] {
       poison->check(group);
       for (const Move& m : unmatched)
         FOURMI_CHECK(!mailbox->is_open(m), "{}: a wait for a message to itself that has no counterpart", group);
     });
   }
+  Request start_device_moves(std::span<const Move> moves) override { return start_moves(moves); }
 
  private:
   std::shared_ptr<Poison> poison_;

@@ -1,5 +1,6 @@
 // Ranks that are threads of this process. A message is one copy from the sender's buffer to the receiver's, made by the
-// rank that comes second, outside the lock.
+// rank that comes second, outside the lock. Of a device's memory that rank has the device make the copy, on a stream of
+// its own behind both ranks' work; both ranks' streams wait for it when their requests are waited for.
 #include <condition_variable>
 #include <cstring>
 #include <map>
@@ -14,11 +15,19 @@
 namespace fourmi {
 namespace {
 
+/// What a rank's moves of device memory need.
+struct Lane {
+  DeviceStream* work;    ///< the rank's
+  DeviceStream* copies;  ///< for the copies that it makes
+};
+
 struct Op {
   enum class State { open, copying, done, mismatch } state = State::open;
   Move move;
   int owner = 0;
-  Op* next = nullptr;  ///< the operation behind it in its queue
+  Lane* lane = nullptr;                           ///< null: memory of the host
+  DeviceEvent *ready = nullptr, *done = nullptr;  ///< of the owner: its work before the move; the move
+  Op* next = nullptr;                             ///< the operation behind it in its queue
 };
 
 /// Operations that wait for their other end, oldest first. They are linked through themselves: which side comes first,
@@ -49,8 +58,27 @@ class Queue {
 /// other ranks see the operations through the hub's queues, which hold none once finish() has returned or thrown.
 struct Transfer {
   std::vector<Op> ops;
+  std::unique_ptr<DeviceEvent> ready;
+  std::vector<std::unique_ptr<DeviceEvent>> done;  // one an operation
   bool in_use = false;
 };
+
+/// From the one operation's memory to the other's; `second` belongs to the thread that calls this.
+void carry(const Op& second, const Op& first) {
+  const bool sends = second.move.kind == Move::Kind::send;
+  const Move &from = (sends ? second : first).move, &to = (sends ? first : second).move;
+  if (from.size == 0) return;
+  if (!second.lane) {
+    std::memcpy(to.data, from.data, from.size);
+    return;
+  }
+  DeviceStream& copies = *second.lane->copies;
+  first.ready->wait(copies);
+  second.ready->wait(copies);
+  copies.copy(to.data, from.data, static_cast<std::int64_t>(from.size));
+  first.done->record(copies);
+  second.done->record(copies);
+}
 
 // What the members share.
 struct Hub {
@@ -90,12 +118,20 @@ struct Hub {
       other = waiting.pop();
       other->state = op->state = Op::State::copying;
     }
-    const Move &from = sends ? op->move : other->move, &to = sends ? other->move : op->move;
-    const bool fits = from.size == to.size;
-    if (fits && from.size > 0) std::memcpy(to.data, from.data, from.size);
-    std::lock_guard lock(mutex);
-    other->state = op->state = fits ? Op::State::done : Op::State::mismatch;
-    of(other->owner).notify_all();
+    const auto end = [&](Op::State state) {
+      std::lock_guard lock(mutex);
+      other->state = op->state = state;
+      of(other->owner).notify_all();
+    };
+    if (op->move.size != other->move.size || bool(op->lane) != bool(other->lane)) return end(Op::State::mismatch);
+    try {
+      carry(*op, *other);
+    } catch (const Error&) {
+      cancel("a copy between two ranks failed");
+      end(Op::State::mismatch);
+      throw;
+    }
+    end(Op::State::done);
   }
 
   // A copy in progress is waited for even when poisoned: the buffers may go when this returns or throws.
@@ -108,7 +144,8 @@ struct Hub {
     }
     poison->check(group);
     for (const Op& op : ops)
-      FOURMI_CHECK(op.state == Op::State::done, "{}: a message of another size than the receive of {} bytes", group,
+      FOURMI_CHECK(op.state == Op::State::done,
+                   "{}: a message of another size, or in other memory, than the receive of {} bytes", group,
                    op.move.size);
   }
 
@@ -160,28 +197,46 @@ class ThreadGroup final : public MovingGroup {
     if (++child.arrived == static_cast<int>(ranks.size())) hub_->forming.erase(key);
     auto group =
         std::make_unique<ThreadGroup>(std::move(name), my_rank, static_cast<int>(ranks.size()), std::move(hub));
-    group->share_calls(*this);
+    group->inherit(*this);
+    group->copies_ = copies_;
+    group->lane_ = lane_;
     return group;
+  }
+
+  void use_device(DeviceStream& stream) override {
+    MovingGroup::use_device(stream);
+    copies_ = stream.runtime().make_stream();
+    lane_ = {&stream, copies_.get()};
   }
 
   void cancel(const std::string& reason) override { hub_->cancel(reason); }
   bool cancelled() const override { return hub_->poison->is_set(); }
 
  protected:
-  Request start_moves(std::span<const Move> moves) override {
+  Request start_moves(std::span<const Move> moves) override { return start(moves, nullptr); }
+  Request start_device_moves(std::span<const Move> moves) override { return start(moves, &lane_); }
+
+ private:
+  Request start(std::span<const Move> moves, Lane* lane) {
     Transfer* transfer = take_transfer();
     transfer->ops.clear();
     transfer->ops.reserve(moves.size());  // others point at them: they must not move
-    for (const Move& m : moves) {
-      transfer->ops.push_back({Op::State::open, m, rank_});
-      hub_->start(&transfer->ops.back());
+    if (lane) {
+      if (!transfer->ready) transfer->ready = lane->work->make_event();
+      transfer->ready->record(*lane->work);
+      while (transfer->done.size() < moves.size()) transfer->done.push_back(lane->work->make_event());
+    }
+    for (std::size_t i = 0; i < moves.size(); ++i) {
+      transfer->ops.push_back({.move = moves[i], .owner = rank_, .lane = lane});
+      Op& op = transfer->ops.back();
+      if (lane) op.ready = transfer->ready.get(), op.done = transfer->done[i].get();
+      hub_->start(&op);
     }
     const Call call{this, transfer};  // small enough for std::function to hold
     return Request([call] { call.group->finish(*call.transfer); },
                    [call] { call.group->hub_->cancel("a rank stopped in the midst of a transfer"); });
   }
 
- private:
   struct Call {
     ThreadGroup* group;
     Transfer* transfer;
@@ -199,11 +254,15 @@ class ThreadGroup final : public MovingGroup {
       ~Return() { t.in_use = false; }
     } back{transfer};
     hub_->finish(transfer.ops, rank_, name_);
+    for (const Op& op : transfer.ops)
+      if (op.lane && op.move.size > 0) op.done->wait(*op.lane->work);
   }
 
   std::shared_ptr<Hub> hub_;
   std::vector<std::unique_ptr<Transfer>> transfers_;  // requests must not outlive their group
   std::map<std::string, int> made_;
+  std::shared_ptr<DeviceStream> copies_;  // shared with subgroups
+  Lane lane_{};
 };
 
 }  // namespace

@@ -41,6 +41,7 @@ RankGroups::RankGroups(Group& world, const MeshSizes& sizes, std::span<const int
   embedding_ = &holders(Copies::tensor_peers);
   std::vector<int> sharers = embedding_holders(mesh_, world.rank(), embedding_stages);
   if (std::ssize(sharers) > embedding_->size()) embedding_ = make(embedding_name, std::move(sharers));
+  for (Group* group : {pipeline_, context_}) group->prepare_messages();
 }
 
 std::vector<const Group*> RankGroups::every() const {
@@ -52,6 +53,7 @@ std::vector<const Group*> RankGroups::every() const {
 Group* RankGroups::make(const char* name, std::vector<int> ranks) {
   if (std::ssize(ranks) == world_->size()) return world_;
   made_.push_back(ranks.size() == 1 ? make_self_group(name) : world_->subgroup(name, ranks));
+  if (ranks.size() == 1 && world_->device()) made_.back()->use_device(*world_->device());
   return made_.back().get();
 }
 

@@ -14,15 +14,35 @@ std::byte* writable(const std::byte* p) {
   return const_cast<std::byte*>(p);
 }  // a send only reads
 
-void copy_bytes(std::byte* to, const std::byte* from, std::size_t size) {
-  if (size > 0 && to != from) std::memmove(to, from, size);
-}
-
 std::size_t sum(std::span<const std::size_t> counts) {
   return std::accumulate(counts.begin(), counts.end(), std::size_t{0});
 }
 
 }  // namespace
+
+void MovingGroup::copy_bytes(std::byte* to, const std::byte* from, std::size_t size) const {
+  if (size == 0 || to == from) return;
+  if (on_device(to))
+    device()->copy(to, from, static_cast<std::int64_t>(size));
+  else
+    std::memmove(to, from, size);
+}
+
+bool MovingGroup::on_device(std::span<const Move> moves) const {
+  if (!device()) return false;
+  bool all = true, any = false;
+  for (const Move& m : moves) {
+    const bool here = on_device(m.data);
+    any |= here && m.size > 0;
+    all &= here || m.size == 0;
+  }
+  FOURMI_CHECK(!any || all, "{}: memory of the host and of the device in one call", name_);
+  return any;
+}
+
+Request MovingGroup::start_device_moves(std::span<const Move>) {
+  throw Error(ExitStatus::bug, name_, "memory of a device was found, the host's was expected");
+}
 
 Request MovingGroup::start(std::span<const Move> moves) {
   for (const Move& m : moves)
@@ -31,7 +51,7 @@ Request MovingGroup::start(std::span<const Move> moves) {
       m.kind == Move::Kind::send ? count(bytes, 0) : count(0, bytes);
     }
   calls()->enter(call());
-  Request request = start_moves(moves);
+  Request request = on_device(moves) ? start_device_moves(moves) : start_moves(moves);
   calls()->leave();
   request.note(calls(), call());
   return request;

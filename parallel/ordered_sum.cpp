@@ -117,7 +117,6 @@ void reduce(const Stream& stream, Group& group, Rounds& rounds, const Tensor& fl
       rounds.send_counts[index(r)] = static_cast<std::size_t>(rounds.in_round(r, begin) * rounds.element);
       rounds.recv_counts[index(r)] = static_cast<std::size_t>(my_count * rounds.element);
     }
-    stream.synchronize();  // groups read what is there
     return group.start_all_to_all(bytes(part(packed_here, 0, sent)), rounds.send_counts,
                                   bytes(part(rounds.receive_buffer(begin), 0, my_count * rounds.others)),
                                   rounds.recv_counts);
@@ -195,7 +194,6 @@ void all_gather(const Stream& stream, Group& group, const Ownership& owners, con
   const int me = group.rank();
   for (const Piece& p : owners.pieces(me)) move(stream, part(mine, p.packed, p.count), part(flat, p.flat, p.count));
   if (group.size() == 1) return;
-  stream.synchronize();  // groups read what is there
   const auto start = [&](std::int64_t begin) {
     std::int64_t total = 0;
     for (int r = 0; r < group.size(); ++r) {
@@ -216,7 +214,6 @@ void all_gather(const Stream& stream, Group& group, const Ownership& owners, con
                   });
       place += rounds.in_round(r, begin);
     }
-    stream.synchronize();  // before the buffer is received into again
   });
 }
 

@@ -5,6 +5,7 @@
 #include "kernels/cuda/operations.h"
 #include "kernels/cuda/stream.h"
 #include "kernels/runtime/cuda_devices.h"
+#include "kernels/runtime/memory_ranges.h"
 
 namespace fourmi {
 namespace cuda {
@@ -82,9 +83,14 @@ class CudaRuntime final : public DeviceRuntime {
     check(cudaMalloc(&p, static_cast<std::size_t>(bytes)),
           fmt::format("{} bytes of device memory for {}", bytes, what).c_str());
     check(cudaMemset(p, 0, static_cast<std::size_t>(bytes)), "clearing device memory");
+    allocated_.add(p, bytes);
     return p;
   }
-  void release(void* memory) noexcept override { cudaFree(memory); }
+  void release(void* memory) noexcept override {
+    allocated_.remove(memory);
+    cudaFree(memory);
+  }
+  bool owns(const void* memory) const override { return allocated_.contains(memory); }
   void* allocate_host(std::int64_t bytes, const std::string& what) override {
     void* p = nullptr;
     check(cudaHostAlloc(&p, static_cast<std::size_t>(bytes), cudaHostAllocPortable),
@@ -108,6 +114,7 @@ class CudaRuntime final : public DeviceRuntime {
     check(cudaMemcpy(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault), "a copy");
   }
   Card card_;
+  MemoryRanges allocated_;
 };
 
 }  // namespace
@@ -142,6 +149,10 @@ std::unique_ptr<DeviceEvent> CudaStream::make_event() {
 
 const Operations& CudaStream::operations() const {
   return cuda::operations();
+}
+
+void CudaStream::copy(void* to, const void* from, std::int64_t bytes) {
+  check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault, handle_), "a copy");
 }
 
 const void* CudaStream::upload_bytes(const void* values, std::int64_t bytes) const {

@@ -32,6 +32,10 @@ class CudaStream final : public DeviceStream {
   std::unique_ptr<DeviceEvent> make_event() override;
   DeviceRuntime& runtime() const override { return *runtime_; }
   const Operations& operations() const override;
+  void copy(void* to, const void* from, std::int64_t bytes) override;
+  void read(void* host, const void* device, std::int64_t bytes) override { fetch_bytes(host, device, bytes); }
+  void write(void* device, const void* host, std::int64_t bytes) override { copy(device, host, bytes); }
+  void* native() const override { return handle_; }
 
   cudaStream_t handle() const { return handle_; }
   const Card& card() const { return *card_; }

@@ -31,6 +31,14 @@ class DeviceStream {
   virtual DeviceRuntime& runtime() const = 0;  ///< that made it
   /// What operations (kernels/ops) do on this device.
   virtual const Operations& operations() const = 0;
+  /// Bytes from device memory to device memory, of other devices of this process too.
+  virtual void copy(void* to, const void* from, std::int64_t bytes) = 0;
+  /// Bytes to the host, which waits for them and for all work before; from host memory that copies reach
+  /// (allocate_host), which stays as it is until the stream has come to it.
+  virtual void read(void* host, const void* device, std::int64_t bytes) = 0;
+  virtual void write(void* device, const void* host, std::int64_t bytes) = 0;
+  /// As the device's own libraries call it: a cudaStream_t.
+  virtual void* native() const = 0;
 };
 
 class DeviceRuntime {
@@ -40,6 +48,8 @@ class DeviceRuntime {
   /// Zeroed, aligned to 256 bytes. Throws Error(environment) where it cannot be had; `what` names who wants it.
   virtual void* allocate(std::int64_t bytes, const std::string& what) = 0;
   virtual void release(void* memory) noexcept = 0;
+  /// Is this in what allocate() gave?
+  virtual bool owns(const void* memory) const = 0;
   /// Host memory that copies reach without the host's help.
   virtual void* allocate_host(std::int64_t bytes, const std::string& what) = 0;
   virtual void release_host(void* memory) noexcept = 0;

@@ -28,6 +28,10 @@ class Mirror final : public DeviceStream {
   std::unique_ptr<DeviceEvent> make_event() override { return stream_->make_event(); }
   DeviceRuntime& runtime() const override { return *runtime_; }
   const Operations& operations() const override;
+  void copy(void* to, const void* from, std::int64_t bytes) override { stream_->copy(to, from, bytes); }
+  void read(void* host, const void* device, std::int64_t bytes) override { stream_->read(host, device, bytes); }
+  void write(void* device, const void* host, std::int64_t bytes) override { stream_->write(device, host, bytes); }
+  void* native() const override { return stream_->native(); }
 
   DeviceStream& card() { return *stream_; }
 
@@ -95,7 +99,7 @@ class Mirror final : public DeviceStream {
    private:
     void move(void* from, Device from_device, void* to, Device to_device, std::int64_t n) {
       if (n == 0) return;
-      copy(card_, Tensor(from, DType::u8, {n}, from_device), Tensor(to, DType::u8, {n}, to_device));
+      fourmi::copy(card_, Tensor(from, DType::u8, {n}, from_device), Tensor(to, DType::u8, {n}, to_device));
     }
     Mirror& mirror_;
     Stream card_;

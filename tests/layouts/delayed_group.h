@@ -32,6 +32,11 @@ class DelayedGroup : public Group {
   std::unique_ptr<Group> subgroup(std::string name, std::span<const int> ranks) override {
     return std::make_unique<DelayedGroup>(inner_->subgroup(std::move(name), ranks), delays_);
   }
+  void use_device(DeviceStream& stream) override {
+    Group::use_device(stream);
+    inner_->use_device(stream);
+  }
+  void prepare_messages() override { inner_->prepare_messages(); }
   Request start_all_gather(std::span<const std::byte> send, std::span<std::byte> recv) override {
     return delayed(inner_->start_all_gather(send, recv));
   }

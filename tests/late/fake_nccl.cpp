@@ -1,0 +1,172 @@
+#include "tests/late/fake_nccl.h"
+
+#include <condition_variable>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "tests/late/late_device.h"
+
+namespace fourmi::nccl {
+
+/// What the members of a communicator share.
+struct Meeting {
+  struct Message {
+    const std::byte* data;
+    std::size_t size;
+    bool taken = false;
+  };
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::map<std::pair<int, int>, std::vector<std::shared_ptr<Message>>> sent;  // by from and to
+  int arrived = 0;
+  bool aborted = false;
+};
+
+struct Communicator {
+  std::shared_ptr<Meeting> meeting;
+  int rank = 0;
+  std::shared_ptr<std::atomic<bool>> failed = std::make_shared<std::atomic<bool>>(false);
+};
+
+}  // namespace fourmi::nccl
+
+namespace fourmi::test {
+namespace {
+
+using namespace nccl;
+
+struct Started {
+  Communicator* comm;
+  std::byte* data;
+  std::size_t size;
+  int peer;
+  bool sends;
+  void* stream;
+};
+thread_local std::vector<Started> started;
+
+std::mutex meetings_mutex;
+std::map<int, std::shared_ptr<Meeting>> meetings;
+std::atomic<int> next_id{1};
+
+/// On a stream's thread: all of them at once.
+void carry_out(const std::vector<Started>& moves, int rank, const std::shared_ptr<Meeting>& meeting) {
+  std::unique_lock lock(meeting->mutex);
+  std::vector<std::shared_ptr<Meeting::Message>> mine;
+  std::vector<bool> received(moves.size(), false);
+  for (const Started& m : moves)
+    if (m.sends) {
+      mine.push_back(std::make_shared<Meeting::Message>(Meeting::Message{m.data, m.size}));
+      meeting->sent[{rank, m.peer}].push_back(mine.back());
+    }
+  meeting->changed.notify_all();
+  const auto step = [&] {
+    bool all = true;
+    for (std::size_t i = 0; i < moves.size(); ++i) {
+      const Started& m = moves[i];
+      if (m.sends || received[i]) continue;
+      auto& queue = meeting->sent[{m.peer, rank}];
+      if (queue.empty()) {
+        all = false;
+        continue;
+      }
+      if (queue.front()->size == m.size) std::memcpy(m.data, queue.front()->data, m.size);
+      queue.front()->taken = true;
+      queue.erase(queue.begin());
+      received[i] = true;
+      meeting->changed.notify_all();
+    }
+    for (const auto& message : mine) all &= message->taken;
+    return all;
+  };
+  meeting->changed.wait(lock, [&] { return meeting->aborted || step(); });
+}
+
+Result get_version(int* version) {
+  *version = 22800;
+  return success;
+}
+Result get_unique_id(Id* id) {
+  const int number = next_id++;
+  std::memcpy(id->bytes.data(), &number, sizeof(number));
+  return success;
+}
+Result comm_init_rank(Communicator** comm, int num_ranks, Id id, int rank) {
+  int number = 0;
+  std::memcpy(&number, id.bytes.data(), sizeof(number));
+  std::shared_ptr<Meeting> meeting;
+  {
+    const std::scoped_lock lock(meetings_mutex);
+    auto& m = meetings[number];
+    if (!m) m = std::make_shared<Meeting>();
+    meeting = m;
+  }
+  std::unique_lock lock(meeting->mutex);
+  ++meeting->arrived;
+  meeting->changed.notify_all();
+  meeting->changed.wait(lock, [&] { return meeting->arrived == num_ranks; });
+  *comm = new Communicator{meeting, rank};
+  return success;
+}
+Result comm_destroy(Communicator* comm) {
+  delete comm;
+  return success;
+}
+Result comm_abort(Communicator* comm) {
+  {
+    const std::scoped_lock lock(comm->meeting->mutex);
+    comm->meeting->aborted = true;
+    comm->meeting->changed.notify_all();
+  }
+  return comm_destroy(comm);
+}
+Result comm_get_async_error(Communicator*, Result* error) {
+  *error = success;
+  return success;
+}
+Result group_start() {
+  started.clear();
+  return success;
+}
+Result group_end() {
+  if (started.empty()) return success;
+  const std::vector<Started> moves = std::exchange(started, {});
+  static_cast<LateStream*>(moves.front().stream)
+      ->give([moves, rank = moves.front().comm->rank, meeting = moves.front().comm->meeting] {
+        carry_out(moves, rank, meeting);
+      });
+  return success;
+}
+Result send(const void* data, std::size_t count, DataType, int peer, Communicator* comm, void* stream) {
+  started.push_back({comm, static_cast<std::byte*>(const_cast<void*>(data)), count, peer, true, stream});  // only read
+  return success;
+}
+Result recv(void* data, std::size_t count, DataType, int peer, Communicator* comm, void* stream) {
+  started.push_back({comm, static_cast<std::byte*>(data), count, peer, false, stream});
+  return success;
+}
+const char* get_error_string(Result) {
+  return "an error of the fake";
+}
+
+}  // namespace
+
+nccl::Functions fake_nccl() {
+  return {.get_version = get_version,
+          .get_unique_id = get_unique_id,
+          .comm_init_rank = comm_init_rank,
+          .comm_destroy = comm_destroy,
+          .comm_abort = comm_abort,
+          .comm_get_async_error = comm_get_async_error,
+          .group_start = group_start,
+          .group_end = group_end,
+          .send = send,
+          .recv = recv,
+          .get_error_string = get_error_string};
+}
+
+}  // namespace fourmi::test
