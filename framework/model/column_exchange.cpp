@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <bit>
-#include <cstring>
 
+#include "kernels/ops/copy.h"
 #include "kernels/ops/tree_sum.h"
 
 namespace fourmi {
@@ -19,6 +19,11 @@ std::span<std::byte> bytes(const Tensor& t) {
 
 std::int64_t row_bytes(const Tensor& rows) {
   return bytes_of(rows.dtype, {1, rows.dim(1)});
+}
+
+/// Rows [first, first + n) of `row` bytes each.
+Tensor some(const Tensor& rows, std::int64_t first, std::int64_t n, std::int64_t row) {
+  return Tensor(static_cast<std::byte*>(rows.data) + first * row, DType::u8, {n * row}, rows.device);
 }
 
 }  // namespace
@@ -83,10 +88,8 @@ void ColumnExchange::gather(const Stream& stream, const Tensor& each_Qe1, const 
   std::array<std::int64_t, max_parts> first{};
   for (int q = 1; q < size_; ++q)
     first[static_cast<std::size_t>(q)] = first[static_cast<std::size_t>(q) - 1] + num_rows(each_Qe1, q - 1);
-  auto* all = static_cast<std::byte*>(all_A.data);
   runs(each_Qe1, [&](int q, std::int64_t own, std::int64_t at, std::int64_t n) {
-    std::memcpy(all + at * row, received.data() + (first[static_cast<std::size_t>(q)] + own) * row,
-                static_cast<std::size_t>(n * row));
+    copy(stream, some(received_, first[static_cast<std::size_t>(q)] + own, n, row), some(all_A, at, n, row));
   });
 }
 
@@ -113,11 +116,8 @@ void ColumnExchange::sum(const Stream& stream, const Tensor& each_Qe1, int parts
     std::array<std::int64_t, max_parts> first{};
     for (int q = 1; q < size_; ++q)
       first[static_cast<std::size_t>(q)] = first[static_cast<std::size_t>(q) - 1] + num_rows(each_Qe1, q - 1);
-    const auto* all = static_cast<const std::byte*>(partial(part).data);
-    auto* to = static_cast<std::byte*>(packed.data);
     runs(each_Qe1, [&](int q, std::int64_t own, std::int64_t at, std::int64_t n) {
-      std::memcpy(to + (first[static_cast<std::size_t>(q)] + own) * row, all + at * row,
-                  static_cast<std::size_t>(n * row));
+      copy(stream, some(partial(part), at, n, row), some(packed, first[static_cast<std::size_t>(q)] + own, n, row));
     });
     const std::span sent = group_->counts(0), got = group_->counts(1);
     for (std::size_t q = 0; q < sent.size(); ++q) {

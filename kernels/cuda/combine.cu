@@ -1,8 +1,8 @@
 // A token's sum over its rows: combine forward, and permute backward. Bound by memory: each row is read once, residuals
 // and addends too, tokens are written once. A thread has one vector of a token and its chain over the choices, with
 // several rows in flight; bits are the CPU's.
+#include "kernels/cuda/addend.h"
 #include "kernels/cuda/operations.h"
-#include "kernels/cuda/row_threads.h"
 #include "kernels/numerics/math.h"
 #include "kernels/ops/permute.h"
 #include "kernels/runtime/visit.h"
@@ -11,24 +11,6 @@ namespace fourmi::cuda {
 namespace {
 
 constexpr int ahead = 4;  // rows in flight
-
-/// [M, D] of the rows' dtype, or (wide) of the accumulator's; null: absent. May be y's memory.
-struct Addend {
-  const std::byte* data;
-  bool wide;
-};
-
-template <class T, class A, int n>
-__device__ void add(const Addend& x, std::int64_t at, A (&sum)[n]) {
-  if (x.data == nullptr) return;
-  A v[n];
-  if (x.wide)
-    load_values(reinterpret_cast<const A*>(x.data) + at, v);
-  else
-    load_values(reinterpret_cast<const T*>(x.data) + at, v);
-#pragma unroll
-  for (int i = 0; i < n; ++i) sum[i] += v[i];
-}
 
 /// weights: null for 1. n: of T, one vector or one value.
 template <class T, class Y, int n>
@@ -91,17 +73,14 @@ void launch_sum(const Stream& stream, const Tensor& rows_RD, const Tensor& weigh
   const std::int64_t size = y_MD.dim(1);
   const T* const rows = pointer<T>(rows_RD);
   Y* const y = pointer<Y>(y_MD);
-  const auto addend = [&](const Tensor& x) { return Addend{bytes(x), x && x.dtype != dtype_of<T>}; };
-  const auto whole = [&](const Tensor& x) {
-    if (!x) return true;
-    return x.dtype == dtype_of<T> ? has_whole_vectors(pointer<T>(x), size) : has_whole_vectors(pointer<A>(x), size);
-  };
   const auto run = [&]<int n>(std::integral_constant<int, n>) {
     const RowThreads r = row_threads(y_MD.dim(0), size / n, 1);
     launch(on(stream), sum_rows<T, Y, n>, r.blocks(), r.threads, 0, rows, pointer_or_null<A>(weights_MK),
-           pointer<std::int32_t>(row_of_MK), static_cast<int>(row_of_MK.dim(1)), addend(first), addend(second), y, r);
+           pointer<std::int32_t>(row_of_MK), static_cast<int>(row_of_MK.dim(1)), addend_of<T>(first),
+           addend_of<T>(second), y, r);
   };
-  if (has_whole_vectors(rows, size) && has_whole_vectors(y, size) && whole(first) && whole(second))
+  if (has_whole_vectors(rows, size) && has_whole_vectors(y, size) && has_whole_vectors_of<T>(first, size) &&
+      has_whole_vectors_of<T>(second, size))
     run(std::integral_constant<int, vector_length<T>>{});
   else
     run(std::integral_constant<int, 1>{});

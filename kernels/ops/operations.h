@@ -11,6 +11,7 @@
 #include "kernels/ops/bias.h"
 #include "kernels/ops/copy.h"
 #include "kernels/ops/cross_entropy.h"
+#include "kernels/ops/dispatch_rows.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/ops/gqa_assemble.h"
 #include "kernels/ops/held_rows.h"
@@ -37,6 +38,10 @@
   ONE(bias_backward)                                                                                                   \
   ONE(copy)                                                                                                            \
   ONE(copy_columns)                                                                                                    \
+  ONE(spread_rows)                                                                                                     \
+  ONE(sum_copies)                                                                                                      \
+  ONE(pack_records)                                                                                                    \
+  ONE(unpack_records)                                                                                                  \
   ONE(softmax_max)                                                                                                     \
   ONE(mask_padding)                                                                                                    \
   ONE(softmax_sum)                                                                                                     \

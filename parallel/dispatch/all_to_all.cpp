@@ -2,16 +2,11 @@
 
 #include "parallel/dispatch/exchange.h"
 #include "parallel/dispatch/methods.h"
-#include "parallel/dispatch/records.h"
 
 namespace fourmi {
 namespace {
 
 enum Kind : int { sending, receiving, num_kinds };
-
-std::byte* bytes(const Tensor& x) {
-  return static_cast<std::byte*>(x.data);
-}
 
 class AllToAll final : public Dispatcher {
  public:
@@ -26,13 +21,14 @@ class AllToAll final : public Dispatcher {
     Transit t = open_dispatch(plan, round, x_MD, weights_MK, into, b);
     const std::int64_t away = plan.tokens.num_sent_away(round);
     if (weights_MK) {
-      pack_records(stream, plan.of_round(plan.experts_MK, round), plan.of_round(weights_MK, round), bytes(b.records));
-      t.records = start_scatter(stream, group_, plan.tokens, round, bytes(b.records), sizes_.record_bytes,
-                                bytes(b.packed_records), bytes(b.got_records));
+      pack_records(stream, plan.of_round(plan.experts_MK, round), plan.of_round(weights_MK, round),
+                   bytes_of(b.records));
+      t.records = start_scatter(stream, group_, plan.tokens, round, b.records, sizes_.record_bytes, b.packed_records,
+                                b.got_records);
       traffic_.routing_bytes += away * sizes_.record_bytes;
     }
-    t.rows = start_scatter(stream, group_, plan.tokens, round, bytes(plan.of_round(x_MD, round)), t.row_bytes,
-                           bytes(b.rows), bytes(t.into.x_UD));
+    t.rows =
+        start_scatter(stream, group_, plan.tokens, round, plan.of_round(x_MD, round), t.row_bytes, b.rows, t.into.x_UD);
     traffic_.rows_across += away;
     traffic_.bytes_across += away * t.row_bytes;
     return t;
@@ -42,7 +38,7 @@ class AllToAll final : public Dispatcher {
     const Span span(stream.timeline(), Work::dispatch, "dispatch_finish");
     if (t.into.weights_UK) {
       t.records.wait();
-      unpack_records(stream, bytes(t.buffers.got_records), first_expert(), num_local(), t.into.experts_UK,
+      unpack_records(stream, bytes_of(t.buffers.got_records), first_expert(), num_local(), t.into.experts_UK,
                      t.into.weights_UK);
     }
     t.rows.wait();
@@ -53,7 +49,7 @@ class AllToAll final : public Dispatcher {
                         DispatchBuffers& b) override {
     const Span span(stream.timeline(), Work::combine, "combine_start");
     Transit t = open_combine(plan, round, partial_UD, b);
-    t.rows = start_gather(group_, plan.tokens, round, bytes(partial_UD), t.row_bytes, bytes(b.rows));
+    t.rows = start_gather(group_, plan.tokens, round, partial_UD, t.row_bytes, b.rows);
     const std::int64_t away = plan.tokens.num_received_from_away(round);
     traffic_.rows_across += away;
     traffic_.bytes_across += away * t.row_bytes;
@@ -65,9 +61,10 @@ class AllToAll final : public Dispatcher {
     const Span span(stream.timeline(), Work::combine, "combine_finish");
     t.rows.wait();
     const DispatchPlan& plan = *t.plan;
-    const Tensor copies(t.buffers.rows.data, t.into.x_UD.dtype, {plan.tokens.num_sent(t.round), t.into.x_UD.dim(1)});
-    sum_copies(stream, plan.tokens, t.round, copies, plan.of_round(y_MD, t.round), plan.of_round(first_MD, t.round),
-               plan.of_round(second_MD, t.round));
+    const Tensor copies(t.buffers.rows.data, t.into.x_UD.dtype, {plan.tokens.num_sent(t.round), t.into.x_UD.dim(1)},
+                        t.buffers.rows.device);
+    sum_copies(stream, plan.tokens.places(t.round), copies, plan.of_round(y_MD, t.round),
+               plan.of_round(first_MD, t.round), plan.of_round(second_MD, t.round));
   }
 
  protected:

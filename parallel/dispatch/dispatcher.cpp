@@ -5,7 +5,6 @@
 
 #include "parallel/dispatch/exchange.h"
 #include "parallel/dispatch/methods.h"
-#include "parallel/dispatch/records.h"
 
 namespace fourmi {
 namespace {
@@ -116,15 +115,16 @@ void Dispatcher::plan(const Stream& stream, const Tensor& experts_MK, DispatchPl
   const std::int64_t M = experts_MK.dim(0), K = experts_MK.dim(1);
   FOURMI_CHECK(K == options_.num_choices && M <= options_.max_tokens, "experts {}, expected at most [{}, {}]",
                to_string(experts_MK.shape), options_.max_tokens, options_.num_choices);
-  const auto* experts = experts_MK.as<std::int32_t>();
+  plan.experts_MK = experts_MK;
+  const PlannedOnHost planned(host_, stream, plan);
+  const auto* experts = plan.experts_MK.as<std::int32_t>();
   for (std::int64_t i = 0; i < M * K; ++i) {
     const std::int64_t before = i % K == 0 ? -1 : experts[i - 1];
     FOURMI_CHECK(experts[i] > before && experts[i] < options_.num_experts, "choice {} of token {}: expert {} behind {}",
                  i % K, i / K, experts[i], before);
   }
-  plan.experts_MK = experts_MK;
   loads_.clear();
-  if (choices_bounded_) count_choices(experts_MK);
+  if (choices_bounded_) count_choices(plan.experts_MK);
   route(stream, plan, buffers);
   ++load_.micro_batches;
   load_.rounds += plan.num_rounds();

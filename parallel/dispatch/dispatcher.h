@@ -22,6 +22,7 @@
 
 #include "kernels/runtime/stream.h"
 #include "parallel/dispatch/plan.h"
+#include "parallel/dispatch/planned_on_host.h"
 #include "parallel/dispatch/rounds.h"
 #include "parallel/group.h"
 
@@ -118,7 +119,7 @@ class Dispatcher {
 
  protected:
   Dispatcher(DispatchMethod method, Group& group, const DispatchOptions& options, int num_kinds);
-  /// Fills the plan's routes and arrivals; its tokens and their experts are set.
+  /// Fills the plan's routes and arrivals; its tokens and their experts are set, and its tables are the host's.
   virtual void route(const Stream&, DispatchPlan&, DispatchBuffers&) = 0;
 
   /// Checks what start_dispatch (start_combine) was given, and begins its Transit.
@@ -147,6 +148,7 @@ class Dispatcher {
  private:
   void count_choices(const Tensor& experts_MK);
 
+  HostTables host_;
   bool rows_bounded_ = false, choices_bounded_ = false;
   std::vector<std::int64_t> limits_;                      // [kinds]: the method's, then choices
   std::vector<std::int64_t> choices_sent_, choices_got_;  // [ranks][blocks]

@@ -12,23 +12,19 @@ namespace fourmi {
 /// As many numbers to each rank of the group, and from each.
 void exchange_lists(Group&, std::span<const std::int64_t> send, std::span<std::int64_t> receive);
 
+/// A tensor's bytes.
+inline Tensor bytes_of(const Tensor& t) {
+  return Tensor(t.data, DType::u8, {t.bytes()}, t.device);
+}
+
 /// Copies the round's rows (`rows` begins with the first of them, row_bytes each) into `packed`, and starts to send
 /// them. `received` gets, by rank and then by row, what the others sent. Both are the group's until the request ends.
-Request start_scatter(const Stream&, Group&, const Route&, int round, const std::byte* rows, std::int64_t row_bytes,
-                      std::byte* packed, std::byte* received);
+Request start_scatter(const Stream&, Group&, const Route&, int round, const Tensor& rows, std::int64_t row_bytes,
+                      const Tensor& packed, const Tensor& received);
 
 /// The way back: `results` holds one row for each that was received, in that order; `packed` gets one for each copy
 /// that was sent.
-Request start_gather(Group&, const Route&, int round, const std::byte* results, std::int64_t row_bytes,
-                     std::byte* packed);
-
-/// y[t] = round(tree over ranks of the row's copies + first + second), for the round's rows (the tensors' first row is
-/// the first of them). The tree is the perfect binary one over all ranks of the group (docs/numerics.md L6); a rank
-/// that has no copy is a leaf of zero, so the bits do not depend on which leaves are absent, nor on whether a group is
-/// cut in nodes whose sums are then added.
-/// Dtypes: packed f32 or f64; y that or, for f32, bf16; first and second (may be absent, may be y itself) y's or
-/// packed's. A group of one without a route (default): packed is in the rows' own order.
-void sum_copies(const Stream&, const Route&, int round, const Tensor& packed_SD, const Tensor& y_RD,
-                const Tensor& first_RD = {}, const Tensor& second_RD = {});
+Request start_gather(Group&, const Route&, int round, const Tensor& results, std::int64_t row_bytes,
+                     const Tensor& packed);
 
 }  // namespace fourmi

@@ -3,11 +3,10 @@
 // one row a node crosses.
 #include <algorithm>
 #include <bit>
-#include <cstring>
 
+#include "kernels/ops/copy.h"
 #include "parallel/dispatch/exchange.h"
 #include "parallel/dispatch/methods.h"
-#include "parallel/dispatch/records.h"
 
 namespace fourmi {
 namespace {
@@ -15,8 +14,9 @@ namespace {
 // What passes through a rank is no more than what it spreads: each row goes on to one rank at least.
 enum Kind : int { sending, spreading, receiving, num_kinds };
 
-std::byte* bytes(const Tensor& x) {
-  return static_cast<std::byte*>(x.data);
+/// Rows [first, first + n) as bytes.
+Tensor some(const Tensor& rows, std::int64_t first, std::int64_t n, std::int64_t row_bytes) {
+  return Tensor(static_cast<std::byte*>(rows.data) + first * row_bytes, DType::u8, {n * row_bytes}, rows.device);
 }
 
 class Hierarchical final : public Dispatcher {
@@ -39,6 +39,8 @@ class Hierarchical final : public Dispatcher {
     inside_sent_.resize(static_cast<std::size_t>(node_size_) * nodes * B);
     inside_received_.resize(inside_sent_.size());
     next_.resize(nodes);
+    masks_.resize(static_cast<std::size_t>(sizes_.max_tokens * sizes_.token_ranks));
+    got_masks_.resize(static_cast<std::size_t>(sizes_.max_forwards));
   }
 
   Transit start_dispatch(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& x_MD,
@@ -47,13 +49,14 @@ class Hierarchical final : public Dispatcher {
     Transit t = open_dispatch(plan, round, x_MD, weights_MK, into, b);
     const std::int64_t away = plan.tokens.num_sent_away(round);
     if (weights_MK) {
-      pack_records(stream, plan.of_round(plan.experts_MK, round), plan.of_round(weights_MK, round), bytes(b.records));
-      t.records = start_scatter(stream, *across_, plan.tokens, round, bytes(b.records), sizes_.record_bytes,
-                                bytes(b.packed_records), bytes(b.got_records));
+      pack_records(stream, plan.of_round(plan.experts_MK, round), plan.of_round(weights_MK, round),
+                   bytes_of(b.records));
+      t.records = start_scatter(stream, *across_, plan.tokens, round, b.records, sizes_.record_bytes, b.packed_records,
+                                b.got_records);
       traffic_.routing_bytes += away * sizes_.record_bytes;
     }
-    t.rows = start_scatter(stream, *across_, plan.tokens, round, bytes(plan.of_round(x_MD, round)), t.row_bytes,
-                           bytes(b.rows), bytes(b.more_rows));
+    t.rows = start_scatter(stream, *across_, plan.tokens, round, plan.of_round(x_MD, round), t.row_bytes, b.rows,
+                           b.more_rows);
     traffic_.rows_across += away;
     traffic_.bytes_across += away * t.row_bytes;
     return t;
@@ -66,28 +69,26 @@ class Hierarchical final : public Dispatcher {
     const std::int64_t away = plan.forwards.num_sent_away(t.round);
     if (t.into.weights_UK) {
       t.records.wait();
-      t.records = start_scatter(stream, *inside_, plan.forwards, t.round, bytes(b.got_records), sizes_.record_bytes,
-                                bytes(b.packed_records), bytes(b.records));
+      t.records = start_scatter(stream, *inside_, plan.forwards, t.round, b.got_records, sizes_.record_bytes,
+                                b.packed_records, b.records);
       traffic_.routing_bytes += away * sizes_.record_bytes;
     }
     t.rows.wait();
     // Each hop's rows are packed elsewhere before the next ones arrive in their place.
-    t.rows = start_scatter(stream, *inside_, plan.forwards, t.round, bytes(b.more_rows), t.row_bytes, bytes(b.rows),
-                           bytes(b.more_rows));
+    t.rows = start_scatter(stream, *inside_, plan.forwards, t.round, b.more_rows, t.row_bytes, b.rows, b.more_rows);
     traffic_.rows_inside += away;
     traffic_.bytes_inside += away * t.row_bytes;
     if (t.into.weights_UK) {
       t.records.wait();
       for_each_run(plan, t.round, [&](std::int64_t by_peer, std::int64_t by_source, std::int64_t n) {
-        unpack_records(stream, bytes(b.records) + by_peer * sizes_.record_bytes, first_expert(), num_local(),
+        unpack_records(stream, some(b.records, by_peer, n, sizes_.record_bytes), first_expert(), num_local(),
                        t.into.experts_UK.rows(by_source, by_source + n),
                        t.into.weights_UK.rows(by_source, by_source + n));
       });
     }
     t.rows.wait();
     for_each_run(plan, t.round, [&](std::int64_t by_peer, std::int64_t by_source, std::int64_t n) {
-      std::memcpy(bytes(t.into.x_UD) + by_source * t.row_bytes, bytes(b.more_rows) + by_peer * t.row_bytes,
-                  static_cast<std::size_t>(n * t.row_bytes));
+      copy(stream, some(b.more_rows, by_peer, n, t.row_bytes), some(t.into.x_UD, by_source, n, t.row_bytes));
     });
     return t.into;
   }
@@ -97,10 +98,9 @@ class Hierarchical final : public Dispatcher {
     const Span span(stream.timeline(), Work::combine, "combine_start");
     Transit t = open_combine(plan, round, partial_UD, b);
     for_each_run(plan, round, [&](std::int64_t by_peer, std::int64_t by_source, std::int64_t n) {
-      std::memcpy(bytes(b.rows) + by_peer * t.row_bytes, bytes(partial_UD) + by_source * t.row_bytes,
-                  static_cast<std::size_t>(n * t.row_bytes));
+      copy(stream, some(partial_UD, by_source, n, t.row_bytes), some(b.rows, by_peer, n, t.row_bytes));
     });
-    t.rows = start_gather(*inside_, plan.forwards, round, bytes(b.rows), t.row_bytes, bytes(b.more_rows));
+    t.rows = start_gather(*inside_, plan.forwards, round, b.rows, t.row_bytes, b.more_rows);
     const std::int64_t away = plan.forwards.num_received_from_away(round);
     traffic_.rows_inside += away;
     traffic_.bytes_inside += away * t.row_bytes;
@@ -112,28 +112,30 @@ class Hierarchical final : public Dispatcher {
     const Span span(stream.timeline(), Work::combine, "combine_finish");
     const DispatchPlan& plan = *t.plan;
     const DispatchBuffers& b = t.buffers;
-    const DType dtype = t.into.x_UD.dtype;
     const std::int64_t D = t.into.x_UD.dim(1), forwards = plan.forwards.num_rows(t.round);
+    const auto as_rows = [&](const Tensor& bytes, std::int64_t n) {
+      return Tensor(bytes.data, t.into.x_UD.dtype, {n, D}, bytes.device);
+    };
     t.rows.wait();
-    sum_copies(stream, plan.forwards, t.round, Tensor(b.more_rows.data, dtype, {plan.forwards.num_sent(t.round), D}),
-               Tensor(b.rows.data, dtype, {forwards, D}));
-    t.rows = start_gather(*across_, plan.tokens, t.round, bytes(b.rows), t.row_bytes, bytes(b.more_rows));
+    sum_copies(stream, plan.forwards.places(t.round), as_rows(b.more_rows, plan.forwards.num_sent(t.round)),
+               as_rows(b.rows, forwards));
+    t.rows = start_gather(*across_, plan.tokens, t.round, b.rows, t.row_bytes, b.more_rows);
     const std::int64_t away = plan.tokens.num_received_from_away(t.round);
     traffic_.rows_across += away;
     traffic_.bytes_across += away * t.row_bytes;
     t.rows.wait();
-    sum_copies(stream, plan.tokens, t.round, Tensor(b.more_rows.data, dtype, {plan.tokens.num_sent(t.round), D}),
+    sum_copies(stream, plan.tokens.places(t.round), as_rows(b.more_rows, plan.tokens.num_sent(t.round)),
                plan.of_round(y_MD, t.round), plan.of_round(first_MD, t.round), plan.of_round(second_MD, t.round));
   }
 
  protected:
-  void route(const Stream&, DispatchPlan& plan, DispatchBuffers& b) override {
+  void route(const Stream&, DispatchPlan& plan, DispatchBuffers&) override {
     plan.tokens.size = num_nodes_, plan.tokens.rank = group_.rank() / node_size_;
     plan.forwards.size = node_size_, plan.forwards.rank = place_;
     const std::int64_t most = list_destinations(plan.experts_MK, num_local() * node_size_, plan.tokens);
     load_.most_destinations = std::max(load_.most_destinations, most);
-    exchange_masks(plan, b);
-    count_inside(b);
+    exchange_masks(plan);
+    count_inside();
 
     choose_rounds(plan);
     plan.tokens.reset(plan.num_rounds());
@@ -141,7 +143,7 @@ class Hierarchical final : public Dispatcher {
     plan.tokens.place_copies();
     plan.forwards.reset(plan.num_rounds());
     for (int q = 0; q < plan.num_rounds(); ++q) set_received(plan, q);
-    list_forwards(plan, b);
+    list_forwards(plan);
     plan.forwards.place_copies();
   }
 
@@ -154,7 +156,7 @@ class Hierarchical final : public Dispatcher {
   }
 
   /// Tells each node, for each of my tokens that go there, which of its ranks need it.
-  void exchange_masks(DispatchPlan& plan, DispatchBuffers& b) {
+  void exchange_masks(DispatchPlan& plan) {
     const std::int64_t M = plan.experts_MK.dim(0), K = plan.experts_MK.dim(1), C = sizes_.token_ranks, B = num_blocks();
     const auto* ranks = plan.tokens.rank_RC.as<std::int32_t>();
     const auto* experts = plan.experts_MK.as<std::int32_t>();
@@ -181,7 +183,7 @@ class Hierarchical final : public Dispatcher {
         traffic_.routing_bytes += static_cast<std::int64_t>(send[n]) * size_of(DType::i64);
       send[n] *= sizeof(std::int64_t), receive[n] *= sizeof(std::int64_t);
     }
-    auto* masks = reinterpret_cast<std::uint64_t*>(b.masks.as<std::int64_t>());
+    auto* masks = masks_.data();
     for (std::int64_t t = 0; t < M; ++t)
       for (std::int64_t k = 0; k < K;) {
         const std::int64_t to = experts[t * K + k] / (num_local() * node_size_);
@@ -190,14 +192,15 @@ class Hierarchical final : public Dispatcher {
           mask |= std::uint64_t{1} << (experts[t * K + k] / num_local() % node_size_);
         masks[next_[static_cast<std::size_t>(to)]++] = mask;
       }
-    across_->all_to_all({bytes(b.masks), all_sent * sizeof(std::int64_t)}, send,
-                        {bytes(b.got_masks), all_received * sizeof(std::int64_t)}, receive);
+    across_->all_to_all({std::as_bytes(std::span(masks_)).data(), all_sent * sizeof(std::int64_t)}, send,
+                        {std::as_writable_bytes(std::span(got_masks_)).data(), all_received * sizeof(std::int64_t)},
+                        receive);
   }
 
   /// Counts, by source node and block, what goes on to each rank of my node, and hears what comes to me.
-  void count_inside(const DispatchBuffers& b) {
+  void count_inside() {
     const std::int64_t B = num_blocks();
-    const auto* masks = reinterpret_cast<const std::uint64_t*>(b.got_masks.as<std::int64_t>());
+    const std::uint64_t* masks = got_masks_.data();
     std::fill(inside_sent_.begin(), inside_sent_.end(), 0);
     for (std::int64_t list = 0; list < num_nodes_ * B; ++list) {
       const std::int64_t block = list % B, rows = across_received_[static_cast<std::size_t>(list)];
@@ -230,8 +233,8 @@ class Hierarchical final : public Dispatcher {
   }
 
   /// The rows that pass through here, round by round as they will arrive: by node, then by token.
-  void list_forwards(DispatchPlan& plan, const DispatchBuffers& b) {
-    const auto* masks = reinterpret_cast<const std::uint64_t*>(b.got_masks.as<std::int64_t>());
+  void list_forwards(DispatchPlan& plan) {
+    const std::uint64_t* masks = got_masks_.data();
     const std::int64_t C = sizes_.forward_ranks;
     std::int64_t before = 0;
     for (std::size_t n = 0; n < next_.size(); ++n) {  // where each node's masks go on
@@ -269,6 +272,7 @@ class Hierarchical final : public Dispatcher {
   std::vector<std::int64_t> across_sent_, across_received_;  // [nodes][blocks] rows
   std::vector<std::int64_t> inside_sent_, inside_received_;  // [ranks of the node][nodes][blocks] rows
   std::vector<std::int64_t> next_;                           // [nodes]
+  std::vector<std::uint64_t> masks_, got_masks_;  // of copies sent and received: which ranks of a node want it
 };
 
 }  // namespace

@@ -27,7 +27,7 @@ class Local final : public Dispatcher {
     const Span span(stream.timeline(), Work::combine, "combine");
     const DispatchPlan& plan = *transit.plan;
     const int round = transit.round;
-    sum_copies(stream, {}, 0, transit.into.x_UD, plan.of_round(y_MD, round), plan.of_round(first_MD, round),
+    sum_copies(stream, {}, transit.into.x_UD, plan.of_round(y_MD, round), plan.of_round(first_MD, round),
                plan.of_round(second_MD, round));
   }
 

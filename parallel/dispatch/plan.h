@@ -60,7 +60,6 @@ struct DispatchPlan {
 struct DispatchBuffers {
   Tensor rows, more_rows;                       // u8 [staging_rows, row_bytes]
   Tensor records, packed_records, got_records;  // u8 [staging_rows, record_bytes]
-  Tensor masks, got_masks;                      // i64: which ranks of a node a token needs
 
   template <class Visit>
   void fields(const DispatchSizes& s, Visit&& visit) {
@@ -71,8 +70,6 @@ struct DispatchBuffers {
     visit(got_records, "dispatch_got_records", Shape{s.max_rows, s.record_bytes}, DType::u8);
     if (!s.two_hops) return;
     visit(more_rows, "dispatch_more_rows", Shape{s.staging_rows, s.row_bytes}, DType::u8);
-    visit(masks, "dispatch_masks", Shape{s.max_tokens * s.token_ranks}, DType::i64);
-    visit(got_masks, "dispatch_got_masks", Shape{s.max_forwards}, DType::i64);
   }
 };
 

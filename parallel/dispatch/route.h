@@ -8,6 +8,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/ops/dispatch_rows.h"
 #include "kernels/runtime/tensor.h"
 
 namespace fourmi {
@@ -24,6 +25,9 @@ struct Route {
 
   std::int64_t num_rows(int round) const { return begin(round + 1) - begin(round); }
   std::int64_t begin(int round) const { return row_begin[static_cast<std::size_t>(round)]; }
+  /// The round's rows of rank_RC or row_RC, and both for the sum of what comes back.
+  Tensor of_round(const Tensor& table_RC, int round) const { return table_RC.rows(begin(round), begin(round + 1)); }
+  CopyPlaces places(int round) const { return {of_round(rank_RC, round), of_round(row_RC, round), size}; }
   std::span<const std::size_t> sent_to(int round) const { return counts(sent, round); }
   std::span<const std::size_t> received_from(int round) const { return counts(received, round); }
   std::int64_t num_sent(int round) const { return total(sent_to(round)); }

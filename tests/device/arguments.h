@@ -29,6 +29,10 @@ void visit_tensors(ExpertLeaves& e, const F& f) {
   f(e.experts_MK);
 }
 template <class F>
+void visit_tensors(CopyPlaces& p, const F& f) {
+  f(p.rank_TC), f(p.row_TC);
+}
+template <class F>
 void visit_tensors(HeadNorm& n, const F& f) {
   f(n.q_weight_Q), f(n.k_weight_Q), f(n.rstd_MN);
 }

@@ -150,12 +150,9 @@ float summed(int size, const std::vector<std::pair<std::int32_t, float>>& copies
   }
   ranks.push_back(-1), rows.push_back(-1);
   const auto n = static_cast<std::int64_t>(ranks.size()), S = static_cast<std::int64_t>(packed.size());
-  Route route;
-  route.rank_RC = Tensor(ranks.data(), DType::i32, {1, n}), route.row_RC = Tensor(rows.data(), DType::i32, {1, n});
-  route.size = size, route.row_begin = {0, 1};
-  route.sent.assign(static_cast<std::size_t>(size), 0);
+  const CopyPlaces places{Tensor(ranks.data(), DType::i32, {1, n}), Tensor(rows.data(), DType::i32, {1, n}), size};
   float y = NAN;
-  sum_copies(stream, route, 0, Tensor(packed.data(), DType::f32, {S, 1}), Tensor(&y, DType::f32, {1, 1}),
+  sum_copies(stream, places, Tensor(packed.data(), DType::f32, {S, 1}), Tensor(&y, DType::f32, {1, 1}),
              Tensor(&first, DType::f32, {1, 1}));
   return y;
 }

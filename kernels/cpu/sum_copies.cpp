@@ -2,8 +2,9 @@
 #include <bit>
 
 #include "kernels/numerics/lanes.h"
+#include "kernels/ops/dispatch_rows.h"
+#include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
-#include "parallel/dispatch/exchange.h"
 
 namespace fourmi {
 namespace {
@@ -61,26 +62,26 @@ void check_addend(const Tensor& addend, const Tensor& y) {
 
 }  // namespace
 
-void sum_copies(const Stream& stream, const Route& route, int round, const Tensor& packed_SD, const Tensor& y_RD,
-                const Tensor& first_RD, const Tensor& second_RD) {
-  const bool routed = bool(route.rank_RC);
-  const std::int64_t num_rows = y_RD.dim(0), size = y_RD.dim(1), C = routed ? route.rank_RC.dim(1) : 1;
-  FOURMI_CHECK(packed_SD.dim(1) == size && packed_SD.dtype == accumulate_dtype(y_RD.dtype), "copies {} {}, rows {} {}",
-               name_of(packed_SD.dtype), to_string(packed_SD.shape), name_of(y_RD.dtype), to_string(y_RD.shape));
-  FOURMI_CHECK(!routed || (route.num_rows(round) == num_rows && route.num_sent(round) <= packed_SD.dim(0)),
-               "{} rows of {} copies into {} rows of {}", routed ? route.num_rows(round) : num_rows,
-               routed ? route.num_sent(round) : num_rows, num_rows, packed_SD.dim(0));
-  FOURMI_CHECK(routed || packed_SD.dim(0) >= num_rows, "{} rows of {}", num_rows, packed_SD.dim(0));
-  check_addend(first_RD, y_RD);
-  check_addend(second_RD, y_RD);
-  const auto width = static_cast<std::int32_t>(std::bit_ceil(static_cast<unsigned>(routed ? route.size : 1)));
+void sum_copies(const Stream& stream, const CopyPlaces& places, const Tensor& copies_SD, const Tensor& y_TD,
+                const Tensor& first_TD, const Tensor& second_TD) {
+  FOURMI_DOOR(sum_copies, stream, places, copies_SD, y_TD, first_TD, second_TD);
+  const bool routed = bool(places.rank_TC);
+  const std::int64_t num_rows = y_TD.dim(0), size = y_TD.dim(1), C = routed ? places.rank_TC.dim(1) : 1;
+  FOURMI_CHECK(copies_SD.dim(1) == size && copies_SD.dtype == accumulate_dtype(y_TD.dtype), "copies {} {}, rows {} {}",
+               name_of(copies_SD.dtype), to_string(copies_SD.shape), name_of(y_TD.dtype), to_string(y_TD.shape));
+  FOURMI_CHECK(routed ? places.rank_TC.dim(0) == num_rows && places.row_TC.shape == places.rank_TC.shape
+                      : copies_SD.dim(0) >= num_rows,
+               "{} copies {} of {} rows", copies_SD.dim(0), to_string(places.rank_TC.shape), num_rows);
+  check_addend(first_TD, y_TD);
+  check_addend(second_TD, y_TD);
+  const auto width = static_cast<std::int32_t>(std::bit_ceil(static_cast<unsigned>(routed ? places.num_ranks : 1)));
   FOURMI_CHECK(width <= (1 << most_levels), "{} ranks", width);
-  const std::int32_t* ranks = routed ? route.rank_RC.as<std::int32_t>() + route.begin(round) * C : nullptr;
-  const std::int32_t* rows = routed ? route.row_RC.as<std::int32_t>() + route.begin(round) * C : nullptr;
-  visit_float(y_RD.dtype, "sum_copies", [&]<class T>(std::type_identity<T>) {
+  const std::int32_t* ranks = routed ? places.rank_TC.as<std::int32_t>() : nullptr;
+  const std::int32_t* rows = routed ? places.row_TC.as<std::int32_t>() : nullptr;
+  visit_float(y_TD.dtype, "sum_copies", [&]<class T>(std::type_identity<T>) {
     using A = Accumulator<T>;
-    const A* packed = packed_SD.as<A>();
-    T* y = y_RD.as<T>();
+    const A* packed = copies_SD.as<A>();
+    T* y = y_TD.as<T>();
     const std::int64_t grain = std::max<std::int64_t>(1, 32768 / std::max<std::int64_t>(1, size * C));
     stream.pool().parallel_for(num_rows, grain, [&](std::int64_t begin, std::int64_t end) {
       A sum[chunk], level[most_levels][chunk];
@@ -95,8 +96,8 @@ void sum_copies(const Stream& stream, const Route& route, int round, const Tenso
           } else {
             for (std::int64_t d = 0; d < n; ++d) sum[d] = A{0} + packed[place + d];
           }
-          add_part<T>(first_RD, place, n, sum);
-          add_part<T>(second_RD, place, n, sum);
+          add_part<T>(first_TD, place, n, sum);
+          add_part<T>(second_TD, place, n, sum);
           for (std::int64_t d = 0; d < n; ++d) y[place + d] = narrow<T>(sum[d]);
         }
       }
