@@ -17,6 +17,7 @@
 #include "kernels/runtime/as_error.h"
 #include "launch/build_info.h"
 #include "launch/report.h"
+#include "launch/run_device.h"
 #include "parallel/watchdog.h"
 #include "parallel/world.h"
 
@@ -24,13 +25,13 @@ namespace fourmi {
 
 namespace {
 
-LaunchRecord record_of_this_program(const std::string& command, const Stream& stream) {
+LaunchRecord record_of_this_program(const std::string& command) {
   const BuildInfo& build = build_info();
   LaunchRecord r;
   r.commit = build.commit;
   r.version = build.version;
   r.build_type = build.build_type;
-  r.instruction_set = name_of(stream.isa());
+  r.instruction_set = name_of(best_isa());
   r.libraries = library_versions();
   r.environment = steering_environment();
   r.command = command;
@@ -153,10 +154,9 @@ ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const Tra
   Recipe recipe = as_read;
   Supervised supervised(world, recipe);
   ThreadPool pool(threads_per_rank(recipe, world.launch()));
-  const Stream stream(pool);
   TrainOptions options;
   options.accept_changes = arguments.accept_changes;
-  options.record = record_of_this_program(arguments.command, stream);
+  options.record = record_of_this_program(arguments.command);
   options.engine_ready = arguments.engine_ready;
   options.status_ready = [&](StatusFile* status) { supervised.set_status(status); };
   options.observer = [&](Phase phase, std::int64_t step) {
@@ -167,6 +167,9 @@ ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const Tra
     ExitStatus status = ExitStatus::ok;
     agree_launch(recipe, build_name(options.record), world.group());
     agree_tokenizer(recipe.data, recipe.run.directory, world.group());
+    const RunDevice device(recipe, world.launch(), world.group());
+    options.record.device = device.name();
+    const Stream stream = device.stream(pool);
     {
       Trainer trainer(recipe, world.group(), stream, options);
       try {

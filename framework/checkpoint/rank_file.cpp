@@ -41,7 +41,7 @@ void check_boxes(std::span<const Box> boxes) {
     FOURMI_CHECK(is_dataset_name(b.name) && names.insert(b.name).second, "box {}", b.name);
     FOURMI_CHECK(b.alias.empty() || (is_dataset_name(b.alias) && names.insert(b.alias).second), "alias {} of box {}",
                  b.alias, b.name);
-    FOURMI_CHECK(can_hold(b.data.dtype) && b.data.device == Device::cpu, "box {}", b.name);
+    FOURMI_CHECK(can_hold(b.data.dtype) && (b.data.device == Device::cpu) == !b.device, "box {}", b.name);
     FOURMI_CHECK(b.global.rank >= 1 && checked_bytes(b.global, b.data.dtype), "box {}", b.name);
     FOURMI_CHECK(b.data.shape == shape_of(b.part(), b.global) && is_inside(b.part(), b.global),
                  "box {}: {} from row {}, column {} of {}", b.name, to_string(b.data.shape), b.first_row,

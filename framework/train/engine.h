@@ -50,8 +50,8 @@ class Engine {
   /// Bytes by arena that training takes on the rank that needs most of `num_ranks`; nothing is allocated.
   static Memory measure(const Recipe& recipe, int num_ranks);
   /// All of them outlive it. `groups`: make_groups (stages.h). Proves the order of all ranks' calls (Error(bug)).
-  /// `device`: where its memory is to be, and whose stream `stream` is; null: the CPU. Outlives it.
-  Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream, DeviceRuntime* device = nullptr);
+  /// Its memory is of the device whose stream that is.
+  Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream);
   ~Engine();
 
   /// A new run's state, from run.seed.

@@ -150,17 +150,17 @@ void Engine::promote(std::span<const std::int64_t> layers) {
   if (has_state_) gather_weights();  // in the form that their products read from here on
 }
 
-Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream, DeviceRuntime* device)
+Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream)
     : recipe_(&recipe),
       groups_(&groups),
       stream_(&stream),
-      device_(device),
+      device_(stream.device() ? &stream.device()->runtime() : nullptr),
       stages_(stage_map(recipe)),
       table_(std::make_unique<ParameterTable>(recipe.model)),
       traffic_(groups) {
   const Coordinates at(recipe, stages_, groups.mesh(), groups.world().rank());
   held_ = std::make_unique<ParameterTable>(recipe.model, at.holding(recipe, stages_));
-  Arenas measured(recipe.memory, device);
+  Arenas measured(recipe.memory, device_);
   Parts(recipe, stages_, *held_, at, {}, measured);
   arenas_ = allocate(measured, recipe, groups.world().rank());
   const LayerGroups of_layers{.tensor = &groups.tensor(),

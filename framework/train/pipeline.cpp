@@ -57,10 +57,12 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
   for (Tensor& t : borders_) t = arena.allocate(rows, activation, "stage borders");
   requests_.resize(static_cast<std::size_t>(most(programs_, [](const Program& p) { return p.num_requests; })));
   rows_.resize(static_cast<std::size_t>(most(programs_, [](const Program& p) { return p.num_rows; })));
+  // Positions are those of whole sequences, whoever holds their rows.
+  const std::int64_t most_rows = recipe.data.micro_batch_size * recipe.data.sequence_length;
   if (arena.device() != Device::cpu)
     for (Rows& r : rows_)
       for (std::size_t i = 0; i < num_batch_tensors; ++i)
-        r.on_device.push_back(arena.allocate({std::max(sizes.rows, sizes.key_rows())}, DType::i32, "rows of the data"));
+        r.on_device.push_back(arena.allocate({most_rows}, DType::i32, "rows of the data"));
   done_.reserve(actions);
 }
 

@@ -23,7 +23,7 @@ struct Trainer::Impl {
       : recipe(r),
         group(g),
         timeline(trace_records(r)),
-        stream(s.pool(), s.isa(), &timeline),
+        stream(s.with(timeline)),
         options(std::move(o)),
         context{r, g, stream, r.run.directory},
         narrator(g.rank() == 0),
@@ -92,9 +92,6 @@ ExitStatus Trainer::run() {
 }
 
 void require_trainable(const Recipe& r) {
-  if (r.run.device == DeviceChoice::cuda)
-    throw Error(ExitStatus::environment, "run.device",
-                "found cuda, expected cpu or auto: this build has no CUDA back end", "Set run.device: cpu");
   stage_map(r);
 }
 

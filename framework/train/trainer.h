@@ -30,7 +30,7 @@ struct TrainOptions {
   std::function<void(StatusFile*)> status_ready;
 };
 
-/// Throws Error(usage) for what recipes may say and this build cannot train: model families, devices.
+/// Throws Error(usage) for what recipes may say and this build cannot train.
 void require_trainable(const Recipe& recipe);
 
 class Trainer {

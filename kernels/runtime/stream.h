@@ -31,6 +31,12 @@ class Stream {
   /// `device` outlives it.
   Stream(DeviceStream& device, ThreadPool& pool, Timeline* timeline = nullptr)
       : pool_(&pool), isa_(best_isa()), timeline_(timeline), device_(&device) {}
+  /// The same, whose time goes on that timeline.
+  Stream with(Timeline& timeline) const {
+    Stream s = *this;
+    s.timeline_ = &timeline;
+    return s;
+  }
   ThreadPool& pool() const { return *pool_; }
   Isa isa() const { return isa_; }
   Timeline* timeline() const { return timeline_; }  ///< null: nobody asks

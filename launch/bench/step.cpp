@@ -10,6 +10,7 @@
 #include "framework/train/engine.h"
 #include "framework/train/trainer.h"
 #include "launch/bench/bench.h"
+#include "launch/run_device.h"
 #include "parallel/group.h"
 #include "parallel/launcher.h"
 
@@ -25,20 +26,18 @@ struct Price {
 struct Result {
   Recipe recipe;
   int threads = 0;
-  std::string isa;
+  std::string isa, device;
   std::int64_t tokens = 0;  ///< of one step
   double flops = 0;         ///< that one step needs
   std::vector<double> seconds, losses;
   std::array<double, num_works> split{};  ///< seconds of a step, mean
-  Limits limits;
+  std::optional<Limits> limits;           ///< of the CPU
   std::optional<Price> price;
 };
 
-double limit_of(const Result& r) {
-  return r.recipe.precision.compute != Compute::fp32 ? r.limits.bf16 : r.limits.fp32;
-}
 double speed_of_light(const Result& r, double seconds) {
-  return r.flops / limit_of(r) / seconds;
+  const double limit = r.recipe.precision.compute != Compute::fp32 ? r.limits->bf16 : r.limits->fp32;
+  return r.flops / limit / seconds;
 }
 
 /// A model in training, a step at a time.
@@ -88,7 +87,10 @@ Result measure(const StepOptions& o) {
   r.threads = r.recipe.run.threads > 0 ? static_cast<int>(r.recipe.run.threads) : usable_cores();
   ThreadPool pool(r.threads);
   Timeline timeline;
-  const Stream stream(pool, best_isa(), &timeline);
+  const std::unique_ptr<Group> alone = make_self_group("bench");
+  const RunDevice device(r.recipe, {}, *alone);
+  const Stream stream = device.stream(pool, &timeline);
+  r.device = device.name();
   r.isa = name_of(stream.isa());
   const std::vector<LoadedSource> sources = load_sources(r.recipe.data.train, "data.train");
   Steps steps(r.recipe, sources, stream);
@@ -97,10 +99,11 @@ Result measure(const StepOptions& o) {
   std::optional<Steps> plain;
   if (r.recipe.run.reproducibility == Reproducibility::layout) plain.emplace(plain_recipe, sources, stream);
   const ModelCounts counts = count_model(r.recipe.model, steps.engine().table(), r.recipe.data.sequence_length);
-  LimitMeter meter(stream);
+  std::optional<LimitMeter> meter;
+  if (device.is_cpu()) meter.emplace(stream);
   std::vector<double> plain_seconds;
   for (int i = 1; i <= o.warm_up + o.steps; ++i) {
-    meter.measure(false);
+    if (meter) meter->measure(false);
     double loss = 0;
     if (plain) plain_seconds.push_back(plain->one(timeline, r.tokens, loss));
     const double seconds = steps.one(timeline, r.tokens, loss);
@@ -113,8 +116,10 @@ Result measure(const StepOptions& o) {
     for (std::size_t w = 0; w < num_works; ++w)
       r.split[w] += static_cast<double>(timeline.nanoseconds()[w]) * 1e-9 / o.steps;
   }
-  meter.measure(false);
-  r.limits = meter.limits();
+  if (meter) {
+    meter->measure(false);
+    r.limits = meter->limits();
+  }
   r.flops = (counts.flops_per_token + counts.flops_per_token_mtp) * static_cast<double>(r.tokens);
   if (plain)
     r.price = Price{spread_of(r.seconds).median / spread_of(plain_seconds).median, steps.bytes() / plain->bytes()};
@@ -128,6 +133,7 @@ void print_json(const Result& r) {
     if (r.split[w] > 0) split[std::string(name_of(static_cast<Work>(w)))] = r.split[w];
   j["recipe"] = r.recipe.run.name;
   j["threads"] = r.threads;
+  j["device"] = r.device;
   j["instruction_set"] = r.isa;
   j["tokens_per_step"] = r.tokens;
   j["flops_per_step"] = r.flops;
@@ -135,9 +141,11 @@ void print_json(const Result& r) {
   j["losses"] = r.losses;
   j["median_seconds"] = s.median;
   j["tokens_per_second"] = static_cast<double>(r.tokens) / s.median;
-  j["limit_flops_bf16"] = r.limits.bf16;
-  j["limit_flops_fp32"] = r.limits.fp32;
-  j["speed_of_light"] = speed_of_light(r, s.median);
+  if (r.limits) {
+    j["limit_flops_bf16"] = r.limits->bf16;
+    j["limit_flops_fp32"] = r.limits->fp32;
+    j["speed_of_light"] = speed_of_light(r, s.median);
+  }
   j["seconds_by_work"] = split;
   if (r.price) j["price_of_layout"] = {{"time", r.price->time}, {"memory", r.price->memory}};
   std::cout << j << "\n";
@@ -146,15 +154,19 @@ void print_json(const Result& r) {
 void print_text(const Result& r) {
   const Spread s = spread_of(r.seconds);
   std::cout << fmt::format(
-      "{}: {} steps of {} tokens, {} thread(s), {}\n"
+      "{}: {} steps of {} tokens, {}\n"
       "step           {:8.3f} s median, {:.3f} to {:.3f}\n"
       "tokens/s       {:8.0f}\n"
-      "needed work    {:8.1f} GFLOP a step (causal, nothing twice, no padding)\n"
-      "limit          {:8.1f} GFLOP/s bf16, {:.1f} fp32, measured between the steps, registers only\n"
-      "speed of light {:8.1f} %\n\n",
-      r.recipe.run.name, r.seconds.size(), r.tokens, r.threads, r.isa, s.median, s.low, s.high,
-      static_cast<double>(r.tokens) / s.median, r.flops * 1e-9, r.limits.bf16 * 1e-9, r.limits.fp32 * 1e-9,
-      100 * speed_of_light(r, s.median));
+      "needed work    {:8.1f} GFLOP a step (causal, nothing twice, no padding)\n",
+      r.recipe.run.name, r.seconds.size(), r.tokens,
+      r.limits ? fmt::format("{} thread(s), {}", r.threads, r.isa) : r.device, s.median, s.low, s.high,
+      static_cast<double>(r.tokens) / s.median, r.flops * 1e-9);
+  if (r.limits)
+    std::cout << fmt::format(
+        "limit          {:8.1f} GFLOP/s bf16, {:.1f} fp32, measured between the steps, registers only\n"
+        "speed of light {:8.1f} %\n",
+        r.limits->bf16 * 1e-9, r.limits->fp32 * 1e-9, 100 * speed_of_light(r, s.median));
+  std::cout << "\n";
   double all = 0;
   for (double seconds : r.split) all += seconds;
   for (std::size_t w = 0; w < num_works; ++w)

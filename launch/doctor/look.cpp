@@ -9,6 +9,7 @@
 #include <fstream>
 
 #include "framework/run/host.h"
+#include "kernels/runtime/cuda_devices.h"
 #include "launch/build_info.h"
 
 namespace fourmi::doctor {
@@ -102,7 +103,10 @@ void look_at_system(Facts& facts, const LaunchInfo& launch) {
   const int devices = num_nvidia_devices();
   facts.push_back({"device", "GPUs", devices == 0 ? "none" : fmt::format("{}", devices), Agree::should});
   facts.push_back({"device", "CUDA driver", cuda_driver(), Agree::should});
-  facts.push_back({"device", "trains on", "cpu (this build has no CUDA back end)", Agree::must});
+  const CudaDevices found = find_cuda_devices();
+  facts.push_back({"device", "trains on",
+                   found.count > 0 ? fmt::format("GPUs: {}", found.count) : fmt::format("cpu ({})", found.trouble),
+                   Agree::should});
 }
 
 }  // namespace fourmi::doctor

@@ -1,4 +1,4 @@
-# Tests on a card: bodies that the CPU runs too, through tests/device/stream.h, and what a card alone has (device/*_test.cpp).
+#Tests on a card : bodies that the CPU runs too, through tests / device / stream.h, and what a card alone has(device/*_test.cpp).
 # Without CUDA, and with it as well, the card is one that is emulated on the CPU (cuda_on_cpu/): test_card_emulated. With
 # CUDA test_card runs them on this machine's card: label gpu; skipped where there is none.
 add_subdirectory(cuda_on_cpu)
@@ -11,6 +11,7 @@ foreach(test IN LISTS kernel_tests)
   endif()
 endforeach()
 file(GLOB of_cards CONFIGURE_DEPENDS device/*_test.cpp hopper/gemm_test.cpp hopper/wgrad_test.cpp)
+list(FILTER of_cards EXCLUDE REGEX "program_test.cpp$")
 list(APPEND card_tests ${of_cards} device/main_card.cpp device/mirror.cpp device/stream_card.cpp)
 
 # What the emulated card itself has to see is in hopper/protocol_test.cpp.
@@ -28,3 +29,12 @@ if(FOURMI_CUDA)
   target_compile_definitions(test_card PRIVATE FOURMI_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   label_tests(test_card "gpu" TEST_PREFIX "gpu.")
 endif()
+
+# The program with the emulated card in place of GPUs.
+add_executable(fourmi_on_emulated_card ${CMAKE_SOURCE_DIR}/launch/main.cpp ${CMAKE_SOURCE_DIR}/launch/cpu_check.cpp)
+target_link_libraries(fourmi_on_emulated_card PRIVATE fourmi_program cuda_on_cpu)
+add_executable(test_card_program device/program_test.cpp)
+target_link_libraries(test_card_program PRIVATE end_to_end_harness)
+target_compile_definitions(test_card_program PRIVATE FOURMI_ON_EMULATED_CARD="$<TARGET_FILE:fourmi_on_emulated_card>")
+add_dependencies(test_card_program fourmi_on_emulated_card)
+label_tests(test_card_program "cpu;card" TEST_PREFIX "card.")

@@ -2,16 +2,13 @@
 // lies on a device.
 #include <gtest/gtest.h>
 
-#include "kernels/runtime/cuda_devices.h"
+#include "tests/device/card.h"
 #include "tests/train/runs.h"
 
 namespace fourmi {
 namespace {
 
-DeviceRuntime& card() {
-  static const std::unique_ptr<DeviceRuntime> device = open_cuda_device(0);
-  return *device;
-}
+using test::card;
 
 RunResult train_on_card(const Recipe& recipe, int num_steps) {
   return train_on(recipe, 1, num_steps, 1, nullptr, nullptr, &card());

@@ -68,10 +68,11 @@ inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int
     ThreadPool pool(threads_per_rank);
     const std::unique_ptr<DeviceStream> of_device = device ? device->make_stream() : nullptr;
     const Stream stream = device ? Stream(*of_device, pool) : Stream(pool);
+    if (device) group.use_device(*of_device);
     const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
     const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
     const RankGroups ranks = make_groups(recipe, group);
-    Engine engine(recipe, ranks, stream, device);
+    Engine engine(recipe, ranks, stream);
     engine.initialise();
     if (prepare) prepare(engine);
     Position position = loader.start();
