@@ -6,77 +6,15 @@
 #include <array>
 #include <set>
 
-#include "tests/layouts/mixture.h"
+#include "tests/layouts/mixtures.h"
 
 namespace fourmi {
 namespace {
-
-constexpr auto none = Recompute::none, selective = Recompute::selective, full = Recompute::full;
-
-const Mixture mixtures[] = {
-    // Each axis alone.
-    {.ranks = 2, .tensor = 2},
-    {.ranks = 4, .tensor = 4},
-    {.ranks = 2, .context = 2},
-    {.ranks = 4, .context = 4},
-    {.ranks = 2, .pipeline = 2},
-    {.ranks = 4, .pipeline = 4},
-    {.ranks = 2, .expert = 2},
-    {.ranks = 4, .expert = 4},
-    {.ranks = 2, .expert_tensor = 2},
-    {.ranks = 4, .expert_tensor = 4},
-    {.ranks = 2},
-    {.ranks = 4},
-    // Mixtures.
-    {.zero = 3},
-    {.context = 8, .zero = 2},
-    {.expert = 8, .bound = 1.25},
-    {.tensor = 2, .context = 2, .pipeline = 2},
-    {.tensor = 2, .pipeline = 2, .expert = 4, .schedule = "zb-v", .zero = 2, .recompute = selective},
-    {.tensor = 2, .context = 2, .expert = 8, .node_size = 2, .zero = 3, .recompute = full},
-    {.context = 2, .pipeline = 2, .expert = 2, .expert_tensor = 2, .schedule = "zb-h1"},
-    {.tensor = 4, .expert = 2, .expert_tensor = 4},
-    {.tensor = 2, .context = 4, .expert = 4, .expert_tensor = 2, .zero = 2},
-    {.context = 4, .expert = 8, .node_size = 4},
-    {.pipeline = 4, .expert = 2, .schedule = "gpipe", .zero = 2},
-    {.tensor = 4, .pipeline = 2, .expert = 4, .schedule = "dualpipev", .recompute = selective},
-    {.context = 4, .pipeline = 2, .expert_tensor = 4, .schedule = "gpipe", .zero = 3, .recompute = full},
-    {.pipeline = 2, .expert = 4, .schedule = "interleaved", .node_size = 2, .zero = 2},
-    {.pipeline = 2, .expert = 2, .expert_tensor = 2, .schedule = "zb-h1", .bound = 1.25, .zero = 3},
-    {.tensor = 2, .context = 2, .pipeline = 2, .expert = 4, .schedule = "zb-v", .bound = 1.25, .zero = 3},
-    {.tensor = 2,
-     .context = 2,
-     .pipeline = 2,
-     .expert_tensor = 4,
-     .schedule = "dualpipev",
-     .zero = 2,
-     .recompute = full},
-    {.tensor = 2, .pipeline = 2, .expert = 2, .expert_tensor = 2, .schedule = "interleaved", .zero = 3},
-    {.tensor = 2, .expert = 2, .expert_tensor = 4, .recompute = full},
-    {.tensor = 4, .context = 2, .expert = 8, .zero = 2},
-    {.tensor = 4, .context = 2, .expert = 2, .expert_tensor = 2, .bound = 1.25, .zero = 3},
-    {.context = 2, .expert = 4, .expert_tensor = 2, .node_size = 2, .recompute = selective},
-    {.context = 2, .pipeline = 4, .expert = 2, .zero = 2},
-    {.tensor = 2, .pipeline = 4, .expert_tensor = 2, .schedule = "zb-h1", .recompute = full},
-    {.pipeline = 2, .expert = 4, .schedule = "zb-v", .node_size = 4, .recompute = selective},
-    {.context = 2, .expert_tensor = 2, .bound = 1.5, .zero = 3, .recompute = full},
-    // Rings, in fp64.
-    {.ranks = 4, .context = 4, .ring = true},
-    {.context = 4, .expert = 4, .expert_tensor = 2, .ring = true, .bound = 1.25, .zero = 3, .recompute = full},
-    {.tensor = 2, .context = 2, .pipeline = 2, .expert = 4, .schedule = "zb-v", .ring = true, .zero = 2},
-    {.tensor = 2, .context = 4, .expert = 8, .ring = true, .node_size = 4, .recompute = selective},
-};
 
 /// Of all that a mixture is made of, those that are larger than one.
 std::array<bool, 7> axes_of(const Mixture& m) {
   return {m.data() > 1, m.tensor > 1,        m.context > 1,      m.pipeline > 1,
           m.expert > 1, m.expert_tensor > 1, m.expert_data() > 1};
-}
-
-/// For a model that has none: more data ranks.
-Mixture without_experts(Mixture m) {
-  m.expert = m.expert_tensor = 1, m.node_size = 0, m.bound = 0;
-  return m;
 }
 
 class Matrix : public testing::TestWithParam<Mixture> {
