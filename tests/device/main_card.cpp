@@ -1,24 +1,28 @@
-// Tests of operations on this machine's card; without one they are skipped, and say why.
+// Tests of operations on this machine's card; without one each is skipped, and says why.
 #include <gtest/gtest.h>
 
-#include <iostream>
+#include <memory>
 
 #include "tests/device/mirror.h"
 
 namespace {
 
-class NeedsCard : public ::testing::Environment {
+/// Skips a test before it runs.
+class NoCard : public ::testing::EmptyTestEventListener {
  public:
-  void SetUp() override {
-    std::string why;
-    if (!fourmi::test::mirrored_device(&why)) GTEST_SKIP() << "no GPU: " << why;
-  }
+  explicit NoCard(std::string why) : why_(std::move(why)) {}
+  void OnTestStart(const ::testing::TestInfo&) override { GTEST_SKIP() << "no GPU: " << why_; }
+
+ private:
+  std::string why_;
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
-  ::testing::AddGlobalTestEnvironment(new NeedsCard);
+  std::string why;
+  if (!fourmi::test::mirrored_device(&why))
+    ::testing::UnitTest::GetInstance()->listeners().Append(std::make_unique<NoCard>(why).release());
   return RUN_ALL_TESTS();
 }
