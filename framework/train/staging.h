@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <utility>
 
 #include "kernels/ops/copy.h"
@@ -39,7 +40,9 @@ class Staging {
   template <class Compute>
   void visit(const Stream& stream, const OptimizerState& host, Back back, const Compute& compute) {
     const std::int64_t n = host.master.num_elements(), count = (n + elements_ - 1) / elements_;
-    const Stream& copies = stream;  // the CPU has one stream; a device has one for copies
+    const Stream copies = stream_of_copies(stream);
+    begun_.record(stream);  // what it has before may concern the state
+    begun_.wait(copies);
     const auto range = [&](std::int64_t i) { return std::pair(i * elements_, std::min(n, (i + 1) * elements_)); };
     const auto fetch = [&](std::int64_t i) {
       const auto [begin, end] = range(i);
@@ -59,6 +62,8 @@ class Staging {
       p.computed.wait(copies);
       if (back == Back::yes) move(copies, p.state.rows(0, end - begin), host.rows(begin, end));
     }
+    ended_.record(copies);  // who waits for the stream finds the state
+    ended_.wait(stream);
   }
 
  private:
@@ -66,6 +71,12 @@ class Staging {
     OptimizerState state;
     Event arrived, computed;
   };
+  /// A device has one of its own for them, so that they go on beside the work.
+  Stream stream_of_copies(const Stream& stream) {
+    if (!stream.device()) return stream;
+    if (!copies_) copies_ = stream.device()->runtime().make_stream();
+    return Stream(*copies_, stream.pool());
+  }
   static void move(const Stream& stream, const OptimizerState& from, const OptimizerState& to) {
     copy(stream, from.master, to.master);
     if (from.exp_avg && to.exp_avg) copy(stream, from.exp_avg, to.exp_avg);
@@ -73,6 +84,8 @@ class Staging {
   }
   std::int64_t elements_;
   Panel panels_[2];
+  Event begun_, ended_;
+  std::unique_ptr<DeviceStream> copies_;
 };
 
 }  // namespace fourmi

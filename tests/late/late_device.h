@@ -1,5 +1,6 @@
 // A device whose streams do their work later, each on a thread of its own, after a random delay: what is not ordered by
-// an event or a wait is seen as wrong bytes or, by ThreadSanitizer, as a race. It has memory and copies, no operations.
+// an event or a wait is seen as wrong bytes or, by ThreadSanitizer, as a race. It has memory and copies; of operations
+// the copy alone.
 #pragma once
 
 #include <atomic>
@@ -13,6 +14,7 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/ops/operations.h"
 #include "kernels/runtime/device.h"
 #include "kernels/runtime/error.h"
 #include "kernels/runtime/memory_ranges.h"
@@ -40,7 +42,10 @@ class Reached {
 
 class LateStream final : public DeviceStream {
  public:
-  LateStream(DeviceRuntime& runtime, unsigned seed) : runtime_(&runtime), random_(seed), thread_([this] { run(); }) {}
+  using Delay = std::chrono::microseconds;
+  /// `delay`: before everything that it does, beside the random one.
+  LateStream(DeviceRuntime& runtime, unsigned seed, Delay delay = {})
+      : runtime_(&runtime), random_(seed), delay_(delay), thread_([this] { run(); }) {}
   ~LateStream() override {
     {
       const std::scoped_lock lock(mutex_);
@@ -65,7 +70,14 @@ class LateStream final : public DeviceStream {
   std::unique_ptr<DeviceEvent> make_event() override;
   DeviceRuntime& runtime() const override { return *runtime_; }
   const Operations& operations() const override {
-    throw Error(ExitStatus::bug, "a test", "this device has no operations");
+    static constexpr Operations copy_alone = [] {
+      Operations o;
+      o.copy.function = [](const Stream& stream, const Tensor& src, const Tensor& dst) {
+        stream.device()->copy(dst.data, src.data, src.bytes());
+      };
+      return o;
+    }();
+    return copy_alone;
   }
   void copy(void* to, const void* from, std::int64_t bytes) override {
     give([=] { std::memmove(to, from, static_cast<std::size_t>(bytes)); });
@@ -89,12 +101,14 @@ class LateStream final : public DeviceStream {
         work_.pop_front();
       }
       random_ = random_ * 1664525u + 1013904223u;
-      if (random_ >> 30 == 0) std::this_thread::sleep_for(std::chrono::microseconds(random_ >> 20 & 255));
+      const Delay random(random_ >> 30 == 0 ? random_ >> 20 & 255 : 0);
+      if (delay_ + random > Delay(0)) std::this_thread::sleep_for(delay_ + random);
       next();
     }
   }
   DeviceRuntime* runtime_;
   unsigned random_;
+  Delay delay_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<std::function<void()>> work_;
@@ -134,7 +148,8 @@ inline std::unique_ptr<DeviceEvent> LateStream::make_event() {
 
 class LateDevice final : public DeviceRuntime {
  public:
-  explicit LateDevice(unsigned seed = 1) : seed_(seed) {}
+  /// `delay`: of the streams that it makes.
+  explicit LateDevice(unsigned seed = 1, LateStream::Delay delay = {}) : seed_(seed), delay_(delay) {}
   std::string name() const override { return "a late device"; }
   void* allocate(std::int64_t bytes, const std::string&) override {
     void* const p = std::calloc(static_cast<std::size_t>(bytes), 1);
@@ -159,10 +174,13 @@ class LateDevice final : public DeviceRuntime {
   void read(void* host, const void* device, std::int64_t bytes) override {
     std::memcpy(host, device, static_cast<std::size_t>(bytes));
   }
-  std::unique_ptr<DeviceStream> make_stream() override { return std::make_unique<LateStream>(*this, seed_ += 77777); }
+  std::unique_ptr<DeviceStream> make_stream() override {
+    return std::make_unique<LateStream>(*this, seed_ += 77777, delay_);
+  }
 
  private:
   std::atomic<unsigned> seed_;
+  LateStream::Delay delay_;
   MemoryRanges allocated_;
 };
 
