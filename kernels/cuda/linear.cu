@@ -155,6 +155,10 @@ void run(const Stream& stream, const Problem& p) {
       return linear::run_plain(on(stream), p);
     case linear::Family::plain_scaled:
       return linear::run_plain_scaled(on(stream), p);
+    case linear::Family::hopper_product:
+      return linear::run_hopper_product(on(stream), p);
+    case linear::Family::hopper_gradient:
+      return linear::run_hopper_gradient(on(stream), p);
   }
 }
 
@@ -177,22 +181,6 @@ void run_backward_weight(const Stream& stream, const Call& call, const Cuts& cut
 }
 
 }  // namespace
-
-linear::Descriptor linear::Problem::descriptor() const {
-  const auto aligned = [](const Tensor& t) { return reinterpret_cast<std::uintptr_t>(t.data) % 16 == 0; };
-  const std::int64_t element = input == Input::f64 ? 8 : input == Input::f32 ? 4 : input == Input::bf16 ? 2 : 1;
-  return {.map = map,
-          .input = input,
-          .out = out.dtype,
-          .num_rows = num_rows,
-          .num_in = num_in,
-          .num_out = num_out,
-          .num_groups = num_groups,
-          .grouped = grouped,
-          .has_residual = static_cast<bool>(residual),
-          .aligned = aligned(first) && aligned(second) && aligned(out) && (!residual || aligned(residual)) &&
-                     num_in * element % 16 == 0 && num_out * element % 16 == 0};
-}
 
 void linear_forward(const Stream& stream, const Tensor& x_MK, const Tensor& w_NK, const Tensor& y_MN,
                     const Tensor& residual_MN, std::int64_t leaves, const Float8Sum& fp8_sum) {

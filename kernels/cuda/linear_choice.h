@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/hopper/fp8_fits.h"
 #include "kernels/runtime/dtype.h"
 
 namespace fourmi::cuda::linear {
@@ -23,19 +24,31 @@ struct Descriptor {
   Input input = Input::bf16;
   DType out = DType::bf16;
   std::int64_t num_rows = 0, num_in = 0, num_out = 0;
-  std::int64_t num_groups = 1;  ///< experts
+  std::int64_t num_used_rows = 0;  ///< of them those that are in a group
+  std::int64_t num_places = 0;     ///< S of columns (kernels/ops/column_scaled.h)
+  std::int64_t num_groups = 1;     ///< experts
   bool grouped = false;
   bool has_residual = false;  ///< added to the product; of a gradient of weights what it holds
   bool aligned = false;  ///< all matrices, and with their sizes all rows of elements, begin at multiples of 16 bytes
+  bool addresses_aligned = false;  ///< all matrices and columns' scales begin at such
 };
 
 enum class Family : std::uint8_t {
-  plain,         ///< any shape: fma for f64 and f32, matrix units for bf16
-  plain_scaled,  ///< any shape: elements widened to 16 bits on their way to the matrix units
+  plain,            ///< any shape: fma for f64 and f32, matrix units for bf16
+  plain_scaled,     ///< any shape: elements widened to 16 bits on their way to the matrix units
+  hopper_product,   ///< y of e4m3 rows and panels, by Hopper's FP8 units
+  hopper_gradient,  ///< dw of e4m3 columns, alike
 };
 
+/// Hopper's kernels where they fit. They have no dx: who wants it of them gives linear_forward the transposed weight
+/// (kernels/ops/transpose_panels.h).
 constexpr Family choose(const Descriptor& d) {
-  return d.input == Input::e4m3 || d.input == Input::mxe4m3 ? Family::plain_scaled : Family::plain;
+  if (d.input != Input::e4m3) return d.input == Input::mxe4m3 ? Family::plain_scaled : Family::plain;
+  const hopper::ProductSizes product{d.num_rows, d.num_out, d.num_in, d.num_groups, d.out};
+  const hopper::GradientSizes gradient{d.num_used_rows, d.num_out, d.num_in, d.num_places, d.num_groups};
+  if (d.addresses_aligned && d.map == Map::forward && fits(product)) return Family::hopper_product;
+  if (d.addresses_aligned && d.map == Map::backward_weight && fits(gradient)) return Family::hopper_gradient;
+  return Family::plain_scaled;
 }
 
 }  // namespace fourmi::cuda::linear

@@ -17,6 +17,7 @@
 #include "kernels/cuda/operations.h"
 #include "kernels/cuda/regroup_rows.h"
 #include "kernels/cuda/row_groups.h"
+#include "kernels/cuda/turn_bytes.h"
 #include "kernels/numerics/power_of_two.h"
 
 namespace fourmi::cuda {
@@ -59,16 +60,6 @@ __device__ void store_sixteen(std::uint8_t* to, const Sixteen& bytes, bool align
 #pragma unroll
     for (int i = 0; i < 4; ++i) store_four(to + 4 * i, bytes.value[i]);
   }
-}
-
-/// Bytes i of four words, for i = 0 to 3.
-__device__ void turn(const std::uint32_t* rows, std::uint32_t (&columns)[4]) {
-  const std::uint32_t low_01 = __byte_perm(rows[0], rows[1], 0x5140), low_23 = __byte_perm(rows[2], rows[3], 0x5140);
-  const std::uint32_t high_01 = __byte_perm(rows[0], rows[1], 0x7362), high_23 = __byte_perm(rows[2], rows[3], 0x7362);
-  columns[0] = __byte_perm(low_01, low_23, 0x5410);
-  columns[1] = __byte_perm(low_01, low_23, 0x7632);
-  columns[2] = __byte_perm(high_01, high_23, 0x5410);
-  columns[3] = __byte_perm(high_01, high_23, 0x7632);
 }
 
 template <bool mx, bool counts>
@@ -125,7 +116,7 @@ __global__ void __launch_bounds__(threads) regroup(const Regroup r) {
   const auto place = [](int c, int w) { return c * 8 + (w ^ (c / 4 % 8)); };
   std::uint32_t columns[4][4];
 #pragma unroll
-  for (int i = 0; i < 4; ++i) turn(words + 4 * i, columns[i]);
+  for (int i = 0; i < 4; ++i) turn_bytes(words + 4 * i, columns[i]);
 #pragma unroll
   for (int k = 0; k < 4; ++k)
     turned[place(4 * lane + k, warp)] = {columns[0][k], columns[1][k], columns[2][k], columns[3][k]};

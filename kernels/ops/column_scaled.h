@@ -19,6 +19,16 @@ struct ColumnScaled {
   Tensor elements_MK;             ///< u8: e4m3 bytes; of experts' weights [E, N, K]
   Tensor scales_GK;               ///< f32; G may be larger than the number of groups
   std::int64_t group_rows = 128;  ///< 128, or 32: powers of two, multiplied in before the product (mx)
+
+  /// G that is enough for `rows` rows, however they are cut into so many runs.
+  static constexpr std::int64_t most_groups(std::int64_t rows, std::int64_t runs, std::int64_t group_rows) {
+    return rows / group_rows + runs;
+  }
+  /// What elements take on the CPU or on a GPU.
+  static constexpr std::int64_t element_bytes(Device device, std::int64_t M, std::int64_t K, std::int64_t G,
+                                              std::int64_t group_rows) {
+    return K * (device == Device::cpu ? M : G * group_rows);
+  }
 };
 
 }  // namespace fourmi

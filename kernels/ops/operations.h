@@ -25,6 +25,7 @@
 #include "kernels/ops/routing.h"
 #include "kernels/ops/sum_in_order.h"
 #include "kernels/ops/swiglu.h"
+#include "kernels/ops/transpose_panels.h"
 #include "kernels/ops/tree_sum.h"
 #include "kernels/ops/window.h"
 
@@ -123,6 +124,7 @@
   FORM(swiglu_backward_scaled, swiglu_backward,                                                                        \
        void(const Stream&, const Tensor&, const Tensor&, const Tensor&, const Scaling&, std::int64_t,                  \
             QuantizeStatistics*))                                                                                      \
+  ONE(transpose_panels)                                                                                                \
   FORM(tree_sum, tree_sum, void(const Stream&, std::span<const Tensor>, const Tensor&, const Tensor&))                 \
   FORM(tree_sum_of_rows, tree_sum, void(const Stream&, const Tensor&, const Tensor&, const Tensor&))                   \
   ONE(sum_in_order)                                                                                                    \

@@ -2,6 +2,7 @@
 // what is overwritten too early shows; until then their sums are poison.
 #pragma once
 
+#include <atomic>
 #include <bit>
 #include <map>
 
@@ -46,6 +47,9 @@ inline Products& products() {
   return of_thread[thread_index().x];
 }
 
+/// How many threads began, since the program's start.
+inline std::atomic<std::int64_t> num_begun = 0;
+
 inline constexpr float poison = std::bit_cast<float>(0x7fedcba9u);
 
 inline void multiply(float* sum, int columns, Operand a, Operand b, bool accumulate) {
@@ -73,6 +77,7 @@ inline void multiply(float* sum, int columns, Operand a, Operand b, bool accumul
               "a sum was changed while products that add to it are under way");
   std::fill(sum, sum + size, poison);
   p.begun.push_back({a, b, accumulate, sum, columns});
+  num_begun.fetch_add(1, std::memory_order_relaxed);
 }
 
 /// This thread's part of a product.

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 
 namespace fourmi::test {
 
@@ -12,5 +13,14 @@ inline void shuffle_card(std::uint64_t) {}
 inline std::size_t copies_left_on_card() {
   return 0;
 }
+
+/// Products that threads of Hopper's warpgroups have begun so far, so that it is known which kernels a call ran.
+inline std::optional<std::int64_t> hopper_products_on_card() {
+  return {};
+}
+
+/// What FP8 units cut off in their short accumulator (docs/numerics.md "FP8 products" 4), of the magnitudes of a sum's
+/// terms: up to 33 addends a cut of 2^-13 of the largest.
+inline constexpr double hopper_cut = 0x1p-8;
 
 }  // namespace fourmi::test

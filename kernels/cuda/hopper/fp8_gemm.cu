@@ -4,6 +4,7 @@
 // Floor: 2 M N K operations at 1979 Tflop/s (8192 a cycle and multiprocessor). Per step a tile of two panels takes 1024
 // cycles of the tensor cores, reads 48 KiB from L2 (the nearest bound where that gives less than 48 bytes a cycle to
 // each multiprocessor) and moves 144 KiB through shared memory (1152 cycles: so at best 89% of the peak).
+#include "kernels/cuda/hopper/fp8_fits.h"
 #include "kernels/cuda/hopper/fp8_gemm.h"
 #include "kernels/cuda/hopper/pipeline.h"
 #include "kernels/cuda/hopper/store_rows.h"
@@ -126,12 +127,8 @@ bool is_aligned(const void* p) {
 }  // namespace
 
 bool fits(const Fp8Product& p) {
-  constexpr std::int64_t most = std::int64_t{1} << 31;
-  const auto is_size = [](std::int64_t n) { return n > 0 && n < most && n % 16 == 0; };
-  return (p.dtype == DType::bf16 || p.dtype == DType::f32) && is_size(p.N) && is_size(p.K) && 0 <= p.M && p.M < most &&
-         0 < p.groups && p.groups <= most_groups && (p.offsets || p.groups == 1) && is_aligned(p.x) &&
-         is_aligned(p.w) && is_aligned(p.y) && is_aligned(p.residual) &&
-         (p.M / tile_rows + p.groups) * (p.N / panel_columns + 1) < most / 2;
+  return fits(ProductSizes{p.M, p.N, p.K, p.groups, p.dtype}) && (p.offsets || p.groups == 1) && is_aligned(p.x) &&
+         is_aligned(p.w) && is_aligned(p.y) && is_aligned(p.residual);
 }
 
 void fp8_product(const CudaStream& stream, const Fp8Product& p) {

@@ -24,7 +24,7 @@ struct Fp8Product {
   std::int64_t groups = 1;
 };
 
-/// Can fp8_product() do this? N and K are multiples of 16, so are addresses; M is any number; at most 1024 groups.
+/// Can fp8_product() do this? Its sizes are such (fp8_fits.h) and its addresses multiples of 16.
 bool fits(const Fp8Product&);
 void fp8_product(const CudaStream&, const Fp8Product&);
 
@@ -40,7 +40,7 @@ struct Fp8Gradient {
   std::int64_t groups = 1;
 };
 
-/// N and K are multiples of 4, S of 128 and not less than the groups of rows take, addresses multiples of 16.
+/// Alike; S is not less than the groups of rows take, which the host cannot see.
 bool fits(const Fp8Gradient&);
 void fp8_gradient(const CudaStream&, const Fp8Gradient&);
 

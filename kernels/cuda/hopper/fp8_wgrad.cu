@@ -4,6 +4,7 @@
 //
 // Floor: 2 M N K operations at 1979 Tflop/s (per step as in fp8_gemm.cu), and dw is read and written once: 8 bytes an
 // element, which is more where a matrix has less than about 1700 tokens (8 / 4.3e12 against 2 M / 1.98e15 seconds).
+#include "kernels/cuda/hopper/fp8_fits.h"
 #include "kernels/cuda/hopper/fp8_gemm.h"
 #include "kernels/cuda/hopper/pipeline.h"
 #include "kernels/cuda/hopper/store_rows.h"
@@ -98,13 +99,9 @@ void launch_gradient(const CudaStream& stream, const Fp8Gradient& g, const Plan&
 }  // namespace
 
 bool fits(const Fp8Gradient& g) {
-  constexpr std::int64_t most = std::int64_t{1} << 31;
-  const auto is_size = [](std::int64_t n) { return n > 0 && n < most && n % 4 == 0; };
   const auto are_aligned = [](auto... p) { return ((reinterpret_cast<std::uintptr_t>(p) % 16 == 0) && ...); };
-  return is_size(g.N) && is_size(g.K) && 0 <= g.M && g.M <= g.S && g.S < most && g.S % step == 0 && 0 < g.groups &&
-         g.groups <= most_groups && (g.offsets || g.groups == 1) &&
-         are_aligned(g.dy, g.x, g.dy_scales, g.x_scales, g.dw) &&
-         g.groups * (g.N / tile_rows + 1) * (g.K / panel_columns + 1) < most / 2;
+  return fits(GradientSizes{g.M, g.N, g.K, g.S, g.groups}) && (g.offsets || g.groups == 1) &&
+         are_aligned(g.dy, g.x, g.dy_scales, g.x_scales, g.dw);
 }
 
 void fp8_gradient(const CudaStream& stream, const Fp8Gradient& g) {

@@ -1,7 +1,9 @@
 // In place of tests/hopper/card.h.
 #pragma once
 
-#include "tests/cuda_on_cpu/hopper_copies.h"
+#include <optional>
+
+#include "tests/cuda_on_cpu/hopper_products.h"
 
 namespace fourmi::test {
 
@@ -12,5 +14,12 @@ inline void shuffle_card(std::uint64_t seed) {
 inline std::size_t copies_left_on_card() {
   return cuda_on_cpu::hopper::copies_left();
 }
+
+inline std::optional<std::int64_t> hopper_products_on_card() {
+  return cuda_on_cpu::hopper::num_begun.load();
+}
+
+/// Emulated units add exactly, then round.
+inline constexpr double hopper_cut = 0;
 
 }  // namespace fourmi::test
