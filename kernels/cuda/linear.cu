@@ -1,6 +1,7 @@
 // Linear maps on a GPU: the doors. They check what the CPU's doors check, name the inputs, and hand the problem to the
 // family of kernels that linear_choice.h picks.
 #include "kernels/cuda/launch.h"
+#include "kernels/cuda/library/product.h"
 #include "kernels/cuda/linear_problem.h"
 #include "kernels/cuda/operations.h"
 #include "kernels/ops/linear.h"
@@ -150,6 +151,7 @@ Problem make_problem(const Call& call) {
 
 void run(const Stream& stream, const Problem& p) {
   if (p.num_groups == 0 || p.num_used_rows() == 0 || p.out.num_elements() == 0) return;
+  if (library::takes(p.descriptor()) && library::multiply(on(stream), p)) return;
   switch (linear::choose(p.descriptor())) {
     case linear::Family::plain:
       return linear::run_plain(on(stream), p);

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "kernels/cuda/library/libraries.h"
 #include "kernels/cuda/operations.h"
 #include "kernels/cuda/stream.h"
 #include "kernels/runtime/cuda_devices.h"
@@ -119,7 +120,8 @@ class CudaRuntime final : public DeviceRuntime {
 
 }  // namespace
 
-CudaStream::CudaStream(const Card& card, DeviceRuntime& runtime) : card_(&card), runtime_(&runtime) {
+CudaStream::CudaStream(const Card& card, DeviceRuntime& runtime)
+    : card_(&card), runtime_(&runtime), libraries_(std::make_unique<library::Libraries>()) {
   check(cudaSetDevice(card.index), "taking the GPU");
   check(cudaStreamCreateWithFlags(&handle_, cudaStreamNonBlocking), "a stream");
   check(cudaMalloc(&workspace_, workspace_bytes), "scratch memory of a stream");
@@ -131,6 +133,7 @@ CudaStream::CudaStream(const Card& card, DeviceRuntime& runtime) : card_(&card),
 
 CudaStream::~CudaStream() {
   cudaStreamSynchronize(handle_);
+  libraries_.reset();
   for (cudaEvent_t e : sent_)
     if (e) cudaEventDestroy(e);
   cudaFreeHost(host_slots_);

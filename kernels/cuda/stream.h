@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 
+#include <memory>
 #include <span>
 
 #include "kernels/cuda/check.h"
@@ -11,6 +12,10 @@
 #include "kernels/runtime/tensor.h"
 
 namespace fourmi::cuda {
+
+namespace library {
+class Libraries;
+}
 
 /// Of the card; read once.
 struct Card {
@@ -66,6 +71,9 @@ class CudaStream final : public DeviceStream {
   }
   void fetch_bytes(void* host, const void* device, std::int64_t bytes) const;
 
+  /// NVIDIA's libraries for this stream (library/libraries.h).
+  library::Libraries& libraries() const { return *libraries_; }
+
  private:
   const void* upload_bytes(const void* values, std::int64_t bytes) const;
 
@@ -77,6 +85,7 @@ class CudaStream final : public DeviceStream {
   std::byte* host_slots_ = nullptr;  // pinned
   mutable cudaEvent_t sent_[num_slots] = {};
   mutable std::int64_t next_slot_ = 0;
+  std::unique_ptr<library::Libraries> libraries_;
 };
 
 /// The CUDA stream behind a stream that came through a door.
