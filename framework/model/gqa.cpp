@@ -47,7 +47,8 @@ Attention Gqa::attention(const Context& c) const {
   return {.scale = scale_,
           .block = c.attention_block,
           .sequence = c.sizes.keys_per_sequence(),
-          .query_leaves = c.query_leaves};
+          .query_leaves = c.query_leaves,
+          .documents = window_ > 0 ? Documents{} : c.documents};
 }
 
 Tensor Gqa::key_begin(const Context& c) const {

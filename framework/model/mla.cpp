@@ -51,7 +51,8 @@ Attention Mla::attention(const Context& c) const {
   return {.scale = scale_,
           .block = c.attention_block,
           .sequence = c.sizes.keys_per_sequence(),
-          .query_leaves = c.query_leaves};
+          .query_leaves = c.query_leaves,
+          .documents = c.documents};
 }
 
 void Mla::normalise_input(const Context& c, const Tensor& x_mD, const Saved& s) const {

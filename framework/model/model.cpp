@@ -46,6 +46,7 @@ Context Model::context(const Stream& stream, const StagePass& p, const Context& 
   c.key_positions = p.batch.key_positions_N ? p.batch.key_positions_N : p.batch.positions_M;
   c.key_begin = p.batch.key_begin_M;
   c.key_end = p.batch.key_end_M;
+  c.documents = p.batch.documents;
   c.rotary_table = tables_.rotary;
   c.rows = rows;
   c.sequences = workspace_->sequences ? &*workspace_->sequences : nullptr;

@@ -5,6 +5,7 @@
 // A block sums up to `groups` times 64 columns; where dk and dv together have more, blocks of their own form the scores
 // anew.
 #include "kernels/cuda/attention_tiles.h"
+#include "kernels/cuda/library/attention.h"
 #include "kernels/cuda/operations.h"
 #include "kernels/runtime/visit.h"
 
@@ -304,6 +305,9 @@ void attention_backward(const Stream& stream, const Attention& attention, const 
                         const Tensor& lse_MH, const Tensor& do_MHV, const Tensor& dq_MHQ, const Tensor& dk_MGQ,
                         const Tensor& dv_MGV) {
   const Span span(stream.timeline(), Work::attention, "attention_backward");
+  if (library::attention_backward(stream, attention, q_MHQ, k_MGQ, v_MGV, key_begin_M, o_MHV, lse_MH, do_MHV, dq_MHQ,
+                                  dk_MGQ, dv_MGV))
+    return;
   plain_attention_backward(stream, attention, q_MHQ, k_MGQ, v_MGV, key_begin_M, key_end_M, o_MHV, lse_MH, do_MHV,
                            dq_MHQ, dk_MGQ, dv_MGV);
 }

@@ -4,6 +4,7 @@
 // of that is expected. A block has 64 queries of one head and up to `groups` times 64 columns of the output; a wider
 // output is cut among blocks, each of which forms the scores anew. The last rows, which see the most keys, come first.
 #include "kernels/cuda/attention_tiles.h"
+#include "kernels/cuda/library/attention.h"
 #include "kernels/cuda/operations.h"
 #include "kernels/runtime/visit.h"
 
@@ -137,6 +138,7 @@ void attention_forward(const Stream& stream, const Attention& attention, const T
                        const Tensor& v_MGV, const Tensor& key_begin_M, const Tensor& key_end_M, const Tensor& o_MHV,
                        const Tensor& lse_MH) {
   const Span span(stream.timeline(), Work::attention, "attention_forward");
+  if (library::attention_forward(stream, attention, q_MHQ, k_MGQ, v_MGV, key_begin_M, o_MHV, lse_MH)) return;
   plain_attention_forward(stream, attention, q_MHQ, k_MGQ, v_MGV, key_begin_M, key_end_M, o_MHV, lse_MH);
 }
 

@@ -27,6 +27,13 @@
 
 namespace fourmi {
 
+/// Rows that are whole documents, one behind another from the first row to the last: each row sees its document's rows
+/// from the first to itself, and queries and keys are the same rows.
+struct Documents {
+  std::int64_t count = 0;    ///< 0: nothing is known of the ranges. Else so many or fewer
+  std::int64_t longest = 0;  ///< rows that none has more of
+};
+
 struct Attention {
   double scale = 1;         ///< multiplies q k^T
   std::int64_t block = 64;  ///< rows per key block and per query block
@@ -38,6 +45,9 @@ struct Attention {
   /// sequence, and the keys are cut evenly among the runs; rows see keys of their own run alone. A rank with an aligned
   /// run of a sequence's query blocks writes its subtree in the accumulator dtype: tree_sum over ranks is the whole.
   std::int64_t query_leaves = 0;
+  /// What ranges are, where the host knows: the ranges still decide, but a library that does not read them can be
+  /// asked.
+  Documents documents{};
 };
 
 /// lse [Mq, H]: log of the softmax denominator, accumulator dtype; needed by backward.

@@ -6,7 +6,9 @@
 #include <string>
 #include <vector>
 
+#include "kernels/cuda/library/attention.h"
 #include "kernels/cuda/library/cublaslt_plans.h"
+#include "kernels/cuda/library/cudnn.h"
 
 namespace fourmi::cuda::library {
 
@@ -23,16 +25,23 @@ class Libraries {
   /// Throws Error(environment) where it is missing: for a caller who has none.
   CublasLtPlans& need_cublaslt();
 
-  /// Off: products are ours though the library is there. For who compares the two, between operations.
+  /// cuDNN's attention for `stream`, whose libraries these are. Null where cuDNN or its frontend is missing, or is not
+  /// to be used.
+  LibraryAttention* attention(const CudaStream& stream);
+
+  /// Off: products, attention are ours though the library is there. For who compares the two, between operations.
   void use_cublaslt(bool use) { uses_cublaslt_ = use; }
+  void use_cudnn(bool use) { uses_cudnn_ = use; }
 
  private:
   const Library<CublasLt>& opened_cublaslt();
 
   const Linker* linker_;
-  bool uses_cublaslt_ = true;
+  bool uses_cublaslt_ = true, uses_cudnn_ = true;
   std::unique_ptr<Library<CublasLt>> cublaslt_;
   std::unique_ptr<CublasLtPlans> plans_;
+  std::unique_ptr<Library<Cudnn>> cudnn_;
+  std::unique_ptr<LibraryAttention> attention_;
 };
 
 /// One line a library, for people: what is there, what it is used for, and what computes where it is not.
