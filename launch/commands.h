@@ -19,6 +19,7 @@ void add_data(CLI::App& app, ExitStatus& status);
 void add_bench(CLI::App& app, ExitStatus& status);
 void add_ledger(CLI::App& app, ExitStatus& status);
 void add_doctor(CLI::App& app, ExitStatus& status);
+void add_gpu_check(CLI::App& app, ExitStatus& status);
 void add_tokenize(CLI::App& app, ExitStatus& status);
 
 }  // namespace fourmi

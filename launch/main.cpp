@@ -33,6 +33,7 @@ void add_commands(CLI::App& app, ExitStatus& status) {
   add_bench(app, status);
   add_ledger(app, status);
   add_doctor(app, status);
+  add_gpu_check(app, status);
   add_tokenize(app, status);
 }
 

@@ -5,64 +5,68 @@
 
 namespace fourmi::bench {
 
-namespace {
-struct Sizes {
-  std::int64_t rows, in, out, experts;
-};
-constexpr Sizes sizes[] = {{1024, 1024, 1024, 1}, {2048, 2048, 2048, 1}, {2048, 1024, 512, 8}, {2048, 512, 1024, 8}};
-}  // namespace
-
 /// Quantising that belongs to a product: of x to y, of dy to dx, and to dw both operands' columns from their rows.
-void KernelCases::add_float8() {
-  for (const auto& [M, in, out, E] : sizes) {
-    const Tensor x = tensor({M, in}, DType::bf16), w = tensor({E, out, in}, DType::bf16, 0.02),
-                 y = tensor({M, out}, DType::bf16), dx = tensor({M, in}, DType::bf16),
-                 dw = tensor({E, out, in}, DType::f32);
-    const auto allocate = [&](const Shape& shape, DType dtype) { return arena_.allocate(shape, dtype, "operands"); };
-    const Tensor x8 = allocate({M, in}, DType::e4m3_rows), w8 = allocate({E, out, in}, DType::e4m3_panels),
-                 dy8 = allocate({M, out}, DType::e4m3_rows);
-    const auto columns = [&](std::int64_t width) {
-      return ColumnScaled{allocate({M, width}, DType::u8), allocate({M / 128 + E, width}, DType::f32)};
-    };
-    const ColumnScaled x_columns = columns(in), dy_columns = columns(out);
-    const Scaling activations{ScaleKind::power_of_two, 1e-4F}, others{ScaleKind::power_of_two};
-    ThreadPool pool(1);
-    quantize(Stream(pool), x, x8, activations);
-    quantize(Stream(pool), w, w8, others);
-    quantize(Stream(pool), y, dy8, others);
-
-    std::vector<std::int32_t>& offsets = offsets_.emplace_back();
-    for (std::int64_t e = 0; e <= E; ++e) offsets.push_back(static_cast<std::int32_t>(M * e / E));
-    const std::vector<std::int32_t>* o = &offsets;
-    const double flops = 2.0 * static_cast<double>(M * in * out);
-    const std::string shape =
-        E == 1 ? fmt::format("{} x {} x {}", M, in, out) : fmt::format("{} rows, {} x {}, {} experts", M, in, out, E);
-    const auto add = [&](const char* name, const auto& run, const auto& beside) {
-      cases_.push_back({name, shape, flops, 0, true, run, beside});
-    };
-    add(
-        "quantize, fp8 forward",
-        [=](const Stream& s) {
-          quantize(s, x, x8, activations);
-          grouped_linear_forward(s, x8, w8, *o, y);
-        },
-        [=](const Stream& s) { grouped_linear_forward(s, x, w, *o, y); });
-    add(
-        "quantize, fp8 backward_input",
-        [=](const Stream& s) {
-          quantize(s, y, dy8, others);
-          grouped_linear_backward_input(s, dy8, w8, *o, dx);
-        },
-        [=](const Stream& s) { grouped_linear_backward_input(s, y, w, *o, dx); });
-    add(
-        "regroup, fp8 backward_weight",
-        [=](const Stream& s) {
-          regroup_columns(s, x8, x_columns, ColumnScale::power_of_two, *o);
-          regroup_columns(s, dy8, dy_columns, ColumnScale::power_of_two, *o);
-          grouped_linear_backward_weight(s, dy_columns, x_columns, *o, dw);
-        },
-        [=](const Stream& s) { grouped_linear_backward_weight(s, y, x, *o, dw); });
+void KernelCases::add_float8(const CaseSizes::Float8& size) {
+  const auto [M, in, out, E] = size;
+  const Tensor x = tensor({M, in}, DType::bf16), w = tensor({E, out, in}, DType::bf16, 0.02),
+               y = tensor({M, out}, DType::bf16), dx = tensor({M, in}, DType::bf16),
+               dw = tensor({E, out, in}, DType::f32);
+  const auto allocate = [&](const Shape& shape, DType dtype) { return arena_.allocate(shape, dtype, "operands"); };
+  const Tensor x8 = allocate({M, in}, DType::e4m3_rows), w8 = allocate({E, out, in}, DType::e4m3_panels),
+               dy8 = allocate({M, out}, DType::e4m3_rows);
+  const auto columns = [&](std::int64_t width) {
+    return ColumnScaled{allocate({M, width}, DType::u8), allocate({M / 128 + E, width}, DType::f32)};
+  };
+  const ColumnScaled x_columns = columns(in), dy_columns = columns(out);
+  const Scaling activations{ScaleKind::power_of_two, 1e-4F}, others{ScaleKind::power_of_two};
+  if (!arena_.measuring()) {
+    quantize(stream_, x, x8, activations);
+    quantize(stream_, w, w8, others);
+    quantize(stream_, y, dy8, others);
   }
+
+  std::vector<std::int32_t>& offsets = offsets_.emplace_back();
+  for (std::int64_t e = 0; e <= E; ++e) offsets.push_back(static_cast<std::int32_t>(M * e / E));
+  const std::vector<std::int32_t>* o = &offsets;
+  const double flops = 2.0 * static_cast<double>(M * in * out);
+  const std::string shape =
+      E == 1 ? fmt::format("{} x {} x {}", M, in, out) : fmt::format("{} rows, {} x {}, {} experts", M, in, out, E);
+  const auto add = [&](const char* name, const auto& run, const auto& beside) {
+    cases_.push_back({name, shape, flops, 0, true, run, beside});
+  };
+  add(
+      "quantize, fp8 forward",
+      [=](const Stream& s) {
+        quantize(s, x, x8, activations);
+        grouped_linear_forward(s, x8, w8, *o, y);
+      },
+      [=](const Stream& s) { grouped_linear_forward(s, x, w, *o, y); });
+  add(
+      "quantize, fp8 backward_input",
+      [=](const Stream& s) {
+        quantize(s, y, dy8, others);
+        grouped_linear_backward_input(s, dy8, w8, *o, dx);
+      },
+      [=](const Stream& s) { grouped_linear_backward_input(s, y, w, *o, dx); });
+  add(
+      "regroup, fp8 backward_weight",
+      [=](const Stream& s) {
+        regroup_columns(s, x8, x_columns, ColumnScale::power_of_two, *o);
+        regroup_columns(s, dy8, dy_columns, ColumnScale::power_of_two, *o);
+        grouped_linear_backward_weight(s, dy_columns, x_columns, *o, dw);
+      },
+      [=](const Stream& s) { grouped_linear_backward_weight(s, y, x, *o, dw); });
+  if (!sizes_.float8_alone) return;
+  if (!arena_.measuring()) {
+    regroup_columns(stream_, x8, x_columns, ColumnScale::power_of_two, *o);
+    regroup_columns(stream_, dy8, dy_columns, ColumnScale::power_of_two, *o);
+  }
+  cases_.push_back(
+      {"fp8 forward", shape, flops, 0, true, [=](const Stream& s) { grouped_linear_forward(s, x8, w8, *o, y); }});
+  cases_.push_back({"fp8 backward_input", shape, flops, 0, true,
+                    [=](const Stream& s) { grouped_linear_backward_input(s, dy8, w8, *o, dx); }});
+  cases_.push_back({"fp8 backward_weight", shape, flops, 0, true,
+                    [=](const Stream& s) { grouped_linear_backward_weight(s, dy_columns, x_columns, *o, dw); }});
 }
 
 }  // namespace fourmi::bench

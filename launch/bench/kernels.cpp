@@ -85,7 +85,7 @@ void print(const std::vector<Measured>& rows, const Limits& limits, int threads,
 void run_kernels(const KernelOptions& options) {
   ThreadPool pool(options.threads);
   const Stream stream(pool);
-  const KernelCases cases;
+  const KernelCases cases(CaseSizes::of_a_cpu(), stream);
   LimitMeter meter(stream);
   std::vector<Measured> rows;
   std::string names;

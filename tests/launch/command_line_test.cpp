@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -73,7 +74,9 @@ std::vector<std::string> commands() {
   const std::regex declaration(R"(void add_(\w+)\(.*)");
   std::smatch match;
   for (std::string line; std::getline(header, line);) {
-    if (std::regex_match(line, match, declaration)) names.push_back(match[1]);
+    if (!std::regex_match(line, match, declaration)) continue;
+    names.push_back(match[1]);
+    std::replace(names.back().begin(), names.back().end(), '_', '-');
   }
   return names;
 }

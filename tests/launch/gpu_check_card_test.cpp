@@ -1,0 +1,80 @@
+// What fourmi gpu-check measures, on the emulated card: no line of it runs for the first time on a GPU.
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "kernels/runtime/cuda_card.h"
+#include "kernels/runtime/cuda_devices.h"
+#include "launch/gpu_check/speeds.h"
+#include "launch/gpu_check/table.h"
+
+namespace fourmi::gpu_check {
+namespace {
+
+class OnACard : public ::testing::Test {
+ protected:
+  std::unique_ptr<DeviceRuntime> device_ = open_cuda_device(0);
+  std::unique_ptr<DeviceStream> card_ = device_->make_stream();
+  ThreadPool pool_{1};
+  Stream stream_{*card_, pool_};
+  const TimingBudget once_{0, 0};
+  const CeilingSizes small_{.copy_bytes = 1 << 16, .matrix = 32, .budget = once_};
+  std::vector<ordered_json> told_;
+  const Tell tell_ = [this](const ordered_json& figure) { told_.push_back(figure); };
+};
+using GpuCheckOnACard = OnACard;
+
+TEST_F(GpuCheckOnACard, FactsAndCeilings) {
+  std::map<std::string, std::string> facts;
+  for (const auto& [name, value] : cuda_card_facts(0)) facts[name] = value;
+  EXPECT_EQ(facts.at("compute capability"), "9.0");
+  EXPECT_EQ(facts.at("GPU"), device_->name());
+  EXPECT_EQ(facts.at("CUDA of the driver"), "13.0");
+  EXPECT_FALSE(facts.at("memory").empty());
+  tell_ceilings(stream_, small_, {}, tell_);
+  ASSERT_EQ(told_.size(), 3u);
+  EXPECT_GT(told_[1]["bytes_per_second"], 0);
+  EXPECT_GT(told_[2]["flops_per_second"], 0);
+  EXPECT_EQ(told_[2]["by"], "fourmi's linear_forward");
+}
+
+TEST_F(GpuCheckOnACard, EveryKernelHasItsFigures) {
+  bool library = true;
+  int asked = 0;
+  const UseLibraries use = [&](bool on) { return ++asked, library = on, true; };
+  tell_kernels(
+      stream_,
+      {.cases = bench::CaseSizes::tiny(), .ceilings = small_, .budget = once_, .from = 0, .use_libraries = use}, tell_);
+  std::map<std::string, int> names;
+  std::int64_t begun = 0;
+  for (const ordered_json& figure : told_) {
+    if (figure.contains("begin")) {
+      ++begun;
+      continue;
+    }
+    EXPECT_FALSE(figure.contains("error")) << figure;
+    ++names[figure["name"]];
+    EXPECT_GT(figure["seconds"], 0) << figure;
+    const bool product = figure.contains("flops");
+    EXPECT_GT(figure[product ? "share_of_matrix" : "share_of_copy"], 0) << figure;
+    EXPECT_GT(figure[product ? "flops" : "floor_bytes"], 0) << figure;
+    EXPECT_EQ(figure.contains("times_library"), product) << figure;
+  }
+  EXPECT_FALSE(library) << "ours were timed last";
+  EXPECT_GT(asked, 0);
+  EXPECT_EQ(begun, static_cast<std::int64_t>(told_.size()) - begun + 1) << "one for the operands, then one a figure";
+  for (const char* name :
+       {"linear_forward", "grouped_linear_backward_weight", "fp8 forward", "fp8 backward_weight", "attention_backward",
+        "rms_norm_forward", "swiglu_backward", "combine_backward", "cross_entropy", "adamw_step", "sum_squares"})
+    EXPECT_GT(names[name], 0) << name;
+
+  // From the last one on, as after a hang.
+  const auto last = static_cast<std::int64_t>(told_.size()) / 2 - 1;
+  const std::size_t all = told_.size();
+  tell_kernels(stream_, {.cases = bench::CaseSizes::tiny(), .ceilings = small_, .budget = once_, .from = last}, tell_);
+  ASSERT_EQ(told_.size(), all + 3);
+  EXPECT_EQ(told_.back()["name"], told_[all - 1]["name"]);
+}
+
+}  // namespace
+}  // namespace fourmi::gpu_check
