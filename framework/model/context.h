@@ -59,7 +59,7 @@ struct Context {
   const ParameterStore* parameters = nullptr;
   BatchSizes sizes;
   Tensor positions, key_begin, key_end;  ///< [M] i32; keys are counted among the N rows
-  Documents documents;                   ///< what key_begin and key_end say, where a rank has whole sequences
+  PackedDocuments documents;             ///< what key_begin and key_end say, where a rank has whole sequences
   Tensor key_positions;                  ///< [N] i32
   Tensor own_positions;                  ///< [m] i32: of the rows that this rank has between layers
   Tensor window_begin;  ///< [M] i32: key_begin of layers with a sliding window; absent where no layer has one

@@ -48,7 +48,7 @@ Attention Gqa::attention(const Context& c) const {
           .block = c.attention_block,
           .sequence = c.sizes.keys_per_sequence(),
           .query_leaves = c.query_leaves,
-          .documents = window_ > 0 ? Documents{} : c.documents};
+          .documents = window_ > 0 ? PackedDocuments{} : c.documents};
 }
 
 Tensor Gqa::key_begin(const Context& c) const {

@@ -17,9 +17,9 @@ namespace fourmi {
 struct BatchTensors {
   Tensor tokens_M, targets_M, positions_M, key_begin_M, key_end_M;
   Tensor mtp_tokens_M,
-      mtp_targets_M;         ///< absent without MTP; tokens are valid ids everywhere, targets -1 where not counted
-  Tensor key_positions_N{};  ///< of whole sequences; absent where a rank has them whole
-  Documents documents{};     ///< that rows fall into; nothing is known where ranks share sequences
+      mtp_targets_M;            ///< absent without MTP; tokens are valid ids everywhere, targets -1 where not counted
+  Tensor key_positions_N{};     ///< of whole sequences; absent where a rank has them whole
+  PackedDocuments documents{};  ///< that rows fall into; nothing is known where ranks share sequences
 };
 inline constexpr std::size_t num_batch_tensors = 8;
 inline constexpr Tensor BatchTensors::*batch_tensors[num_batch_tensors] = {

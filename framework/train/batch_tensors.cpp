@@ -11,8 +11,8 @@ Tensor tensor(std::vector<std::int32_t>& v) {
 }
 
 /// A document begins with the row that sees no row before itself.
-Documents documents_of(const std::vector<std::int32_t>& key_begin) {
-  Documents d;
+PackedDocuments documents_of(const std::vector<std::int32_t>& key_begin) {
+  PackedDocuments d;
   std::int64_t begin = 0;
   for (std::int64_t i = 0; i < std::ssize(key_begin); ++i) {
     if (key_begin[static_cast<std::size_t>(i)] == i) ++d.count, begin = i;

@@ -29,7 +29,7 @@ namespace fourmi {
 
 /// Rows that are whole documents, one behind another from the first row to the last: each row sees its document's rows
 /// from the first to itself, and queries and keys are the same rows.
-struct Documents {
+struct PackedDocuments {
   std::int64_t count = 0;    ///< 0: nothing is known of the ranges. Else so many or fewer
   std::int64_t longest = 0;  ///< rows that none has more of
 };
@@ -47,7 +47,7 @@ struct Attention {
   std::int64_t query_leaves = 0;
   /// What ranges are, where the host knows: the ranges still decide, but a library that does not read them can be
   /// asked.
-  Documents documents{};
+  PackedDocuments documents{};
 };
 
 /// lse [Mq, H]: log of the softmax denominator, accumulator dtype; needed by backward.
