@@ -1,6 +1,7 @@
-#Tests on a card : bodies that the CPU runs too, through tests / device / stream.h, and what a card alone has(device/*_test.cpp).
+# Tests on a card: bodies that the CPU runs too, through tests/device/stream.h, and what a card alone has (device/*_test.cpp).
 # Without CUDA, and with it as well, the card is one that is emulated on the CPU (cuda_on_cpu/): test_card_emulated. With
-# CUDA test_card runs them on this machine's card: label gpu; skipped where there is none.
+# CUDA test_card runs them on this machine's card: label gpu; skipped where there is none. Layouts are a program of their own:
+# they take long.
 add_subdirectory(cuda_on_cpu)
 file(GLOB kernel_tests CONFIGURE_DEPENDS kernels/*_test.cpp)
 set(card_tests)
@@ -11,8 +12,9 @@ foreach(test IN LISTS kernel_tests)
   endif()
 endforeach()
 file(GLOB of_cards CONFIGURE_DEPENDS device/*_test.cpp hopper/gemm_test.cpp hopper/wgrad_test.cpp)
-list(FILTER of_cards EXCLUDE REGEX "program_test.cpp$")
-list(APPEND card_tests ${of_cards} device/main_card.cpp device/mirror.cpp device/stream_card.cpp)
+list(FILTER of_cards EXCLUDE REGEX "(program|layouts)_test.cpp$")
+set(on_card device/main_card.cpp device/mirror.cpp device/stream_card.cpp)
+list(APPEND card_tests ${of_cards} ${on_card})
 
 # What the emulated card itself has to see is in hopper/protocol_test.cpp.
 add_executable(test_card_emulated ${card_tests} hopper/protocol_test.cpp hopper/ptx_test.cu)
@@ -22,12 +24,18 @@ target_link_libraries(test_card_emulated PRIVATE GTest::gtest framework_train cu
 target_include_directories(test_card_emulated BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu)
 target_compile_definitions(test_card_emulated PRIVATE FOURMI_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
 label_tests(test_card_emulated "cpu;card" TEST_PREFIX "card.")
+add_executable(test_card_layouts_emulated device/layouts_test.cpp ${on_card})
+target_link_libraries(test_card_layouts_emulated PRIVATE GTest::gtest framework_train cuda_on_cpu)
+label_tests(test_card_layouts_emulated "cpu;card" TEST_PREFIX "card.")
 
 if(FOURMI_CUDA)
   add_executable(test_card ${card_tests})
   target_link_libraries(test_card PRIVATE GTest::gtest framework_train fourmi_cuda)
   target_compile_definitions(test_card PRIVATE FOURMI_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   label_tests(test_card "gpu" TEST_PREFIX "gpu.")
+  add_executable(test_card_layouts device/layouts_test.cpp ${on_card})
+  target_link_libraries(test_card_layouts PRIVATE GTest::gtest framework_train fourmi_cuda)
+  label_tests(test_card_layouts "gpu" TEST_PREFIX "gpu.")
 endif()
 
 # The program with the emulated card in place of GPUs.
