@@ -132,7 +132,7 @@ void Reporting::evaluation(const Progress& p, const EvaluationResult& e) {
 
 void Reporting::conclude() {
   narrator_.end_progress();
-  const Timeline* timeline = context_.stream.timeline();
+  Timeline* timeline = context_.stream.timeline();
   if (!context_.first() || !timeline) return;
   const std::string split = time_text(timeline->total());
   if (!split.empty()) narrator_.say("time: " + split);

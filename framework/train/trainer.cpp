@@ -30,7 +30,9 @@ struct Trainer::Impl {
         guard(r.guard, narrator),
         precision_guard(r, narrator, [this](const PrecisionFigures& figures, const Engine& compared) {
           reporting->precision(figures, progress.launch, compared);
-        }) {}
+        }) {
+    if (stream.device()) timeline.use(stream.device()->make_clock());
+  }
 
   ExitStatus run();
   void end(ExitStatus status_of_run);

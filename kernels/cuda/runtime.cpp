@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "kernels/cuda/library/libraries.h"
+#include "kernels/cuda/clock.h"
 #include "kernels/cuda/operations.h"
 #include "kernels/cuda/stream.h"
 #include "kernels/runtime/cuda_devices.h"
@@ -148,6 +149,10 @@ void CudaStream::synchronize() {
 
 std::unique_ptr<DeviceEvent> CudaStream::make_event() {
   return std::make_unique<CudaEvent>();
+}
+
+std::unique_ptr<DeviceClock> CudaStream::make_clock() {
+  return std::make_unique<CudaClock>(*this);
 }
 
 const Operations& CudaStream::operations() const {

@@ -35,6 +35,7 @@ class CudaStream final : public DeviceStream {
 
   void synchronize() override;
   std::unique_ptr<DeviceEvent> make_event() override;
+  std::unique_ptr<DeviceClock> make_clock() override;
   DeviceRuntime& runtime() const override { return *runtime_; }
   const Operations& operations() const override;
   void copy(void* to, const void* from, std::int64_t bytes) override;

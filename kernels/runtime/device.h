@@ -5,12 +5,24 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace fourmi {
 
 struct Operations;  // kernels/ops/operations.h
 class DeviceStream;
 class DeviceRuntime;
+
+/// When a stream's work reached points of it, by the device's clock.
+class DeviceClock {
+ public:
+  virtual ~DeviceClock() = default;
+  /// A point behind the work that the stream was given so far; its number, from 0.
+  virtual std::int32_t mark() = 0;
+  /// Waits for all points; when each was reached, in nanoseconds of the host's steady clock (in which the first point
+  /// is when it was made). Forgets them.
+  virtual const std::vector<std::int64_t>& read() = 0;
+};
 
 /// A point in a stream's work.
 class DeviceEvent {
@@ -28,6 +40,8 @@ class DeviceStream {
   /// The host waits for all work. Throws Error(environment) if any of it failed.
   virtual void synchronize() = 0;
   virtual std::unique_ptr<DeviceEvent> make_event() = 0;
+  /// Of this stream; null: a device without one. Must not outlive it.
+  virtual std::unique_ptr<DeviceClock> make_clock() { return nullptr; }
   virtual DeviceRuntime& runtime() const = 0;  ///< that made it
   /// What operations (kernels/ops) do on this device.
   virtual const Operations& operations() const = 0;

@@ -4,12 +4,10 @@
 
 namespace fourmi {
 
-namespace {
-std::int64_t now() {
+std::int64_t Timeline::host_now() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())
       .count();
 }
-}  // namespace
 
 std::string_view name_of(Work work) {
   static constexpr std::array<std::string_view, num_works> names = {
@@ -23,14 +21,17 @@ void Timeline::begin_step(bool record) {
   thread_ = pthread_self();
   depth_ = owners_ = 0;  // a step that an exception ended leaves no frames behind
   own_.fill(0);
+  for (Ended& span : ended_) span.of_step_before = true;
   recording_ = record && !records_.empty();
   if (recording_) count_ = 0;
+  in_step_ = true;
   open(Work::other, "step", -1, false);
 }
 
 void Timeline::end_step() {
   depth_ = 1;
-  step_ = close();
+  close();
+  settle();
   recording_ = false;
 }
 
@@ -40,7 +41,6 @@ bool Timeline::open(Work work, const char* name, std::int32_t layer, bool owns) 
   // The innermost owner stays the owner, so an owner inside an owner counts as the outer one.
   f.work = owners_ > 0 ? frames_[depth_ - 1].work : work;
   f.owns = owns;
-  f.inside = 0;
   f.record = count_;
   f.layer = layer < 0 && depth_ > 0 ? frames_[depth_ - 1].layer : layer;
   owners_ += owns;
@@ -51,16 +51,45 @@ bool Timeline::open(Work work, const char* name, std::int32_t layer, bool owns) 
   return true;
 }
 
-std::int64_t Timeline::close() {
-  if (depth_ == 0) return 0;
+void Timeline::close() {
+  if (depth_ == 0) return;
   const Frame& f = frames_[--depth_];
-  const std::int64_t end = now(), took = end - f.begin;
   owners_ -= f.owns;
-  own_[static_cast<std::size_t>(f.work)] += took - f.inside;
-  total_[static_cast<std::size_t>(f.work)] += took - f.inside;
-  if (depth_ > 0) frames_[depth_ - 1].inside += took;
-  if (recording_ && count_ - f.record <= records_.size()) records_[f.record % records_.size()].end = end;
-  return took;
+  const std::int64_t end = now();
+  Ended span{.begin = static_cast<std::int32_t>(f.begin),
+             .end = static_cast<std::int32_t>(end),
+             .record = f.record,
+             .work = f.work,
+             .outer = depth_ > 0 ? frames_[depth_ - 1].work : Work::other,
+             .is_step = depth_ == 0 && in_step_,
+             .has_outer = depth_ > 0,
+             .is_recorded = recording_};
+  if (span.is_step) in_step_ = false;
+  if (clock_)
+    ended_.push_back(span);
+  else
+    count(span, f.begin, end);
+}
+
+void Timeline::count(const Ended& span, std::int64_t begin, std::int64_t end) {
+  const std::int64_t took = end - begin;
+  for (Nanoseconds* sums : {&own_, &total_}) {
+    if (sums == &own_ && span.of_step_before) continue;
+    (*sums)[static_cast<std::size_t>(span.work)] += took;
+    if (span.has_outer) (*sums)[static_cast<std::size_t>(span.outer)] -= took;
+  }
+  if (span.is_step) step_ = took;
+  if (!span.is_recorded || count_ - span.record > records_.size()) return;
+  SpanRecord& record = records_[span.record % records_.size()];
+  record.begin = begin, record.end = end;
+}
+
+void Timeline::settle() {
+  if (depth_ > 0 || ended_.empty()) return;  // points of open spans would be forgotten
+  const std::vector<std::int64_t>& times = clock_->read();
+  for (const Ended& span : ended_)
+    count(span, times[static_cast<std::size_t>(span.begin)], times[static_cast<std::size_t>(span.end)]);
+  ended_.clear();
 }
 
 void Timeline::visit(const std::function<void(const SpanRecord&)>& visit) const {

@@ -3,7 +3,10 @@
 //
 // Time is counted once: a span's own time is its duration less that of the spans inside it, so the kinds of work add up
 // to the step, and what no span names is Work::other. Spans nest; only the thread that began the step may record (spans
-// of other threads do nothing). Nothing is allocated after construction.
+// of other threads do nothing). Nothing is allocated after construction; with a device's clock, after the first steps.
+//
+// With a device work is given, and done later: then a span is from where its stream has done what was given before the
+// span to where it has done what was given inside, and times are known at the step's end.
 #pragma once
 
 #include <pthread.h>
@@ -12,8 +15,11 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string_view>
 #include <vector>
+
+#include "kernels/runtime/device.h"
 
 namespace fourmi {
 
@@ -56,6 +62,8 @@ class Timeline {
  public:
   /// Keeps at most `most_records` spans for a trace (the newest); 0: none.
   explicit Timeline(std::size_t most_records = 0) : records_(most_records) {}
+  /// Times from here on are the device's; null: the host's. Between steps. The clock's stream outlives this.
+  void use(std::unique_ptr<DeviceClock> clock) { clock_ = std::move(clock); }
 
   /// The step's own span: times by kind count from here. `record`: keep its spans for a trace, and forget older ones.
   void begin_step(bool record = false);
@@ -65,8 +73,11 @@ class Timeline {
   using Nanoseconds = std::array<std::int64_t, num_works>;
   /// By kind since begin_step().
   const Nanoseconds& nanoseconds() const { return own_; }
-  /// By kind since construction, with what was between steps.
-  const Nanoseconds& total() const { return total_; }
+  /// By kind since construction, with what was between steps. With a device's clock the host waits.
+  const Nanoseconds& total() {
+    settle();
+    return total_;
+  }
   /// Duration of the last step; equals the sum of nanoseconds() when asked right after end_step().
   std::int64_t step_nanoseconds() const { return step_; }
 
@@ -77,16 +88,29 @@ class Timeline {
 
   /// For Span. `owns`: spans inside count as this kind, too.
   bool open(Work work, const char* name, std::int32_t layer, bool owns);
-  std::int64_t close();  ///< how long it took
+  void close();
 
  private:
   struct Frame {
-    std::int64_t begin, inside;  ///< `inside`: what spans within it took
+    std::int64_t begin;  ///< with a clock its mark
     std::size_t record;
     std::int32_t layer;
     Work work;
     bool owns;
   };
+  /// A span that has ended, as points of the device's clock.
+  struct Ended {
+    std::int32_t begin, end;
+    std::size_t record;
+    Work work, outer;
+    bool is_step, has_outer, is_recorded, of_step_before = false;
+  };
+  std::int64_t now() { return clock_ ? clock_->mark() : host_now(); }
+  static std::int64_t host_now();
+  /// What took so long is no time of the span around it.
+  void count(const Ended& span, std::int64_t begin, std::int64_t end);
+  /// With a clock: spans that have ended get their times.
+  void settle();
   static constexpr std::size_t most_depth = 32;
 
   Nanoseconds own_{}, total_{};
@@ -96,7 +120,9 @@ class Timeline {
   std::int64_t step_ = 0;
   std::vector<SpanRecord> records_;  ///< a ring
   std::size_t count_ = 0;
-  bool recording_ = false;
+  bool recording_ = false, in_step_ = false;
+  std::unique_ptr<DeviceClock> clock_;
+  std::vector<Ended> ended_;  ///< whose times are not known yet
   pthread_t thread_ = pthread_self();
 };
 

@@ -86,10 +86,11 @@ Result measure(const StepOptions& o) {
   require_trainable(r.recipe);
   r.threads = r.recipe.run.threads > 0 ? static_cast<int>(r.recipe.run.threads) : usable_cores();
   ThreadPool pool(r.threads);
-  Timeline timeline;
   const std::unique_ptr<Group> alone = make_self_group("bench");
   const RunDevice device(r.recipe, {}, *alone);
+  Timeline timeline;
   const Stream stream = device.stream(pool, &timeline);
+  if (stream.device()) timeline.use(stream.device()->make_clock());
   r.device = device.name();
   r.isa = name_of(stream.isa());
   const std::vector<LoadedSource> sources = load_sources(r.recipe.data.train, "data.train");

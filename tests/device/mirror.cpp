@@ -26,6 +26,7 @@ class Mirror final : public DeviceStream {
   }
   void synchronize() override { stream_->synchronize(); }
   std::unique_ptr<DeviceEvent> make_event() override { return stream_->make_event(); }
+  std::unique_ptr<DeviceClock> make_clock() override { return stream_->make_clock(); }
   DeviceRuntime& runtime() const override { return *runtime_; }
   const Operations& operations() const override;
   void copy(void* to, const void* from, std::int64_t bytes) override { stream_->copy(to, from, bytes); }

@@ -188,5 +188,57 @@ TEST(Timeline, EveryKindHasItsOwnName) {
   EXPECT_EQ(names.back(), "save");
 }
 
+/// A device that is late: what it is given takes 10 ns a point, whenever that is.
+class LateClock final : public DeviceClock {
+ public:
+  explicit LateClock(int& num_reads) : num_reads_(num_reads) {}
+  std::int32_t mark() override { return marks_++; }
+  const std::vector<std::int64_t>& read() override {
+    ++num_reads_;
+    times_.clear();
+    for (; marks_ > 0; --marks_) times_.push_back(time_ += 10);
+    return times_;
+  }
+
+ private:
+  int& num_reads_;
+  std::int32_t marks_ = 0;
+  std::int64_t time_ = 1000;
+  std::vector<std::int64_t> times_;
+};
+
+TEST(Timeline, WithADevicesClockTimesAreTheDevicesAndKnownAtTheStepsEnd) {
+  int reads = 0;
+  Timeline t(8);
+  t.use(std::make_unique<LateClock>(reads));
+  {
+    const OwningSpan before(&t, Work::evaluate, "evaluate");
+    const Span inside(&t, Work::norm, "norm");
+  }
+  t.begin_step(true);
+  {
+    const Span outer(&t, Work::attention, "attention", 2);  // 8 points inside the step's two
+    const Span norm(&t, Work::norm, "norm");
+  }
+  { const Span router(&t, Work::router, "router"); }
+  EXPECT_EQ(reads, 0) << "the host does not wait in a step";
+  t.end_step();
+  EXPECT_EQ(reads, 1);
+  EXPECT_EQ(t.step_nanoseconds(), 70);
+  EXPECT_EQ(total(t), 70);
+  EXPECT_EQ(of(t, Work::norm), 10);
+  EXPECT_EQ(of(t, Work::attention), 20);
+  EXPECT_EQ(of(t, Work::router), 10);
+  EXPECT_EQ(of(t, Work::evaluate), 0) << "was between the steps";
+  EXPECT_EQ(t.total()[static_cast<std::size_t>(Work::evaluate)], 30);
+  std::vector<std::string> seen;
+  t.visit([&](const SpanRecord& r) {
+    seen.push_back(std::string(r.name) + " " + std::to_string(r.begin - 1050) + " " + std::to_string(r.end - 1050));
+  });
+  EXPECT_EQ(seen, (std::vector<std::string>{"step 0 70", "attention 10 40", "norm 20 30", "router 50 60"}));
+  { const OwningSpan save(&t, Work::save, "save"); }
+  EXPECT_EQ(t.total()[static_cast<std::size_t>(Work::save)], 10) << "the end of a run asks";
+}
+
 }  // namespace
 }  // namespace fourmi
