@@ -44,6 +44,16 @@ enum Uid : std::int64_t {
               "Run fourmi doctor; what came before in the log may say more");
 }
 
+/// What an action of the frontend answered; where it throws instead (a library of CUDA's is missing), that.
+template <class Action>
+fe::error_t said(const Action& action) {
+  try {
+    return action();
+  } catch (const std::exception& e) {
+    return {fe::error_code_t::INVALID_VALUE, e.what()};
+  }
+}
+
 struct Builder {
   const AttentionGraph& g;
   fe::graph::Graph& graph;
@@ -153,7 +163,7 @@ class CudnnAttention final : public AttentionPlans {
     set(Uid::lengths, at.lengths), set(Uid::q_begin, at.q_begin), set(Uid::k_begin, at.k_begin);
     set(Uid::v_begin, at.v_begin), set(Uid::o_begin, at.o_begin), set(Uid::lse_begin, at.lse_begin);
     if (g.backward) set(Uid::d_o, at.d_o), set(Uid::dq, at.dq), set(Uid::dk, at.dk), set(Uid::dv, at.dv);
-    if (auto status = p.graph.execute(handle_, p.memory, scratch); status.is_bad())
+    if (fe::error_t status = said([&] { return p.graph.execute(handle_, p.memory, scratch); }); status.is_bad())
       failed("attention", status.get_message());
   }
 
@@ -170,8 +180,10 @@ class CudnnAttention final : public AttentionPlans {
   Plan& plan(const AttentionGraph& g) {
     if (const auto known = plans_.find(g); known != plans_.end()) return *known->second;
     auto p = std::make_unique<Plan>();
-    Builder{g, p->graph}.build();
-    fe::error_t status = make(*p);
+    fe::error_t status = said([&] {
+      Builder{g, p->graph}.build();
+      return make(*p);
+    });
     if (status.is_bad()) {
       p->refused = true;
       refusal_ = status.get_message();
@@ -208,9 +220,11 @@ std::string attention_plans_missing() {
 std::string graph_trouble(const Linker& linker, const AttentionGraph& g) {
   open_cudnn(linker);
   fe::graph::Graph graph;
-  Builder{g, graph}.build();
-  fe::error_t status = graph.validate();
-  if (status.is_good()) status = graph.build_operation_graph(nullptr);
+  fe::error_t status = said([&] {
+    Builder{g, graph}.build();
+    fe::error_t answer = graph.validate();
+    return answer.is_good() ? graph.build_operation_graph(nullptr) : answer;
+  });
   return status.is_good() ? std::string() : status.get_message();
 }
 
