@@ -63,6 +63,7 @@ Outcome run_measuring(const Job& job, const std::string& program, const std::str
     if (figures.number < from || end.how == ChildEnd::How::stuck || job.left() < silence) break;
     from = figures.number + 1;
   }
+  if (all.empty() && failures.empty()) failures.push_back({{"what", part}, {"how", "told no figure"}});
   if (outcome.verdict == Verdict::passed && !failures.empty()) outcome.verdict = Verdict::failed;
   outcome.text = fmt::format("{} figures", all.size());
   if (!failures.empty()) {
