@@ -102,6 +102,9 @@ struct Context {
   ColumnScaled matrix_columns(const Slot& s) const {
     return types().scaled() ? parameters->matrix_columns(s) : ColumnScaled{};
   }
+  Tensor matrix_transposed(const Slot& s) const {
+    return types().scaled() ? parameters->matrix_transposed(s) : Tensor{};
+  }
   Tensor gradient(const Slot& s) const { return parameters->gradient(s); }
 };
 

@@ -115,6 +115,7 @@ void ParameterTable::add_mla(const ModelSection& m, const std::string& p) {
   else
     add_matrix(p + "q_proj.weight", query, m.hidden_size, Cut::rows);
   add_matrix(p + "kv_a_proj_with_mqa.weight", m.kv_lora_rank + m.qk_rope_head_dim, m.hidden_size);
+  if (m.q_lora_rank > 0) join(Joined::as_rows);
   if (m.q_lora_rank > 0) {
     add_norm(p + "q_a_layernorm.weight", m.q_lora_rank);
     add_matrix(p + "q_b_proj.weight", query, m.q_lora_rank, Cut::rows);
@@ -129,7 +130,9 @@ void ParameterTable::add_gqa(const ModelSection& m, const std::string& p) {
   const std::int64_t query = m.num_attention_heads * m.head_dim, key = m.num_key_value_heads * m.head_dim;
   add_matrix(p + "q_proj.weight", query, m.hidden_size, Cut::rows);
   add_matrix(p + "k_proj.weight", key, m.hidden_size, Cut::rows);
+  join(Joined::as_rows);
   add_matrix(p + "v_proj.weight", key, m.hidden_size, Cut::rows);
+  join(Joined::as_rows);
   if (has_qkv_bias(m)) {
     add_bias(p + "q_proj.bias", query, Cut::rows);
     add_bias(p + "k_proj.bias", key, Cut::rows);
@@ -146,6 +149,7 @@ void ParameterTable::add_gqa(const ModelSection& m, const std::string& p) {
 void ParameterTable::add_mlp(const std::string& p, std::int64_t hidden, std::int64_t intermediate) {
   add_matrix(p + "gate_proj.weight", intermediate, hidden, Cut::rows);
   add_matrix(p + "up_proj.weight", intermediate, hidden, Cut::rows);
+  join(Joined::as_rows);
   add_matrix(p + "down_proj.weight", hidden, intermediate, Cut::columns);
 }
 
@@ -158,10 +162,14 @@ void ParameterTable::add_moe(const ModelSection& m, std::int64_t layer) {
   const Share::Range experts = shares_.expert.of(m.n_routed_experts);
   for (std::int64_t e = experts.begin; e < experts.end; ++e) {
     add_expert_matrix(names.expert(e, names.gate), f, m.hidden_size, Cut::rows);
+    if (e > experts.begin) join(Joined::as_matrix);
     add_expert_matrix(names.expert(e, names.up), f, m.hidden_size, Cut::rows);
+    join(Joined::as_rows);
   }
-  for (std::int64_t e = experts.begin; e < experts.end; ++e)
+  for (std::int64_t e = experts.begin; e < experts.end; ++e) {
     add_expert_matrix(names.expert(e, names.down), m.hidden_size, f, Cut::columns);
+    if (e > experts.begin) join(Joined::as_matrix);
+  }
   if (m.n_shared_experts > 0) add_mlp(names.block + "shared_experts.", m.hidden_size, m.n_shared_experts * f);
 }
 

@@ -28,6 +28,10 @@ enum class Initialisation : std::uint8_t { normal, ones, zeros };
 /// never cut themselves.
 enum class Cut : std::uint8_t { none, rows, columns };
 
+/// What products read as one tensor lies together: a matrix may follow the one before it in the table as further rows
+/// of the same matrix (up_proj below gate_proj), or as the next of several of equal shape (experts).
+enum class Joined : std::uint8_t { no, as_rows, as_matrix };
+
 struct Parameter {
   std::string name;                              ///< Hugging Face's
   Shape shape;                                   ///< global, unfused
@@ -39,6 +43,7 @@ struct Parameter {
   bool weight_decay = true;
   bool routed_expert = false;  ///< counted as active in the ratio of chosen to all experts
   bool is_map = false;         ///< of a linear map or an expert, not of the vocabulary: FP8 precision copies it
+  Joined joined = Joined::no;  ///< to the one before
   bool mtp = false;            ///< of the multi-token-prediction layer: not in the published totals
   std::int64_t layer = -1;     ///< decoder layer (MTP's follow the last); -1: of none
   bool stage_copies = false;   ///< several ranks of the pipeline hold it, each with a part of its gradient
@@ -74,6 +79,8 @@ class ParameterTable {
 
  private:
   void add(Parameter p, Share::Range range, Cut cut);
+  /// Of the parameter that was added last.
+  void join(Joined how) { parameters_.back().joined = how; }
   void add_matrix(std::string name, std::int64_t rows, std::int64_t columns, Cut cut = Cut::none);
   void add_expert_matrix(std::string name, std::int64_t rows, std::int64_t columns, Cut cut);
   void add_vocabulary(std::string name, std::int64_t vocab_size, std::int64_t hidden);

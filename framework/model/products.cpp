@@ -99,7 +99,8 @@ void exact_combine_gradient(const Context& c, const Tensor& dy_MD, const Tensor&
 
 ColumnMemory::Pair regrouped(const Context& c, const Tensor& dy_MN, const Tensor& x_MK, const Slot& w,
                              std::span<const std::int32_t> offsets, const Cuts& cuts) {
-  const ColumnMemory::Pair both = c.column_memory->pair(dy_MN.dim(0), dy_MN.dim(1), x_MK.dim(1));
+  const std::int64_t runs = offsets.empty() ? 1 : std::ssize(offsets) - 1;
+  const ColumnMemory::Pair both = c.column_memory->pair(dy_MN.dim(0), runs, dy_MN.dim(1), x_MK.dim(1));
   const auto regroup = [&](OperandRole role, const Tensor& rows, const ColumnScaled& columns) {
     std::int64_t changed = 0;
     regroup_columns(*c.stream, rows, columns, c.types().column_scale, offsets, cuts,
@@ -187,7 +188,9 @@ void restore_swiglu(const Context& c, const Tensor& kept_R2F, const Tensor& gate
 
 void input_gradient(const Context& c, const Tensor& dy_MN, const Slot& w, const Tensor& dx_MK,
                     const Tensor& residual_MK, std::int64_t leaves) {
-  if (const ColumnScaled columns = c.matrix_columns(w); columns.elements_MK)
+  if (const Tensor transposed = c.matrix_transposed(w))
+    linear_forward(*c.stream, dy_MN, transposed, dx_MK, residual_MK, leaves);
+  else if (const ColumnScaled columns = c.matrix_columns(w); columns.elements_MK)
     linear_backward_input(*c.stream, dy_MN, columns, dx_MK, residual_MK, leaves);
   else
     linear_backward_input(*c.stream, dy_MN, c.matrix(w), dx_MK, residual_MK, leaves);
@@ -195,7 +198,9 @@ void input_gradient(const Context& c, const Tensor& dy_MN, const Slot& w, const 
 
 void grouped_input_gradient(const Context& c, const Tensor& dy_RN, const Slot& w, std::span<const std::int32_t> offsets,
                             const Tensor& dx_RK, std::int64_t leaves) {
-  if (const ColumnScaled columns = c.matrix_columns(w); columns.elements_MK)
+  if (const Tensor transposed = c.matrix_transposed(w))
+    grouped_linear_forward(*c.stream, dy_RN, transposed, offsets, dx_RK, leaves);
+  else if (const ColumnScaled columns = c.matrix_columns(w); columns.elements_MK)
     grouped_linear_backward_input(*c.stream, dy_RN, columns, offsets, dx_RK, leaves);
   else
     grouped_linear_backward_input(*c.stream, dy_RN, c.matrix(w), offsets, dx_RK, leaves);
@@ -227,21 +232,35 @@ LateMemory::LateMemory(std::int64_t largest_elements, DType dtype, Arena& arena)
       amax_1_(arena.allocate({1}, DType::f32, "largest magnitude of an operand")) {}
 
 void ColumnMemory::Largest::add(std::int64_t rows, std::int64_t columns, std::int64_t runs) {
-  bytes = std::max(bytes, rows * columns);
-  scales = std::max(scales, (rows / group_rows + runs) * columns);
+  const std::int64_t groups = ColumnScaled::most_groups(rows, runs, group_rows);
+  const auto bytes = [&](Device device) {
+    return ColumnScaled::element_bytes(device, rows, columns, groups, group_rows);
+  };
+  host_bytes = std::max(host_bytes, bytes(Device::cpu));
+  device_bytes = std::max(device_bytes, bytes(Device::cuda));
+  scales = std::max(scales, groups * columns);
 }
 
 ColumnMemory::ColumnMemory(const Largest& largest, Arena& arena)
     : group_rows_(largest.group_rows),
-      elements_(arena.allocate({largest.bytes}, DType::u8, "operands of weight gradients")),
+      elements_(arena.allocate({arena.device() == Device::cpu ? largest.host_bytes : largest.device_bytes}, DType::u8,
+                               "operands of weight gradients")),
       scales_(arena.allocate({largest.scales}, DType::f32, "scales of operands of weight gradients")) {}
 
-ColumnMemory::Pair ColumnMemory::pair(std::int64_t rows, std::int64_t dy_columns, std::int64_t x_columns) const {
-  const std::int64_t both = dy_columns + x_columns, groups = scales_.num_elements() / both;
-  FOURMI_CHECK(rows * both <= elements_.num_elements(), "weight gradient of {} rows, {} and {} columns", rows,
-               dy_columns, x_columns);
+ColumnMemory::Pair ColumnMemory::pair(std::int64_t rows, std::int64_t runs, std::int64_t dy_columns,
+                                      std::int64_t x_columns) const {
+  const std::int64_t both = dy_columns + x_columns, room = scales_.num_elements() / both;
+  // On the CPU runs may be those of cuts besides, and groups without rows cost nothing. On a GPU they have places.
+  const std::int64_t groups =
+      elements_.device == Device::cpu ? room : ColumnScaled::most_groups(rows, runs, group_rows_);
+  const auto bytes = [&](std::int64_t columns) {
+    return ColumnScaled::element_bytes(elements_.device, rows, columns, groups, group_rows_);
+  };
+  FOURMI_CHECK(bytes(both) <= elements_.num_elements() && groups <= room,
+               "weight gradient of {} rows in {} runs, {} and {} columns", rows, runs, dy_columns, x_columns);
   const auto part = [&](std::int64_t first, std::int64_t columns) -> ColumnScaled {
-    return {elements_.rows(rows * first, rows * (first + columns)).view({rows, columns}),
+    const Tensor memory = elements_.rows(bytes(first), bytes(first + columns));
+    return {Tensor(memory.data, DType::u8, {rows, columns}, memory.device),
             scales_.rows(groups * first, groups * (first + columns)).view({groups, columns}), group_rows_};
   };
   return {part(0, dy_columns), part(dy_columns, x_columns)};

@@ -66,16 +66,16 @@ class ColumnMemory {
  public:
   /// Rows, columns of both operands together, and runs of rows (quantize.h) of the largest gradient.
   struct Largest {
-    std::int64_t group_rows = ScaledFormat::block, bytes = 0, scales = 0;
+    std::int64_t group_rows = ScaledFormat::block, host_bytes = 0, device_bytes = 0, scales = 0;
     void add(std::int64_t rows, std::int64_t columns, std::int64_t runs);
   };
   ColumnMemory(const Largest& largest, Arena& arena);
 
-  /// Both operands with such columns.
+  /// Both operands with such columns; of `rows` rows in so many runs where nothing is cut.
   struct Pair {
     ColumnScaled dy, x;
   };
-  Pair pair(std::int64_t rows, std::int64_t dy_columns, std::int64_t x_columns) const;
+  Pair pair(std::int64_t rows, std::int64_t runs, std::int64_t dy_columns, std::int64_t x_columns) const;
 
  private:
   std::int64_t group_rows_;

@@ -94,6 +94,10 @@ class ParameterStore {
   ColumnScaled matrix_columns(const Slot& slot) const {
     return copies_ ? copies_->columns(slot.offset, slot.shape) : ColumnScaled{};
   }
+  /// The transposed copy, for the same product on a GPU; absent where products have none.
+  Tensor matrix_transposed(const Slot& slot) const {
+    return copies_ ? copies_->transposed(slot.offset, slot.shape) : Tensor{};
+  }
   /// Linear maps and experts have copies with scales in a run of eight bits. Whether a region's weights are there too.
   static bool has_copy(const Region& r, const ModelTypes& types) {
     return types.scaled() && r.set == ParameterSet::matrices && r.layer >= 0;

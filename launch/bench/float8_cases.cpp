@@ -15,7 +15,10 @@ void KernelCases::add_float8(const CaseSizes::Float8& size) {
   const Tensor x8 = allocate({M, in}, DType::e4m3_rows), w8 = allocate({E, out, in}, DType::e4m3_panels),
                dy8 = allocate({M, out}, DType::e4m3_rows);
   const auto columns = [&](std::int64_t width) {
-    return ColumnScaled{allocate({M, width}, DType::u8), allocate({M / 128 + E, width}, DType::f32)};
+    const std::int64_t groups = ColumnScaled::most_groups(M, E, 128);
+    const Tensor elements = allocate({ColumnScaled::element_bytes(arena_.device(), M, width, groups, 128)}, DType::u8);
+    return ColumnScaled{Tensor(elements.data, DType::u8, {M, width}, elements.device),
+                        allocate({groups, width}, DType::f32)};
   };
   const ColumnScaled x_columns = columns(in), dy_columns = columns(out);
   const Scaling activations{ScaleKind::power_of_two, 1e-4F}, others{ScaleKind::power_of_two};
