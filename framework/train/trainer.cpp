@@ -31,7 +31,7 @@ struct Trainer::Impl {
         precision_guard(r, narrator, [this](const PrecisionFigures& figures, const Engine& compared) {
           reporting->precision(figures, progress.launch, compared);
         }) {
-    if (stream.device()) timeline.use(stream.device()->make_clock());
+    if (stream.device()) timeline.follow(*stream.device());
   }
 
   ExitStatus run();

@@ -5,6 +5,7 @@
 #include "kernels/cuda/library/libraries.h"
 #include "kernels/cuda/clock.h"
 #include "kernels/cuda/operations.h"
+#include "kernels/cuda/profiler/nvtx_ranges.h"
 #include "kernels/cuda/stream.h"
 #include "kernels/runtime/cuda_devices.h"
 #include "kernels/runtime/memory_ranges.h"
@@ -109,6 +110,7 @@ class CudaRuntime final : public DeviceRuntime {
   void write(void* device, const void* host, std::int64_t bytes) override { move(device, host, bytes); }
   void read(void* host, const void* device, std::int64_t bytes) override { move(host, device, bytes); }
   std::unique_ptr<DeviceStream> make_stream() override { return std::make_unique<CudaStream>(card_, *this); }
+  SpanObserver* span_observer() override { return nvtx_ranges(); }
 
  private:
   static void move(void* to, const void* from, std::int64_t bytes) {

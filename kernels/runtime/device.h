@@ -12,6 +12,7 @@ namespace fourmi {
 struct Operations;  // kernels/ops/operations.h
 class DeviceStream;
 class DeviceRuntime;
+class SpanObserver;  // kernels/runtime/timeline.h
 
 /// When a stream's work reached points of it, by the device's clock.
 class DeviceClock {
@@ -73,6 +74,8 @@ class DeviceRuntime {
   virtual void write(void* device, const void* host, std::int64_t bytes) = 0;
   virtual void read(void* host, const void* device, std::int64_t bytes) = 0;
   virtual std::unique_ptr<DeviceStream> make_stream() = 0;
+  /// The device's profiler, which timelines tell of their spans; null: none listens.
+  virtual SpanObserver* span_observer() { return nullptr; }
 };
 
 }  // namespace fourmi

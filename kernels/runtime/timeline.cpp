@@ -18,8 +18,13 @@ std::string_view name_of(Work work) {
 }
 
 void Timeline::begin_step(bool record) {
+  // A step that an exception ended leaves no frames behind.
+  for (; depth_ > 0; --depth_) {
+    SpanObserver* told = frames_[depth_ - 1].told;
+    if (told && pthread_equal(thread_, pthread_self())) told->closed();
+  }
+  owners_ = 0;
   thread_ = pthread_self();
-  depth_ = owners_ = 0;  // a step that an exception ended leaves no frames behind
   own_.fill(0);
   for (Ended& span : ended_) span.of_step_before = true;
   recording_ = record && !records_.empty();
@@ -48,6 +53,8 @@ bool Timeline::open(Work work, const char* name, std::int32_t layer, bool owns) 
   if (recording_)
     records_[count_++ % records_.size()] = {name, f.begin, 0, f.layer, static_cast<std::int16_t>(depth_), f.work};
   ++depth_;
+  f.told = observer_;
+  if (f.told) f.told->opened(f.work, name, f.layer);
   return true;
 }
 
@@ -56,6 +63,7 @@ void Timeline::close() {
   const Frame& f = frames_[--depth_];
   owners_ -= f.owns;
   const std::int64_t end = now();
+  if (f.told) f.told->closed();
   Ended span{.begin = static_cast<std::int32_t>(f.begin),
              .end = static_cast<std::int32_t>(end),
              .record = f.record,

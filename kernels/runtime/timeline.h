@@ -58,12 +58,27 @@ struct SpanRecord {
   Work work = Work::other;
 };
 
+/// Hears of every span as it opens and closes, in the thread that opens it: a profiler's ranges. Lives for ever.
+class SpanObserver {
+ public:
+  virtual ~SpanObserver() = default;
+  virtual void opened(Work work, const char* name, std::int32_t layer) = 0;  ///< layer -1: of no layer
+  virtual void closed() = 0;                                                 ///< the one that opened last
+};
+
 class Timeline {
  public:
   /// Keeps at most `most_records` spans for a trace (the newest); 0: none.
   explicit Timeline(std::size_t most_records = 0) : records_(most_records) {}
-  /// Times from here on are the device's; null: the host's. Between steps. The clock's stream outlives this.
-  void use(std::unique_ptr<DeviceClock> clock) { clock_ = std::move(clock); }
+  /// Times from here on are the device's, if it has a clock, and its profiler hears of spans. Between steps. The stream
+  /// outlives this.
+  void follow(DeviceStream& stream) {
+    use(stream.make_clock());
+    tell(stream.runtime().span_observer());
+  }
+  void use(std::unique_ptr<DeviceClock> clock) { clock_ = std::move(clock); }  ///< null: times are the host's
+  /// `observer` hears of the spans that open from here on; null: nobody does, at the price of a branch.
+  void tell(SpanObserver* observer) { observer_ = observer; }
 
   /// The step's own span: times by kind count from here. `record`: keep its spans for a trace, and forget older ones.
   void begin_step(bool record = false);
@@ -94,6 +109,7 @@ class Timeline {
   struct Frame {
     std::int64_t begin;  ///< with a clock its mark
     std::size_t record;
+    SpanObserver* told;  ///< who heard of its beginning, and so of its end
     std::int32_t layer;
     Work work;
     bool owns;
@@ -122,6 +138,7 @@ class Timeline {
   std::size_t count_ = 0;
   bool recording_ = false, in_step_ = false;
   std::unique_ptr<DeviceClock> clock_;
+  SpanObserver* observer_ = nullptr;
   std::vector<Ended> ended_;  ///< whose times are not known yet
   pthread_t thread_ = pthread_self();
 };

@@ -90,7 +90,7 @@ Result measure(const StepOptions& o) {
   const RunDevice device(r.recipe, {}, *alone);
   Timeline timeline;
   const Stream stream = device.stream(pool, &timeline);
-  if (stream.device()) timeline.use(stream.device()->make_clock());
+  if (stream.device()) timeline.follow(*stream.device());
   r.device = device.name();
   r.isa = name_of(stream.isa());
   const std::vector<LoadedSource> sources = load_sources(r.recipe.data.train, "data.train");

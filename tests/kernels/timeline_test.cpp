@@ -1,10 +1,13 @@
 #include "kernels/runtime/timeline.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <chrono>
 #include <functional>
+#include <memory>
 #include <numeric>
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -175,6 +178,79 @@ TEST(Timeline, OperationsSayTheirKindThroughTheStream) {
   std::vector<std::string> names;
   t.visit([&](const SpanRecord& r) { names.push_back(r.name); });
   EXPECT_EQ(names, (std::vector<std::string>{"step", "rms_norm_forward"}));
+}
+
+/// Writes down what it hears.
+struct Listener final : SpanObserver {
+  std::string heard;
+  void opened(Work work, const char* name, std::int32_t layer) override {
+    heard += fmt::format("{}:{}:{}(", name_of(work), name, layer);
+  }
+  void closed() override { heard += ")"; }
+};
+
+TEST(Timeline, AnObserverHearsOfEverySpanInOrder) {
+  Timeline t;
+  Listener listener;
+  const Span before(&t, Work::save, "before");  // opened unheard, so it also closes unheard
+  t.tell(&listener);
+  {
+    const Span block(&t, Work::other, "block", 3);
+    const OwningSpan head(&t, Work::head, "head");
+    const Span product(&t, Work::projections, "linear");
+    std::thread([&] { const Span elsewhere(&t, Work::norm, "norm"); }).join();
+  }
+  EXPECT_EQ(listener.heard, "other:block:3(head:head:3(head:linear:3()))");
+  t.tell(nullptr);
+  { const Span unheard(&t, Work::norm, "norm"); }
+  EXPECT_EQ(listener.heard, "other:block:3(head:head:3(head:linear:3()))");
+}
+
+TEST(Timeline, AnObserverHearsTheEndOfAStepThatAnExceptionLeft) {
+  Timeline t;
+  Listener listener;
+  t.tell(&listener);
+  t.begin_step();
+  try {
+    const Span block(&t, Work::norm, "norm");
+    throw 1;
+  } catch (int) {
+  }
+  t.begin_step();
+  t.end_step();
+  EXPECT_EQ(listener.heard, "other:step:-1(norm:norm:-1())other:step:-1()");
+}
+
+/// A device that has nothing but a profiler.
+struct ProfiledDevice final : DeviceRuntime, DeviceStream {
+  Listener listener;
+  std::string name() const override { return "profiled"; }
+  void* allocate(std::int64_t, const std::string&) override { return nullptr; }
+  void release(void*) noexcept override {}
+  void* allocate_host(std::int64_t, const std::string&) override { return nullptr; }
+  void release_host(void*) noexcept override {}
+  void fill(void*, int, std::int64_t) override {}
+  void write(void*, const void*, std::int64_t) override {}
+  void read(void*, const void*, std::int64_t) override {}
+  bool owns(const void*) const override { return false; }
+  void copy(void*, const void*, std::int64_t) override {}
+  void* native() const override { return nullptr; }
+  std::unique_ptr<DeviceStream> make_stream() override { return nullptr; }
+  SpanObserver* span_observer() override { return &listener; }
+  void synchronize() override {}
+  std::unique_ptr<DeviceEvent> make_event() override { return nullptr; }
+  DeviceRuntime& runtime() const override { return const_cast<ProfiledDevice&>(*this); }
+  const Operations& operations() const override { throw std::logic_error("no operations"); }
+};
+
+TEST(Timeline, ItsDevicesProfilerHearsOfTheStreamsSpans) {
+  ProfiledDevice device;
+  ThreadPool pool(1);
+  Timeline t;
+  const Stream stream(device, pool, &t);
+  t.follow(device);
+  { const Span span(stream.timeline(), Work::norm, "norm"); }
+  EXPECT_EQ(device.listener.heard, "norm:norm:-1()");
 }
 
 TEST(Timeline, EveryKindHasItsOwnName) {
