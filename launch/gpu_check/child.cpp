@@ -20,7 +20,7 @@ namespace fourmi::gpu_check {
 
 namespace {
 
-constexpr double time_to_die = 3;         // seconds from SIGKILL to an end, unless the driver holds the process
+constexpr double time_to_die = 8;         // seconds from SIGKILL to an end: a GPU's memory is given back first
 constexpr off_t flood = off_t{64} << 20;  // bytes
 constexpr std::size_t kept = std::size_t{4} << 20;  // bytes of the beginning, and as many of the end
 constexpr int cannot_start = 127;

@@ -44,7 +44,7 @@ ChildEnd Job::run(const std::vector<std::string>& words, ChildLimits limits) con
 std::vector<Row> run_parts(const std::vector<Part>& parts, double seconds, const std::vector<std::string>& only,
                            const std::function<void(const Row&)>& told) {
   // What is kept back: the last child's death, and printing.
-  const double end = now() + seconds - std::min(6.0, 0.1 * seconds);
+  const double end = now() + seconds - std::min(10.0, 0.1 * seconds);
   std::vector<Row> rows;
   for (const Part& part : parts) {
     if (!only.empty() && std::find(only.begin(), only.end(), part.name) == only.end()) continue;

@@ -1,6 +1,8 @@
 // What fourmi gpu-check measures, on the emulated card: no line of it runs for the first time on a GPU.
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <map>
 
 #include "kernels/runtime/cuda_card.h"
@@ -74,6 +76,31 @@ TEST_F(GpuCheckOnACard, EveryKernelHasItsFigures) {
   tell_kernels(stream_, {.cases = bench::CaseSizes::tiny(), .ceilings = small_, .budget = once_, .from = last}, tell_);
   ASSERT_EQ(told_.size(), all + 3);
   EXPECT_EQ(told_.back()["name"], told_[all - 1]["name"]);
+}
+
+/// From the command line to the table and the file, with the processes that a GPU would have.
+TEST(GpuCheckWhole, PrintsATableAndWritesItsFigures) {
+  namespace fs = std::filesystem;
+  std::string folder = (fs::temp_directory_path() / "fourmi-whole-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const std::string file = folder + "/figures.json";
+  const ChildEnd end =
+      run_child({FOURMI_EMULATED, "gpu-check", "--only", "facts,layouts", "--json", file}, {.seconds = 60});
+  EXPECT_TRUE(end.well()) << describe(end) << last_words(end);
+  EXPECT_NE(end.output.find("facts      passed"), std::string::npos) << end.output;
+  EXPECT_NE(end.output.find("layouts    not there"), std::string::npos) << end.output;
+  std::ifstream in(file);
+  const ordered_json j = ordered_json::parse(in);
+  for (const char* key : {"fourmi", "commit", "host", "minutes", "all_fine", "parts"})
+    EXPECT_TRUE(j.contains(key)) << key;
+  EXPECT_EQ(j["all_fine"], true);
+  ASSERT_EQ(j["parts"].size(), 2u);
+  EXPECT_EQ(j["parts"][0]["figures"]["figures"][0]["value"], "a card emulated on the CPU");
+  EXPECT_EQ(run_child({FOURMI_EMULATED, "gpu-check", "--only", "facts,frob"}, {.seconds = 60}).status, 2);
+  const ChildEnd unwritable =
+      run_child({FOURMI_EMULATED, "gpu-check", "--only", "facts", "--json", folder + "/no/such"}, {.seconds = 60});
+  EXPECT_EQ(unwritable.status, 3) << last_words(unwritable);
+  fs::remove_all(folder);
 }
 
 }  // namespace
