@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include "kernels/cuda/check.h"
+#include "kernels/cuda/library/libraries.h"
 #include "kernels/cuda/stream.h"
 #include "kernels/runtime/cuda_card.h"
 #include "kernels/runtime/cuda_devices.h"
@@ -48,8 +49,11 @@ std::vector<std::pair<std::string, std::string>> cuda_card_facts(int index) {
           {"GPUs", fmt::format("{}, {} of them peers of the first", count, peers)}};
 }
 
-bool use_cuda_libraries(DeviceStream&, bool) {
-  return false;  // no operation calls one
+bool use_cuda_libraries(DeviceStream& stream, bool use) {
+  cuda::library::Libraries& libraries = static_cast<cuda::CudaStream&>(stream).libraries();
+  libraries.use_cublaslt(use);
+  libraries.use_cudnn(use);
+  return use && libraries.cublaslt();
 }
 
 }  // namespace fourmi

@@ -23,19 +23,25 @@ struct Transpose {
 
 template <bool aligned>
 __device__ Sixteen take(const std::uint8_t* from, int valid) {
-  if constexpr (aligned) return load<4>(reinterpret_cast<const std::uint32_t*>(from));
-  Sixteen v = {};
+  if constexpr (aligned) {
+    return load<4>(reinterpret_cast<const std::uint32_t*>(from));
+  } else {
+    Sixteen v = {};
 #pragma unroll
-  for (int i = 0; i < side; ++i)
-    if (i < valid) v.value[i / 4] |= std::uint32_t{from[i]} << 8 * (i % 4);
-  return v;
+    for (int i = 0; i < side; ++i)
+      if (i < valid) v.value[i / 4] |= std::uint32_t{from[i]} << 8 * (i % 4);
+    return v;
+  }
 }
 template <bool aligned>
 __device__ void put(std::uint8_t* to, const Sixteen& v, int valid) {
-  if constexpr (aligned) return store_global<4>(reinterpret_cast<std::uint32_t*>(to), v);
+  if constexpr (aligned) {
+    store_global<4>(reinterpret_cast<std::uint32_t*>(to), v);
+  } else {
 #pragma unroll
-  for (int i = 0; i < side; ++i)
-    if (i < valid) to[i] = static_cast<std::uint8_t>(v.value[i / 4] >> 8 * (i % 4));
+    for (int i = 0; i < side; ++i)
+      if (i < valid) to[i] = static_cast<std::uint8_t>(v.value[i / 4] >> 8 * (i % 4));
+  }
 }
 
 template <bool aligned>
