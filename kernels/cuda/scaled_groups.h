@@ -1,6 +1,5 @@
-// Rows with scales, written and read by warps. Sixteen neighbouring lanes hold a group of 128, eight elements each
-// (four lanes a group of 32), so that all who produce rows quantise them in registers. Bytes and scales are those of
-// the CPU's quantisers on equal values. For .cu files.
+// Rows with scales as kernels see them. Sixteen neighbouring lanes hold a group of 128, eight elements each (four lanes
+// a group of 32), so that all who produce rows quantise them in registers (scaled_units.h). For .cu files.
 #pragma once
 
 #include "kernels/cuda/lanes.h"
@@ -37,61 +36,6 @@ inline ScaledRows scaled_rows(const Tensor& q, const Scaling& scaling) {
 
 __device__ inline std::uint32_t magnitude_bits(float x) {
   return __float_as_uint(x) & 0x7fffffffu;
-}
-
-/// x * inverse to the nearest e4m3, as the CPU rounds; where the group's scale is not finite 0x7f.
-__device__ inline std::uint8_t encode(float x, GroupScale s) {
-  return s.scale != s.scale ? std::uint8_t{0x7f} : float8_e4m3(x * s.inverse).bits;
-}
-
-/// The scale of the group that this lane's eight values are part of: its lanes are all here, with zeros for elements
-/// behind the row's end. Every lane of the warp calls it.
-__device__ inline GroupScale scale_of_eight(const ScaledRows& q, const float (&v)[8]) {
-  std::uint32_t most = 0;
-#pragma unroll
-  for (int i = 0; i < 8; ++i) {
-    const std::uint32_t bits = magnitude_bits(v[i]);
-    most = most > bits ? most : bits;
-  }
-  most = q.mx ? lane_group_max<4>(most) : lane_group_max<16>(most);
-  return scale_of_bits(most > q.floor ? most : q.floor, q.kind);
-}
-
-/// Stores elements [column, column + 8) of a row (those below its end), and with the group's first lane its scale.
-/// `column` is a multiple of 8; a lane whose column is not below the end stores nothing. Zeros behind the scales are
-/// put by the row's last lane.
-__device__ inline void store_eight(const ScaledRows& q, std::int64_t row, int column, const float (&v)[8],
-                                   GroupScale s) {
-  if (column >= q.size) return;
-  std::uint8_t* const to = q.data + row * q.stride;
-  Vector<std::uint8_t, 8> bytes;
-#pragma unroll
-  for (int i = 0; i < 8; ++i) bytes.value[i] = encode(v[i], s);
-  if (column + 8 <= q.size) {
-    store<8>(to + column, bytes);  // rows begin at multiples of 16
-  } else {
-#pragma unroll
-    for (int i = 0; i < 8; ++i)
-      if (column + i < q.size) to[column + i] = bytes.value[i];
-  }
-  const int group = column / q.group();
-  if (column % q.group() == 0) {
-    std::uint8_t* const at = to + q.size + group * q.scale_bytes();
-    const std::uint32_t bits = __float_as_uint(s.scale);
-    if (q.mx) {
-      *at = static_cast<std::uint8_t>(bits >> 23);  // NaN: 0xff
-    } else {
-#pragma unroll
-      for (int i = 0; i < 4; ++i) at[i] = static_cast<std::uint8_t>(bits >> (8 * i));
-    }
-    if (group == q.num_groups() - 1)
-      for (std::int64_t i = q.size + q.num_groups() * q.scale_bytes(); i < q.stride; ++i) to[i] = 0;
-  }
-}
-
-/// Quantises this lane's eight values of a row. Every lane of the warp calls it.
-__device__ inline void quantize_eight(const ScaledRows& q, std::int64_t row, int column, const float (&v)[8]) {
-  store_eight(q, row, column, v, scale_of_eight(q, v));
 }
 
 /// The scale of a row's group, as it was written.

@@ -3,7 +3,7 @@
 #include "kernels/cuda/lanes.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/operations.h"
-#include "kernels/cuda/scaled_groups.h"
+#include "kernels/cuda/scaled_units.h"
 #include "kernels/ops/swiglu.h"
 #include "kernels/runtime/visit.h"
 
@@ -85,16 +85,21 @@ __global__ void __launch_bounds__(threads)
   const std::int64_t total = rows * lanes_a_row, step = std::int64_t{gridDim.x} * threads;
   for (std::int64_t first = std::int64_t{blockIdx.x} * threads; first < total; first += step) {
     const std::int64_t i = first + threadIdx.x, row = i / lanes_a_row;
-    const int column = static_cast<int>(i % lanes_a_row) * 8;
-    const int valid = i < total ? max(0, size - column) : 0;
-    float gate[8], up[8], v[8];
-    const X* const from = gate_up + (valid > 0 ? row * 2 * size + column : 0);
-    load_eight(from, valid, whole, gate);
-    load_eight(from + size, valid, whole, up);
+    // From `size` on nothing is stored.
+    const int column[1] = {i < total ? static_cast<int>(i % lanes_a_row) * 8 : size};
+    const int valid = max(0, size - column[0]);
+    float gate[8], up[8], v[1][8];
+    const X* const from = gate_up + (valid > 0 ? row * 2 * size + column[0] : 0);
+    if (whole && valid >= 8) {  // both are under way together
+      load_eight(from, 8, true, gate);
+      load_eight(from + size, 8, true, up);
+    } else {
+      load_eight(from, valid, false, gate);
+      load_eight(from + size, valid, false, up);
+    }
 #pragma unroll
-    for (int k = 0; k < 8; ++k) v[k] = k < valid ? silu(gate[k]) * up[k] : 0.0f;
-    const GroupScale s = scale_of_eight(h, v);
-    if (valid > 0) store_eight(h, row, column, v, s);
+    for (int k = 0; k < 8; ++k) v[0][k] = k < valid ? silu(gate[k]) * up[k] : 0.0f;
+    quantize_units(h, row, column, v);
   }
 }
 
@@ -106,9 +111,9 @@ __global__ void __launch_bounds__(threads) backward_scaled(const X* __restrict__
   const std::int64_t total = rows * lanes_a_row, step = std::int64_t{gridDim.x} * threads;
   for (std::int64_t first = std::int64_t{blockIdx.x} * threads; first < total; first += step) {
     const std::int64_t i = first + threadIdx.x, row = i / lanes_a_row;
-    const int column = static_cast<int>(i % lanes_a_row) * 8;
-    const int valid = i < total ? max(0, width - column) : 0;
-    float v[8];
+    const int columns[1] = {i < total ? static_cast<int>(i % lanes_a_row) * 8 : width}, column = columns[0];
+    const int valid = max(0, width - column);
+    float v[1][8];
     const X* const g = gate_up + row * 2 * size;
     const X* const d = dh + row * size;
     if (whole && valid >= 8) {  // eight of gates, or eight of ups
@@ -121,21 +126,20 @@ __global__ void __launch_bounds__(threads) backward_scaled(const X* __restrict__
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
         const Gradient<float> both = gradient(gate[k], up[k], dy[k]);
-        v[k] = is_up ? both.up : both.gate;
+        v[0][k] = is_up ? both.up : both.gate;
       }
     } else {
 #pragma unroll
       for (int k = 0; k < 8; ++k) {
-        v[k] = 0;
+        v[0][k] = 0;
         if (k >= valid) continue;
         const bool is_up = column + k >= size;
         const int at = is_up ? column + k - size : column + k;
         const Gradient<float> both = gradient(widen<float>(g[at]), widen<float>(g[size + at]), widen<float>(d[at]));
-        v[k] = is_up ? both.up : both.gate;
+        v[0][k] = is_up ? both.up : both.gate;
       }
     }
-    const GroupScale s = scale_of_eight(dgate_up, v);
-    if (valid > 0) store_eight(dgate_up, row, column, v, s);
+    quantize_units(dgate_up, row, columns, v);
   }
 }
 
