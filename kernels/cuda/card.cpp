@@ -36,17 +36,20 @@ std::vector<std::pair<std::string, std::string>> cuda_card_facts(int index) {
     peers += can;
   }
   constexpr double GiB = 1024.0 * 1024.0 * 1024.0;
-  return {{"GPU", p.name},
-          {"compute capability", fmt::format("{}.{}", p.major, p.minor)},
-          {"multiprocessors", fmt::format("{}", p.multiProcessorCount)},
-          {"memory",
-           fmt::format("{:.1f} GiB, {:.1f} free", static_cast<double>(total) / GiB, static_cast<double>(free) / GiB)},
-          {"L2 cache", fmt::format("{:.1f} MiB", static_cast<double>(p.l2CacheSize) / (1 << 20))},
-          {"shared memory of a block", fmt::format("{} KiB", p.sharedMemPerBlockOptin >> 10)},
-          {"ECC", p.ECCEnabled ? "on" : "off"},
-          {"CUDA of the driver", version_text(driver)},
-          {"CUDA runtime", version_text(runtime_version)},
-          {"GPUs", fmt::format("{}, {} of them peers of the first", count, peers)}};
+  std::vector<std::pair<std::string, std::string>> facts{
+      {"GPU", p.name},
+      {"compute capability", fmt::format("{}.{}", p.major, p.minor)},
+      {"multiprocessors", fmt::format("{}", p.multiProcessorCount)},
+      {"memory",
+       fmt::format("{:.1f} GiB, {:.1f} free", static_cast<double>(total) / GiB, static_cast<double>(free) / GiB)},
+      {"L2 cache", fmt::format("{:.1f} MiB", static_cast<double>(p.l2CacheSize) / (1 << 20))},
+      {"shared memory of a block", fmt::format("{} KiB", p.sharedMemPerBlockOptin >> 10)},
+      {"ECC", p.ECCEnabled ? "on" : "off"},
+      {"CUDA of the driver", version_text(driver)},
+      {"CUDA runtime", version_text(runtime_version)},
+      {"GPUs", fmt::format("{}, {} of them peers of the first", count, peers)}};
+  for (const std::string& library : cuda::library::library_facts()) facts.emplace_back("library", library);
+  return facts;
 }
 
 bool use_cuda_libraries(DeviceStream& stream, bool use) {

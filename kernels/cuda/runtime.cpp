@@ -2,8 +2,8 @@
 
 #include <cstring>
 
-#include "kernels/cuda/library/libraries.h"
 #include "kernels/cuda/clock.h"
+#include "kernels/cuda/library/libraries.h"
 #include "kernels/cuda/operations.h"
 #include "kernels/cuda/profiler/nvtx_ranges.h"
 #include "kernels/cuda/stream.h"

@@ -1,6 +1,8 @@
 // Products of e4m3 elements with what they need of quantising, each beside the same product in bf16.
 #include "kernels/ops/linear.h"
 #include "kernels/ops/quantize.h"
+#include "kernels/ops/transpose_panels.h"
+#include "kernels/runtime/cuda_peers.h"
 #include "launch/bench/kernel_cases.h"
 
 namespace fourmi::bench {
@@ -60,16 +62,31 @@ void KernelCases::add_float8(const CaseSizes::Float8& size) {
       },
       [=](const Stream& s) { grouped_linear_backward_weight(s, y, x, *o, dw); });
   if (!sizes_.float8_alone) return;
+  // As layers have it on a GPU (framework/model/scaled_copies.h).
+  const bool on_gpu = arena_.device() != Device::cpu;
+  const Tensor transposed = on_gpu ? allocate({E, in, out}, DType::e4m3_panels) : Tensor();
+  const std::int64_t scratch_bytes = on_gpu && E == 1 ? fp8_peer_bytes(M, out, in) : 0;
+  const Tensor scratch = scratch_bytes > 0 ? allocate({scratch_bytes}, DType::u8) : Tensor();
   if (!arena_.measuring()) {
+    if (transposed) transpose_panels(stream_, w8, transposed);
     regroup_columns(stream_, x8, x_columns, ColumnScale::power_of_two, *o);
     regroup_columns(stream_, dy8, dy_columns, ColumnScale::power_of_two, *o);
   }
-  cases_.push_back(
-      {"fp8 forward", shape, flops, 0, true, [=](const Stream& s) { grouped_linear_forward(s, x8, w8, *o, y); }});
-  cases_.push_back({"fp8 backward_input", shape, flops, 0, true,
-                    [=](const Stream& s) { grouped_linear_backward_input(s, dy8, w8, *o, dx); }});
-  cases_.push_back({"fp8 backward_weight", shape, flops, 0, true,
-                    [=](const Stream& s) { grouped_linear_backward_weight(s, dy_columns, x_columns, *o, dw); }});
+  const auto alone = [&](const char* name, const auto& run) -> KernelCase& {
+    return cases_.emplace_back(KernelCase{name, shape, flops, 0, true, run});
+  };
+  KernelCase& forward = alone("fp8 forward", [=](const Stream& s) { grouped_linear_forward(s, x8, w8, *o, y); });
+  if (scratch && !arena_.measuring())
+    forward.peer = fp8_forward_peer(*stream_.device(), x8, w8.view({out, in}), y, scratch);
+  if (transposed)
+    alone("fp8 backward_input", [=](const Stream& s) { grouped_linear_forward(s, dy8, transposed, *o, dx); });
+  else
+    alone("fp8 backward_input", [=](const Stream& s) { grouped_linear_backward_input(s, dy8, w8, *o, dx); });
+  KernelCase& weight = alone("fp8 backward_weight", [=](const Stream& s) {
+    grouped_linear_backward_weight(s, dy_columns, x_columns, *o, dw);
+  });
+  if (scratch && !arena_.measuring())
+    weight.peer = fp8_gradient_peer(*stream_.device(), dy_columns, x_columns, dw.view({out, in}));
 }
 
 }  // namespace fourmi::bench

@@ -11,6 +11,10 @@ ordered_json measured(const bench::KernelCase& kernel, const Stream& stream, con
     library = time_of(stream, kernel.run, run.budget).median;
     run.use_libraries(false);
   }
+  if (kernel.peer)
+    library = time_of(
+                  stream, [&](const Stream&) { kernel.peer(); }, run.budget)
+                  .median;
   const Timing t = time_of(stream, kernel.run, run.budget);
   ordered_json figure{{"name", kernel.name}, {"shape", kernel.shape}, {"seconds", t.median},
                       {"low", t.low},        {"high", t.high},        {"calls", t.calls}};
