@@ -48,9 +48,9 @@ void write_launch(const fs::path& run_directory, const LaunchRecord& record) {
   std::string text = fmt::format("launch: {}\ntime: {}\nstarted_as: {}\n", record.number, utc_time(now_seconds()),
                                  quoted(record.started_as));
   if (!record.branched_from.empty()) text += fmt::format("{}{}\n", branch_key, quoted(record.branched_from));
-  text += fmt::format("step: {}\ncommand: {}\nversion: {}\ncommit: {}\nbuild: {}\ninstruction_set: {}\ndevice: {}\n", record.step,
-                      quoted(record.command), quoted(record.version), quoted(record.commit), quoted(record.build_type),
-                      quoted(record.instruction_set), quoted(record.device));
+  text += fmt::format("step: {}\ncommand: {}\nversion: {}\ncommit: {}\nbuild: {}\ninstruction_set: {}\ndevice: {}\n",
+                      record.step, quoted(record.command), quoted(record.version), quoted(record.commit),
+                      quoted(record.build_type), quoted(record.instruction_set), quoted(record.device));
   text += fmt::format("ranks: {}\nhosts:\n", record.hosts.size());
   for (std::size_t first = 0; first < record.hosts.size();) {
     std::size_t last = first;

@@ -17,7 +17,7 @@ struct LaunchRecord {
   std::int64_t step = 0;           ///< the step that the launch started after
   std::vector<std::string> hosts;  ///< of each rank, in rank order
   std::string commit, version, build_type, instruction_set;
-  std::string device;  ///< "cpu", or a GPU's name
+  std::string device;                                            ///< "cpu", or a GPU's name
   std::vector<std::pair<std::string, std::string>> libraries;    ///< name, version
   std::vector<std::pair<std::string, std::string>> environment;  ///< variables that steer libraries
   std::vector<std::string> changes;                              ///< "optimizer.learning_rate: 0.006 -> 0.003"
