@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <optional>
 #include <thread>
 
 #include "framework/run/failures.h"
@@ -150,6 +151,7 @@ ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const Tra
   // One heap for all threads. A heap of its own takes 64 MiB of a thread's address space, and where a limit refuses
   // them every small allocation becomes a mapping; a training step allocates nothing, so nobody waits for the lock.
   mallopt(M_ARENA_MAX, 1);
+  std::optional<RunDevice> device;  // outlives the world, whose groups move its memory
   World world(launch);
   Recipe recipe = as_read;
   Supervised supervised(world, recipe);
@@ -167,9 +169,9 @@ ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const Tra
     ExitStatus status = ExitStatus::ok;
     agree_launch(recipe, build_name(options.record), world.group());
     agree_tokenizer(recipe.data, recipe.run.directory, world.group());
-    const RunDevice device(recipe, world.launch(), world.group());
-    options.record.device = device.name();
-    const Stream stream = device.stream(pool);
+    device.emplace(recipe, world.launch(), world.group());
+    options.record.device = device->name();
+    const Stream stream = device->stream(pool);
     {
       Trainer trainer(recipe, world.group(), stream, options);
       try {

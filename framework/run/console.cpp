@@ -37,8 +37,8 @@ std::string short_time(double seconds) {
 std::string console_line(const ConsoleStep& s) {
   std::string line = fmt::format("step {}/{}  loss {:.2f}", s.step, s.last_step, s.loss);
   if (s.byte_tokens) line += fmt::format(" ({:.2f} bits/byte)", s.loss / std::numbers::ln2);
-  line += fmt::format("  grad {:.2g}  {} tok/s  {:.0f}% of this machine", s.grad_norm, short_count(s.tokens_per_second),
-                      100 * s.of_machine);
+  line += fmt::format("  grad {:.2g}  {} tok/s", s.grad_norm, short_count(s.tokens_per_second));
+  if (s.of_machine > 0) line += fmt::format("  {:.0f}% of this machine", 100 * s.of_machine);
   if (s.load > 0) line += fmt::format("  load {:.1f}x", s.load);
   if (s.dead_experts > 0) line += fmt::format(" ({} idle)", s.dead_experts);
   line += fmt::format("  eta {}", short_time(s.seconds_left));

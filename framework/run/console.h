@@ -16,7 +16,7 @@ struct ConsoleStep {
   double loss = 0;           ///< nats a token
   bool byte_tokens = false;  ///< a token is a byte, so the loss can be said in bits a byte
   double grad_norm = 0, tokens_per_second = 0;
-  double of_machine = 0;          ///< mfu: share of what this machine's cores could do
+  double of_machine = 0;          ///< mfu: share of what this machine's cores could do; 0: not known
   double load = 0;                ///< busiest expert over the mean; 0: there are no experts
   std::int64_t dead_experts = 0;  ///< of all layers, in the newest window that is complete
   double seconds_left = 0;

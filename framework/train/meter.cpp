@@ -8,8 +8,9 @@
 
 namespace fourmi {
 
-Meter::Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, Isa isa)
-    : counts_(counts), bf16_(recipe.precision.compute != Compute::fp32) {
+Meter::Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, const Stream& stream)
+    : counts_(counts), bf16_(recipe.precision.compute != Compute::fp32), on_gpus_(stream.device()) {
+  if (on_gpus_) return;
   struct Machine {
     char boot[64];
     CorePeak core;
@@ -18,7 +19,7 @@ Meter::Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, Isa 
   Machine mine{};
   const std::string boot = this_process().boot;
   std::memcpy(mine.boot, boot.data(), std::min(boot.size(), sizeof(mine.boot)));
-  mine.core = measure_core(isa);
+  mine.core = measure_core(stream.isa());
   mine.cores = usable_cores();
   std::vector<Machine> all(static_cast<std::size_t>(group.size()));
   group.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
@@ -46,11 +47,13 @@ Meter::Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, Isa 
 }
 
 double Meter::mfu(double tokens_per_second) const {
+  if (on_gpus_) return 0;
   return (counts_.flops_per_token + counts_.flops_per_token_mtp) * tokens_per_second /
          (bf16_ ? peak_.bf16 : peak_.fp32);
 }
 
 double Meter::speed_of_light(double tokens_per_second) const {
+  if (on_gpus_) return 0;
   const double all = counts_.flops_per_token + counts_.flops_per_token_mtp;
   const double fp32 = bf16_ ? counts_.flops_router : all;
   return peak_.ideal_seconds(fp32, all - fp32) * tokens_per_second;

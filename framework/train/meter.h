@@ -4,14 +4,16 @@
 
 #include "framework/model/counts.h"
 #include "framework/run/machine.h"
+#include "kernels/runtime/stream.h"
 #include "parallel/group.h"
 
 namespace fourmi {
 
 class Meter {
  public:
-  /// Collective: measures each rank's core and adds up the machines of the group.
-  Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, Isa isa);
+  /// Collective: measures each rank's core and adds up the machines of the group. On GPUs, whose limits a run does not
+  /// measure (fourmi gpu-check does), both figures are 0.
+  Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, const Stream& stream);
 
   double mfu(double tokens_per_second) const;
   double speed_of_light(double tokens_per_second) const;
@@ -19,7 +21,7 @@ class Meter {
 
  private:
   ModelCounts counts_;
-  bool bf16_;
+  bool bf16_, on_gpus_;
   MachinePeak peak_;
 };
 

@@ -10,7 +10,7 @@ Reporting::Reporting(const RunContext& context, Narrator& narrator, const Parame
     : context_(context),
       narrator_(narrator),
       counts_(count_model(context.recipe.model, table, context.recipe.data.sequence_length)),
-      meter_(context.recipe, counts_, context.group, context.stream.isa()) {}
+      meter_(context.recipe, counts_, context.group, context.stream) {}
 
 void Reporting::open(std::int64_t step, std::int64_t launch) {
   const Warn warn = [this](const std::string& text) { narrator_.warn(text); };
@@ -27,11 +27,12 @@ void Reporting::open(std::int64_t step, std::int64_t launch) {
 }
 
 void Reporting::introduce(const Progress& p, const std::string& checkpoint) {
+  DeviceStream* const device = context_.stream.device();
   narrator_.say(
       fmt::format("{}: {} parameters ({} active), {} rank(s), {}, launch {}, {}", context_.recipe.run.name,
                   short_count(static_cast<double>(counts_.parameters_total)),
                   short_count(static_cast<double>(counts_.parameters_active)), context_.group.size(),
-                  name_of(context_.stream.isa()), p.launch,
+                  device ? device->runtime().name() : std::string(name_of(context_.stream.isa())), p.launch,
                   checkpoint.empty() ? "from the beginning" : fmt::format("on from step {} ({})", p.step, checkpoint)));
 }
 

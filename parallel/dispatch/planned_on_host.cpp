@@ -5,11 +5,13 @@
 
 namespace fourmi {
 
-Tensor HostTables::table(DeviceRuntime& runtime, std::size_t which, const Tensor& like) {
+Tensor HostTables::table(DeviceStream& stream, std::size_t which, const Tensor& like) {
+  DeviceRuntime& runtime = stream.runtime();
   FOURMI_CHECK(!runtime_ || runtime_ == &runtime, "one dispatcher with two devices");
   runtime_ = &runtime;
   Memory& m = memory_.at(which);
   if (m.bytes < like.bytes()) {
+    stream.synchronize();  // its tables may still be read
     runtime.release_host(std::exchange(m.data, nullptr));
     m.bytes = 0;
     m.data = runtime.allocate_host(like.bytes(), "tables of a dispatch");
@@ -29,7 +31,7 @@ PlannedOnHost::PlannedOnHost(HostTables& tables, const Stream& stream, DispatchP
   const std::array lent = tables_of(plan);
   for (std::size_t i = 0; i < lent.size(); ++i) {
     of_device_[i] = *lent[i];
-    if (of_device_[i]) *lent[i] = tables.table(stream.device()->runtime(), i, of_device_[i]);
+    if (of_device_[i]) *lent[i] = tables.table(*stream.device(), i, of_device_[i]);
   }
   plan_ = &plan;
   stream.device()->read(plan.experts_MK.data, of_device_[0].data, of_device_[0].bytes());

@@ -19,8 +19,8 @@ class HostTables {
   HostTables& operator=(const HostTables&) = delete;
 
   static constexpr std::size_t count = 5;
-  /// Table `which` as large as `like`, with undefined contents.
-  Tensor table(DeviceRuntime& runtime, std::size_t which, const Tensor& like);
+  /// Table `which` as large as `like`, with undefined contents. Nothing of its old contents is on the way.
+  Tensor table(DeviceStream& stream, std::size_t which, const Tensor& like);
 
  private:
   void release();
