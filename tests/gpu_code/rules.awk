@@ -1,0 +1,37 @@
+# What must hold of the lines of functions.awk, whatever the compiler. First file: wide.txt.
+BEGIN { FS = "\t" }
+function fail(text) { print "FAILED  " $1 ": " text ": " $2; bad = 1 }
+NR == FNR {
+  if ($0 !~ /^#/ && split($0, word, " ") == 4) { must[word[1] " " word[2]] = 1; loads[word[1] " " word[2]] = word[3]; stores[word[1] " " word[2]] = word[4] }
+  next
+}
+{
+  name = $2
+  sub(/^void /, "", name); gsub(/\(anonymous namespace\)::/, "", name); gsub(/fourmi::cuda::/, "", name); sub(/^hopper::/, "", name)
+  template = name
+  sub(/[<(].*/, "", name)
+  if ($5 > 0) fail($5 " bytes of local memory")
+  if ($6 > 0) fail($6 " accesses to local memory")
+  # Narrow forms (of rows that are not multiples of 16 bytes) have none.
+  key = $1 " " name
+  if (key in must) { seen[key]++; wide_loads[key] += $7 > 0; wide_stores[key] += $8 > 0 }
+  if ($1 ~ /^fp8_(gemm|wgrad)\.cu$/) {
+    panels = 0
+    if (match(template, /(Product|Gradient)<[12]/)) panels = substr(template, RSTART + RLENGTH - 1, 1)
+    if (panels == 0) { fail("tiles of unknown width"); next }
+    products[panels]++
+    if ($9 != 4 * panels) fail($9 " QGMMA, 4 a step and panel were expected")
+    if ($11 != panels || $12 != panels) fail($11 " WARPGROUP.ARRIVE and " $12 " WARPGROUP.DEPBAR, one a panel was expected")
+    if ($10 < 2 * panels) fail($10 " UTMALDG, rows, panels and scales were expected")
+    if ($13 != "0xe8,0x28") fail("USETMAXREG " $13 ", 0xe8 (232) and 0x28 (40) were expected")
+  }
+}
+END {
+  if (!products[1] || !products[2]) { print "FAILED  no products of one and of two panels in hopper/"; bad = 1 }
+  for (key in must) {
+    if (!seen[key]) { print "FAILED  " key " of wide.txt is no kernel"; bad = 1; continue }
+    if (wide_loads[key] < loads[key] * seen[key]) { print "FAILED  " key ": " wide_loads[key] " of " seen[key] " forms load 16 bytes at a time, " loads[key] " of them were expected"; bad = 1 }
+    if (wide_stores[key] < stores[key] * seen[key]) { print "FAILED  " key ": " wide_stores[key] " of " seen[key] " forms store 16 bytes at a time, " stores[key] " of them were expected"; bad = 1 }
+  }
+  exit bad
+}
