@@ -21,8 +21,10 @@ Wish agreed_wish(DeviceChoice choice, bool has, const std::string& trouble, cons
     throw Error(ExitStatus::environment, fmt::format("{}: run.device", host_name()),
                 fmt::format("no GPU for rank {} (number {} of this host){}{}, one for each of {} ranks was expected",
                             world.rank(), launch.local_rank, trouble.empty() ? "" : ": ", trouble, world.size()),
-                choice == DeviceChoice::cuda ? "Use fewer ranks on this host, or run.device: cpu"
-                                             : "Leave out this host, or set run.device: cpu or cuda");
+                choice == DeviceChoice::cuda
+                    ? "Use fewer ranks on this host, a build with CUDA (cmake --preset cuda), or "
+                      "run.device: cpu"
+                    : "Leave out this host, or set run.device: cpu or cuda");
   });
   return Wish::gpu;
 }

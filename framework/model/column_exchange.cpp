@@ -4,8 +4,8 @@
 #include <array>
 #include <bit>
 
-#include "kernels/ops/copy.h"
 #include "kernels/ops/tree_sum.h"
+#include "kernels/runtime/copy_rows.h"
 
 namespace fourmi {
 
@@ -19,11 +19,6 @@ std::span<std::byte> bytes(const Tensor& t) {
 
 std::int64_t row_bytes(const Tensor& rows) {
   return bytes_of(rows.dtype, {1, rows.dim(1)});
-}
-
-/// Rows [first, first + n) of `row` bytes each.
-Tensor some(const Tensor& rows, std::int64_t first, std::int64_t n, std::int64_t row) {
-  return Tensor(static_cast<std::byte*>(rows.data) + first * row, DType::u8, {n * row}, rows.device);
 }
 
 }  // namespace
@@ -89,7 +84,7 @@ void ColumnExchange::gather(const Stream& stream, const Tensor& each_Qe1, const 
   for (int q = 1; q < size_; ++q)
     first[static_cast<std::size_t>(q)] = first[static_cast<std::size_t>(q) - 1] + num_rows(each_Qe1, q - 1);
   runs(each_Qe1, [&](int q, std::int64_t own, std::int64_t at, std::int64_t n) {
-    copy(stream, some(received_, first[static_cast<std::size_t>(q)] + own, n, row), some(all_A, at, n, row));
+    copy_rows(stream, received_, first[static_cast<std::size_t>(q)] + own, all_A, at, n, row);
   });
 }
 
@@ -117,7 +112,7 @@ void ColumnExchange::sum(const Stream& stream, const Tensor& each_Qe1, int parts
     for (int q = 1; q < size_; ++q)
       first[static_cast<std::size_t>(q)] = first[static_cast<std::size_t>(q) - 1] + num_rows(each_Qe1, q - 1);
     runs(each_Qe1, [&](int q, std::int64_t own, std::int64_t at, std::int64_t n) {
-      copy(stream, some(partial(part), at, n, row), some(packed, first[static_cast<std::size_t>(q)] + own, n, row));
+      copy_rows(stream, partial(part), at, packed, first[static_cast<std::size_t>(q)] + own, n, row);
     });
     const std::span sent = group_->counts(0), got = group_->counts(1);
     for (std::size_t q = 0; q < sent.size(); ++q) {

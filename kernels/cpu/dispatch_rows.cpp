@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "kernels/ops/dispatch_checks.h"
 #include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
@@ -11,20 +12,13 @@ namespace {
 
 constexpr std::int64_t grain = 512;
 
-void check(const Tensor& records, const Tensor& experts, const Tensor& weights) {
-  FOURMI_CHECK(experts.shape == weights.shape && experts.shape.rank == 2 &&
-                   records.bytes() >= experts.dim(0) * record_bytes(experts.dim(1), weights.dtype),
-               "experts {}, weights {}, {} bytes of records", to_string(experts.shape), to_string(weights.shape),
-               records.bytes());
-}
-
 }  // namespace
 
 void spread_rows(const Stream& stream, const Tensor& rows_T, std::int64_t row_bytes, const Tensor& row_TC,
                  const Tensor& copies_S) {
   FOURMI_DOOR(spread_rows, stream, rows_T, row_bytes, row_TC, copies_S);
   const std::int64_t T = row_TC.dim(0), C = row_TC.dim(1);
-  FOURMI_CHECK(rows_T.bytes() >= T * row_bytes, "{} rows of {} bytes in {}", T, row_bytes, rows_T.bytes());
+  check_spread(rows_T, row_bytes, row_TC);
   const auto* place = row_TC.as<std::int32_t>();
   const auto* rows = reinterpret_cast<const std::byte*>(rows_T.as<std::uint8_t>());
   auto* copies = reinterpret_cast<std::byte*>(copies_S.as<std::uint8_t>());
@@ -38,7 +32,7 @@ void spread_rows(const Stream& stream, const Tensor& rows_T, std::int64_t row_by
 
 void pack_records(const Stream& stream, const Tensor& experts_TK, const Tensor& weights_TK, const Tensor& records) {
   FOURMI_DOOR(pack_records, stream, experts_TK, weights_TK, records);
-  check(records, experts_TK, weights_TK);
+  check_records(records, experts_TK, weights_TK);
   const std::int64_t K = experts_TK.dim(1), record = record_bytes(K, weights_TK.dtype);
   const auto id_bytes = static_cast<std::size_t>(K * size_of(DType::i32)),
              weight_bytes = static_cast<std::size_t>(record) - id_bytes;
@@ -57,7 +51,7 @@ void pack_records(const Stream& stream, const Tensor& experts_TK, const Tensor& 
 void unpack_records(const Stream& stream, const Tensor& records, std::int64_t first, std::int64_t num_local,
                     const Tensor& experts_TK, const Tensor& weights_TK) {
   FOURMI_DOOR(unpack_records, stream, records, first, num_local, experts_TK, weights_TK);
-  check(records, experts_TK, weights_TK);
+  check_records(records, experts_TK, weights_TK);
   const std::int64_t K = experts_TK.dim(1), record = record_bytes(K, weights_TK.dtype);
   const auto* from_first = reinterpret_cast<const std::byte*>(records.as<std::uint8_t>());
   auto* ids = experts_TK.as<std::int32_t>();

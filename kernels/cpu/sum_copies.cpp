@@ -2,7 +2,7 @@
 #include <bit>
 
 #include "kernels/numerics/lanes.h"
-#include "kernels/ops/dispatch_rows.h"
+#include "kernels/ops/dispatch_checks.h"
 #include "kernels/ops/door.h"
 #include "kernels/runtime/visit.h"
 
@@ -53,13 +53,6 @@ void add_part(const Tensor& x, std::int64_t begin, std::int64_t n, A* sum) {
   }
 }
 
-void check_addend(const Tensor& addend, const Tensor& y) {
-  FOURMI_CHECK(!addend || (addend.num_elements() >= y.num_elements() &&
-                           (addend.dtype == y.dtype || addend.dtype == accumulate_dtype(y.dtype))),
-               "{} {} added to {} {}", name_of(addend.dtype), to_string(addend.shape), name_of(y.dtype),
-               to_string(y.shape));
-}
-
 }  // namespace
 
 void sum_copies(const Stream& stream, const CopyPlaces& places, const Tensor& copies_SD, const Tensor& y_TD,
@@ -67,13 +60,7 @@ void sum_copies(const Stream& stream, const CopyPlaces& places, const Tensor& co
   FOURMI_DOOR(sum_copies, stream, places, copies_SD, y_TD, first_TD, second_TD);
   const bool routed = bool(places.rank_TC);
   const std::int64_t num_rows = y_TD.dim(0), size = y_TD.dim(1), C = routed ? places.rank_TC.dim(1) : 1;
-  FOURMI_CHECK(copies_SD.dim(1) == size && copies_SD.dtype == accumulate_dtype(y_TD.dtype), "copies {} {}, rows {} {}",
-               name_of(copies_SD.dtype), to_string(copies_SD.shape), name_of(y_TD.dtype), to_string(y_TD.shape));
-  FOURMI_CHECK(routed ? places.rank_TC.dim(0) == num_rows && places.row_TC.shape == places.rank_TC.shape
-                      : copies_SD.dim(0) >= num_rows,
-               "{} copies {} of {} rows", copies_SD.dim(0), to_string(places.rank_TC.shape), num_rows);
-  check_addend(first_TD, y_TD);
-  check_addend(second_TD, y_TD);
+  check_sum_of_copies(places, copies_SD, y_TD, first_TD, second_TD);
   const auto width = static_cast<std::int32_t>(std::bit_ceil(static_cast<unsigned>(routed ? places.num_ranks : 1)));
   FOURMI_CHECK(width <= (1 << most_levels), "{} ranks", width);
   const std::int32_t* ranks = routed ? places.rank_TC.as<std::int32_t>() : nullptr;

@@ -2,7 +2,7 @@
 // records are a few words a token.
 #include "kernels/cuda/operations.h"
 #include "kernels/cuda/row_threads.h"
-#include "kernels/ops/dispatch_rows.h"
+#include "kernels/ops/dispatch_checks.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi::cuda {
@@ -78,30 +78,16 @@ unsigned blocks_for(std::int64_t n) {
   return static_cast<unsigned>(ceil_div(n, threads));
 }
 
-void check_records(const Tensor& records, const Tensor& experts, const Tensor& weights) {
-  FOURMI_CHECK(experts.shape == weights.shape && experts.shape.rank == 2 &&
-                   records.bytes() >= experts.dim(0) * record_bytes(experts.dim(1), weights.dtype),
-               "experts {}, weights {}, {} bytes of records", to_string(experts.shape), to_string(weights.shape),
-               records.bytes());
-}
-
 }  // namespace
 
 void spread_rows(const Stream& stream, const Tensor& rows_T, std::int64_t row_bytes, const Tensor& row_TC,
                  const Tensor& copies_S) {
   const std::int64_t num_rows = row_TC.dim(0);
-  FOURMI_CHECK(rows_T.bytes() >= num_rows * row_bytes, "{} rows of {} bytes in {}", num_rows, row_bytes,
-               rows_T.bytes());
+  check_spread(rows_T, row_bytes, row_TC);
   if (num_rows == 0 || row_bytes == 0) return;
-  using Whole = Vector<std::uint32_t, 4>;
-  const std::uintptr_t all = reinterpret_cast<std::uintptr_t>(rows_T.data) |
-                             reinterpret_cast<std::uintptr_t>(copies_S.data) | static_cast<std::uintptr_t>(row_bytes);
-  if (all % sizeof(Whole) == 0)
-    spread_vectors<Whole>(stream, rows_T, row_bytes, row_TC, copies_S);
-  else if (all % 4 == 0)
-    spread_vectors<std::uint32_t>(stream, rows_T, row_bytes, row_TC, copies_S);
-  else
-    spread_vectors<std::uint8_t>(stream, rows_T, row_bytes, row_TC, copies_S);
+  visit_width(reinterpret_cast<std::uintptr_t>(rows_T.data) | reinterpret_cast<std::uintptr_t>(copies_S.data) |
+                  static_cast<std::uintptr_t>(row_bytes),
+              [&]<class X>(std::type_identity<X>) { spread_vectors<X>(stream, rows_T, row_bytes, row_TC, copies_S); });
 }
 
 void pack_records(const Stream& stream, const Tensor& experts_TK, const Tensor& weights_TK, const Tensor& records) {

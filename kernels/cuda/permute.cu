@@ -44,15 +44,9 @@ void permute_forward(const Stream& stream, const Tensor& x_MD, const Tensor& row
                to_string(row_token_R.shape), name_of(rows_RD.dtype), to_string(rows_RD.shape));
   const std::int64_t row_bytes = bytes_of(x_MD.dtype, {size});  // with its scales
   if (num_rows == 0 || row_bytes == 0) return;
-  using Whole = Vector<std::uint32_t, 4>;
-  const std::uintptr_t all = reinterpret_cast<std::uintptr_t>(x_MD.data) |
-                             reinterpret_cast<std::uintptr_t>(rows_RD.data) | static_cast<std::uintptr_t>(row_bytes);
-  if (all % sizeof(Whole) == 0)
-    gather_rows<Whole>(stream, x_MD, row_token_R, rows_RD, row_bytes);
-  else if (all % 4 == 0)
-    gather_rows<std::uint32_t>(stream, x_MD, row_token_R, rows_RD, row_bytes);
-  else
-    gather_rows<std::uint8_t>(stream, x_MD, row_token_R, rows_RD, row_bytes);
+  visit_width(reinterpret_cast<std::uintptr_t>(x_MD.data) | reinterpret_cast<std::uintptr_t>(rows_RD.data) |
+                  static_cast<std::uintptr_t>(row_bytes),
+              [&]<class X>(std::type_identity<X>) { gather_rows<X>(stream, x_MD, row_token_R, rows_RD, row_bytes); });
 }
 
 }  // namespace fourmi::cuda

@@ -39,6 +39,19 @@ inline RowThreads row_threads(std::int64_t num_rows, std::int64_t num_vectors, i
   return {num_rows, static_cast<int>(num_vectors), bits, each};
 }
 
+/// Calls f(std::type_identity<X>{}) with the widest X (of 16, 4 or 1 bytes) that divides all of them: addresses and
+/// sizes, joined by |. For what moves bytes.
+template <class F>
+void visit_width(std::uintptr_t all, const F& f) {
+  using Whole = Vector<std::uint32_t, 4>;
+  if (all % sizeof(Whole) == 0)
+    f(std::type_identity<Whole>{});
+  else if (all % sizeof(std::uint32_t) == 0)
+    f(std::type_identity<std::uint32_t>{});
+  else
+    f(std::type_identity<std::uint8_t>{});
+}
+
 /// n values, widened: one load each 16 bytes if n is more than one; then `from` is aligned to them.
 template <class T, int n, class X>
 __device__ void load_values(const X* from, T (&v)[n]) {

@@ -9,7 +9,7 @@
 #include "kernels/cuda/dynamic_shared.h"
 #include "kernels/cuda/operations.h"
 #include "kernels/numerics/math.h"
-#include "kernels/ops/dispatch_rows.h"
+#include "kernels/ops/dispatch_checks.h"
 #include "kernels/runtime/visit.h"
 
 namespace fourmi::cuda {
@@ -70,13 +70,6 @@ __global__ void __launch_bounds__(RowThreads::threads)
   store_values(y + at, sum);
 }
 
-void check_addend(const Tensor& addend, const Tensor& y) {
-  FOURMI_CHECK(!addend || (addend.num_elements() >= y.num_elements() &&
-                           (addend.dtype == y.dtype || addend.dtype == accumulate_dtype(y.dtype))),
-               "{} {} added to {} {}", name_of(addend.dtype), to_string(addend.shape), name_of(y.dtype),
-               to_string(y.shape));
-}
-
 template <class T>
 void run(const Stream& stream, const CopyPlaces& places, const Tensor& copies_SD, const Tensor& y_TD,
          const Tensor& first, const Tensor& second) {
@@ -106,15 +99,7 @@ void run(const Stream& stream, const CopyPlaces& places, const Tensor& copies_SD
 
 void sum_copies(const Stream& stream, const CopyPlaces& places, const Tensor& copies_SD, const Tensor& y_TD,
                 const Tensor& first_TD, const Tensor& second_TD) {
-  const std::int64_t num_rows = y_TD.dim(0);
-  FOURMI_CHECK(copies_SD.dim(1) == y_TD.dim(1) && copies_SD.dtype == accumulate_dtype(y_TD.dtype),
-               "copies {} {}, rows {} {}", name_of(copies_SD.dtype), to_string(copies_SD.shape), name_of(y_TD.dtype),
-               to_string(y_TD.shape));
-  FOURMI_CHECK(places.rank_TC ? places.rank_TC.dim(0) == num_rows && places.row_TC.shape == places.rank_TC.shape
-                              : copies_SD.dim(0) >= num_rows,
-               "{} copies {} of {} rows", copies_SD.dim(0), to_string(places.rank_TC.shape), num_rows);
-  check_addend(first_TD, y_TD);
-  check_addend(second_TD, y_TD);
+  check_sum_of_copies(places, copies_SD, y_TD, first_TD, second_TD);
   if (y_TD.num_elements() == 0) return;
   visit_float(y_TD.dtype, "sum_copies",
               [&]<class T>(std::type_identity<T>) { run<T>(stream, places, copies_SD, y_TD, first_TD, second_TD); });

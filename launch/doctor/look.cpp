@@ -11,6 +11,7 @@
 #include "framework/run/host.h"
 #include "kernels/runtime/cuda_devices.h"
 #include "launch/build_info.h"
+#include "launch/in_path.h"
 
 namespace fourmi::doctor {
 
@@ -34,19 +35,6 @@ std::string system_name() {
 std::string kernel_name() {
   utsname name{};
   return ::uname(&name) == 0 ? fmt::format("{} {}", name.sysname, name.release) : "unknown";
-}
-
-/// Where a program of this name is found, as a shell would; empty: nowhere.
-std::string in_path(const std::string& program) {
-  const char* path = std::getenv("PATH");
-  std::string rest = path != nullptr ? path : "";
-  while (!rest.empty()) {
-    const std::size_t colon = rest.find(':');
-    const std::string file = rest.substr(0, colon) + "/" + program;
-    if (::access(file.c_str(), X_OK) == 0) return file;
-    rest.erase(0, colon == std::string::npos ? rest.size() : colon + 1);
-  }
-  return {};
 }
 
 int num_nvidia_devices() {

@@ -1,28 +1,12 @@
 #include "launch/gpu_check/places.h"
 
-#include <unistd.h>
-
-#include <cstdlib>
 #include <initializer_list>
+
+#include "launch/in_path.h"
 
 namespace fourmi::gpu_check {
 
 namespace fs = std::filesystem;
-
-namespace {
-
-/// As a shell would; empty: nowhere.
-std::string in_path(const std::string& name, const std::string& more = {}) {
-  const char* path = std::getenv("PATH");
-  std::string folders = (path != nullptr ? path : "") + std::string(":") + more + ":";
-  for (std::size_t end; (end = folders.find(':')) != std::string::npos; folders.erase(0, end + 1)) {
-    const std::string file = folders.substr(0, end) + "/" + name;
-    if (end > 0 && ::access(file.c_str(), X_OK) == 0) return file;
-  }
-  return {};
-}
-
-}  // namespace
 
 Places find_places(const std::string& started_as) {
   Places places;

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <bit>
 
-#include "kernels/ops/copy.h"
+#include "kernels/runtime/copy_rows.h"
 #include "parallel/dispatch/exchange.h"
 #include "parallel/dispatch/methods.h"
 
@@ -88,7 +88,7 @@ class Hierarchical final : public Dispatcher {
     }
     t.rows.wait();
     for_each_run(plan, t.round, [&](std::int64_t by_peer, std::int64_t by_source, std::int64_t n) {
-      copy(stream, some(b.more_rows, by_peer, n, t.row_bytes), some(t.into.x_UD, by_source, n, t.row_bytes));
+      copy_rows(stream, b.more_rows, by_peer, t.into.x_UD, by_source, n, t.row_bytes);
     });
     return t.into;
   }
@@ -98,7 +98,7 @@ class Hierarchical final : public Dispatcher {
     const Span span(stream.timeline(), Work::combine, "combine_start");
     Transit t = open_combine(plan, round, partial_UD, b);
     for_each_run(plan, round, [&](std::int64_t by_peer, std::int64_t by_source, std::int64_t n) {
-      copy(stream, some(partial_UD, by_source, n, t.row_bytes), some(b.rows, by_peer, n, t.row_bytes));
+      copy_rows(stream, partial_UD, by_source, b.rows, by_peer, n, t.row_bytes);
     });
     t.rows = start_gather(*inside_, plan.forwards, round, b.rows, t.row_bytes, b.more_rows);
     const std::int64_t away = plan.forwards.num_received_from_away(round);

@@ -23,7 +23,6 @@ double loss_of(const StepLine& line) {
 }
 
 TEST_F(OnCard, TrainsSavesAndGoesOnWhereAnotherDeviceStopped) {
-  const Words steps{"run.steps=2", "checkpoint.every=2"};
   expect_ok(run(train("cpu", 0, {"run.steps=3", "checkpoint.every=2"})));
   const Result first =
       run(train_on_card("card", {"run.steps=2", "checkpoint.every=2", "run.device=cuda"}), {}, Seconds(200));
