@@ -29,7 +29,7 @@ case $preset in
       "test_checkpoint Background.*:RoundTrip.*:Folder.*:Fault.*Rank1:Damage.Resume*"
       "test_run Status.*:Lease.*:Signals.*"
       "test_train DataParallel.*:Families/*:Recompute.*:Offload.*:*NonFinite*"
-      "test_steady *" "test_dispatch *" "test_pipeline *"
+      "test_steady *" "test_dispatch *" "test_pipeline *" "test_late *"
     )
     canaries=(race)
     export TSAN_OPTIONS="second_deadlock_stack=1 die_after_fork=0"
