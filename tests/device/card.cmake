@@ -1,48 +1,41 @@
-# Tests on a card: bodies that the CPU runs too, through tests/device/stream.h, and what a card alone has (device/*_test.cpp).
-# Without CUDA, and with it as well, the card is one that is emulated on the CPU (cuda_on_cpu/): test_card_emulated. With
-# CUDA test_card runs them on this machine's card: label gpu; skipped where there is none. Layouts are a program of their own:
-# they take long.
-add_subdirectory(cuda_on_cpu)
-file(GLOB kernel_tests CONFIGURE_DEPENDS kernels/*_test.cpp)
-set(card_tests)
-foreach(test IN LISTS kernel_tests)
-  file(STRINGS ${test} shared REGEX "tests/device/stream.h")
-  if(shared)
-    list(APPEND card_tests ${test})
-  endif()
-endforeach()
+# Tests on a card: bodies that the CPU runs too (bodies.cmake), and what a card alone has (device/*_test.cpp, hopper/). The card of
+# test_card_emulated is emulated on the CPU (cuda_on_cpu/); that of test_card, where CUDA is, is this machine's: label gpu,
+# skipped where there is none. Layouts are a program of their own: they take long.
 file(GLOB of_cards CONFIGURE_DEPENDS device/*_test.cpp hopper/gemm_test.cpp hopper/wgrad_test.cpp)
 list(FILTER of_cards EXCLUDE REGEX "(program|layouts)_test.cpp$")
 set(on_card device/main_card.cpp device/mirror.cpp device/stream_card.cpp)
-list(APPEND card_tests ${of_cards} ${on_card})
+list(APPEND of_cards ${on_card})
 
-# What the emulated card itself has to see is in hopper/protocol_test.cpp.
-add_executable(test_card_emulated ${card_tests} hopper/protocol_test.cpp hopper/ptx_test.cu)
-set_source_files_properties(hopper/ptx_test.cu PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
-  "-include;${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu/language.h;-Wno-unknown-pragmas")
-target_link_libraries(test_card_emulated PRIVATE GTest::gtest framework_train cuda_on_cpu)
-target_include_directories(test_card_emulated BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu)
-target_compile_definitions(test_card_emulated PRIVATE FOURMI_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-label_tests(test_card_emulated "cpu;card" TEST_PREFIX "card.")
-add_executable(test_card_layouts_emulated device/layouts_test.cpp ${on_card})
-target_link_libraries(test_card_layouts_emulated PRIVATE GTest::gtest framework_train cuda_on_cpu)
-label_tests(test_card_layouts_emulated "cpu;card" TEST_PREFIX "card.")
+if(FOURMI_CARD_TESTS)
+  add_subdirectory(cuda_on_cpu)
+  # What the emulated card itself has to see is in hopper/protocol_test.cpp.
+  add_executable(test_card_emulated ${of_cards} hopper/protocol_test.cpp hopper/ptx_test.cu)
+  set_source_files_properties(hopper/ptx_test.cu PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
+    "-include;${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu/language.h;-Wno-unknown-pragmas")
+  target_link_libraries(test_card_emulated PRIVATE GTest::gtest tests_of_any_device framework_train cuda_on_cpu)
+  target_include_directories(test_card_emulated BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu)
+  target_compile_definitions(test_card_emulated PRIVATE FOURMI_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  label_tests(test_card_emulated "cpu;card" TEST_PREFIX "card.")
+  add_executable(test_card_layouts_emulated device/layouts_test.cpp ${on_card})
+  target_link_libraries(test_card_layouts_emulated PRIVATE GTest::gtest framework_train cuda_on_cpu)
+  label_tests(test_card_layouts_emulated "cpu;card" TEST_PREFIX "card.")
+
+  # The program with the emulated card in place of GPUs.
+  add_executable(fourmi_on_emulated_card ${CMAKE_SOURCE_DIR}/launch/main.cpp ${CMAKE_SOURCE_DIR}/launch/cpu_check.cpp)
+  target_link_libraries(fourmi_on_emulated_card PRIVATE fourmi_program cuda_on_cpu)
+  add_executable(test_card_program device/program_test.cpp)
+  target_link_libraries(test_card_program PRIVATE end_to_end_harness)
+  target_compile_definitions(test_card_program PRIVATE FOURMI_ON_EMULATED_CARD="$<TARGET_FILE:fourmi_on_emulated_card>")
+  add_dependencies(test_card_program fourmi_on_emulated_card)
+  label_tests(test_card_program "cpu;card" TEST_PREFIX "card.")
+endif()
 
 if(FOURMI_CUDA)
-  add_executable(test_card ${card_tests})
-  target_link_libraries(test_card PRIVATE GTest::gtest framework_train fourmi_cuda)
+  add_executable(test_card ${of_cards})
+  target_link_libraries(test_card PRIVATE GTest::gtest tests_of_any_device framework_train fourmi_cuda)
   target_compile_definitions(test_card PRIVATE FOURMI_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   label_tests(test_card "gpu" TEST_PREFIX "gpu.")
   add_executable(test_card_layouts device/layouts_test.cpp ${on_card})
   target_link_libraries(test_card_layouts PRIVATE GTest::gtest framework_train fourmi_cuda)
   label_tests(test_card_layouts "gpu" TEST_PREFIX "gpu.")
 endif()
-
-# The program with the emulated card in place of GPUs.
-add_executable(fourmi_on_emulated_card ${CMAKE_SOURCE_DIR}/launch/main.cpp ${CMAKE_SOURCE_DIR}/launch/cpu_check.cpp)
-target_link_libraries(fourmi_on_emulated_card PRIVATE fourmi_program cuda_on_cpu)
-add_executable(test_card_program device/program_test.cpp)
-target_link_libraries(test_card_program PRIVATE end_to_end_harness)
-target_compile_definitions(test_card_program PRIVATE FOURMI_ON_EMULATED_CARD="$<TARGET_FILE:fourmi_on_emulated_card>")
-add_dependencies(test_card_program fourmi_on_emulated_card)
-label_tests(test_card_program "cpu;card" TEST_PREFIX "card.")
