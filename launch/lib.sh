@@ -47,14 +47,37 @@ lock_build() {
   flock -n 9 || fail 3 build "another launch/quickstart or launch/test holds it, nobody was expected. Wait for it to end."
 }
 
-# build_release TESTS TARGET...: configures build/cpu if need be and builds. TESTS: ON, or empty to leave that as it is.
+# Path of an nvcc of version 13 or newer, or nothing.
+cuda_compiler() {
+  local nvcc
+  for nvcc in "$(command -v nvcc)" /usr/local/cuda/bin/nvcc; do
+    [ -x "$nvcc" ] || continue
+    [ "$("$nvcc" --version | sed -n 's/.* release \([0-9]*\).*/\1/p')" -ge 13 ] 2>/dev/null || continue
+    echo "$nvcc"
+    return
+  done
+}
+
+# build_release TESTS TARGET...: configures build/cpu if need be and builds. TESTS: ON, with what is for GPUs where its compiler is, or
+# empty to leave that as it is.
 build_release() {
-  local tests=$1 log=build/build.log
+  local tests=$1 log=build/build.log devices=
   shift
   phase configure
   local arguments=(--preset cpu)
   if [ -n "$tests" ]; then
     arguments+=("-DFOURMI_TESTS=$tests")
+    # In the same tree: the CPU's objects serve both, and its tests are the same.
+    local nvcc
+    nvcc=$(cuda_compiler)
+    devices=", for GPUs too"
+    if [ -n "$nvcc" ]; then
+      arguments+=(-DFOURMI_CUDA=ON "-DCMAKE_CUDA_COMPILER=$nvcc")
+      ! command -v ccache >/dev/null || arguments+=(-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
+    else
+      devices="; nothing for GPUs: no nvcc 13 or newer"
+      arguments+=(-DFOURMI_CUDA=OFF)
+    fi
   elif [ ! -e build/cpu/build.ninja ]; then
     arguments+=(-DFOURMI_TESTS=OFF)
   fi
@@ -62,7 +85,7 @@ build_release() {
   if [ -z "$tests" ] && [ -e build/cpu/build.ninja ]; then
     done_phase "build/cpu is configured"
   elif cmake "${arguments[@]}" >build/configure.log 2>&1; then
-    done_phase "build/cpu"
+    done_phase "build/cpu$devices"
   else
     tail -n 20 build/configure.log >&2
     fail 3 build/configure.log "CMake failed, a configured build was expected."
