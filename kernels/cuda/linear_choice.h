@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "kernels/cuda/hopper/fp8_fits.h"
+#include "kernels/cuda/hopper/fits.h"
 #include "kernels/runtime/dtype.h"
 
 namespace fourmi::cuda::linear {

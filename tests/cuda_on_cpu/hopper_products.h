@@ -7,6 +7,7 @@
 #include <map>
 
 #include "kernels/cuda/hopper/operand.h"
+#include "kernels/numerics/bfloat16.h"
 #include "kernels/numerics/float8.h"
 #include "tests/cuda_on_cpu/hopper_copies.h"
 
@@ -14,11 +15,20 @@ namespace cuda_on_cpu::hopper {
 
 using fourmi::cuda::hopper::Operand;
 
+/// The offsets that an operand tells, in bytes.
+struct OperandFields {
+  std::uint32_t begin, leading, stride;
+
+  explicit OperandFields(Operand operand) {
+    const auto field = [operand](int from) { return static_cast<std::uint32_t>(operand >> from & 0x3fff) << 4; };
+    begin = field(0), leading = field(16), stride = field(32);
+    require((operand >> 49 & 7) == 0, "a base offset is not emulated");
+  }
+};
+
 /// Where byte k of row `row` of an operand lies (PTX ISA "Shared memory matrix layout", what is summed contiguous).
 inline std::uint32_t operand_address(Operand operand, std::uint32_t row, std::uint32_t k) {
-  const auto field = [operand](int from) { return static_cast<std::uint32_t>(operand >> from & 0x3fff) << 4; };
-  const std::uint32_t begin = field(0), leading = field(16), eight_rows = field(32);
-  require((operand >> 49 & 7) == 0, "a base offset is not emulated");
+  const auto [begin, leading, eight_rows] = OperandFields(operand);
   using fourmi::cuda::hopper::Swizzle;
   constexpr Swizzle modes[] = {Swizzle::none, Swizzle::span_128, Swizzle::span_64, Swizzle::span_32};
   const Swizzle swizzle = modes[operand >> 62];
@@ -29,11 +39,29 @@ inline std::uint32_t operand_address(Operand operand, std::uint32_t row, std::ui
   return swizzled(swizzle, begin + row / 8 * eight_rows + row % 8 * row_bytes + k);
 }
 
+/// Where the element of 16 bits of line `line` and place k in the sum lies if lines are contiguous ("MN-major"): by the
+/// ISA's canonical layout of the swizzle of 128 bytes, whose pieces of T = 8 lines make
+/// ((T, 8, m), (8, k)) : ((1, T, leading), (8 T, stride)) in elements.
+inline std::uint32_t turned_address(Operand operand, std::uint32_t line, std::uint32_t k) {
+  const auto [begin, leading, stride] = OperandFields(operand);
+  require(operand >> 62 == 1, "lines that are contiguous are emulated with a swizzle of 128 bytes alone");
+  require(begin % 1024 == 0 && leading % 1024 == 0 && stride % 1024 == 0,
+          "a swizzled operand that does not begin with the pattern");
+  constexpr std::uint32_t T = 8, bytes = 2;
+  const std::uint32_t in_piece = line % T, piece = line / T % 8, m = line / T / 8;
+  const std::uint32_t at = (in_piece + piece * T) * bytes + m * leading + k % 8 * (8 * T) * bytes + k / 8 * stride;
+  return swizzled(fourmi::cuda::hopper::Swizzle::span_128, begin + at);
+}
+
+/// What the instruction says: elements, and whether an operand's lines are contiguous, not what is summed.
+enum class Elements : std::uint32_t { e4m3, bf16 };
 struct Product {
   Operand a, b;
   bool accumulate;
-  float* sum;
-  int columns;
+  Elements elements = Elements::e4m3;
+  bool turned_a = false, turned_b = false;
+  float* sum = nullptr;
+  int columns = 0;
 };
 /// Of one thread.
 struct Products {
@@ -52,18 +80,14 @@ inline std::atomic<std::int64_t> num_begun = 0;
 
 inline constexpr float poison = std::bit_cast<float>(0x7fedcba9u);
 
-inline void multiply(float* sum, int columns, Operand a, Operand b, bool accumulate) {
-  struct Arguments {
-    Operand a, b;
-    bool accumulate;
-  };
-  static_assert(sizeof(Arguments) <= 64);
-  Arguments mine;
-  std::memset(&mine, 0, sizeof(mine));
-  mine.a = a, mine.b = b, mine.accumulate = accumulate;
-  const LaneBytes& all = exchange(0xffffffffu, &mine, sizeof(mine));
+inline void multiply(float* sum, int columns, const Product& product) {
+  const std::array<std::uint64_t, 3> mine{
+      product.a, product.b,
+      std::uint64_t{product.accumulate} | std::uint64_t{product.turned_a} << 1 | std::uint64_t{product.turned_b} << 2 |
+          static_cast<std::uint64_t>(product.elements) << 3 | static_cast<std::uint64_t>(columns) << 4};
+  const LaneBytes& all = exchange(0xffffffffu, mine.data(), sizeof(mine));
   for (int i = 0; i < 32; ++i)
-    require(std::memcmp(all[static_cast<std::size_t>(i)].data(), &mine, sizeof(mine)) == 0,
+    require(std::memcmp(all[static_cast<std::size_t>(i)].data(), mine.data(), sizeof(mine)) == 0,
             "lanes of a warp begin different products");
   Products& p = products();
   require(p.fenced, "a product without a fence before it");
@@ -76,32 +100,46 @@ inline void multiply(float* sum, int columns, Operand a, Operand b, bool accumul
       require(std::bit_cast<std::uint32_t>(sum[i]) == std::bit_cast<std::uint32_t>(poison),
               "a sum was changed while products that add to it are under way");
   std::fill(sum, sum + size, poison);
-  p.begun.push_back({a, b, accumulate, sum, columns});
+  p.begun.push_back(product);
+  p.begun.back().sum = sum, p.begun.back().columns = columns;
   num_begun.fetch_add(1, std::memory_order_relaxed);
+}
+
+/// The elements of a line of an operand; returns how many there are.
+inline unsigned read_line(const Product& p, Operand operand, bool turned, unsigned line, float (&out)[32]) {
+  if (p.elements == Elements::e4m3) {
+    static const auto values = [] {
+      std::array<float, 256> v{};
+      for (unsigned i = 0; i < 256; ++i)
+        v[i] = static_cast<float>(fourmi::float8_e4m3::from_bits(static_cast<std::uint8_t>(i)));
+      return v;
+    }();
+    for (unsigned k = 0; k < 32; ++k)
+      out[k] = values[static_cast<std::uint8_t>(*shared_memory(operand_address(operand, line, k)))];
+    return 32;
+  }
+  for (unsigned k = 0; k < 16; ++k) {
+    const auto* const from =
+        shared_memory(turned ? turned_address(operand, line, k) : operand_address(operand, line, 2 * k));
+    std::uint16_t bits;
+    std::memcpy(&bits, from, sizeof(bits));
+    out[k] = static_cast<float>(fourmi::bfloat16::from_bits(bits));
+  }
+  return 16;
 }
 
 /// This thread's part of a product.
 inline void finish(const Product& p, std::vector<float>& sum) {
-  static const auto values = [] {
-    std::array<float, 256> v{};
-    for (unsigned i = 0; i < 256; ++i)
-      v[i] = static_cast<float>(fourmi::float8_e4m3::from_bits(static_cast<std::uint8_t>(i)));
-    return v;
-  }();
-  const auto row_of = [](Operand operand, unsigned row, float(&out)[32]) {
-    for (unsigned k = 0; k < 32; ++k)
-      out[k] = values[static_cast<std::uint8_t>(*shared_memory(operand_address(operand, row, k)))];
-  };
   const unsigned thread = thread_index().x, warp = thread / 32 % 4, lane = thread % 32;
   float a[2][32], b[32];
-  for (unsigned half = 0; half < 2; ++half) row_of(p.a, warp * 16 + lane / 4 + 8 * half, a[half]);
+  for (unsigned half = 0; half < 2; ++half) read_line(p, p.a, p.turned_a, warp * 16 + lane / 4 + 8 * half, a[half]);
   for (unsigned i = 0; i < static_cast<unsigned>(p.columns) / 8; ++i)
     for (unsigned odd = 0; odd < 2; ++odd) {
-      row_of(p.b, 8 * i + lane % 4 * 2 + odd, b);
+      const unsigned length = read_line(p, p.b, p.turned_b, 8 * i + lane % 4 * 2 + odd, b);
       for (unsigned half = 0; half < 2; ++half) {
         float& s = sum[4 * i + 2 * half + odd];
         double exact = p.accumulate ? static_cast<double>(s) : 0.0;
-        for (unsigned k = 0; k < 32; ++k) exact += static_cast<double>(a[half][k] * b[k]);
+        for (unsigned k = 0; k < length; ++k) exact += static_cast<double>(a[half][k]) * static_cast<double>(b[k]);
         s = static_cast<float>(exact);
       }
     }

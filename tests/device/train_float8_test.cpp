@@ -1,6 +1,6 @@
 // A whole step of training in eight bits on a card beside the CPU's, in sizes that Hopper's products fit. That they did
 // the work is known from the count of what their units were given: it is the sum over all maps, forward and both
-// gradients, of the pieces that fp8_plan.h cuts them into, no more and no fewer.
+// gradients, of the pieces that plan.h cuts them into, no more and no fewer.
 #include <gtest/gtest.h>
 
 #include "kernels/runtime/cuda_devices.h"

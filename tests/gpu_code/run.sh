@@ -4,7 +4,7 @@
 #                                       not on PATH. --write: kernels.txt anew, after a kernel was changed on purpose
 # - no kernel has local memory: nothing on a stack, nothing spilled;
 # - the products of Hopper are 4 QGMMA of 32 a step of 128 and panel, begun and awaited once a panel; their operands come by tensor maps;
-#   a math thread has 232 registers and one that copies 40 (kernels/cuda/hopper/fp8_plan.h);
+#   a math thread has 232 registers and one that copies 40 (kernels/cuda/hopper/plan.h);
 # - what is bound by memory moves 16 bytes at a time, each way that it moves rows;
 # - registers, static shared memory and 16-byte accesses are those of kernels.txt, where the compiler is the one that is named there.
 # Exit status: 0 all hold, 1 some do not, 77 the tools are not here.

@@ -5,8 +5,8 @@
 #include <random>
 #include <vector>
 
-#include "kernels/cuda/hopper/fp8_plan.h"
 #include "kernels/cuda/hopper/operand.h"
+#include "kernels/cuda/hopper/plan.h"
 
 namespace fourmi::cuda::hopper {
 namespace {

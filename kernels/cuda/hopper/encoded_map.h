@@ -27,6 +27,8 @@ inline TensorMap encode(const MappedTensor& t) {
   }();
   constexpr CUtensorMapSwizzle swizzles[] = {CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_SWIZZLE_32B,
                                              CU_TENSOR_MAP_SWIZZLE_64B, CU_TENSOR_MAP_SWIZZLE_128B};
+  constexpr CUtensorMapDataType elements[] = {CU_TENSOR_MAP_DATA_TYPE_UINT8, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16,
+                                              CU_TENSOR_MAP_DATA_TYPE_FLOAT32};
   cuuint64_t dims[MappedTensor::max_rank], strides[MappedTensor::max_rank] = {};
   cuuint32_t box[MappedTensor::max_rank], steps[MappedTensor::max_rank];
   for (int i = 0; i < t.rank; ++i) {
@@ -37,11 +39,10 @@ inline TensorMap encode(const MappedTensor& t) {
     if (i + 1 < t.rank) strides[i] = static_cast<cuuint64_t>(t.strides[at]);
   }
   TensorMap map;
-  const CUresult status = function(
-      &map, t.element == MappedTensor::Element::u8 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
-      static_cast<cuuint32_t>(t.rank), const_cast<void*>(t.address), dims, strides, box, steps,
-      CU_TENSOR_MAP_INTERLEAVE_NONE, swizzles[static_cast<int>(t.swizzle)], CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult status = function(&map, elements[static_cast<int>(t.element)], static_cast<cuuint32_t>(t.rank),
+                                   const_cast<void*>(t.address), dims, strides, box, steps,
+                                   CU_TENSOR_MAP_INTERLEAVE_NONE, swizzles[static_cast<int>(t.swizzle)],
+                                   CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (status != CUDA_SUCCESS) failed(cudaErrorInvalidValue, "encoding a tensor map");
   return map;
 }

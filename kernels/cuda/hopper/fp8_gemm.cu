@@ -1,12 +1,12 @@
-// y = x w^T of e4m3 operands with scales (pipeline.h). Rows' scales lie beside their elements and come as boxes of four
-// steps; a panel's alike. Promotion: total = fma(x's scale * w's, sum, total).
+// y = x w^T of e4m3 operands with scales (promoted_sums.h). Rows' scales lie beside their elements and come as boxes of
+// four steps; a panel's alike. Promotion: total = fma(x's scale * w's, sum, total).
 //
 // Floor: 2 M N K operations at 1979 Tflop/s (8192 a cycle and multiprocessor). Per step a tile of two panels takes 1024
 // cycles of the tensor cores, reads 48 KiB from L2 (the nearest bound where that gives less than 48 bytes a cycle to
 // each multiprocessor) and moves 144 KiB through shared memory (1152 cycles: so at best 89% of the peak).
-#include "kernels/cuda/hopper/fp8_fits.h"
+#include "kernels/cuda/hopper/fits.h"
 #include "kernels/cuda/hopper/fp8_gemm.h"
-#include "kernels/cuda/hopper/pipeline.h"
+#include "kernels/cuda/hopper/promoted_sums.h"
 #include "kernels/cuda/hopper/store_rows.h"
 #include "kernels/cuda/launch.h"
 
@@ -15,6 +15,8 @@ namespace {
 
 template <int most_panels, class Y>
 struct Product {
+  using Math = PromotedSums;
+  static constexpr int block_tokens = tile_rows;
   TensorMap x, x_scales, w, w_tail;  // w_tail: the last panel of each matrix where it is not a whole one
   const std::byte* w_bytes;
   std::int64_t panel_stride, matrix_stride;

@@ -24,7 +24,7 @@ struct Fp8Product {
   std::int64_t groups = 1;
 };
 
-/// Can fp8_product() do this? Its sizes are such (fp8_fits.h) and its addresses multiples of 16.
+/// Can fp8_product() do this? Its sizes are such (fits.h) and its addresses multiples of 16.
 bool fits(const Fp8Product&);
 void fp8_product(const CudaStream&, const Fp8Product&);
 

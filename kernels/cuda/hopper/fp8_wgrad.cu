@@ -1,12 +1,12 @@
-// dw += dy^T x of e4m3 operands whose scales are per column and 128 rows (pipeline.h). Tokens are what is summed, and
-// contiguous. Promotion: total = fma(dy's scale * x's, sum, total), an own factor for each element. A matrix without
-// tokens is left alone.
+// dw += dy^T x of e4m3 operands whose scales are per column and 128 rows (promoted_sums.h). Tokens are what is summed,
+// and contiguous. Promotion: total = fma(dy's scale * x's, sum, total), an own factor for each element. A matrix
+// without tokens is left alone.
 //
 // Floor: 2 M N K operations at 1979 Tflop/s (per step as in fp8_gemm.cu), and dw is read and written once: 8 bytes an
 // element, which is more where a matrix has less than about 1700 tokens (8 / 4.3e12 against 2 M / 1.98e15 seconds).
-#include "kernels/cuda/hopper/fp8_fits.h"
+#include "kernels/cuda/hopper/fits.h"
 #include "kernels/cuda/hopper/fp8_gemm.h"
-#include "kernels/cuda/hopper/pipeline.h"
+#include "kernels/cuda/hopper/promoted_sums.h"
 #include "kernels/cuda/hopper/store_rows.h"
 #include "kernels/cuda/launch.h"
 
@@ -15,6 +15,8 @@ namespace {
 
 template <int most_panels>
 struct Gradient {
+  using Math = PromotedSums;
+  static constexpr int block_tokens = step;
   TensorMap dy, x, dy_scales, x_scales;
   float* dw;
   const std::int32_t* offsets;

@@ -1,21 +1,20 @@
-// The kernel that all products of e4m3 operands share. A block stays on its multiprocessor and does tile after tile.
-// One thread has the copy engine bring steps into a ring of stages; two warpgroups multiply them by tensor cores, 64
-// rows each. Each step of a panel is a sum of its own, promoted to the tile's in f32 while the other warpgroup's
-// products run. For .cu files.
+// The kernel that all products share. A block stays on its multiprocessor and does tile after tile. One thread has the
+// copy engine bring steps into a ring of stages; two warpgroups multiply them by tensor cores, 64 rows each. For .cu
+// files.
 //
 // A Work is the kernel's argument and says what differs:
+//   Math                                what a warpgroup does with steps: promoted_sums.h, whole_sums.h
 //   stages()                            a Stages, constant
 //   prefetch_maps()                     of its tensor maps
-//   offsets, order, tokens, tiles_of_block(order)    what the table of groups is filled from
+//   offsets, order, tokens, block_tokens, tiles_of_block(order)    what the table of groups is filled from
 //   find(table, index, tile)            the tile of an index, or false
 //   steps(table, tile), panels(tile)    of a tile
-//   load_step(...), load_scales(...)    begin a step's copies
-//   Scales, scales(...), promote(...)   what a lane knows of a step's scales, and total += scales * sum
-//   store(...)                          what becomes of a panel's totals
+//   load_step(...), load_scales(...)    begin a step's copies; without scales there is no load_scales()
+//   store(...)                          what becomes of a panel's sums
 #pragma once
 
 #include "kernels/cuda/dynamic_shared.h"
-#include "kernels/cuda/hopper/fp8_plan.h"
+#include "kernels/cuda/hopper/plan.h"
 #include "kernels/cuda/hopper/ptx.h"
 #include "kernels/cuda/lanes.h"
 
@@ -75,18 +74,19 @@ template <class Work>
 __device__ void bring_steps(const Work& work, std::byte* shared, const GroupTable& table, const Barriers barriers) {
   constexpr Stages stages = Work::stages();
   Ring<stages.count()> ring;
-  Ring<stages.entries()> entry;
+  [[maybe_unused]] Ring<stages.entries()> entry;
   Tile tile;
   for (unsigned index = blockIdx.x; work.find(table, static_cast<int>(index), tile); index += gridDim.x) {
     const int count = work.panels(tile), steps = work.steps(table, tile);
     for (int k = 0; k < steps; ++k, ring.advance()) {
-      const bool with_scales = k % stages.steps_of_scales == 0;
+      const bool with_scales = stages.entry_bytes() > 0 && k % stages.steps_of_scales == 0;
       Barrier* const full = barriers.full(ring.stage);
       wait(barriers.empty(ring.stage), ring.parity ^ 1u);
       if (k == 0) *reinterpret_cast<Tile*>(shared + stages.tile(ring.stage)) = tile;
       arrive_expecting(full, static_cast<unsigned>(stages.bytes_of_step(count, with_scales)));
       work.load_step(table, tile, count, k, shared, ring.stage, full);
-      if (with_scales) {
+      if constexpr (stages.entry_bytes() > 0) {
+        if (!with_scales) continue;
         work.load_scales(table, tile, count, k, shared, entry.stage, full);
         entry.advance();
       }
@@ -95,64 +95,6 @@ __device__ void bring_steps(const Work& work, std::byte* shared, const GroupTabl
   wait(barriers.empty(ring.stage), ring.parity ^ 1u);
   *reinterpret_cast<Tile*>(shared + stages.tile(ring.stage)) = {};
   arrive(barriers.full(ring.stage));
-}
-
-/// Begins sum = a b^T over one step: 64 rows of a, 128 of b.
-__device__ inline void begin_step(float (&sum)[64], const void* a, const void* b) {
-  const Operand first_a = operand_of_rows(shared_address(a)), first_b = operand_of_rows(shared_address(b));
-  fence_products();
-  multiply_64_128_32(sum, first_a, first_b);
-#pragma unroll
-  for (unsigned k = 32; k < step; k += 32) multiply_add_64_128_32(sum, advanced(first_a, k), advanced(first_b, k));
-  commit_products();
-}
-
-/// A warpgroup, which has 64 of a tile's rows.
-template <class Work>
-__device__ void multiply_tiles(const Work& work, const std::byte* shared, const GroupTable& table,
-                               const Barriers barriers, int first_row) {
-  constexpr Stages stages = Work::stages();
-  const int lane = static_cast<int>(threadIdx.x) % warp_size, warp = static_cast<int>(threadIdx.x) / warp_size % 4;
-  const int lane_row = first_row + 16 * warp + lane / 4;  // and 8 more
-  Ring<stages.count()> ring;
-  Ring<stages.entries()> entry;
-  float total[stages.panels][64];
-  while (true) {
-    wait(barriers.full(ring.stage), ring.parity);
-    const Tile tile = *reinterpret_cast<const Tile*>(shared + stages.tile(ring.stage));
-    if (tile.panel < 0) return;
-    const int count = work.panels(tile), steps = work.steps(table, tile);
-    const bool has_rows = tile.row + first_row < tile.row_end;
-#pragma unroll
-    for (int p = 0; p < stages.panels; ++p)
-#pragma unroll
-      for (int i = 0; i < 64; ++i) total[p][i] = 0;
-    for (int k = 0; k < steps; ++k, ring.advance()) {
-      wait(barriers.full(ring.stage), ring.parity);
-      const typename Work::Scales scales = work.scales(shared, entry.stage, k, lane_row);
-#pragma unroll
-      for (int p = 0; p < stages.panels; ++p) {
-        if (p >= count) continue;
-        const auto release = [&] {
-          if (p != count - 1) return;
-          __syncwarp();
-          if (lane == 0) arrive(barriers.empty(ring.stage));
-        };
-        if (!has_rows) {
-          release();
-          continue;
-        }
-        float sum[64];
-        begin_step(sum, shared + stages.rows(ring.stage) + first_row * step, shared + stages.panel(ring.stage, p));
-        wait_products<0>(sum);
-        release();
-        Work::promote(total[p], sum, scales, p);
-      }
-      if ((k + 1) % stages.steps_of_scales == 0 || k + 1 == steps) entry.advance();
-    }
-    work.store(total[0], tile, tile.row + lane_row, tile.panel);
-    if (count == 2) work.store(total[stages.panels - 1], tile, tile.row + lane_row, tile.panel + 1);
-  }
 }
 
 template <class Work>
@@ -164,7 +106,8 @@ __global__ void __launch_bounds__(threads, 1) multiply(const __grid_constant__ W
   const int warp = __shfl_sync(all_lanes, static_cast<int>(threadIdx.x) / warp_size, 0);  // a warp's lanes know it
   if (threadIdx.x == 0) barriers.init(stages.count());
   if (threadIdx.x == 2 * warp_size) work.prefetch_maps();
-  if (warp == 1) fill(table, work.offsets, work.order.groups, work.tokens, step, Work::tiles_of_block(work.order));
+  if (warp == 1)
+    fill(table, work.offsets, work.order.groups, work.tokens, Work::block_tokens, Work::tiles_of_block(work.order));
   __syncthreads();
   const int warpgroup = warp / 4;
   if (warpgroup == math_threads / 128) {
@@ -172,7 +115,7 @@ __global__ void __launch_bounds__(threads, 1) multiply(const __grid_constant__ W
     if (warp == math_threads / warp_size && elected()) bring_steps(work, shared, table, barriers);
   } else {
     take_registers<math_registers>();
-    multiply_tiles(work, shared, table, barriers, 64 * warpgroup);
+    Work::Math::multiply_tiles(work, shared, table, barriers, 64 * warpgroup);
   }
 }
 

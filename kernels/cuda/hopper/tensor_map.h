@@ -24,7 +24,7 @@ constexpr std::int64_t swizzle_span(Swizzle swizzle) {
 /// Dims from the innermost out.
 struct MappedTensor {
   static constexpr int max_rank = 5;
-  enum class Element : std::uint8_t { u8, f32 };
+  enum class Element : std::uint8_t { u8, bf16, f32 };
 
   const void* address = nullptr;
   Element element = Element::u8;
@@ -34,7 +34,7 @@ struct MappedTensor {
   std::array<std::int64_t, max_rank> box{};
   Swizzle swizzle = Swizzle::none;
 
-  constexpr std::int64_t element_bytes() const { return element == Element::u8 ? 1 : 4; }
+  constexpr std::int64_t element_bytes() const { return element == Element::u8 ? 1 : element == Element::bf16 ? 2 : 4; }
   constexpr std::int64_t box_row_bytes() const { return box[0] * element_bytes(); }
   /// What a copy moves and its barrier counts, also where the box is partly outside.
   constexpr std::int64_t box_bytes() const {

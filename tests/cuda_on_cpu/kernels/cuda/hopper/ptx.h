@@ -54,10 +54,10 @@ inline void commit_products() {
   p.begun.clear();
 }
 inline void multiply_64_128_32(float (&sum)[64], Operand a, Operand b) {
-  on_cpu::multiply(sum, 128, a, b, false);
+  on_cpu::multiply(sum, 128, {a, b, false});
 }
 inline void multiply_add_64_128_32(float (&sum)[64], Operand a, Operand b) {
-  on_cpu::multiply(sum, 128, a, b, true);
+  on_cpu::multiply(sum, 128, {a, b, true});
 }
 template <int pending>
 void wait_products(float (&)[64]) {

@@ -1,6 +1,6 @@
-// How products of e4m3 operands are cut into work for a card: tiles of the result, stages of shared memory, and the
-// order of tiles. For host and device alike. A result has rows, and columns in panels: of y[M, N] = x[M, K] w[N, K]^T
-// rows are tokens; of a weight's gradient dw[N, K] = dy^T x rows are features of dy.
+// How products are cut into work for a card: tiles of the result, stages of shared memory, and the order of tiles. For
+// host and device alike. A result has rows, and columns in panels: of y[M, N] = x[M, K] w[N, K]^T rows are tokens; of a
+// weight's gradient dw[N, K] = dy^T x rows are features of dy.
 #pragma once
 
 #include <algorithm>
@@ -8,8 +8,9 @@
 
 namespace fourmi::cuda::hopper {
 
-/// Of a tile: rows and columns of a panel. A step of the sum is as long as what shares a scale.
-inline constexpr int tile_rows = 128, panel_columns = 128, step = 128;
+/// Of a tile: rows and columns of a panel. A step of the sum is 128 bytes of each of them: of e4m3 elements as many as
+/// share a scale.
+inline constexpr int tile_rows = 128, panel_columns = 128, step_bytes = 128, step = 128, bf16_step = 64;
 /// Two warpgroups multiply, half of a tile's rows each; one feeds the copy engine and gives them its registers.
 inline constexpr int math_threads = 256, threads = 384, math_registers = 232, copy_registers = 40;
 static_assert(math_threads * math_registers + (threads - math_threads) * copy_registers <= 65536);
@@ -48,7 +49,7 @@ struct Stages {
   int panels = 1;  ///< of a tile
   int row_scale_bytes = 0, panel_scale_bytes = 0, steps_of_scales = 1;
 
-  static constexpr int rows_bytes = tile_rows * step, panel_bytes = panel_columns * step;
+  static constexpr int rows_bytes = tile_rows * step_bytes, panel_bytes = panel_columns * step_bytes;
   static constexpr int tile_bytes = sizeof(Tile), table_bytes = sizeof(GroupTable);
   static constexpr int barrier_bytes = 16;  // two a stage
 
@@ -78,6 +79,12 @@ struct Stages {
   constexpr int table() const { return barriers() + count() * barrier_bytes; }
   constexpr int bytes() const { return table() + table_bytes; }
 };
+/// Operands of bf16 whose lines are contiguous lie in slabs: 64 lines, 128 bytes for each element of a step's sum.
+inline constexpr int slab_lines = 64, slab_bytes = bf16_step * step_bytes;
+/// Of operands without scales.
+constexpr Stages bf16_stages(int panels) {
+  return {panels};
+}
 /// Of y = x w^T: rows of x have their scales beside them, those of four steps in 16 bytes; so has a panel of w.
 constexpr Stages product_stages(int panels) {
   return {panels, tile_rows * 16, 16, 4};
