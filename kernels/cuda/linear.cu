@@ -161,6 +161,10 @@ void run(const Stream& stream, const Problem& p) {
       return linear::run_hopper_product(on(stream), p);
     case linear::Family::hopper_gradient:
       return linear::run_hopper_gradient(on(stream), p);
+    case linear::Family::hopper_bf16_product:
+      return linear::run_hopper_bf16_product(on(stream), p);
+    case linear::Family::hopper_bf16_gradient:
+      return linear::run_hopper_bf16_gradient(on(stream), p);
   }
 }
 

@@ -34,21 +34,33 @@ struct Descriptor {
 };
 
 enum class Family : std::uint8_t {
-  plain,            ///< any shape: fma for f64 and f32, matrix units for bf16
-  plain_scaled,     ///< any shape: elements widened to 16 bits on their way to the matrix units
-  hopper_product,   ///< y of e4m3 rows and panels, by Hopper's FP8 units
-  hopper_gradient,  ///< dw of e4m3 columns, alike
+  plain,                 ///< any shape: fma for f64 and f32, matrix units for bf16
+  plain_scaled,          ///< any shape: elements widened to 16 bits on their way to the matrix units
+  hopper_product,        ///< y of e4m3 rows and panels, by Hopper's FP8 units
+  hopper_gradient,       ///< dw of e4m3 columns, alike
+  hopper_bf16_product,   ///< y and dx of bf16, by Hopper's asynchronous units
+  hopper_bf16_gradient,  ///< dw of bf16, alike
 };
 
-/// Hopper's kernels where they fit. They have no dx: who wants it of them gives linear_forward the transposed weight
-/// (kernels/ops/transpose_panels.h).
+/// Hopper's kernels where they fit. Those of e4m3 have no dx: who wants it of them gives linear_forward the transposed
+/// weight (kernels/ops/transpose_panels.h).
 constexpr Family choose(const Descriptor& d) {
-  if (d.input != Input::e4m3) return d.input == Input::mxe4m3 ? Family::plain_scaled : Family::plain;
-  const hopper::ProductSizes product{d.num_rows, d.num_out, d.num_in, d.num_groups, d.out};
+  const bool scaled = d.input == Input::e4m3 || d.input == Input::mxe4m3;
+  const Family any_shape = scaled ? Family::plain_scaled : Family::plain;
+  if (!d.addresses_aligned || d.input == Input::mxe4m3) return any_shape;
+  const hopper::ProductSizes forward{d.num_rows, d.num_out, d.num_in, d.num_groups, d.out},
+      turned{d.num_rows, d.num_in, d.num_out, d.num_groups, d.out};
   const hopper::GradientSizes gradient{d.num_used_rows, d.num_out, d.num_in, d.num_places, d.num_groups};
-  if (d.addresses_aligned && d.map == Map::forward && fits(product)) return Family::hopper_product;
-  if (d.addresses_aligned && d.map == Map::backward_weight && fits(gradient)) return Family::hopper_gradient;
-  return Family::plain_scaled;
+  if (d.input == Input::bf16) {
+    if (d.map == Map::forward && bf16_fits(forward)) return Family::hopper_bf16_product;
+    if (d.map == Map::backward_input && bf16_fits(turned)) return Family::hopper_bf16_product;
+    if (d.map == Map::backward_weight && bf16_fits(gradient)) return Family::hopper_bf16_gradient;
+  }
+  if (d.input == Input::e4m3) {
+    if (d.map == Map::forward && fits(forward)) return Family::hopper_product;
+    if (d.map == Map::backward_weight && fits(gradient)) return Family::hopper_gradient;
+  }
+  return any_shape;
 }
 
 }  // namespace fourmi::cuda::linear

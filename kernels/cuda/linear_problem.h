@@ -54,5 +54,7 @@ void run_plain(const CudaStream&, const Problem&);
 void run_plain_scaled(const CudaStream&, const Problem&);
 void run_hopper_product(const CudaStream&, const Problem&);
 void run_hopper_gradient(const CudaStream&, const Problem&);
+void run_hopper_bf16_product(const CudaStream&, const Problem&);
+void run_hopper_bf16_gradient(const CudaStream&, const Problem&);
 
 }  // namespace fourmi::cuda::linear

@@ -2,6 +2,7 @@
 // what is overwritten too early shows; until then their sums are poison.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <bit>
 #include <map>
@@ -39,18 +40,22 @@ inline std::uint32_t operand_address(Operand operand, std::uint32_t row, std::ui
   return swizzled(swizzle, begin + row / 8 * eight_rows + row % 8 * row_bytes + k);
 }
 
-/// Where the element of 16 bits of line `line` and place k in the sum lies if lines are contiguous ("MN-major"): by the
-/// ISA's canonical layout of the swizzle of 128 bytes, whose pieces of T = 8 lines make
-/// ((T, 8, m), (8, k)) : ((1, T, leading), (8 T, stride)) in elements.
+/// Where the element of 16 bits of line `line` and place k in the sum lies if lines are contiguous ("MN-major"), by the
+/// ISA's canonical layouts: W pieces of T = 8 lines fill the swizzle's span, and in elements they make
+/// ((T, W, m), (8, k)) : ((1, T, leading), (W T, stride)).
 inline std::uint32_t turned_address(Operand operand, std::uint32_t line, std::uint32_t k) {
   const auto [begin, leading, stride] = OperandFields(operand);
-  require(operand >> 62 == 1, "lines that are contiguous are emulated with a swizzle of 128 bytes alone");
-  require(begin % 1024 == 0 && leading % 1024 == 0 && stride % 1024 == 0,
+  using fourmi::cuda::hopper::Swizzle;
+  constexpr Swizzle modes[] = {Swizzle::none, Swizzle::span_128, Swizzle::span_64, Swizzle::span_32};
+  const Swizzle swizzle = modes[operand >> 62];
+  require(swizzle != Swizzle::none, "lines that are contiguous are emulated with a swizzle alone");
+  const auto span = static_cast<std::uint32_t>(swizzle_span(swizzle));
+  require(begin % (8 * span) == 0 && leading % (8 * span) == 0 && stride % (8 * span) == 0,
           "a swizzled operand that does not begin with the pattern");
   constexpr std::uint32_t T = 8, bytes = 2;
-  const std::uint32_t in_piece = line % T, piece = line / T % 8, m = line / T / 8;
-  const std::uint32_t at = (in_piece + piece * T) * bytes + m * leading + k % 8 * (8 * T) * bytes + k / 8 * stride;
-  return swizzled(fourmi::cuda::hopper::Swizzle::span_128, begin + at);
+  const std::uint32_t W = span / (T * bytes);
+  return swizzled(swizzle, begin + line % T * bytes + line / T % W * T * bytes + line / T / W * leading +
+                               k % 8 * W * T * bytes + k / 8 * stride);
 }
 
 /// What the instruction says: elements, and whether an operand's lines are contiguous, not what is summed.
@@ -75,8 +80,8 @@ inline Products& products() {
   return of_thread[thread_index().x];
 }
 
-/// How many threads began, since the program's start.
-inline std::atomic<std::int64_t> num_begun = 0;
+/// How many threads began, since the program's start, of each kind of elements.
+inline std::array<std::atomic<std::int64_t>, 2> num_begun{};
 
 inline constexpr float poison = std::bit_cast<float>(0x7fedcba9u);
 
@@ -102,7 +107,7 @@ inline void multiply(float* sum, int columns, const Product& product) {
   std::fill(sum, sum + size, poison);
   p.begun.push_back(product);
   p.begun.back().sum = sum, p.begun.back().columns = columns;
-  num_begun.fetch_add(1, std::memory_order_relaxed);
+  num_begun[static_cast<std::size_t>(product.elements)].fetch_add(1, std::memory_order_relaxed);
 }
 
 /// The elements of a line of an operand; returns how many there are.

@@ -1,7 +1,7 @@
 # Tests on a card: bodies that the CPU runs too (bodies.cmake), and what a card alone has (device/*_test.cpp, hopper/). The card of
 # test_card_emulated is emulated on the CPU (cuda_on_cpu/); that of test_card, where CUDA is, is this machine's: label gpu,
 # skipped where there is none. Layouts are a program of their own: they take long.
-file(GLOB of_cards CONFIGURE_DEPENDS device/*_test.cpp hopper/gemm_test.cpp hopper/wgrad_test.cpp)
+file(GLOB of_cards CONFIGURE_DEPENDS device/*_test.cpp hopper/gemm_test.cpp hopper/wgrad_test.cpp hopper/bf16_test.cpp)
 list(FILTER of_cards EXCLUDE REGEX "(program|layouts)_test.cpp$")
 set(on_card device/main_card.cpp device/mirror.cpp device/stream_card.cpp)
 list(APPEND of_cards ${on_card})

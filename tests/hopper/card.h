@@ -14,8 +14,12 @@ inline std::size_t copies_left_on_card() {
   return 0;
 }
 
-/// Products that threads of Hopper's warpgroups have begun so far, so that it is known which kernels a call ran.
+/// Products of e4m3 elements that threads of Hopper's warpgroups have begun so far, so that it is known which kernels a
+/// call ran; and products of bf16.
 inline std::optional<std::int64_t> hopper_products_on_card() {
+  return {};
+}
+inline std::optional<std::int64_t> hopper_bf16_products_on_card() {
   return {};
 }
 

@@ -16,7 +16,10 @@ inline std::size_t copies_left_on_card() {
 }
 
 inline std::optional<std::int64_t> hopper_products_on_card() {
-  return cuda_on_cpu::hopper::num_begun.load();
+  return cuda_on_cpu::hopper::num_begun[static_cast<std::size_t>(cuda_on_cpu::hopper::Elements::e4m3)].load();
+}
+inline std::optional<std::int64_t> hopper_bf16_products_on_card() {
+  return cuda_on_cpu::hopper::num_begun[static_cast<std::size_t>(cuda_on_cpu::hopper::Elements::bf16)].load();
 }
 
 /// Emulated units add exactly, then round.
