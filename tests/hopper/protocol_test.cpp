@@ -4,7 +4,7 @@
 
 #include "tests/cuda_on_cpu/language.h"
 //
-#include "kernels/cuda/hopper/ptx.h"
+#include "kernels/cuda/hopper/bf16_ptx.h"
 #include "tests/hopper/card.h"
 
 namespace fourmi::cuda::hopper {
@@ -115,6 +115,29 @@ TEST(HopperProtocol, WhatIsOverwrittenTooEarlyShows) {
   });
 }
 
+/// The ISA's two examples of lines that are contiguous, bf16 with swizzles of 32 and 64 bytes: the exact layouts and
+/// offsets that it prints for them. That of 128 bytes follows the same rule.
+TEST(HopperProtocol, TurnedOperandsLieAsInTheIsasExamples) {
+  struct Example {
+    std::uint64_t mode, leading, stride;  // in bytes
+    Swizzle swizzle;
+    std::uint32_t pieces, next_m, next_s, next_k;  // of the exact layout ((8, pieces, 2), (8, 2)) : ((1, 8, m), (s, k))
+  };
+  const Example examples[] = {{3, 128 * 2, 256 * 2, Swizzle::span_32, 2, 128, 16, 256},
+                              {2, 256 * 2, 512 * 2, Swizzle::span_64, 4, 256, 32, 512},
+                              {1, 512 * 2, 1024 * 2, Swizzle::span_128, 8, 512, 64, 1024}};
+  for (const Example& e : examples) {
+    constexpr std::uint32_t begin = 0x4000;
+    const Operand o = std::uint64_t{begin >> 4} | e.leading >> 4 << 16 | e.stride >> 4 << 32 | e.mode << 62;
+    for (std::uint32_t line = 0; line < 16 * e.pieces; ++line)
+      for (std::uint32_t k = 0; k < 16; ++k) {
+        const std::uint32_t at =
+            line % 8 + line / 8 % e.pieces * 8 + line / 8 / e.pieces * e.next_m + k % 8 * e.next_s + k / 8 * e.next_k;
+        ASSERT_EQ(cuda_on_cpu::hopper::turned_address(o, line, k), swizzled(e.swizzle, begin + 2 * at));
+      }
+  }
+}
+
 using HopperProtocolDeath = ::testing::Test;
 
 void expect_broken(const char* what, const std::function<void(Scene&)>& kernel) {
@@ -200,6 +223,26 @@ TEST(HopperProtocolDeath, Products) {
     fence_products();
     if (s.thread % 2 == 0) s.shared += 64;
     multiply(s, sum);
+  });
+  expect_broken("does not begin with the pattern", [](Scene& s) {
+    float sum[64] = {};
+    fence_products();
+    const Operand inside = operand_of_columns(shared_address(s.shared) + 128, 8192);
+    multiply_add<Along::lines, Along::lines>(sum, inside, inside);
+    commit_products();
+    wait_all_products(sum);
+  });
+  expect_broken("was changed", [](Scene& s) {  // read before the last group was awaited
+    float sum[64] = {};
+    const Operand any = operand_of_rows(shared_address(s.shared));
+    for (int i = 0; i < 2; ++i) {
+      fence_products();
+      multiply_add<Along::sum, Along::sum>(sum, any, any);
+      commit_products();
+      wait_products<1>();
+    }
+    sum[3] = 1;
+    wait_all_products(sum);
   });
   expect_broken("was changed", [](Scene& s) {
     float sum[64] = {};

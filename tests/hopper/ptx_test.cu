@@ -1,7 +1,7 @@
 // Each of Hopper's asynchronous instructions alone, as kernels/cuda/hopper/ptx.h gives it, against what the PTX ISA
 // says of it: on the emulated card this tests the emulation, on a real one the emulation's idea of it.
 #include "kernels/cuda/dynamic_shared.h"
-#include "kernels/cuda/hopper/ptx.h"
+#include "kernels/cuda/hopper/bf16_ptx.h"
 #include "kernels/cuda/launch.h"
 #include "tests/hopper/card.h"
 #include "tests/hopper/test_data.h"
@@ -75,7 +75,7 @@ void check_box(MappedTensor t, const std::vector<std::uint8_t>& bytes, const std
 
 TEST(HopperPtx, BoxesComeSwizzledWithZerosOutside) {
   Random random(1);
-  constexpr auto u8 = MappedTensor::Element::u8, f32 = MappedTensor::Element::f32;
+  constexpr auto u8 = MappedTensor::Element::u8, f32 = MappedTensor::Element::f32, bf16 = MappedTensor::Element::bf16;
   const auto bytes = random_bytes(random, 1 << 16);
   for (std::uint64_t seed = 1; seed <= 3; ++seed) {
     test::shuffle_card(seed);
@@ -84,6 +84,8 @@ TEST(HopperPtx, BoxesComeSwizzledWithZerosOutside) {
     check_box<2>({nullptr, u8, 2, {208, 100}, {224}, {64, 64}, Swizzle::span_64}, bytes, {64, 3});
     check_box<2>({nullptr, u8, 2, {208, 100}, {224}, {32, 64}, Swizzle::span_32}, bytes, {160, 3});
     check_box<2>({nullptr, u8, 2, {208, 100}, {224}, {208, 16}, Swizzle::none}, bytes, {-16, -3});
+    check_box<2>({nullptr, bf16, 2, {104, 100}, {224}, {64, 64}, Swizzle::span_128}, bytes, {64, 50});
+    check_box<3>({nullptr, bf16, 3, {72, 40, 4}, {144, 5760}, {64, 64, 1}, Swizzle::span_128}, bytes, {64, 0, 3});
     check_box<2>({nullptr, f32, 2, {7, 50}, {48}, {4, 128}, Swizzle::none}, bytes, {4, 0});  // as scales are read
     check_box<2>({nullptr, f32, 2, {1, 50}, {48}, {4, 128}, Swizzle::none}, bytes, {0, 40});
     // Strides that are no multiples of each other, as panels have them.
@@ -185,6 +187,90 @@ TEST(HopperPtx, ProductsReadSwizzledRowsAndKnowWhoseSumsAreWhose) {
           sum += test::hopper::e4m3(a[row * 128 + k]) * test::hopper::e4m3(b[column * 128 + k]);
         ASSERT_EQ(static_cast<double>(got[thread * 64 + i]), sum) << "row " << row << " column " << column;
       }
+  }
+}
+
+/// Two warpgroups, each a product over 64 of bf16 of its 64 rows of a [128, 64] by b [columns, 64]. Operands that lie
+/// along their lines are [64, 128] and [64, columns] in memory.
+template <Along of_a, Along of_b, int columns>
+__global__ void __launch_bounds__(256, 1)
+    one_bf16_product(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, float* out) {
+  std::byte* const shared = dynamic_shared();
+  constexpr int slab = 64 * 128, a_bytes = 128 * 128, b_bytes = columns * 128;
+  std::byte* const shared_b = shared + a_bytes;
+  auto* const barrier = reinterpret_cast<Barrier*>(shared_b + b_bytes);
+  if (threadIdx.x == 0) {
+    init(barrier, 1);
+    fence_init();
+    arrive_expecting(barrier, a_bytes + b_bytes);
+    for (int i = 0; i < 128 / 64; ++i)
+      of_a == Along::sum ? load_box(&a, shared + i * slab, barrier, 0, 64 * i)
+                         : load_box(&a, shared + i * slab, barrier, 64 * i, 0);
+    for (int i = 0; i < columns / 64; ++i)
+      of_b == Along::sum ? load_box(&b, shared_b + i * slab, barrier, 0, 64 * i)
+                         : load_box(&b, shared_b + i * slab, barrier, 64 * i, 0);
+  }
+  __syncthreads();
+  wait(barrier, 0);
+  const int warpgroup = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 128, 0);
+  const auto operand = [](Along along, const void* p) {
+    return along == Along::sum ? operand_of_rows(shared_address(p)) : operand_of_columns(shared_address(p), slab);
+  };
+  const Operand rows = operand(of_a, shared + warpgroup * slab), lines = operand(of_b, shared_b);
+  float sum[columns / 2];
+#pragma unroll
+  for (float& s : sum) s = 0;
+  fence_products();
+#pragma unroll
+  for (unsigned i = 0; i < 4; ++i)
+    multiply_add<of_a, of_b>(sum, advanced(rows, i * (of_a == Along::sum ? 32 : 2048)),
+                             advanced(lines, i * (of_b == Along::sum ? 32 : 2048)));
+  commit_products();
+  wait_all_products(sum);
+  for (int i = 0; i < columns / 2; ++i) out[static_cast<int>(threadIdx.x) * columns / 2 + i] = sum[i];
+}
+
+template <Along of_a, Along of_b, int columns>
+void check_bf16_product(std::uint64_t seed) {
+  test::shuffle_card(seed);
+  Random random(seed);
+  constexpr std::size_t sums = 64;
+  const auto drawn = [&](std::size_t count) {
+    std::vector<bfloat16> v(count);
+    for (bfloat16& x : v) x = bfloat16(static_cast<float>(random() % 15) - 7);  // all sums are exact
+    return v;
+  };
+  const auto a = drawn(128 * sums), b = drawn(columns * sums);
+  const Memory a_memory(a), b_memory(b), out(256 * columns / 2 * 4);
+  const auto map = [](const Memory& m, Along along, std::int64_t lines) {
+    const std::int64_t inner = along == Along::sum ? 64 : lines, outer = along == Along::sum ? lines : 64;
+    return encode({m.get(), MappedTensor::Element::bf16, 2, {inner, outer}, {2 * inner}, {64, 64}, Swizzle::span_128});
+  };
+  launch(stream(), one_bf16_product<of_a, of_b, columns>, 1, 256, (128 + columns) * 128 + 8, map(a_memory, of_a, 128),
+         map(b_memory, of_b, columns), static_cast<float*>(out.get()));
+  const auto got = out.values<float>();
+  const auto at = [](const std::vector<bfloat16>& m, Along along, std::size_t lines, std::size_t line, std::size_t k) {
+    return static_cast<double>(static_cast<float>(m[along == Along::sum ? line * sums + k : k * lines + line]));
+  };
+  for (std::size_t thread = 0; thread < 256; ++thread)
+    for (std::size_t i = 0; i < columns / 2; ++i) {
+      const std::size_t row = thread / 32 * 16 + thread % 32 / 4 + i % 4 / 2 * 8;
+      const std::size_t column = i / 4 * 8 + thread % 4 * 2 + i % 2;
+      double sum = 0;
+      for (std::size_t k = 0; k < sums; ++k) sum += at(a, of_a, 128, row, k) * at(b, of_b, columns, column, k);
+      ASSERT_EQ(static_cast<double>(got[thread * columns / 2 + i]), sum) << "row " << row << " column " << column;
+    }
+}
+
+TEST(HopperPtx, ProductsOfBf16ReadRowsAndSlabs) {
+  for (std::uint64_t seed = 1; seed <= 2; ++seed) {
+    check_bf16_product<Along::sum, Along::sum, 128>(seed);
+    check_bf16_product<Along::sum, Along::sum, 256>(seed);
+    check_bf16_product<Along::sum, Along::lines, 128>(seed);
+    check_bf16_product<Along::sum, Along::lines, 256>(seed);
+    check_bf16_product<Along::lines, Along::sum, 128>(seed);
+    check_bf16_product<Along::lines, Along::lines, 128>(seed);
+    check_bf16_product<Along::lines, Along::lines, 256>(seed);
   }
 }
 

@@ -41,6 +41,8 @@ TEST(HopperTensorMap, RulesAreChecked) {
   EXPECT_FALSE(trouble_of([](auto& t) { t.swizzle = Swizzle::none, t.box[0] = 256; }));
   EXPECT_FALSE(trouble_of([](auto& t) { t.element = MappedTensor::Element::f32, t.box[0] = 32; }));
   EXPECT_TRUE(trouble_of([](auto& t) { t.element = MappedTensor::Element::f32, t.box[0] = 36; }));
+  EXPECT_FALSE(trouble_of([](auto& t) { t.element = MappedTensor::Element::bf16, t.box[0] = 64; }));
+  EXPECT_TRUE(trouble_of([](auto& t) { t.element = MappedTensor::Element::bf16, t.box[0] = 72; }));
 }
 
 TEST(HopperTensorMap, SwizzlesArePermutationsOfTheirPattern) {
@@ -69,10 +71,24 @@ TEST(HopperOperand, FieldsAreWhereTheIsaPutsThem) {
   EXPECT_EQ(advanced(o, 96), operand_of_rows(0x12400 + 96));
 }
 
+TEST(HopperOperand, SlabsAreTold) {
+  const Operand o = operand_of_columns(0x12400, slab_bytes);
+  EXPECT_EQ(o & 0x3fff, 0x1240u);
+  EXPECT_EQ(o >> 16 & 0x3fff, 8192u / 16);  // 64 elements of the sum, 64 lines each, to the next 64 lines
+  EXPECT_EQ(o >> 32 & 0x3fff, 1024u / 16);  // to the next 8 elements of the sum
+  EXPECT_EQ(o >> 49 & 7, 0u);
+  EXPECT_EQ(o >> 62, 1u);
+  EXPECT_EQ(advanced(o, 16 * 128), operand_of_columns(0x12400 + 2048, slab_bytes));
+}
+
 TEST(HopperStages, LieApartAndAligned) {
+  enum class Kind { product, gradient, bf16 };
   for (const int panels : {1, 2})
-    for (const bool gradient : {false, true}) {
-      const Stages s = gradient ? gradient_stages(panels) : product_stages(panels);
+    for (const Kind kind : {Kind::product, Kind::gradient, Kind::bf16}) {
+      const bool gradient = kind == Kind::gradient;
+      const Stages s = kind == Kind::bf16 ? bf16_stages(panels)
+                       : gradient         ? gradient_stages(panels)
+                                          : product_stages(panels);
       EXPECT_GE(s.count(), 4);
       EXPECT_LE(s.bytes(), 227 << 10);
       std::map<int, int> pieces;  // begin, bytes
@@ -86,7 +102,8 @@ TEST(HopperStages, LieApartAndAligned) {
         add(s.tile(i), s.tile_bytes, 16);
         add(s.barriers() + i * s.barrier_bytes, s.barrier_bytes, 8);
       }
-      for (int i = 0; i < s.entries(); ++i) {
+      EXPECT_EQ(s.bytes_of_step(panels, true), s.rows_bytes + panels * s.panel_bytes + s.entry_bytes());
+      for (int i = 0; i < s.entries() && s.entry_bytes() > 0; ++i) {
         add(s.row_scales(i), s.row_scale_bytes, 128);
         for (int p = 0; p < panels; ++p) add(s.panel_scales(i, p), s.panel_scale_bytes, gradient ? 128 : 16);
       }
@@ -98,6 +115,11 @@ TEST(HopperStages, LieApartAndAligned) {
       }
       EXPECT_EQ(end, s.bytes());
       EXPECT_LT(s.bytes(), 1 << 18);  // operands' addresses
+      // A product of bf16 reads the slabs of all its panels, and rows of 128 bytes, as one.
+      for (int p = 0; p < panels; ++p)
+        EXPECT_EQ(s.panel(1, p), s.panel(1, 0) + p * (panel_columns / slab_lines) * slab_bytes);
+      static_assert(Stages::panel_bytes == panel_columns / slab_lines * slab_bytes);
+      static_assert(Stages::rows_bytes == tile_rows / slab_lines * slab_bytes);
     }
 }
 
