@@ -1,6 +1,7 @@
 # From what cuobjdump says of a library (-res-usage, then -sass): one line a kernel, separated by tabs.
 #   file  mangled name  registers  shared bytes  local bytes (stack and local)  spilled  loads of 128 bits  stores of 128 bits
 #   QGMMA  UTMALDG  WARPGROUP.ARRIVE  WARPGROUP.DEPBAR  USETMAXREG's registers, as they come, joined by commas
+#   HGMMA of 128 columns  of 256  operands whose lines are contiguous: A, B, AB or -; "mixed" if not all HGMMA have the same
 /^member / { file = $2; sub(/:$/, "", file); sub(/.*:/, "", file); sub(/\.o$/, "", file) }
 # -res-usage
 /^ Function / { f = $2; sub(/:$/, "", f); next }
@@ -17,6 +18,13 @@
 / LDG\.E\.[A-Z0-9_.]*128/ { loads[key]++ }
 / STG\.E\.[A-Z0-9_.]*128/ { stores[key]++ }
 / QGMMA\.64x128x32\.F32\.E4M3\.E4M3 / { products[key]++ }
+/ HGMMA\.64x(128|256)x16\.F32\.BF16 / {
+  / HGMMA\.64x128/ ? narrow[key]++ : wide[key]++
+  along = (/ gdesc\[[A-Z0-9]+\]\.tnspA/ ? "A" : "") (/tnspB/ ? "B" : "")
+  if (along == "") along = "-"
+  if (!(key in turned)) turned[key] = along
+  if (turned[key] != along) turned[key] = "mixed"
+}
 / UTMALDG\./ { copies[key]++ }
 / WARPGROUP\.ARRIVE/ { arrives[key]++ }
 / WARPGROUP\.DEPBAR/ { waits[key]++ }
@@ -25,8 +33,8 @@ END {
   for (i = 1; i <= n; i++) {
     k = order[i]
     if (!(k in seen)) { print "no code of " k > "/dev/stderr"; bad = 1 }
-    printf "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", k, registers[k], shared[k], memory[k], spilled[k], loads[k], stores[k],
-      products[k], copies[k], arrives[k], waits[k], limits[k] == "" ? "-" : limits[k]
+    printf "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%d\t%s\n", k, registers[k], shared[k], memory[k], spilled[k], loads[k], stores[k],
+      products[k], copies[k], arrives[k], waits[k], limits[k] == "" ? "-" : limits[k], narrow[k], wide[k], k in turned ? turned[k] : "-"
   }
   exit bad
 }

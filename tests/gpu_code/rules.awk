@@ -25,8 +25,25 @@ NR == FNR {
     if ($10 < 2 * panels) fail($10 " UTMALDG, rows, panels and scales were expected")
     if ($13 != "0xe8,0x28") fail("USETMAXREG " $13 ", 0xe8 (232) and 0x28 (40) were expected")
   }
+  # Each width that a tile may have: four in the loop, one behind it for what is less than a step; awaited when the next step's are
+  # begun, at the loop's end, and behind it. More waits are ptxas's, which then has found no way to let steps overlap.
+  if ($1 ~ /^bf16_(gemm|wgrad)\.cu$/) {
+    panels = 0
+    if (match(template, /(Product|Gradient)<[12]/)) panels = substr(template, RSTART + RLENGTH - 1, 1)
+    if (panels == 0) { fail("tiles of unknown width"); next }
+    along = template ~ /Gradient</ ? "AB" : template ~ /Along\)1/ ? "B" : "-"
+    bf16[panels, along]++
+    if ($14 != 5 || $15 != (panels == 2 ? 5 : 0)) fail($14 " and " $15 " HGMMA of 128 and 256 columns, 5 of each width were expected")
+    if ($16 != along) fail("HGMMA read lines of " $16 ", " along " was expected")
+    if ($11 != 2 * panels || $12 != 3 * panels) fail($11 " WARPGROUP.ARRIVE and " $12 " WARPGROUP.DEPBAR, 2 and 3 a width were expected")
+    copies = along == "AB" ? 2 + 2 * panels : along == "B" ? 1 + 2 * panels : 1 + panels
+    if ($10 < copies) fail($10 " UTMALDG, " copies " were expected")
+    if ($13 != "0xe8,0x28") fail("USETMAXREG " $13 ", 0xe8 (232) and 0x28 (40) were expected")
+  }
 }
 END {
+  for (p = 1; p <= 2; p++)
+    if (!bf16[p, "AB"] || !bf16[p, "B"] || !bf16[p, "-"]) { print "FAILED  not all bf16 products of " p " panels in hopper/"; bad = 1 }
   if (!products[1] || !products[2]) { print "FAILED  no products of one and of two panels in hopper/"; bad = 1 }
   for (key in must) {
     if (!seen[key]) { print "FAILED  " key " of wide.txt is no kernel"; bad = 1; continue }

@@ -3,7 +3,8 @@
 #   run.sh LIBRARY FOLDER [--write]     of a built libfourmi_cuda.a; FOLDER is where get_tools.sh puts cuobjdump and nvdisasm, if they are
 #                                       not on PATH. --write: kernels.txt anew, after a kernel was changed on purpose
 # - no kernel has local memory: nothing on a stack, nothing spilled;
-# - the products of Hopper are 4 QGMMA of 32 a step of 128 and panel, begun and awaited once a panel; their operands come by tensor maps;
+# - the FP8 products of Hopper are 4 QGMMA of 32 a step of 128 and panel, begun and awaited once a panel; their operands come by tensor maps;
+#   those of bf16 are 4 HGMMA of 16 a step of 64, whatever the width, and one step is under way while the next one is begun;
 #   a math thread has 232 registers and one that copies 40 (kernels/cuda/hopper/plan.h);
 # - what is bound by memory moves 16 bytes at a time, each way that it moves rows;
 # - registers, static shared memory and 16-byte accesses are those of kernels.txt, where the compiler is the one that is named there.
