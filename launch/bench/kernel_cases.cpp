@@ -171,12 +171,30 @@ void KernelCases::add_grouped(double skew) {
                dw = tensor({E, 2 * F, D}, f32);
   const double flops = 2.0 * static_cast<double>(R * D * 2 * F);
   const std::vector<std::int32_t>* o = &offsets;
-  cases_.push_back({"grouped_linear_forward", shape, flops, 0, true,
-                    [=](const Stream& s) { grouped_linear_forward(s, x, w, *o, y); }});
-  cases_.push_back({"grouped_linear_backward_input", shape, flops, 0, true,
-                    [=](const Stream& s) { grouped_linear_backward_input(s, y, w, *o, x); }});
-  cases_.push_back({"grouped_linear_backward_weight", shape, flops, 0, true,
-                    [=](const Stream& s) { grouped_linear_backward_weight(s, y, x, *o, dw); }});
+  // A library has no groups: a call an expert.
+  const auto each = [=](const auto& call) {
+    return [=](const Stream& s) {
+      for (std::int64_t e = 0; e < E; ++e) {
+        const auto rows = [&](const Tensor& t) {
+          return t.rows((*o)[static_cast<std::size_t>(e)], (*o)[static_cast<std::size_t>(e) + 1]);
+        };
+        const auto matrix = [&](const Tensor& t) { return t.view({E * 2 * F, D}).rows(e * 2 * F, (e + 1) * 2 * F); };
+        call(s, rows, matrix);
+      }
+    };
+  };
+  const auto add = [&](const char* name, const auto& run, const auto& call) {
+    cases_.push_back({name, shape, flops, 0, true, run, {}, each(call)});
+  };
+  add(
+      "grouped_linear_forward", [=](const Stream& s) { grouped_linear_forward(s, x, w, *o, y); },
+      [=](const Stream& s, auto& rows, auto& matrix) { linear_forward(s, rows(x), matrix(w), rows(y)); });
+  add(
+      "grouped_linear_backward_input", [=](const Stream& s) { grouped_linear_backward_input(s, y, w, *o, x); },
+      [=](const Stream& s, auto& rows, auto& matrix) { linear_backward_input(s, rows(y), matrix(w), rows(x)); });
+  add(
+      "grouped_linear_backward_weight", [=](const Stream& s) { grouped_linear_backward_weight(s, y, x, *o, dw); },
+      [=](const Stream& s, auto& rows, auto& matrix) { linear_backward_weight(s, rows(y), rows(x), matrix(dw)); });
 }
 
 void KernelCases::add_attention() {

@@ -18,6 +18,8 @@ struct KernelCase {
   bool bf16 = true;  ///< which limit
   std::function<void(const Stream&)> run;
   std::function<void(const Stream&)> beside = {};  ///< the same in bf16, timed in turn with it; may be empty
+  /// The same by calls that a library computes, where it has no form for run() itself; may be empty.
+  std::function<void(const Stream&)> by_calls = {};
   std::function<void()> peer = {};  ///< the same by NVIDIA's library, where it has another form; may be empty
 };
 

@@ -8,7 +8,7 @@ ordered_json measured(const bench::KernelCase& kernel, const Stream& stream, con
                       const Ceilings& ceilings) {
   double library = 0;
   if (kernel.flops > 0 && run.use_libraries && run.use_libraries(true)) {
-    library = time_of(stream, kernel.run, run.budget).median;
+    library = time_of(stream, kernel.by_calls ? kernel.by_calls : kernel.run, run.budget).median;
     run.use_libraries(false);
   }
   if (kernel.peer)
