@@ -36,6 +36,7 @@ NR == FNR {
     if ($14 != 5 || $15 != (panels == 2 ? 5 : 0)) fail($14 " and " $15 " HGMMA of 128 and 256 columns, 5 of each width were expected")
     if ($16 != along) fail("HGMMA read lines of " $16 ", " along " was expected")
     if ($11 != 2 * panels || $12 != 3 * panels) fail($11 " WARPGROUP.ARRIVE and " $12 " WARPGROUP.DEPBAR, 2 and 3 a width were expected")
+    if (along == "AB" && $17 == 0) fail("no UBLKPF, what is added to was to be asked for")
     copies = along == "AB" ? 2 + 2 * panels : along == "B" ? 1 + 2 * panels : 1 + panels
     if ($10 < copies) fail($10 " UTMALDG, " copies " were expected")
     if ($13 != "0xe8,0x28") fail("USETMAXREG " $13 ", 0xe8 (232) and 0x28 (40) were expected")

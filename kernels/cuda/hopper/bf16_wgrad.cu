@@ -52,6 +52,14 @@ struct Gradient {
         load_box(&x, shared + stages().panel(stage, 0) + i * slab_bytes, full,
                  tile.panel * panel_columns + i * slab_lines, token);
   }
+  /// dw comes to the L2 cache while tensor cores work, some rows a step.
+  __device__ void prefetch_result(const Tile& tile, int k, int steps) const {
+    const int column = tile.panel * panel_columns, each = max(16, blocks_of(tile_rows, steps));
+    const auto bytes = static_cast<unsigned>(min(most_panels * panel_columns, K - column)) * 4;
+    const int begin = tile.row + k * each, end = min(tile.row_end, begin + each);
+    for (int row = begin; row < end; ++row)
+      prefetch_bytes(dw + (std::int64_t{tile.group} * N + row) * K + column, bytes);
+  }
   __device__ void store(const float (&sum)[64], const Tile& tile, int row, int panel) const {
     float* const matrix = dw + std::int64_t{tile.group} * N * K;
     store_rows(sum, matrix, matrix, {K, row, tile.row_end, panel * panel_columns});

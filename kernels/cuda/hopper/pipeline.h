@@ -10,6 +10,7 @@
 //   find(table, index, tile)            the tile of an index, or false
 //   steps(table, tile), panels(tile)    of a tile
 //   load_step(...), load_scales(...)    begin a step's copies; without scales there is no load_scales()
+//   prefetch_result(tile, k, steps)     there may be one: asks at step k for what store() will read
 //   store(...)                          what becomes of a panel's sums
 #pragma once
 
@@ -85,6 +86,7 @@ __device__ void bring_steps(const Work& work, std::byte* shared, const GroupTabl
       if (k == 0) *reinterpret_cast<Tile*>(shared + stages.tile(ring.stage)) = tile;
       arrive_expecting(full, static_cast<unsigned>(stages.bytes_of_step(count, with_scales)));
       work.load_step(table, tile, count, k, shared, ring.stage, full);
+      if constexpr (requires { work.prefetch_result(tile, k, steps); }) work.prefetch_result(tile, k, steps);
       if constexpr (stages.entry_bytes() > 0) {
         if (!with_scales) continue;
         work.load_scales(table, tile, count, k, shared, entry.stage, full);
