@@ -9,7 +9,7 @@ namespace fourmi::nccl {
 namespace {
 
 constexpr const char* remedy =
-    "Install NCCL 2.18 or newer (Debian and Ubuntu: libnccl2 of NVIDIA's repository) where the loader finds it, or "
+    "Install NCCL 2.22 or newer (Debian and Ubuntu: libnccl2 of NVIDIA's repository) where the loader finds it, or "
     "start one rank";
 
 }  // namespace

@@ -41,8 +41,8 @@ void for_each_function(Table& f, const Visit& visit) {
   visit("ncclSend", f.send), visit("ncclRecv", f.recv), visit("ncclGetErrorString", f.get_error_string);
 }
 
-/// 2.18.3 as 21803.
-inline constexpr int least_version = 21800;
+/// 2.18.3 as 21803. From 2.22 on communicators can be ended together (moves.cpp).
+inline constexpr int least_version = 22200;
 
 /// From libnccl.so.2; it stays open. Throws Error(environment) that says what is missing: the library, a function of
 /// it, a newer version. `name` stands in for the library in tests.

@@ -15,16 +15,22 @@ void Rank::add(Communicator* comm) {
   if (aborted_) functions_->comm_abort(comm);
 }
 
-void Rank::remove(Communicator* comm) {
+void Rank::end_together(std::span<Communicator* const> comms, Result (*end)(Communicator*)) const {
+  functions_->group_start();
+  for (Communicator* comm : comms) end(comm);
+  functions_->group_end();  // an error changes nothing: they are not used any more
+}
+
+void Rank::remove(std::span<Communicator* const> comms) {
   const std::scoped_lock lock(mutex_);
-  std::erase(communicators_, comm);
-  if (!aborted_) functions_->comm_destroy(comm);
+  for (Communicator* comm : comms) std::erase(communicators_, comm);
+  if (!aborted_) end_together(comms, functions_->comm_destroy);
 }
 
 void Rank::abort() {
   const std::scoped_lock lock(mutex_);
   if (aborted_.exchange(true)) return;
-  for (Communicator* comm : communicators_) functions_->comm_abort(comm);
+  end_together(communicators_, functions_->comm_abort);
 }
 
 void Rank::check(Result result, const char* what, const std::string& group) {
@@ -44,9 +50,10 @@ Moves::Moves(std::shared_ptr<Rank> rank, Group& group)
 }
 
 Moves::~Moves() {
+  std::vector<Communicator*> comms{all_.comm};
   for (auto* list : {&to_, &from_})
-    for (auto& [peer, channel] : *list) rank_->remove(channel.comm);
-  rank_->remove(all_.comm);
+    for (auto& [peer, channel] : *list) comms.push_back(channel.comm);
+  rank_->remove(comms);
 }
 
 /// Collective among all of the group: the first member makes the id.
@@ -70,11 +77,23 @@ Moves::Channel Moves::make_channel(Group& group, int from, int to) {
   if (!comm) return {};
   std::unique_ptr<DeviceStream> stream = rank_->work().runtime().make_stream();
   DeviceStream* const own = stream.get();
-  return {comm, own, std::move(stream), me_ == from ? 1 : 0};
+  Channel channel{comm, own, std::move(stream), me_ == from ? 1 : 0};
+  connect(channel, me_ == from ? Move::Kind::send : Move::Kind::receive);
+  return channel;
+}
+
+void Moves::connect(const Channel& channel, Move::Kind kind) {
+  const Move first{kind, static_cast<std::byte*>(first_message_->data), 1, 0, 1};
+  give(channel, std::span(&first, 1), channel.peer);
+  channel.stream->synchronize();
 }
 
 void Moves::prepare_messages(Group& group) {
   if (!to_.empty() || size_ == 1) return;
+  DeviceRuntime& runtime = rank_->work().runtime();
+  first_message_ = std::make_unique<FirstMessage>();
+  first_message_->runtime = &runtime;
+  first_message_->data = runtime.allocate(1, "first messages between ranks");
   // One pair after another, on all members in the same order: none waits for one that waits for it.
   for (int r = 0; r < size_; ++r) {
     const int next = (r + 1) % size_;
@@ -107,30 +126,36 @@ Moves::Transfer& Moves::take_transfer() {
   return t;
 }
 
-Request Moves::start(std::span<const Move> moves) {
+void Moves::give(const Channel& channel, std::span<const Move> moves, int peer) {
   const Functions& f = rank_->functions();
+  void* const stream = channel.stream->native();
+  rank_->check(f.group_start(), "ncclGroupStart", name_);
+  Result result = success;
+  for (const Move& m : moves) {
+    if (m.size == 0 || result != success) continue;
+    const int other = peer < 0 ? m.peer : peer;
+    result = m.kind == Move::Kind::send ? f.send(m.data, m.size, int8, other, channel.comm, stream)
+                                        : f.recv(m.data, m.size, int8, other, channel.comm, stream);
+  }
+  const Result ended = f.group_end();  // also behind an error: what follows would be part of this group
+  rank_->check(result, "ncclSend or ncclRecv", name_);
+  rank_->check(ended, "ncclGroupEnd", name_);
+}
+
+Request Moves::start(std::span<const Move> moves) {
   if (rank_->aborted())
     throw Error(ExitStatus::rank_lost, "group " + name_, "NCCL's communicators were ended, a move was asked for",
                 "Start the run again; it goes on at its last checkpoint");
   Channel& channel = channel_for(moves.front());
+  for (const Move& m : moves)
+    FOURMI_CHECK(m.tag == moves.front().tag, "{}: messages of several tags in one call", name_);
   Result seen = success;
-  rank_->check(f.comm_get_async_error(channel.comm, &seen), "ncclCommGetAsyncError", name_);
+  rank_->check(rank_->functions().comm_get_async_error(channel.comm, &seen), "ncclCommGetAsyncError", name_);
   rank_->check(seen, "earlier work", name_);
   Transfer& transfer = take_transfer();
   transfer.ready->record(rank_->work());
   transfer.ready->wait(*channel.stream);
-  rank_->check(f.group_start(), "ncclGroupStart", name_);
-  for (const Move& m : moves) {
-    if (m.size == 0) continue;
-    FOURMI_CHECK(m.tag == moves.front().tag, "{}: messages of several tags in one call", name_);
-    const int peer = m.tag == 0 ? m.peer : channel.peer;
-    void* const stream = channel.stream->native();
-    if (m.kind == Move::Kind::send)
-      rank_->check(f.send(m.data, m.size, int8, peer, channel.comm, stream), "ncclSend", name_);
-    else
-      rank_->check(f.recv(m.data, m.size, int8, peer, channel.comm, stream), "ncclRecv", name_);
-  }
-  rank_->check(f.group_end(), "ncclGroupEnd", name_);
+  give(channel, moves, moves.front().tag == 0 ? -1 : channel.peer);
   transfer.done->record(*channel.stream);
   struct Call {
     Rank* rank;

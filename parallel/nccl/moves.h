@@ -31,7 +31,8 @@ class Rank {
   DeviceStream& collectives() const { return *collectives_; }
 
   void add(Communicator* comm);
-  void remove(Communicator* comm);
+  /// Together: ranks may name them in any order. All members do so, as NCCL asks for.
+  void remove(std::span<Communicator* const> comms);
   /// Ends what the device waits for, at once. Any thread.
   void abort();
   bool aborted() const { return aborted_; }
@@ -39,6 +40,10 @@ class Rank {
   void check(Result result, const char* what, const std::string& group);
 
  private:
+  /// Calls end(comm) for each as one group of NCCL's: alone, each would wait until the device does nothing, which it
+  /// never does while another one's kernels wait for a peer.
+  void end_together(std::span<Communicator* const> comms, Result (*end)(Communicator*)) const;
+
   std::shared_ptr<const Functions> functions_;
   DeviceStream* work_;
   std::unique_ptr<DeviceStream> collectives_;
@@ -75,6 +80,11 @@ class Moves {
   };
   Communicator* form(Group& group, std::span<const int> members);
   Channel make_channel(Group& group, int from, int to);
+  /// Both ends wait for each other here, as they do in NCCL when they first exchange something: later, a rank that
+  /// waits for one neighbour would leave the other one waiting.
+  void connect(const Channel& channel, Move::Kind kind);
+  /// Moves as one group of NCCL's. `peer`: to or from whom in `comm`; below 0: each move says it.
+  void give(const Channel& channel, std::span<const Move> moves, int peer);
   Channel& channel_for(const Move& move);
   Transfer& take_transfer();
 
@@ -83,6 +93,15 @@ class Moves {
   int me_, size_;
   Channel all_;
   std::vector<std::pair<int, Channel>> to_, from_;  // by peer
+  /// A byte of the device.
+  struct FirstMessage {
+    DeviceRuntime* runtime = nullptr;
+    void* data = nullptr;
+    ~FirstMessage() {
+      if (data) runtime->release(data);
+    }
+  };
+  std::unique_ptr<FirstMessage> first_message_;
   std::vector<std::unique_ptr<Transfer>> transfers_;
 };
 

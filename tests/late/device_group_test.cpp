@@ -195,35 +195,71 @@ TEST_P(DeviceGroups, HostAndDeviceInOneCallAreABug) {
   });
 }
 
-/// The device waits for a peer that never comes; whoever notices ends that wait.
-TEST(NcclGroup, ALostPeerEndsInRankLost) {
+void expect_rank_lost(const std::function<void()>& move) {
+  try {
+    move();
+    ADD_FAILURE() << "a move with a lost peer";
+  } catch (const Error& e) {
+    EXPECT_EQ(e.status(), ExitStatus::rank_lost) << e.what();
+  }
+}
+
+/// stays(group, stream, waiting) on rank 0, which sets `waiting` before it waits for rank 1, which never comes: who
+/// notices that ends the wait.
+void lose_rank_1(const std::function<void(Group&, LateStream&, LateDevice&, std::atomic<bool>&)>& stays,
+                 const std::function<void(Group&, LateStream&, LateDevice&)>& before = {}) {
   LateDevice device;
   auto groups = make_thread_groups("ranks", 2);
   const auto functions = std::make_shared<nccl::Functions>(test::fake_nccl());
   for (auto& g : groups) g = std::make_unique<test::NcclGroup>(std::move(g), functions);
+  const int hangs = test::fake_nccl_hangs();
   std::atomic<bool> waiting{false};
-  std::thread stays([&] {
+  std::thread first([&] {
     LateStream stream(device, 1);
     groups[0]->use_device(stream);
-    const Bytes mine(device, stream, 64), all(device, stream, 128);
-    groups[0]->all_gather(mine.span(), all.span());
-    waiting = true;
-    stream.synchronize();  // returns because the communicators are ended
-    try {
-      groups[0]->all_gather(mine.span(), all.span());
-      ADD_FAILURE() << "a move on ended communicators";
-    } catch (const Error& e) {
-      EXPECT_EQ(e.status(), ExitStatus::rank_lost) << e.what();
-    }
+    if (before) before(*groups[0], stream, device);
+    stays(*groups[0], stream, device, waiting);
   });
-  std::thread leaves([&] {
+  std::thread second([&] {
     LateStream stream(device, 2);
     groups[1]->use_device(stream);
+    if (before) before(*groups[1], stream, device);
     while (!waiting) std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
     groups[0]->cancel("rank 1 was lost");  // as the watchdog of rank 0 does
   });
-  stays.join();
-  leaves.join();
+  first.join();
+  second.join();
+  EXPECT_EQ(test::fake_nccl_hangs(), hangs);
+}
+
+/// On the device, where several communicators wait: none of them can be ended alone.
+TEST(NcclGroup, ALostPeerEndsInRankLost) {
+  const auto exchange = [](Group& group, LateStream& stream, LateDevice& device) {
+    const Bytes mine(device, stream, 64), all(device, stream, 128);
+    group.all_gather(mine.span(), all.span());
+    group.prepare_messages();
+  };
+  lose_rank_1(
+      [](Group& group, LateStream& stream, LateDevice& device, std::atomic<bool>& waiting) {
+        const Bytes mine(device, stream, 64), all(device, stream, 128), message(device, stream, 64);
+        Request received = group.start_receive(message.span(), 1, 5);
+        group.all_gather(mine.span(), all.span());
+        received.wait();
+        waiting = true;
+        stream.synchronize();  // returns because the communicators are ended
+        expect_rank_lost([&] { group.all_gather(mine.span(), all.span()); });
+      },
+      exchange);
+}
+
+/// On the host, while the two connect.
+TEST(NcclGroup, ALostPeerEndsTheFirstExchangeToo) {
+  lose_rank_1([](Group& group, LateStream& stream, LateDevice& device, std::atomic<bool>& waiting) {
+    const Bytes mine(device, stream, 64), all(device, stream, 128);
+    waiting = true;
+    expect_rank_lost([&] { group.all_gather(mine.span(), all.span()); });
+  });
 }
 
 TEST(NcclLibrary, WhatIsMissingIsSaid) {

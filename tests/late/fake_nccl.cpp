@@ -1,10 +1,14 @@
 #include "tests/late/fake_nccl.h"
 
+#include <algorithm>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -22,6 +26,8 @@ struct Meeting {
   std::mutex mutex;
   std::condition_variable changed;
   std::map<std::pair<int, int>, std::vector<std::shared_ptr<Message>>> sent;  // by from and to
+  std::map<std::pair<int, int>, std::set<int>>
+      ends;  // of a connection, by from and to: ranks that have come to make it
   int arrived = 0;
   bool aborted = false;
 };
@@ -29,7 +35,7 @@ struct Meeting {
 struct Communicator {
   std::shared_ptr<Meeting> meeting;
   int rank = 0;
-  std::shared_ptr<std::atomic<bool>> failed = std::make_shared<std::atomic<bool>>(false);
+  std::shared_ptr<std::atomic<int>> at_work;  // exchanges that the rank's communicators have on streams
 };
 
 }  // namespace fourmi::nccl
@@ -48,6 +54,13 @@ struct Started {
   void* stream;
 };
 thread_local std::vector<Started> started;
+thread_local int depth = 0;                         // of groups
+thread_local std::vector<Communicator*> to_delete;  // at the end of the group
+thread_local const auto my_work = std::make_shared<std::atomic<int>>(0);
+
+constexpr Result failed = static_cast<Result>(3);
+constexpr std::chrono::seconds too_long{5};
+std::atomic<int> hangs{0};
 
 std::mutex meetings_mutex;
 std::map<int, std::shared_ptr<Meeting>> meetings;
@@ -109,11 +122,23 @@ Result comm_init_rank(Communicator** comm, int num_ranks, Id id, int rank) {
   ++meeting->arrived;
   meeting->changed.notify_all();
   meeting->changed.wait(lock, [&] { return meeting->arrived == num_ranks; });
-  *comm = new Communicator{meeting, rank};
+  *comm = new Communicator{meeting, rank, my_work};
   return success;
 }
 Result comm_destroy(Communicator* comm) {
-  delete comm;
+  if (depth > 0)
+    to_delete.push_back(comm);
+  else
+    delete comm;
+  return success;
+}
+/// Frees memory of the device, which waits for all that it does.
+Result wait_for_device(const Communicator& comm) {
+  const auto end = std::chrono::steady_clock::now() + too_long;
+  while (*comm.at_work > 0) {
+    if (std::chrono::steady_clock::now() > end) return ++hangs, failed;
+    std::this_thread::yield();
+  }
   return success;
 }
 Result comm_abort(Communicator* comm) {
@@ -122,23 +147,44 @@ Result comm_abort(Communicator* comm) {
     comm->meeting->aborted = true;
     comm->meeting->changed.notify_all();
   }
-  return comm_destroy(comm);
+  const Result result = depth > 0 ? success : wait_for_device(*comm);
+  comm_destroy(comm);
+  return result;
 }
 Result comm_get_async_error(Communicator*, Result* error) {
   *error = success;
   return success;
 }
 Result group_start() {
-  started.clear();
+  if (depth++ == 0) started.clear();
   return success;
 }
+/// Each end of what is moved for the first time waits for the other one.
+Result connect(const std::vector<Started>& moves, int rank, Meeting& meeting) {
+  std::unique_lock lock(meeting.mutex);
+  const auto pair = [&](const Started& m) { return m.sends ? std::pair(rank, m.peer) : std::pair(m.peer, rank); };
+  for (const Started& m : moves) meeting.ends[pair(m)].insert(rank);
+  meeting.changed.notify_all();
+  const bool done = meeting.changed.wait_for(lock, too_long, [&] {
+    return meeting.aborted || std::all_of(moves.begin(), moves.end(), [&](const Started& m) {
+             return m.peer == rank || meeting.ends[pair(m)].size() == 2;
+           });
+  });
+  if (!done) ++hangs;
+  return done && !meeting.aborted ? success : failed;
+}
 Result group_end() {
+  if (--depth > 0) return success;
+  for (Communicator* const comm : std::exchange(to_delete, {})) delete comm;
   if (started.empty()) return success;
   const std::vector<Started> moves = std::exchange(started, {});
-  static_cast<LateStream*>(moves.front().stream)
-      ->give([moves, rank = moves.front().comm->rank, meeting = moves.front().comm->meeting] {
-        carry_out(moves, rank, meeting);
-      });
+  const Communicator comm = *moves.front().comm;  // who aborts it deletes it
+  if (const Result result = connect(moves, comm.rank, *comm.meeting); result != success) return result;
+  ++*comm.at_work;
+  static_cast<LateStream*>(moves.front().stream)->give([moves, comm] {
+    carry_out(moves, comm.rank, comm.meeting);
+    --*comm.at_work;
+  });
   return success;
 }
 Result send(const void* data, std::size_t count, DataType, int peer, Communicator* comm, void* stream) {
@@ -154,6 +200,10 @@ const char* get_error_string(Result) {
 }
 
 }  // namespace
+
+int fake_nccl_hangs() {
+  return hangs;
+}
 
 nccl::Functions fake_nccl() {
   return {.get_version = get_version,
