@@ -82,11 +82,11 @@ class CudaRuntime final : public DeviceRuntime {
   std::string name() const override { return card_.name; }
   void* allocate(std::int64_t bytes, const std::string& what) override {
     void* p = nullptr;
-    check(cudaSetDevice(card_.index), "taking the GPU");
+    take_card();
     check(cudaMalloc(&p, static_cast<std::size_t>(bytes)),
           fmt::format("{} bytes of device memory for {}", bytes, what).c_str());
-    check(cudaMemset(p, 0, static_cast<std::size_t>(bytes)), "clearing device memory");
     allocated_.add(p, bytes);
+    finish(cudaMemset(p, 0, static_cast<std::size_t>(bytes)), "clearing device memory");
     return p;
   }
   void release(void* memory) noexcept override {
@@ -96,6 +96,7 @@ class CudaRuntime final : public DeviceRuntime {
   bool owns(const void* memory) const override { return allocated_.contains(memory); }
   void* allocate_host(std::int64_t bytes, const std::string& what) override {
     void* p = nullptr;
+    take_card();
     check(cudaHostAlloc(&p, static_cast<std::size_t>(bytes), cudaHostAllocPortable),
           fmt::format("{} bytes of pinned host memory for {}", bytes, what).c_str());
     std::memset(p, 0, static_cast<std::size_t>(bytes));
@@ -103,9 +104,9 @@ class CudaRuntime final : public DeviceRuntime {
   }
   void release_host(void* memory) noexcept override { cudaFreeHost(memory); }
   void fill(void* memory, int byte, std::int64_t bytes) override {
+    take_card();
     check(cudaDeviceSynchronize(), "work on the GPU");
-    check(cudaMemset(memory, byte, static_cast<std::size_t>(bytes)), "filling device memory");
-    check(cudaDeviceSynchronize(), "filling device memory");
+    finish(cudaMemset(memory, byte, static_cast<std::size_t>(bytes)), "filling device memory");
   }
   void write(void* device, const void* host, std::int64_t bytes) override { move(device, host, bytes); }
   void read(void* host, const void* device, std::int64_t bytes) override { move(host, device, bytes); }
@@ -113,9 +114,18 @@ class CudaRuntime final : public DeviceRuntime {
   SpanObserver* span_observer() override { return nvtx_ranges(); }
 
  private:
-  static void move(void* to, const void* from, std::int64_t bytes) {
+  void move(void* to, const void* from, std::int64_t bytes) const {
+    take_card();
     check(cudaDeviceSynchronize(), "work on the GPU");
-    check(cudaMemcpy(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault), "a copy");
+    finish(cudaMemcpy(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDefault), "a copy");
+  }
+  /// A host thread that never called begins on the first GPU.
+  void take_card() const { check(cudaSetDevice(card_.index), "taking the GPU"); }
+  /// cudaMemset and cudaMemcpy go through a stream of CUDA's and may return before it has done them; ours do not wait
+  /// for that stream.
+  static void finish(cudaError_t begun, const char* what) {
+    check(begun, what);
+    check(cudaStreamSynchronize(nullptr), what);
   }
   Card card_;
   MemoryRanges allocated_;

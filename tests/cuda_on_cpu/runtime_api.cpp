@@ -4,8 +4,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <iterator>
 #include <map>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "tests/cuda_on_cpu/cuda_runtime_api.h"
 
@@ -31,6 +35,13 @@ class Memory {
     sizes_.erase(at);
     return true;
   }
+  bool has(const void* p) {
+    const std::scoped_lock lock(mutex_);
+    const auto behind = sizes_.upper_bound(const_cast<void*>(p));
+    if (behind == sizes_.begin()) return false;
+    const auto& [begin, size] = *std::prev(behind);
+    return static_cast<const char*>(p) < static_cast<const char*>(begin) + size;
+  }
   void open() {
     const std::scoped_lock lock(mutex_);
     if (open_++ == 0) protect(PROT_READ | PROT_WRITE);
@@ -54,6 +65,36 @@ class Memory {
 Memory& memory() {
   static Memory m;
   return m;
+}
+
+/// The stream that calls without one go through. Its work is done when the host waits for it, not before: streams of
+/// cudaStreamNonBlocking do not, and may be ahead of it.
+class NullStream {
+ public:
+  void give(std::function<void()> work) {
+    const std::scoped_lock lock(mutex_);
+    work_.push_back(std::move(work));
+  }
+  void finish() {
+    const std::scoped_lock lock(mutex_);
+    const cuda_on_cpu::MemoryOpen open;
+    for (const auto& work : std::exchange(work_, {})) work();
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::function<void()>> work_;
+};
+
+NullStream& null_stream() {
+  static NullStream s;
+  return s;
+}
+
+/// What copies and fills on a stream of its own do at once.
+void copy_now(void* to, const void* from, std::size_t bytes) {
+  const cuda_on_cpu::MemoryOpen open;
+  if (bytes > 0) std::memcpy(to, from, bytes);
 }
 
 }  // namespace
@@ -111,6 +152,7 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
   return *p ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 cudaError_t cudaFree(void* p) {
+  null_stream().finish();
   return p == nullptr || memory().free(p) ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned) {
@@ -122,20 +164,32 @@ cudaError_t cudaFreeHost(void* p) {
   return cudaSuccess;
 }
 cudaError_t cudaMemset(void* p, int byte, std::size_t bytes) {
+  null_stream().give([=] { std::memset(p, byte, bytes); });
+  return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* p, int byte, std::size_t bytes, cudaStream_t) {
   const cuda_on_cpu::MemoryOpen open;
   std::memset(p, byte, bytes);
   return cudaSuccess;
 }
-cudaError_t cudaMemsetAsync(void* p, int byte, std::size_t bytes, cudaStream_t) {
-  return cudaMemset(p, byte, bytes);
-}
+/// To the host: waits. From pageable memory of the host: returns when that was read, before it has arrived.
 cudaError_t cudaMemcpy(void* to, const void* from, std::size_t bytes, cudaMemcpyKind) {
-  const cuda_on_cpu::MemoryOpen open;
-  if (bytes > 0) std::memcpy(to, from, bytes);
+  if (bytes == 0) return cudaSuccess;
+  if (!memory().has(to)) {
+    null_stream().finish();
+    copy_now(to, from, bytes);
+  } else if (memory().has(from)) {
+    null_stream().give([=] { std::memcpy(to, from, bytes); });
+  } else {
+    const auto* const first = static_cast<const char*>(from);
+    null_stream().give(
+        [to, staged = std::vector<char>(first, first + bytes)] { std::memcpy(to, staged.data(), staged.size()); });
+  }
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-  return cudaMemcpy(to, from, bytes, kind);
+cudaError_t cudaMemcpyAsync(void* to, const void* from, std::size_t bytes, cudaMemcpyKind, cudaStream_t) {
+  copy_now(to, from, bytes);
+  return cudaSuccess;
 }
 cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, std::size_t from_pitch,
                               std::size_t width, std::size_t height, cudaMemcpyKind, cudaStream_t) {
@@ -145,6 +199,7 @@ cudaError_t cudaMemcpy2DAsync(void* to, std::size_t to_pitch, const void* from, 
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {
+  null_stream().finish();
   return cudaSuccess;
 }
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned) {
@@ -155,7 +210,8 @@ cudaError_t cudaStreamDestroy(cudaStream_t s) {
   delete s;
   return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
+cudaError_t cudaStreamSynchronize(cudaStream_t s) {
+  if (!s) null_stream().finish();
   return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t, unsigned) {

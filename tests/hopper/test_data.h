@@ -48,7 +48,8 @@ class Memory {
     void* p = nullptr;
     cuda::check(cudaMalloc(&p, bytes + guard), "memory of a test");
     memory_ = p;
-    cuda::check(cudaMemset(p, 0xff, bytes + guard), "memory of a test");
+    cuda::check(cudaMemsetAsync(p, 0xff, bytes + guard, stream().handle()), "memory of a test");
+    cuda::check(cudaStreamSynchronize(stream().handle()), "memory of a test");  // for other streams too
   }
   template <class T>
   explicit Memory(const std::vector<T>& values) : Memory(values.size() * sizeof(T)) {
