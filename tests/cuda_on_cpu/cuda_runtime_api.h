@@ -11,6 +11,7 @@ enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,
   cudaErrorMemoryAllocation = 2,
+  cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
   cudaErrorNoDevice = 100
 };
@@ -44,6 +45,8 @@ cudaError_t cudaRuntimeGetVersion(int* version);
 cudaError_t cudaDeviceCanAccessPeer(int* can, int device, int peer);
 cudaError_t cudaMalloc(void** memory, std::size_t bytes);
 cudaError_t cudaFree(void* memory);
+cudaError_t cudaMallocAsync(void** memory, std::size_t bytes, cudaStream_t);
+cudaError_t cudaFreeAsync(void* memory, cudaStream_t);
 cudaError_t cudaHostAlloc(void** memory, std::size_t bytes, unsigned flags);
 cudaError_t cudaFreeHost(void* memory);
 cudaError_t cudaMemset(void* memory, int byte, std::size_t bytes);
@@ -83,12 +86,19 @@ struct MemoryOpen {
 };
 }  // namespace cuda_on_cpu
 
+namespace cuda_on_cpu {
+/// What a card of compute capability 9.0 says to a launch before it begins. `kernel`: its address, whichever its type.
+cudaError_t allow_shared(const void* kernel, int bytes);
+cudaError_t check_launch(const void* kernel, const cudaLaunchConfig_t&);
+}  // namespace cuda_on_cpu
+
 template <class... Parameters>
-cudaError_t cudaFuncSetAttribute(void (*)(Parameters...), cudaFuncAttribute, int) {
-  return cudaSuccess;
+cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute, int bytes) {
+  return cuda_on_cpu::allow_shared(reinterpret_cast<const void*>(kernel), bytes);
 }
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* c, void (*kernel)(Parameters...), Arguments&&... arguments) {
+  if (const cudaError_t said = cuda_on_cpu::check_launch(reinterpret_cast<const void*>(kernel), *c)) return said;
   const cuda_on_cpu::MemoryOpen open;
   cuda_on_cpu::run_kernel({c->gridDim.x, c->gridDim.y, c->gridDim.z}, {c->blockDim.x, c->blockDim.y, c->blockDim.z},
                           c->dynamicSmemBytes, __PRETTY_FUNCTION__,

@@ -77,6 +77,7 @@ class NullStream {
   }
   void finish() {
     const std::scoped_lock lock(mutex_);
+    if (work_.empty()) return;
     const cuda_on_cpu::MemoryOpen open;
     for (const auto& work : std::exchange(work_, {})) work();
   }
@@ -111,8 +112,9 @@ cuda_on_cpu::MemoryOpen::~MemoryOpen() {
   memory().close();
 }
 
-const char* cudaGetErrorString(cudaError_t) {
-  return "an error of the emulated card";
+const char* cudaGetErrorString(cudaError_t e) {
+  return e == cudaErrorInvalidConfiguration ? "a grid or a block of a size that no card takes"
+                                            : "an error of the emulated card";
 }
 const char* cudaGetErrorName(cudaError_t) {
   return "cudaError";
@@ -154,6 +156,12 @@ cudaError_t cudaMalloc(void** p, std::size_t bytes) {
 cudaError_t cudaFree(void* p) {
   null_stream().finish();
   return p == nullptr || memory().free(p) ? cudaSuccess : cudaErrorInvalidValue;
+}
+cudaError_t cudaMallocAsync(void** p, std::size_t bytes, cudaStream_t) {
+  return cudaMalloc(p, bytes);
+}
+cudaError_t cudaFreeAsync(void* p, cudaStream_t) {
+  return memory().free(p) ? cudaSuccess : cudaErrorInvalidValue;
 }
 cudaError_t cudaHostAlloc(void** p, std::size_t bytes, unsigned) {
   *p = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);

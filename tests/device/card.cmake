@@ -12,6 +12,8 @@ if(FOURMI_CARD_TESTS)
   add_executable(test_card_emulated ${of_cards} hopper/protocol_test.cpp hopper/ptx_test.cu)
   set_source_files_properties(hopper/ptx_test.cu PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
     "-include;${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu/language.h;-Wno-unknown-pragmas")
+  set_source_files_properties(hopper/protocol_test.cpp PROPERTIES COMPILE_OPTIONS
+    "-Wno-unknown-pragmas;-fsanitize=alignment;-fno-sanitize-recover=alignment")
   target_link_libraries(test_card_emulated PRIVATE GTest::gtest tests_of_any_device framework_train cuda_on_cpu)
   target_include_directories(test_card_emulated BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu)
   target_compile_definitions(test_card_emulated PRIVATE FOURMI_SOURCE_DIR="${CMAKE_SOURCE_DIR}")

@@ -5,6 +5,8 @@
 #include "tests/cuda_on_cpu/language.h"
 //
 #include "kernels/cuda/hopper/bf16_ptx.h"
+#include "kernels/cuda/hopper/ptx.h"
+#include "kernels/cuda/lanes.h"
 #include "tests/hopper/card.h"
 
 namespace fourmi::cuda::hopper {
@@ -260,6 +262,35 @@ TEST(HopperProtocolDeath, Products) {
     sum[3] = 1;
     wait_products<0>(sum);
   });
+}
+
+void nothing() {}
+cudaError_t launch(dim3 grid, dim3 block, std::size_t shared = 0) {
+  const cudaLaunchConfig_t config{grid, block, shared, nullptr, nullptr, 0};
+  return cudaLaunchKernelEx(&config, nothing);
+}
+
+TEST(EmulatedLaunch, WhatNoCardTakesIsAnError) {
+  EXPECT_EQ(launch({3, 2, 1}, {1024, 1, 1}), cudaSuccess);
+  EXPECT_EQ(launch({1, 65535, 1}, {1, 1, 1}), cudaSuccess);
+  for (const dim3 grid : {dim3{0, 1, 1}, dim3{1, 0, 1}, dim3{1, 65536, 1}, dim3{1, 1, 65536}})
+    EXPECT_EQ(launch(grid, {32, 1, 1}), cudaErrorInvalidConfiguration) << grid.x << " " << grid.y << " " << grid.z;
+  EXPECT_EQ(launch({1, 1, 1}, {0, 1, 1}), cudaErrorInvalidConfiguration);
+  EXPECT_EQ(launch({1, 1, 1}, {1056, 1, 1}), cudaErrorInvalidConfiguration);
+  EXPECT_EQ(launch({1, 1, 1}, {32, 1, 1}, 48 << 10), cudaSuccess);
+  EXPECT_EQ(launch({1, 1, 1}, {32, 1, 1}, 64 << 10), cudaErrorInvalidValue);
+  EXPECT_EQ(cudaFuncSetAttribute(nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 228 << 10),
+            cudaErrorInvalidValue);
+  EXPECT_EQ(cudaFuncSetAttribute(nothing, cudaFuncAttributeMaxDynamicSharedMemorySize, 64 << 10), cudaSuccess);
+  EXPECT_EQ(launch({1, 1, 1}, {32, 1, 1}, 64 << 10), cudaSuccess);
+}
+
+TEST(EmulatedVectorDeath, TheirAddressesAreMultiplesOfTheirSize) {
+  alignas(16) float values[8] = {};
+  EXPECT_EQ(load<4>(values + 4).value[0], 0);
+  volatile int one = 1;
+  EXPECT_DEATH(load<4>(values + one), "misaligned address");
+  EXPECT_DEATH(store(values + one, Vector<float, 2>{}), "misaligned address");
 }
 
 }  // namespace
