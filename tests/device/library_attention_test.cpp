@@ -191,7 +191,7 @@ cuda::library::AttentionGraph small_graph() {
 TEST(LibraryAttentionParts, HeadsGoInAsManyLaunchesAsScratchAllows) {
   auto plans = std::make_unique<FakePlans>(1 << 20);
   FakePlans& fake = *plans;
-  cuda::library::LibraryAttention library(std::move(plans), 2 << 20);
+  cuda::library::LibraryAttention library(std::move(plans), nullptr, 2 << 20);
   const auto g = small_graph();
   ASSERT_EQ(library.key_heads_at_once(g), 2);
   const int asked = fake.asked;
@@ -222,9 +222,9 @@ TEST(LibraryAttentionParts, HeadsGoInAsManyLaunchesAsScratchAllows) {
 }
 
 TEST(LibraryAttentionParts, WhatNoPlanDoesIsLeftAlone) {
-  cuda::library::LibraryAttention refused(std::make_unique<FakePlans>(-1));
+  cuda::library::LibraryAttention refused(std::make_unique<FakePlans>(-1), nullptr);
   EXPECT_EQ(refused.key_heads_at_once(small_graph()), 0);
-  cuda::library::LibraryAttention large(std::make_unique<FakePlans>(3 << 20), 2 << 20);
+  cuda::library::LibraryAttention large(std::make_unique<FakePlans>(3 << 20), nullptr, 2 << 20);
   EXPECT_EQ(large.key_heads_at_once(small_graph()), 0);
 }
 

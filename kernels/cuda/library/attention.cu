@@ -91,11 +91,11 @@ bool run(const CudaStream& stream, const Attention& attention, const AttentionTe
 
 }  // namespace
 
-LibraryAttention::LibraryAttention(std::unique_ptr<AttentionPlans> plans, std::int64_t most_bytes)
-    : plans_(std::move(plans)), most_bytes_(most_bytes) {}
+LibraryAttention::LibraryAttention(std::unique_ptr<AttentionPlans> plans, cudaStream_t stream, std::int64_t most_bytes)
+    : plans_(std::move(plans)), stream_(stream), most_bytes_(most_bytes) {}
 
 LibraryAttention::~LibraryAttention() {
-  cudaFree(scratch_);
+  if (scratch_) cudaFreeAsync(scratch_, stream_);
 }
 
 std::int64_t LibraryAttention::key_heads_at_once(const AttentionGraph& g) {
@@ -110,9 +110,9 @@ std::int64_t LibraryAttention::key_heads_at_once(const AttentionGraph& g) {
     if (*bytes > most_bytes_) continue;
     found = part.key_heads;
     if (*bytes > scratch_bytes_) {
-      check(cudaFree(scratch_), "scratch memory of attention");
-      scratch_ = nullptr, scratch_bytes_ = 0;
-      check(cudaMalloc(&scratch_, static_cast<std::size_t>(*bytes)), "scratch memory of attention");
+      if (scratch_) check(cudaFreeAsync(std::exchange(scratch_, nullptr), stream_), "scratch memory of attention");
+      scratch_bytes_ = 0;
+      check(cudaMallocAsync(&scratch_, static_cast<std::size_t>(*bytes), stream_), "scratch memory of attention");
       scratch_bytes_ = *bytes;
     }
   }

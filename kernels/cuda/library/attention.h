@@ -17,13 +17,15 @@ bool attention_backward(const Stream&, const Attention&, const Tensor& q_MHQ, co
                         const Tensor& dq_MHQ, const Tensor& dk_MGQ, const Tensor& dv_MGV);
 
 /// A stream's plans, and the scratch memory that they work in. It is as large as the largest plan so far needs, so that
-/// only calls of a new shape allocate.
+/// only calls of a new shape allocate: in the stream's order, since cudaFree() would wait for all that the device does,
+/// a message of a peer's that waits for us among it.
 class LibraryAttention {
  public:
   /// A plan that needs more is made for fewer heads at a time; where one key head needs more, ours compute.
   static constexpr std::int64_t most_scratch_bytes = std::int64_t{1} << 30;
 
-  explicit LibraryAttention(std::unique_ptr<AttentionPlans> plans, std::int64_t most_bytes = most_scratch_bytes);
+  LibraryAttention(std::unique_ptr<AttentionPlans> plans, cudaStream_t stream,
+                   std::int64_t most_bytes = most_scratch_bytes);
   ~LibraryAttention();
   LibraryAttention(const LibraryAttention&) = delete;
   LibraryAttention& operator=(const LibraryAttention&) = delete;
@@ -38,6 +40,7 @@ class LibraryAttention {
 
  private:
   std::unique_ptr<AttentionPlans> plans_;
+  cudaStream_t stream_;
   std::int64_t most_bytes_;
   std::map<AttentionGraph, std::int64_t> key_heads_;
   void* scratch_ = nullptr;

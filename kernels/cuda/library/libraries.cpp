@@ -33,7 +33,8 @@ LibraryAttention* Libraries::attention(const CudaStream& stream) {
   if (!uses_cudnn_ || !attention_plans_missing().empty()) return nullptr;
   if (!cudnn_) cudnn_ = std::make_unique<Library<Cudnn>>(*linker_);
   if (!cudnn_->get()) return nullptr;
-  if (!attention_) attention_ = std::make_unique<LibraryAttention>(open_attention_plans(*linker_, stream.handle()));
+  if (!attention_)
+    attention_ = std::make_unique<LibraryAttention>(open_attention_plans(*linker_, stream.handle()), stream.handle());
   return attention_.get();
 }
 
