@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <cstdlib>
 #include <cstring>
 
 #include "kernels/cuda/clock.h"
@@ -48,7 +49,14 @@ struct Supported {
   std::string trouble;
 };
 
+/// Streams that share one of the driver's queues wait for one another; what waits for a peer must hold up nobody else.
+/// It has 8 queues for a GPU where it is not told otherwise before its first call, and it is told so in no other way.
+void ask_for_queues() {
+  [[maybe_unused]] static const int asked = setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+}
+
 Supported find_supported() {
+  ask_for_queues();
   int count = 0;
   if (const cudaError_t status = cudaGetDeviceCount(&count); status != cudaSuccess)
     return {{}, fmt::format("CUDA says: {}", cudaGetErrorString(status))};

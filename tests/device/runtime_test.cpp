@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <vector>
 
 #include "kernels/runtime/cuda_devices.h"
@@ -53,6 +54,12 @@ TEST_F(CudaRuntime, WhatTheHostWroteIsThereForEveryStream) {
   runtime_->write(from.data, host.data(), size);
   stream_->copy(to.data, from.data, size);
   expect(to, 9);
+}
+
+/// A queue for each stream of a rank; a user's own choice stays.
+TEST_F(CudaRuntime, StreamsDoNotShareQueues) {
+  const char* const queues = std::getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+  EXPECT_STREQ(queues ? queues : "none", "32");
 }
 
 }  // namespace
