@@ -25,16 +25,18 @@ class DeviceGroups : public testing::TestWithParam<Kind> {
     LateDevice device(GetParam() == Kind::nccl ? 3 : 5);
     auto groups = make_thread_groups("ranks", size);
     const auto functions = std::make_shared<nccl::Functions>(test::fake_nccl());
+    const int hangs = test::fake_nccl_hangs();
     std::vector<std::thread> threads;
     for (auto& made : groups) {
       if (GetParam() == Kind::nccl) made = std::make_unique<test::NcclGroup>(std::move(made), functions);
-      threads.emplace_back([&, group = made.get()] {
+      threads.emplace_back([&, group = made.get(), mine = &made] {
         LateStream stream(device, static_cast<unsigned>(group->rank()) + 11);
         try {
           group->use_device(stream);
           body(*group, stream, device);
           stream.synchronize();
           group->barrier();
+          mine->reset();  // as processes do: each its own
         } catch (const std::exception& e) {
           ADD_FAILURE() << "rank " << group->rank() << ": " << e.what();
           group->cancel("a member of the test failed");
@@ -42,6 +44,7 @@ class DeviceGroups : public testing::TestWithParam<Kind> {
       });
     }
     for (std::thread& t : threads) t.join();
+    EXPECT_EQ(test::fake_nccl_hangs(), hangs);
   }
 };
 INSTANTIATE_TEST_SUITE_P(All, DeviceGroups, testing::Values(Kind::threads, Kind::nccl),

@@ -28,7 +28,7 @@ struct Meeting {
   std::map<std::pair<int, int>, std::vector<std::shared_ptr<Message>>> sent;  // by from and to
   std::map<std::pair<int, int>, std::set<int>>
       ends;  // of a connection, by from and to: ranks that have come to make it
-  int arrived = 0;
+  int arrived = 0, left = 0, members = 0;
   bool aborted = false;
 };
 
@@ -54,8 +54,8 @@ struct Started {
   void* stream;
 };
 thread_local std::vector<Started> started;
-thread_local int depth = 0;                         // of groups
-thread_local std::vector<Communicator*> to_delete;  // at the end of the group
+thread_local int depth = 0;                          // of groups
+thread_local std::vector<Communicator*> to_destroy;  // at the end of the group
 thread_local const auto my_work = std::make_shared<std::atomic<int>>(0);
 
 constexpr Result failed = static_cast<Result>(3);
@@ -119,17 +119,29 @@ Result comm_init_rank(Communicator** comm, int num_ranks, Id id, int rank) {
     meeting = m;
   }
   std::unique_lock lock(meeting->mutex);
+  meeting->members = num_ranks;
   ++meeting->arrived;
   meeting->changed.notify_all();
   meeting->changed.wait(lock, [&] { return meeting->arrived == num_ranks; });
   *comm = new Communicator{meeting, rank, my_work};
   return success;
 }
+/// All members destroy it, and wait for that.
+Result finish_destroying(Communicator* comm) {
+  const std::unique_ptr<Communicator> mine(comm);
+  Meeting& m = *comm->meeting;
+  std::unique_lock lock(m.mutex);
+  if (m.changed.wait_for(lock, too_long, [&] { return m.aborted || m.left == m.members; })) return success;
+  return ++hangs, failed;
+}
 Result comm_destroy(Communicator* comm) {
-  if (depth > 0)
-    to_delete.push_back(comm);
-  else
-    delete comm;
+  {
+    const std::scoped_lock lock(comm->meeting->mutex);
+    ++comm->meeting->left;
+    comm->meeting->changed.notify_all();
+  }
+  if (depth == 0) return finish_destroying(comm);
+  to_destroy.push_back(comm);
   return success;
 }
 /// Frees memory of the device, which waits for all that it does.
@@ -175,7 +187,7 @@ Result connect(const std::vector<Started>& moves, int rank, Meeting& meeting) {
 }
 Result group_end() {
   if (--depth > 0) return success;
-  for (Communicator* const comm : std::exchange(to_delete, {})) delete comm;
+  for (Communicator* const comm : std::exchange(to_destroy, {})) finish_destroying(comm);
   if (started.empty()) return success;
   const std::vector<Started> moves = std::exchange(started, {});
   const Communicator comm = *moves.front().comm;  // who aborts it deletes it
