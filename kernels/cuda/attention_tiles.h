@@ -47,6 +47,7 @@ struct SharedTiles {
   static constexpr int operand_size = tile * 2 * chunk_stride<T>, weight_size = tile * tile_stride<T>;
   static_assert(operand_size >= weight_size);
   static constexpr std::int64_t bytes = sizeof(T) * (operand_size + weight_size);
+  static_assert(bytes <= shared_of_any_card);
 };
 template <class T>
 __device__ SharedTiles<T> shared_tiles() {

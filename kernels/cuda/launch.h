@@ -37,6 +37,10 @@ inline unsigned num_blocks(std::int64_t n, std::int64_t each, std::int64_t most)
   return static_cast<unsigned>(std::clamp<std::int64_t>(ceil_div(n, each), 1, most));
 }
 
+/// Dynamic shared memory that a block may have on every card of compute capability 8.0 and later, in bytes: 8.6, 8.9
+/// and 12.0 have the least.
+inline constexpr std::int64_t shared_of_any_card = 99 << 10;
+
 /// Gives a kernel to the stream. `shared`: dynamic shared memory in bytes (dynamic_shared.h).
 template <class... Parameters, class... Arguments>
 void launch(const CudaStream& stream, void (*kernel)(Parameters...), dim3 blocks, dim3 threads, std::int64_t shared,

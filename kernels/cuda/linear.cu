@@ -152,7 +152,7 @@ Problem make_problem(const Call& call) {
 void run(const Stream& stream, const Problem& p) {
   if (p.num_groups == 0 || p.num_used_rows() == 0 || p.out.num_elements() == 0) return;
   if (library::takes(p.descriptor()) && library::multiply(on(stream), p)) return;
-  switch (linear::choose(p.descriptor())) {
+  switch (linear::choose(p.descriptor(), on(stream).card().capability)) {
     case linear::Family::plain:
       return linear::run_plain(on(stream), p);
     case linear::Family::plain_scaled:

@@ -1,8 +1,10 @@
-// Which kernels a linear map is for: a pure function of what the call is, so that a test can ask it for any shape.
+// Which kernels a linear map is for: a pure function of what the call and the card are, so that a test can ask it for
+// any shape and any card.
 #pragma once
 
 #include <cstdint>
 
+#include "kernels/cuda/capability.h"
 #include "kernels/cuda/hopper/fits.h"
 #include "kernels/runtime/dtype.h"
 
@@ -42,12 +44,12 @@ enum class Family : std::uint8_t {
   hopper_bf16_gradient,  ///< dw of bf16, alike
 };
 
-/// Hopper's kernels where they fit. Those of e4m3 have no dx: who wants it of them gives linear_forward the transposed
-/// weight (kernels/ops/transpose_panels.h).
-constexpr Family choose(const Descriptor& d) {
+/// Hopper's kernels where the card has their units and they fit. Those of e4m3 have no dx: who wants it of them gives
+/// linear_forward the transposed weight (kernels/ops/transpose_panels.h).
+constexpr Family choose(const Descriptor& d, Capability card) {
   const bool scaled = d.input == Input::e4m3 || d.input == Input::mxe4m3;
   const Family any_shape = scaled ? Family::plain_scaled : Family::plain;
-  if (!d.addresses_aligned || d.input == Input::mxe4m3) return any_shape;
+  if (!card.has_hoppers_units() || !d.addresses_aligned || d.input == Input::mxe4m3) return any_shape;
   const hopper::ProductSizes forward{d.num_rows, d.num_out, d.num_in, d.num_groups, d.out},
       turned{d.num_rows, d.num_in, d.num_out, d.num_groups, d.out};
   const hopper::GradientSizes gradient{d.num_used_rows, d.num_out, d.num_in, d.num_places, d.num_groups};

@@ -4,6 +4,9 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/bfloat16_instructions.h"
+#include "kernels/cuda/float8_instructions.h"
+
 namespace fourmi::cuda {
 
 /// Four matrices of 8 x 8 elements of 16 bits from shared memory. Lane l gives the address (16-byte aligned) of row
@@ -44,24 +47,13 @@ __device__ inline void multiply_add_f16(float (&c)[4], const std::uint32_t (&a)[
 
 /// Two elements of e4m3 (the lower byte is the first) in f16, which has all of them.
 __device__ inline std::uint32_t f16_of_e4m3(std::uint32_t two) {
-  std::uint32_t r;
-  asm("cvt.rn.f16x2.e4m3x2 %0, %1;" : "=r"(r) : "h"(static_cast<unsigned short>(two)));
-  return r;
+  return halves_of_e4m3(two);
 }
 /// Two elements of e4m3, times s, rounded to bf16. NaN stays NaN.
 __device__ inline std::uint32_t bf16_of_e4m3(std::uint32_t two, float s) {
   float first, second;
-  asm("{\n"
-      ".reg .b16 low, high;\n"
-      "mov.b32 {low, high}, %2;\n"
-      "cvt.f32.f16 %0, low;\n"
-      "cvt.f32.f16 %1, high;\n"
-      "}"
-      : "=f"(first), "=f"(second)
-      : "r"(f16_of_e4m3(two)));
-  std::uint32_t r;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second * s), "f"(first * s));
-  return r;
+  pair_of_e4m3(two, first, second);
+  return bfloat16_of_pair(first * s, second * s);
 }
 
 }  // namespace fourmi::cuda

@@ -14,6 +14,7 @@ namespace {
 constexpr int threads = 512, num_warps = threads / warp_size;
 constexpr int most_tiles = 256;  // threads that scan an expert's tiles
 constexpr std::int64_t most_experts = 1024;
+static_assert((num_warps + 1) * most_experts * 4 <= shared_of_any_card);
 
 struct Choices {
   const std::int32_t* experts;

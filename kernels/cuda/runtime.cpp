@@ -43,7 +43,7 @@ class CudaEvent final : public DeviceEvent {
   cudaEvent_t event_ = nullptr;
 };
 
-/// Devices of compute capability 9.0, by CUDA's index; why others are not among them.
+/// Devices that a launch takes, by CUDA's index; why others are not among them.
 struct Supported {
   std::vector<int> indices;
   std::string trouble;
@@ -65,7 +65,7 @@ Supported find_supported() {
     cudaDeviceProp properties;
     if (const cudaError_t status = cudaGetDeviceProperties(&properties, i); status != cudaSuccess)
       s.trouble = fmt::format("GPU {}: {}", i, cudaGetErrorString(status));
-    else if (properties.major != 9 || properties.minor != 0)
+    else if (!Capability{properties.major, properties.minor}.is_supported())
       s.trouble = fmt::format("GPU {} ({}) has compute capability {}.{}, kernels are for 9.0", i, properties.name,
                               properties.major, properties.minor);
     else
@@ -86,6 +86,7 @@ class CudaRuntime final : public DeviceRuntime {
     card_.num_multiprocessors = properties.multiProcessorCount;
     card_.shared_bytes = static_cast<std::int64_t>(properties.sharedMemPerBlockOptin);
     card_.l2_bytes = properties.l2CacheSize;
+    card_.capability = {properties.major, properties.minor};
   }
   std::string name() const override { return card_.name; }
   void* allocate(std::int64_t bytes, const std::string& what) override {

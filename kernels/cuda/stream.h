@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 
+#include "kernels/cuda/capability.h"
 #include "kernels/cuda/check.h"
 #include "kernels/runtime/stream.h"
 #include "kernels/runtime/tensor.h"
@@ -24,6 +25,7 @@ struct Card {
   std::int64_t shared_bytes = 0;  ///< that a block may ask for
   std::int64_t l2_bytes = 0;
   std::string name;
+  Capability capability;
 };
 
 class CudaStream final : public DeviceStream {

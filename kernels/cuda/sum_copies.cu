@@ -17,6 +17,7 @@ namespace {
 
 constexpr int most_levels = 10;  // of the tree: 1,024 ranks
 constexpr int level_bits = 5;    // of a place on the stack
+static_assert(most_levels * RowThreads::threads * 8 * 4 <= shared_of_any_card);  // 8 of bf16, in f32
 
 /// n: of A, what a thread has of a row. rank_of null: one copy a token, in the tokens' order.
 template <class T, class A, int n>

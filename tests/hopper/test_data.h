@@ -35,7 +35,8 @@ inline float random_scale(Random& random) {
 /// A card of few multiprocessors, so that blocks have many tiles.
 inline const cuda::CudaStream& stream(int multiprocessors = 3) {
   static const auto runtime = open_cuda_device(0);
-  static const cuda::Card cards[] = {{0, 1, 227 << 10, 1 << 20, "one"}, {0, 3, 227 << 10, 1 << 20, "three"}};
+  static const cuda::Card cards[] = {{0, 1, 227 << 10, 1 << 20, "one", {9, 0}},
+                                     {0, 3, 227 << 10, 1 << 20, "three", {9, 0}}};
   static const cuda::CudaStream streams[] = {{cards[0], *runtime}, {cards[1], *runtime}};
   return streams[multiprocessors == 1 ? 0 : 1];
 }

@@ -40,7 +40,9 @@ TEST(LinearBf16Choice, HoppersWhereTheyFit) {
   for (const Map map : {Map::forward, Map::backward_input, Map::backward_weight}) {
     const bool weight = map == Map::backward_weight;
     const Family hopper = weight ? Family::hopper_bf16_gradient : Family::hopper_bf16_product;
-    const auto is = [map](Family family, const auto& change) { EXPECT_EQ(choose(changed(map, change)), family); };
+    const auto is = [map](Family family, const auto& change) {
+      EXPECT_EQ(choose(changed(map, change), {9, 0}), family);
+    };
     is(hopper, [](Descriptor&) {});
     is(hopper, [](Descriptor& d) { d.out = DType::f32; });
     is(hopper, [](Descriptor& d) { d.has_residual = true; });
@@ -53,6 +55,8 @@ TEST(LinearBf16Choice, HoppersWhereTheyFit) {
     is(Family::plain, [](Descriptor& d) { d.num_groups = 1025; });
     is(Family::plain, [](Descriptor& d) { d.addresses_aligned = false; });
     is(Family::plain, [](Descriptor& d) { d.input = Input::f32; });
+    for (const cuda::Capability card : {cuda::Capability{8, 0}, {8, 9}, {10, 0}})
+      EXPECT_EQ(choose(changed(map, [](Descriptor&) {}), card), Family::plain);
   }
 }
 

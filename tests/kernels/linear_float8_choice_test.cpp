@@ -14,6 +14,7 @@ namespace fourmi {
 namespace {
 
 using namespace test;
+using cuda::Capability;
 using cuda::linear::choose;
 using cuda::linear::Descriptor;
 using cuda::linear::Family;
@@ -33,10 +34,10 @@ Descriptor good(Map map) {
           .addresses_aligned = true};
 }
 template <class Change>
-Family chosen(Map map, const Change& change) {
+Family chosen(Map map, const Change& change, Capability card = {9, 0}) {
   Descriptor d = good(map);
   change(d);
-  return choose(d);
+  return choose(d, card);
 }
 
 TEST(LinearFloat8Choice, HoppersProductWhereItFits) {
@@ -68,6 +69,26 @@ TEST(LinearFloat8Choice, HoppersGradientWhereItFits) {
   is(Family::plain_scaled, [](Descriptor& d) { d.addresses_aligned = false; });
   is(Family::plain_scaled, [](Descriptor& d) { d.input = Input::mxe4m3; });
   is(Family::plain, [](Descriptor& d) { d.input = Input::f32; });
+}
+
+/// Units of sm_90a: in no card before, and in none after.
+TEST(LinearFloat8Choice, OtherCardsHaveTheKernelsOfAnyShape) {
+  for (const Capability card : {Capability{8, 0}, {8, 6}, {8, 9}, {9, 1}, {10, 0}, {12, 0}, {}}) {
+    EXPECT_FALSE(card.has_hoppers_units() || card.is_supported()) << card.major << "." << card.minor;
+    EXPECT_EQ(chosen(
+                  Map::forward, [](Descriptor&) {}, card),
+              Family::plain_scaled);
+    EXPECT_EQ(chosen(
+                  Map::backward_weight, [](Descriptor&) {}, card),
+              Family::plain_scaled);
+    EXPECT_EQ(chosen(
+                  Map::backward_input, [](Descriptor&) {}, card),
+              Family::plain_scaled);
+    EXPECT_EQ(chosen(
+                  Map::forward, [](Descriptor& d) { d.input = Input::bf16; }, card),
+              Family::plain);
+  }
+  EXPECT_TRUE(Capability(9, 0).is_supported());
 }
 
 /// dx reads panels as they are: Hopper's kernels get it through linear_forward and transposed panels.

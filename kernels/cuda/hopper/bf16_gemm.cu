@@ -90,6 +90,7 @@ bool fits(const Bf16Product& p) {
 }
 
 void bf16_product(const CudaStream& stream, const Bf16Product& p) {
+  check_card(stream);
   FOURMI_CHECK(fits(p), "{} x {} x {} in {} groups for Hopper's products", p.M, p.N, p.K, p.groups);
   if (p.M == 0) return;
   if (p.dtype == DType::bf16)

@@ -98,6 +98,7 @@ bool fits(const Bf16Gradient& g) {
 }
 
 void bf16_gradient(const CudaStream& stream, const Bf16Gradient& g) {
+  check_card(stream);
   FOURMI_CHECK(fits(g), "{} x {} over {} rows in {} groups for Hopper's products", g.N, g.K, g.M, g.groups);
   if (g.M == 0) return;
   const Plan plan = plan_gradient(g.N, g.K, g.groups, stream.card().num_multiprocessors);

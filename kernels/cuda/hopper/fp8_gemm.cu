@@ -134,6 +134,7 @@ bool fits(const Fp8Product& p) {
 }
 
 void fp8_product(const CudaStream& stream, const Fp8Product& p) {
+  check_card(stream);
   FOURMI_CHECK(fits(p), "{} x {} x {} in {} groups for Hopper's products", p.M, p.N, p.K, p.groups);
   if (p.M == 0) return;
   const Plan plan = plan_product(p.M, p.N, p.groups, stream.card().num_multiprocessors);

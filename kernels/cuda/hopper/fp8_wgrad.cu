@@ -107,6 +107,7 @@ bool fits(const Fp8Gradient& g) {
 }
 
 void fp8_gradient(const CudaStream& stream, const Fp8Gradient& g) {
+  check_card(stream);
   FOURMI_CHECK(fits(g), "{} x {} over {} rows ({} places) in {} groups for Hopper's products", g.N, g.K, g.M, g.S,
                g.groups);
   if (g.M == 0) return;

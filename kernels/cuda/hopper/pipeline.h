@@ -18,6 +18,7 @@
 #include "kernels/cuda/hopper/plan.h"
 #include "kernels/cuda/hopper/ptx.h"
 #include "kernels/cuda/lanes.h"
+#include "kernels/cuda/stream.h"
 
 namespace fourmi::cuda::hopper {
 
@@ -119,6 +120,13 @@ __global__ void __launch_bounds__(threads, 1) multiply(const __grid_constant__ W
     take_registers<math_registers>();
     Work::Math::multiply_tiles(work, shared, table, barriers, 64 * warpgroup);
   }
+}
+
+/// Throws for a stream of a card that has not got their units.
+inline void check_card(const CudaStream& stream) {
+  const Capability card = stream.card().capability;
+  FOURMI_CHECK(card.has_hoppers_units(), "Hopper's products on a card of compute capability {}.{}", card.major,
+               card.minor);
 }
 
 }  // namespace fourmi::cuda::hopper

@@ -1,21 +1,15 @@
-// In place of kernels/cuda/float8_instructions.h: by the definition; a NaN loses its sign as it does there.
+// In place of kernels/cuda/float8_instructions.h: what that does on cards without the instructions.
 #pragma once
 
 #include <cstring>
 #include <utility>
 
-#include "kernels/numerics/float8.h"
+#include "kernels/cuda/float8_portable.h"
 
 namespace fourmi::cuda {
 
-inline std::uint32_t e4m3_of_pair(float low, float high) {
-  const auto one = [](float x) { return x != x ? std::uint32_t{0x7f} : std::uint32_t{float8_e4m3(x).bits}; };
-  return one(low) | one(high) << 8;
-}
-inline void pair_of_e4m3(std::uint32_t pair, float& low, float& high) {
-  low = static_cast<float>(float8_e4m3::from_bits(static_cast<std::uint8_t>(pair)));
-  high = static_cast<float>(float8_e4m3::from_bits(static_cast<std::uint8_t>(pair >> 8)));
-}
+using portable::e4m3_of_pair;
+using portable::pair_of_e4m3;
 inline void four_of_e4m3(std::uint32_t bytes, float (&v)[4]) {
   pair_of_e4m3(bytes, v[0], v[1]);
   pair_of_e4m3(bytes >> 16, v[2], v[3]);
