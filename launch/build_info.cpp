@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "commit.h"
+#include "kernels/runtime/cuda_devices.h"
 #include "kernels/runtime/stream.h"
 
 namespace fourmi {
@@ -80,7 +81,7 @@ std::string version_text() {
                   info.commit, info.commit_date.empty() ? "" : fmt::format(" ({})", info.commit_date), info.build_type,
                   info.compiler, "portable avx2 avx512", sets);
   for (const auto& [name, version] : library_versions()) text += fmt::format("{}: {}\n", name, version);
-  return text + "CUDA: none";
+  return text + "CUDA: " + cuda_build();
 }
 
 }  // namespace fourmi

@@ -17,6 +17,10 @@ std::string version_text(int version) {
 
 }  // namespace
 
+std::string cuda_build() {
+  return fmt::format("{} ({})", version_text(CUDART_VERSION), FOURMI_CUDA_CODE);
+}
+
 std::vector<std::pair<std::string, std::string>> cuda_card_facts(int index) {
   using cuda::check;
   const std::unique_ptr<DeviceRuntime> runtime = open_cuda_device(index);

@@ -4,6 +4,10 @@
 
 namespace fourmi {
 
+std::string cuda_build() {
+  return "none";
+}
+
 CudaDevices find_cuda_devices() {
   return {0, "this fourmi was built without CUDA"};
 }

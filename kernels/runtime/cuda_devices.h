@@ -14,6 +14,9 @@ struct CudaDevices {
   std::string trouble;  ///< why there are none, or why some are not counted; may be empty
 };
 
+/// What this build has for GPUs, whether or not the machine has one: "13.0 (sm_90a, PTX of compute_80)"; "none".
+std::string cuda_build();
+
 /// Looks, and throws nothing: a machine without a driver has none.
 CudaDevices find_cuda_devices();
 

@@ -7,6 +7,8 @@
 
 #include "tests/cuda_on_cpu/block.h"
 
+#define CUDART_VERSION 13000
+
 enum cudaError_t {
   cudaSuccess = 0,
   cudaErrorInvalidValue = 1,

@@ -86,7 +86,8 @@ TEST(CommandLine, VersionTellsWhatWasBuilt) {
   EXPECT_EQ(result.status, 0);
   EXPECT_EQ(result.errors, "");
   EXPECT_TRUE(result.output.starts_with("fourmi " FOURMI_VERSION "\ncommit: ")) << result.output;
-  for (const char* key : {"build: ", "instruction sets: ", "MPI: Open MPI", "HDF5: ", "CUDA: none\n"}) {
+  for (const char* key :
+       {"build: ", "instruction sets: ", "MPI: Open MPI", "HDF5: ", "\nCUDA: " FOURMI_CUDA_BUILD "\n"}) {
     EXPECT_NE(result.output.find(key), std::string::npos) << key;
   }
   // The commit is that of the tree, and says whether the tree differs from it (as far as it did not change since the

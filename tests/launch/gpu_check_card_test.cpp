@@ -30,6 +30,7 @@ TEST_F(GpuCheckOnACard, FactsAndCeilings) {
   std::map<std::string, std::string> facts;
   for (const auto& [name, value] : cuda_card_facts(0)) facts[name] = value;
   EXPECT_EQ(facts.at("compute capability"), "9.0");
+  EXPECT_EQ(cuda_build(), "13.0 (emulated on the CPU)");
   EXPECT_EQ(facts.at("GPU"), device_->name());
   EXPECT_EQ(facts.at("CUDA of the driver"), "13.0");
   EXPECT_FALSE(facts.at("memory").empty());

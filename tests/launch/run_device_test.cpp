@@ -15,6 +15,9 @@ namespace {
 std::atomic<int> gpus_here{0};
 }
 
+std::string cuda_build() {
+  return "none";
+}
 CudaDevices find_cuda_devices() {
   return {gpus_here, gpus_here == 0 ? "no driver" : ""};
 }
