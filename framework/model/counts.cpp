@@ -20,9 +20,12 @@ ModelCounts count_model(const ModelSection& m, const ParameterTable& table, std:
     (p.mtp ? c.parameters_mtp : c.parameters_total) += n;
     if (p.routed_expert && !p.mtp) expert_total += n;
     const bool product = p.shape.rank == 2 && p.name != "model.embed_tokens.weight";
+    const double share =
+        p.routed_expert ? static_cast<double>(m.num_experts_per_tok) / static_cast<double>(m.n_routed_experts) : 1;
     double& products = p.routed_expert ? (p.mtp ? mtp_experts : main_experts) : (p.mtp ? mtp_products : main_products);
     if (product) products += static_cast<double>(n);
     if (product && p.set == ParameterSet::full_precision) c.flops_router += 6 * static_cast<double>(n);
+    if (product && p.is_map) c.flops_scaled += 6 * share * static_cast<double>(n);
   }
   if (m.n_routed_experts > 0) {
     main_products +=

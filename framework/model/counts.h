@@ -14,6 +14,7 @@ struct ModelCounts {
   double flops_per_token_mtp = 0;  ///< the MTP layers' share, their use of the head included
   double flops_router =
       0;  ///< of both: the products that are formed in the accumulator dtype whatever the compute dtype
+  double flops_scaled = 0;  ///< of both: linear maps and experts, which FP8 formats form in eight bits
 };
 
 /// Matrix products and attention only, two operations a multiply-add (ISCA'25 "Insights into DeepSeek-V3" counts

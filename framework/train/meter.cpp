@@ -4,13 +4,29 @@
 #include <cstring>
 #include <map>
 
+#include "framework/run/gpu_peak.h"
 #include "framework/run/host.h"
 
 namespace fourmi {
 
-Meter::Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, const Stream& stream)
-    : counts_(counts), bf16_(recipe.precision.compute != Compute::fp32), on_gpus_(stream.device()) {
-  if (on_gpus_) return;
+namespace {
+
+MachinePeak peak_of_gpus(Group& group, const std::string& name) {
+  const MachinePeak mine = gpu_peak(name).value_or(MachinePeak{});
+  std::vector<MachinePeak> all(static_cast<std::size_t>(group.size()));
+  group.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+  MachinePeak peak;
+  for (const MachinePeak& p : all) {
+    if (!p.is_known()) return {};
+    peak += p;
+  }
+  return peak;
+}
+
+}  // namespace
+
+MachinePeak peak_of(Group& group, const Stream& stream) {
+  if (stream.device()) return peak_of_gpus(group, stream.device()->runtime().name());
   struct Machine {
     char boot[64];
     CorePeak core;
@@ -38,25 +54,29 @@ Meter::Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, cons
     h.sum += m.cores;
     ++h.ranks;
   }
+  MachinePeak peak;
   for (const auto& [name, h] : hosts) {
     const bool bound = h.ranks > 1 && h.most * h.ranks == h.sum && h.most == 1;
-    const MachinePeak p = host_peak(h.core, static_cast<int>(bound ? h.sum : h.most));
-    peak_.fp32 += p.fp32;
-    peak_.bf16 += p.bf16;
+    peak += host_peak(h.core, static_cast<int>(bound ? h.sum : h.most));
   }
+  return peak;
 }
 
+Meter::Meter(const Recipe& recipe, const ModelCounts& counts, const MachinePeak& peak)
+    : counts_(counts), compute_(recipe.precision.compute), peak_(peak) {}
+
 double Meter::mfu(double tokens_per_second) const {
-  if (on_gpus_) return 0;
-  return (counts_.flops_per_token + counts_.flops_per_token_mtp) * tokens_per_second /
-         (bf16_ ? peak_.bf16 : peak_.fp32);
+  if (!peak_.is_known()) return 0;
+  const double peak = is_fp8(compute_) ? peak_.fp8 : compute_ == Compute::bf16 ? peak_.bf16 : peak_.fp32;
+  return (counts_.flops_per_token + counts_.flops_per_token_mtp) * tokens_per_second / peak;
 }
 
 double Meter::speed_of_light(double tokens_per_second) const {
-  if (on_gpus_) return 0;
+  if (!peak_.is_known()) return 0;
   const double all = counts_.flops_per_token + counts_.flops_per_token_mtp;
-  const double fp32 = bf16_ ? counts_.flops_router : all;
-  return peak_.ideal_seconds(fp32, all - fp32) * tokens_per_second;
+  const double fp32 = compute_ == Compute::bf16 || is_fp8(compute_) ? counts_.flops_router : all;
+  const double fp8 = is_fp8(compute_) ? counts_.flops_scaled : 0;
+  return peak_.ideal_seconds(fp32, all - fp32 - fp8, fp8) * tokens_per_second;
 }
 
 }  // namespace fourmi

@@ -9,19 +9,22 @@
 
 namespace fourmi {
 
+/// Collective: what the machines of the group could do together. On the CPU each rank measures its core; of GPUs, one a
+/// rank, it is looked up by name (gpu_peak.h), and 0 where one of them is not known.
+MachinePeak peak_of(Group& group, const Stream& stream);
+
 class Meter {
  public:
-  /// Collective: measures each rank's core and adds up the machines of the group. On GPUs, whose limits a run does not
-  /// measure (fourmi gpu-check does), both figures are 0.
-  Meter(const Recipe& recipe, const ModelCounts& counts, Group& group, const Stream& stream);
+  Meter(const Recipe& recipe, const ModelCounts& counts, const MachinePeak& peak);
 
+  /// Both are 0 where the peak is not known.
   double mfu(double tokens_per_second) const;
   double speed_of_light(double tokens_per_second) const;
   const MachinePeak& peak() const { return peak_; }
 
  private:
   ModelCounts counts_;
-  bool bf16_, on_gpus_;
+  Compute compute_;
   MachinePeak peak_;
 };
 

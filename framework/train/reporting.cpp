@@ -10,7 +10,7 @@ Reporting::Reporting(const RunContext& context, Narrator& narrator, const Parame
     : context_(context),
       narrator_(narrator),
       counts_(count_model(context.recipe.model, table, context.recipe.data.sequence_length)),
-      meter_(context.recipe, counts_, context.group, context.stream) {}
+      meter_(context.recipe, counts_, peak_of(context.group, context.stream)) {}
 
 void Reporting::open(std::int64_t step, std::int64_t launch) {
   const Warn warn = [this](const std::string& text) { narrator_.warn(text); };

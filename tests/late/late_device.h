@@ -148,9 +148,10 @@ inline std::unique_ptr<DeviceEvent> LateStream::make_event() {
 
 class LateDevice final : public DeviceRuntime {
  public:
-  /// `delay`: of the streams that it makes.
-  explicit LateDevice(unsigned seed = 1, LateStream::Delay delay = {}) : seed_(seed), delay_(delay) {}
-  std::string name() const override { return "a late device"; }
+  /// `delay`: of the streams that it makes. `name`: in place of a GPU's.
+  explicit LateDevice(unsigned seed = 1, LateStream::Delay delay = {}, std::string name = "a late device")
+      : seed_(seed), delay_(delay), name_(std::move(name)) {}
+  std::string name() const override { return name_; }
   void* allocate(std::int64_t bytes, const std::string&) override {
     void* const p = std::calloc(static_cast<std::size_t>(bytes), 1);
     allocated_.add(p, bytes);
@@ -181,6 +182,7 @@ class LateDevice final : public DeviceRuntime {
  private:
   std::atomic<unsigned> seed_;
   LateStream::Delay delay_;
+  std::string name_;
   MemoryRanges allocated_;
 };
 

@@ -53,6 +53,7 @@ TEST(Counts, WorkOfAWindowAndOfTiedEmbeddings) {
   const double layer = 8 * (8 + 4 + 4) + 8 * 8 + 3 * 8 * 10, head = 100 * 8, T = 64, pair = 2 * 2 * (4 + 4);
   const auto work = [&] { return count_model(m, ParameterTable(m), 64).flops_per_token; };
   EXPECT_DOUBLE_EQ(work(), 3 * (2 * (2 * layer + head) + 2 * pair * T / 2));
+  EXPECT_DOUBLE_EQ(count_model(m, ParameterTable(m), 64).flops_scaled, 3 * 2 * 2 * layer);
   m.tie_word_embeddings = true;
   EXPECT_DOUBLE_EQ(work(), 3 * (2 * (2 * layer + head) + 2 * pair * T / 2));
   m.use_sliding_window = true, m.sliding_window = 16, m.max_window_layers = 1;
@@ -66,6 +67,12 @@ TEST(Counts, DeepSeekV3WorkAndMtp) {
   EXPECT_NEAR(c.flops_per_token / 1e9, 250.4, 0.05);
   EXPECT_NEAR(static_cast<double>(c.parameters_mtp) / 1e9, 11.61, 0.005);
   EXPECT_GT(c.flops_per_token_mtp, 0);
+  // What FP8 formats leave to others: the router (59 layers' weights), the head for both predictions, attention.
+  const double head = 129280.0 * 7168, attention = 62 * 128 * (192 + 128) * 2048.0;
+  EXPECT_DOUBLE_EQ(c.flops_router, 3 * 2 * 59 * 256.0 * 7168);
+  EXPECT_NEAR(
+      (c.flops_scaled + c.flops_router + 3 * 2 * (2 * head + attention)) / (c.flops_per_token + c.flops_per_token_mtp),
+      1, 1e-12);
 }
 
 }  // namespace

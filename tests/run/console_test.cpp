@@ -106,7 +106,7 @@ TEST(Machine, CoresAndIdealTime) {
   EXPECT_GE(usable_cores(), 1);
   EXPECT_LE(usable_cores(), 4096);
   const MachinePeak peak = host_peak({100e9, 200e9}, 4);
-  EXPECT_DOUBLE_EQ(peak.ideal_seconds(400e9, 800e9), 2.0);
+  EXPECT_DOUBLE_EQ(peak.ideal_seconds(400e9, 800e9, 400e9), 2.5);
 }
 
 }  // namespace
