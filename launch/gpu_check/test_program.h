@@ -23,7 +23,7 @@ TestLines read_test_lines(const std::string& output);
 
 struct TestProgram {
   std::string program;
-  double silence = 45;              ///< seconds of one test
+  double silence = 45;              ///< seconds without a line; a test that gets on may print some
   int batch = 8;                    ///< tests in a process
   std::vector<std::string> last{};  ///< tests whose name contains one of these come last, in this order
 };

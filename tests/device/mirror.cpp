@@ -1,6 +1,8 @@
 #include "tests/device/mirror.h"
 
 #include <algorithm>
+#include <chrono>
+#include <cstdio>
 #include <cstring>
 #include <vector>
 
@@ -91,6 +93,7 @@ class Mirror final : public DeviceStream {
         card_.synchronize();
         for (std::byte b : behind) FOURMI_CHECK(b == std::byte{0xff}, "written behind a tensor's end on the card");
       }
+      mirror_.came_back();
     }
     ~Call() {
       for (Piece& p : pieces_)
@@ -108,6 +111,17 @@ class Mirror final : public DeviceStream {
   };
 
  private:
+  /// A line now and then, for who waits (fourmi gpu-check): a test of many small calls may take the host minutes to
+  /// judge, and what hangs is a call that does not come back.
+  void came_back() {
+    constexpr std::chrono::seconds between{5};
+    ++calls_;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - told_ < between) return;
+    told_ = now;
+    std::printf("%lld calls have come back from the card\n", static_cast<long long>(calls_));
+    std::fflush(stdout);
+  }
   void* take(std::int64_t bytes) {
     for (std::size_t i = 0; i < free_.size(); ++i)
       if (free_[i].second >= bytes) {
@@ -128,6 +142,8 @@ class Mirror final : public DeviceStream {
   std::unique_ptr<DeviceRuntime> runtime_;
   std::unique_ptr<DeviceStream> stream_;
   std::vector<std::pair<void*, std::int64_t>> free_, taken_;
+  std::chrono::steady_clock::time_point told_ = std::chrono::steady_clock::now();
+  std::int64_t calls_ = 0;
 };
 
 /// A table of the host that operations take as a pointer: Cuts::row_token. Its length is not known here; the tests that

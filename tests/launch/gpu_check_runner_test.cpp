@@ -237,6 +237,24 @@ TEST(GpuCheckTests, NoTestTakesAnotherWithIt) {
   EXPECT_FALSE(late.figures["no_time"].empty());
 }
 
+/// S.long takes several times what is allowed in silence, and says that it gets on; S.stops says so and then hangs.
+TEST(GpuCheckTests, ALongTestThatGetsOnIsNotKilled) {
+  const Script program(R"sh(
+[ "$1" != --gtest_list_tests ] || { printf 'S.\n  long\n  stops\n'; exit 0; }
+for t in $(echo "${1#--gtest_filter=}" | tr ':' ' '); do
+  echo "[ RUN      ] $t"
+  for i in 1 2 3 4 5 6; do echo "$i calls have come back from the card"; sleep 0.5; done
+  [ $t != S.stops ] || exec sleep 300
+  echo "[       OK ] $t (3000 ms)"
+done
+)sh");
+  const Outcome o = run_test_program(job_of(60), {.program = program.path(), .silence = 1.5});
+  EXPECT_EQ(o.verdict, Verdict::hung);
+  EXPECT_EQ(o.figures["passed"], 1) << o.text;
+  EXPECT_EQ(o.figures["hung"], 1) << o.text;
+  EXPECT_EQ(o.figures["bad"][0]["test"], "S.stops");
+}
+
 TEST(GpuCheckTests, AProgramThatRunsNothingHasNotPassed) {
   EXPECT_EQ(run_test_program(job_of(20), {.program = "/no/such/program"}).verdict, Verdict::absent);
   EXPECT_EQ(run_test_program(job_of(20), {.program = Script("exit 0").path()}).verdict, Verdict::failed);
