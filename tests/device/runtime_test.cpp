@@ -26,6 +26,10 @@ struct Memory {
 
 class CudaRuntime : public testing::Test {
  protected:
+  void SetUp() override {  // not in a constructor: that runs also where all tests are skipped
+    runtime_ = open_cuda_device(0);
+    stream_ = runtime_->make_stream();
+  }
   /// Is all of it this byte?
   void expect(const Memory& memory, int byte) {
     stream_->synchronize();
@@ -33,8 +37,8 @@ class CudaRuntime : public testing::Test {
     runtime_->read(all.data(), memory.data, size);
     EXPECT_EQ(std::count(all.begin(), all.end(), static_cast<std::byte>(byte)), size);
   }
-  std::unique_ptr<DeviceRuntime> runtime_ = open_cuda_device(0);
-  std::unique_ptr<DeviceStream> stream_ = runtime_->make_stream();
+  std::unique_ptr<DeviceRuntime> runtime_;
+  std::unique_ptr<DeviceStream> stream_;
 };
 
 TEST_F(CudaRuntime, MemoryIsZeroBeforeAStreamWritesToIt) {
