@@ -3,6 +3,7 @@
 #include "kernels/cuda/lanes.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/operations.h"
+#include "kernels/cuda/row_threads.h"
 #include "kernels/cuda/scaled_units.h"
 #include "kernels/ops/swiglu.h"
 #include "kernels/runtime/visit.h"
@@ -13,8 +14,8 @@ namespace {
 constexpr int threads = 256;
 
 template <class X>
-__global__ void __launch_bounds__(threads)
-    forward(const X* __restrict__ gate_up, X* __restrict__ h, std::int64_t rows, int size, int lanes_a_row) {
+__global__ void __launch_bounds__(threads) forward(const X* __restrict__ gate_up, X* __restrict__ h, std::int64_t rows,
+                                                   int size, int lanes_a_row, bool whole) {
   using T = Accumulator<X>;
   constexpr int n = vector_length<X>;
   const std::int64_t total = rows * lanes_a_row, step = std::int64_t{gridDim.x} * threads;
@@ -22,7 +23,7 @@ __global__ void __launch_bounds__(threads)
     const std::int64_t row = i / lanes_a_row;
     const int column = static_cast<int>(i % lanes_a_row) * n;
     const X* const from = gate_up + row * 2 * size + column;
-    if (size % n == 0) {
+    if (whole) {
       const Vector<X, n> gate = load<n>(from), up = load<n>(from + size);
       Vector<X, n> out;
 #pragma unroll
@@ -48,7 +49,7 @@ __device__ Gradient<T> gradient(T g, T u, T dy) {
 template <class X>
 __global__ void __launch_bounds__(threads)
     backward(const X* __restrict__ dh, const X* __restrict__ gate_up, X* __restrict__ dgate_up, std::int64_t rows,
-             int size, int lanes_a_row) {
+             int size, int lanes_a_row, bool whole) {
   using T = Accumulator<X>;
   constexpr int n = vector_length<X>;
   const std::int64_t total = rows * lanes_a_row, step = std::int64_t{gridDim.x} * threads;
@@ -58,7 +59,7 @@ __global__ void __launch_bounds__(threads)
     const X* const from = gate_up + row * 2 * size + column;
     X* const to = dgate_up + row * 2 * size + column;
     const X* const d = dh + row * size + column;
-    if (size % n == 0) {
+    if (whole) {
       const Vector<X, n> gate = load<n>(from), up = load<n>(from + size), dy = load<n>(d);
       Vector<X, n> dgate, dup;
 #pragma unroll
@@ -152,6 +153,14 @@ void check(const Tensor& gate_up, const Tensor& h, std::int64_t rows) {
                "{} rows of gate_up {}, h {}", rows, to_string(gate_up.shape), to_string(h.shape));
 }
 
+/// Can all rows be moved by whole vectors?
+template <class X>
+bool are_whole(const Tensor& h, const Tensor& gate_up, const Tensor& dgate_up = {}) {
+  const std::int64_t size = gate_up.dim(1) / 2;
+  return (!h || has_whole_vectors(pointer<X>(h), size)) && has_whole_vectors(pointer<X>(gate_up), size) &&
+         (!dgate_up || has_whole_vectors(pointer<X>(dgate_up), size));
+}
+
 template <class F>
 void visit_input(const Tensor& x, const F& f) {
   if (x.dtype == DType::f32) return f(std::type_identity<float>{});
@@ -168,7 +177,8 @@ void swiglu_forward(const Stream& stream, const Tensor& gate_up_R2F, const Tenso
   visit_float(h_RF.dtype, "swiglu", [&]<class X>(std::type_identity<X>) {
     const auto lanes = ceil_div(h_RF.dim(1), vector_length<X>);
     launch(on(stream), forward<X>, blocks_for(on(stream), rows * lanes), threads, 0, pointer<X>(gate_up_R2F),
-           pointer<X>(h_RF), rows, static_cast<int>(h_RF.dim(1)), static_cast<int>(lanes));
+           pointer<X>(h_RF), rows, static_cast<int>(h_RF.dim(1)), static_cast<int>(lanes),
+           are_whole<X>(h_RF, gate_up_R2F));
   });
 }
 
@@ -182,7 +192,7 @@ void swiglu_backward(const Stream& stream, const Tensor& dh_RF, const Tensor& ga
     const auto lanes = ceil_div(dh_RF.dim(1), vector_length<X>);
     launch(on(stream), backward<X>, blocks_for(on(stream), rows * lanes), threads, 0, pointer<X>(dh_RF),
            pointer<X>(gate_up_R2F), pointer<X>(dgate_up_R2F), rows, static_cast<int>(dh_RF.dim(1)),
-           static_cast<int>(lanes));
+           static_cast<int>(lanes), are_whole<X>(dh_RF, gate_up_R2F, dgate_up_R2F));
   });
 }
 
@@ -195,7 +205,7 @@ void swiglu_forward(const Stream& stream, const Tensor& gate_up_R2F, const Tenso
   const ScaledRows h = scaled_rows(h_RF, scaling);
   visit_input(gate_up_R2F, [&]<class X>(std::type_identity<X>) {
     launch(on(stream), forward_scaled<X>, blocks_for(on(stream), rows * ceil_div(h.size, 128) * 16), threads, 0,
-           pointer<X>(gate_up_R2F), h, rows, h.size % 8 == 0);
+           pointer<X>(gate_up_R2F), h, rows, h.size % 8 == 0 && are_whole<X>({}, gate_up_R2F));
   });
 }
 
@@ -209,7 +219,8 @@ void swiglu_backward(const Stream& stream, const Tensor& dh_RF, const Tensor& ga
   const ScaledRows dgate_up = scaled_rows(dgate_up_R2F, scaling);
   visit_input(dh_RF, [&]<class X>(std::type_identity<X>) {
     launch(on(stream), backward_scaled<X>, blocks_for(on(stream), rows * ceil_div(dgate_up.size, 128) * 16), threads, 0,
-           pointer<X>(dh_RF), pointer<X>(gate_up_R2F), dgate_up, rows, dh_RF.dim(1) % 8 == 0);
+           pointer<X>(dh_RF), pointer<X>(gate_up_R2F), dgate_up, rows,
+           dh_RF.dim(1) % 8 == 0 && are_whole<X>(dh_RF, gate_up_R2F));
   });
 }
 

@@ -6,6 +6,7 @@
 
 #include "tests/device/stream.h"
 #include "tests/kernels/buffers.h"
+#include "tests/kernels/displaced.h"
 
 namespace fourmi {
 namespace {
@@ -58,6 +59,26 @@ TEST(SwiGlu, RowsBeyondTheCountAreNeitherReadNorWritten) {
     swiglu_backward(stream_of(pool), h, gate_up, dgate_up, rows);
     for (std::int64_t i = 0; i < 6 * 16; ++i) EXPECT_EQ(is_poison(h, i), i >= rows * 16) << i;
     for (std::int64_t i = 0; i < 6 * 32; ++i) EXPECT_EQ(is_poison(dgate_up, i), i >= rows * 32) << i;
+  }
+}
+
+TEST(SwiGlu, RowsAtAnyAddress) {
+  ThreadPool pool(1);
+  const Stream s = stream_of(pool);
+  for (DType dtype : float_dtypes()) {
+    const std::int64_t rows = 3, size = 32, apart = size_of(dtype);
+    const Buffer gate_up = noisy(dtype, {rows, 2 * size}, 7, 6.0), dh = noisy(dtype, {rows, size}, 8);
+    const Buffer h(dtype, {rows, size}), d(dtype, {rows, 2 * size});
+    swiglu_forward(s, gate_up, h, rows);
+    swiglu_backward(s, dh, gate_up, d, rows);
+    for (const bool in : {false, true}) {  // where the input is displaced, or the result
+      const Displaced x(gate_up, in ? apart : 0), dy(dh, in ? apart : 0);
+      const Displaced y(Buffer(dtype, h->shape), in ? 0 : apart), dx(Buffer(dtype, d->shape), in ? 0 : apart);
+      swiglu_forward(s, x, y, rows);
+      swiglu_backward(s, dy, x, dx, rows);
+      EXPECT_TRUE(same_bytes(y, h)) << name_of(dtype);
+      EXPECT_TRUE(same_bytes(dx, d)) << name_of(dtype);
+    }
   }
 }
 
