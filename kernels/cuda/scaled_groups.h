@@ -27,6 +27,8 @@ inline ScaledRows scaled_rows(const Tensor& q, const Scaling& scaling) {
   const bool mx = q.dtype == DType::mxe4m3_rows;
   FOURMI_CHECK(q.device == Device::cuda && (mx || q.dtype == DType::e4m3_rows), "rows of {} {}", name_of(q.dtype),
                to_string(q.shape));
+  FOURMI_CHECK(is_vector_aligned<16>(static_cast<const std::uint8_t*>(q.data), 0),
+               "rows with scales begin at multiples of 16 bytes, not at {}", q.data);
   FOURMI_CHECK(scaling.floor >= 0, "a floor of {}", scaling.floor);
   const std::int64_t K = q.dim(q.shape.rank - 1);
   return {
