@@ -175,7 +175,7 @@ Choices<A> choices_of(const Tensor& row_of_MK, const Tensor& weights_MK, const T
 
 template <class T>
 bool has_whole_eights(const Tensor& x) {
-  return x.dim(1) % 8 == 0 && has_whole_vectors(pointer<T>(x), x.dim(1));
+  return is_vector_aligned<8>(pointer<T>(x), x.dim(1));
 }
 
 }  // namespace

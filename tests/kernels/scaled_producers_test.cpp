@@ -7,6 +7,7 @@
 #include "kernels/ops/swiglu.h"
 #include "tests/device/every_stream.h"
 #include "tests/device/stream.h"
+#include "tests/kernels/displaced.h"
 #include "tests/kernels/scaled_test_data.h"
 
 namespace fourmi {
@@ -260,6 +261,47 @@ TEST(ScaledProducers, CombineBackwardOfOddRowsAndBadValues) {
           ASSERT_TRUE(want != want ? got != got : got == want || std::abs(got - want) < 1e-3) << got << ", " << want;
         }
       }
+}
+
+// Whole vectors are taken only where they begin at multiples of their size.
+TEST(ScaledProducers, InputsAtAnyAddress) {
+  const Plan plan;
+  Random random(26);
+  ThreadPool pool(1);
+  const Stream s = stream_of(pool);
+  for (const Kind& kind : kinds())
+    for (const std::int64_t apart : {4, 16}) {
+      const std::int64_t R = plan.rows, D = 64;
+      const Buffer gate_up = drawn(random, kind.input, {R, 2 * D}, Values::normal);
+      const Buffer rows = drawn(random, kind.input, {R, D}, Values::normal);
+      const Buffer dy = drawn(random, kind.input, {7, D}, Values::normal), weights = noisy(DType::f32, {7, 3}, 5);
+      const Displaced gate_up_there(gate_up, apart), rows_there(rows, apart), dy_there(dy, apart);
+      const Buffer h(kind.output, {R, D}), d(kind.output, {R, 2 * D}), drows = h, dweights(DType::f32, {7, 3});
+      const Buffer h_there = h, d_there = d, drows_there = h, dweights_there = dweights;
+      swiglu_forward(s, gate_up, h, kind.scaling, R);
+      swiglu_forward(s, gate_up_there, h_there, kind.scaling, R);
+      EXPECT_TRUE(h_there == h);
+      swiglu_backward(s, rows, gate_up, d, kind.scaling, R);
+      swiglu_backward(s, rows_there, gate_up_there, d_there, kind.scaling, R);
+      EXPECT_TRUE(d_there == d);
+      combine_backward(s, dy, rows, weights, plan.row_of, drows, kind.scaling, dweights);
+      combine_backward(s, dy_there, rows_there, weights, plan.row_of, drows_there, kind.scaling, dweights_there);
+      EXPECT_TRUE(drows_there == drows);
+      EXPECT_TRUE(dweights_there == dweights);
+    }
+}
+
+TEST(ScaledProducers, ACardRefusesRowsWithScalesAtOddAddresses) {
+  const Plan plan;
+  ThreadPool pool(1);
+  const Stream s = stream_of(pool);
+  const std::int64_t R = plan.rows;
+  const Buffer x(DType::f32, {R, 64}), weight(DType::f32, {64}), rstd(DType::f32, {R}), dy(DType::f32, {7, 64});
+  const Buffer weights(DType::f32, {7, 3}), dweights = weights;
+  const Displaced q(Buffer(DType::e4m3_rows, {R, 64}), 4), half(Buffer(DType::e4m3_rows, {R, 32}), 4);
+  expect_on_cpu_alone([&] { rms_norm_forward(s, {}, x, weight, {}, q, {}, rstd); });
+  expect_on_cpu_alone([&] { swiglu_forward(s, x, half, {}, R); });
+  expect_on_cpu_alone([&] { combine_backward(s, dy, x, weights, plan.row_of, q, {}, dweights); });
 }
 
 TEST(ScaledProducers, RefuseWhatDoesNotFit) {
