@@ -174,7 +174,8 @@ Sequence<T> sequence_of(double coefficient, std::int64_t num_tokens, std::int64_
 
 /// How many sequences' scratch fits, of so many bytes each.
 std::int64_t sequences_at_once(std::int64_t bytes) {
-  return std::max<std::int64_t>(1, CudaStream::workspace_bytes / bytes);
+  FOURMI_CHECK(bytes <= CudaStream::workspace_bytes, "{} bytes of scratch for a sequence", bytes);
+  return CudaStream::workspace_bytes / bytes;
 }
 
 }  // namespace
