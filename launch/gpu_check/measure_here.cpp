@@ -4,6 +4,7 @@
 #include "framework/run/machine.h"
 #include "kernels/runtime/cuda_card.h"
 #include "kernels/runtime/cuda_devices.h"
+#include "launch/gpu_check/nccl.h"
 #include "launch/gpu_check/speeds.h"
 #include "launch/gpu_check/table.h"
 
@@ -20,9 +21,11 @@ void measure_here(const std::string& name, std::int64_t from) {
     for (const auto& [what, value] : cuda_card_facts(0)) tell_parent({{"name", what}, {"value", value}});
     return;
   }
+  if (name == "nccl") return run_nccl_rank();
   const bool ceilings = name == "ceilings";
   if (!ceilings && name != "kernels")
-    throw Error(ExitStatus::usage, "--part", fmt::format("found {}, expected probe, facts, ceilings or kernels", name));
+    throw Error(ExitStatus::usage, "--part",
+                fmt::format("found {}, expected probe, facts, nccl, ceilings or kernels", name));
   const std::unique_ptr<DeviceRuntime> device = open_cuda_device(0);
   const std::unique_ptr<DeviceStream> card = device->make_stream();
   ThreadPool pool(usable_cores());

@@ -1,6 +1,7 @@
 #include "launch/gpu_check/table.h"
 
 #include "launch/gpu_check/figures.h"
+#include "launch/gpu_check/nccl.h"
 #include "launch/gpu_check/test_program.h"
 
 namespace fourmi::gpu_check {
@@ -35,6 +36,8 @@ std::vector<Part> parts(const Places& p) {
       {"train", "steps of a mixture of experts in bf16 and FP8", 90, with(check_training_speed)},
       {"curve", "200 steps of recipes/tiny.yaml on the GPU and on the CPU", 120, with(check_curve)},
       {"layouts", "all layouts agree, ranks as threads", 90, testing("test_card_layouts")},
+      {"nccl", "ranks that move a GPU's memory by NCCL, on one GPU or one each", 75,
+       [p](const Job& job) { return check_nccl(job, p, silence_of_a_measurement); }},
       {"sanitizer", "compute-sanitizer over small tests", 90, with(check_under_sanitizer)},
   };
 }

@@ -4,9 +4,11 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <thread>
 
 #include "kernels/runtime/cuda_card.h"
 #include "kernels/runtime/cuda_devices.h"
+#include "launch/gpu_check/nccl.h"
 #include "launch/gpu_check/speeds.h"
 #include "launch/gpu_check/table.h"
 
@@ -77,6 +79,67 @@ TEST_F(GpuCheckOnACard, EveryKernelHasItsFigures) {
   tell_kernels(stream_, {.cases = bench::CaseSizes::tiny(), .ceilings = small_, .budget = once_, .from = last}, tell_);
   ASSERT_EQ(told_.size(), all + 3);
   EXPECT_EQ(told_.back()["name"], told_[all - 1]["name"]);
+}
+
+/// Its steps, on the card's memory; between threads that memory moves without NCCL.
+TEST_F(GpuCheckOnACard, StepsOfNcclBetweenThreads) {
+  auto groups = make_thread_groups("ranks", 2);
+  std::vector<std::thread> threads;
+  for (auto& made : groups)
+    threads.emplace_back([&, group = made.get()] {
+      const std::unique_ptr<DeviceStream> stream = device_->make_stream();
+      tell_nccl(*group, *stream, {.large = 1 << 20, .seconds = 0}, tell_);
+    });
+  for (std::thread& t : threads) t.join();
+  std::string lines;
+  for (const ordered_json& figure : told_) lines += figure.dump() + "\n";
+  const Outcome o = judge_nccl({.how = ChildEnd::How::exited, .output = lines, .errors = {}}, 2, true);
+  EXPECT_EQ(o.verdict, Verdict::passed) << o.text;
+}
+
+/// With mpirun, two processes and a library that forms no communicator.
+TEST(GpuCheckWhole, RanksWithoutAUsableNcclAreToldApart) {
+  const auto check = [](const char* kind, double silence) {
+    ::setenv("FAKE_NCCL", kind, 1);
+    const double now = std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+    return check_nccl(Job(now + 60), find_places(FOURMI_EMULATED), silence);
+  };
+  std::string broken = (std::filesystem::temp_directory_path() / "fourmi-nccl-XXXXXX").string();
+  ASSERT_NE(::mkdtemp(broken.data()), nullptr);
+  std::ofstream(broken + "/libnccl.so.2") << "no library";
+  ::setenv("LD_LIBRARY_PATH", broken.c_str(), 1);
+  const Outcome absent = check("", 30);
+  std::filesystem::remove_all(broken);
+  EXPECT_EQ(absent.verdict, Verdict::absent) << absent.text << absent.figures;
+  EXPECT_NE(absent.text.find("libnccl.so.2"), std::string::npos) << absent.text;
+  ::setenv("LD_LIBRARY_PATH", FAKE_NCCL_FOLDER, 1);
+  const Outcome old = check("old", 30);
+  EXPECT_EQ(old.verdict, Verdict::absent) << old.text << old.figures;
+  EXPECT_NE(old.text.find("NCCL 2.28.3"), std::string::npos) << old.text;
+  const Outcome refuses = check("refuses", 30);
+  EXPECT_EQ(refuses.verdict, Verdict::absent) << refuses.text << refuses.figures;
+  EXPECT_NE(refuses.text.find("allowed: 1"), std::string::npos) << refuses.text;
+  const Outcome fails = check("fails", 30);
+  EXPECT_EQ(fails.verdict, Verdict::failed) << fails.text << fails.figures;
+  EXPECT_NE(fails.text.find("communicators"), std::string::npos) << fails.text;
+
+  // Ranks are in process groups of their own: what kills mpirun has to reach them.
+  const Outcome hangs = check("hangs", 4);
+  EXPECT_EQ(hangs.verdict, Verdict::hung) << hangs.text << hangs.figures;
+  EXPECT_NE(hangs.text.find("communicators"), std::string::npos) << hangs.text;
+  const auto ranks = [] {
+    return run_child({"/bin/sh", "-c",
+                      "grep -lz '^FAKE_NCCL=hangs' /proc/[0-9]*/environ | while read f; do "
+                      "tr '\\0' ' ' <${f%environ}cmdline; done | grep -c -- '--part [n]ccl'"},
+                     {.seconds = 20})
+        .output;
+  };
+  std::string left = ranks();
+  for (int i = 0; i < 100 && left != "0\n"; ++i, left = ranks())
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  EXPECT_EQ(left, "0\n") << "ranks that were left running";
+  ::unsetenv("LD_LIBRARY_PATH");
+  ::unsetenv("FAKE_NCCL");
 }
 
 /// From the command line to the table and the file, with the processes that a GPU would have.
