@@ -175,9 +175,10 @@ std::vector<ordered_json> told_by(const nccl::Functions& table, int size) {
   std::vector<std::thread> threads;
   std::vector<ordered_json> told;
   std::mutex mutex;
+  const int hangs = test::fake_nccl_hangs();
   for (auto& made : groups) {
     made = std::make_unique<test::NcclGroup>(std::move(made), functions);
-    threads.emplace_back([&, group = made.get()] {
+    threads.emplace_back([&, group = made.get(), mine = &made] {
       test::LateStream stream(device, static_cast<unsigned>(group->rank()) + 11);
       try {
         tell_nccl(*group, stream, {.large = 1'000'003, .seconds = 0}, [&](const ordered_json& figure) {
@@ -185,6 +186,7 @@ std::vector<ordered_json> told_by(const nccl::Functions& table, int size) {
           told.push_back(figure);
         });
         group->barrier();
+        mine->reset();  // as processes do: each its own, which all wait for
       } catch (const std::exception& e) {
         ADD_FAILURE() << "rank " << group->rank() << ": " << e.what();
         group->cancel("a member of the test failed");
@@ -192,6 +194,7 @@ std::vector<ordered_json> told_by(const nccl::Functions& table, int size) {
     });
   }
   for (std::thread& t : threads) t.join();
+  EXPECT_EQ(test::fake_nccl_hangs(), hangs);
   return told;
 }
 
