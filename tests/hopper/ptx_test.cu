@@ -1,5 +1,5 @@
 // Each of Hopper's asynchronous instructions alone, as kernels/cuda/hopper/ptx.h gives it, against what the PTX ISA
-// says of it: on the emulated card this tests the emulation, on a real one the emulation's idea of it.
+// says of it. Compiled for the emulated card alone, so it tests the emulation; it is written to be right on a real one.
 #include "kernels/cuda/dynamic_shared.h"
 #include "kernels/cuda/hopper/bf16_ptx.h"
 #include "kernels/cuda/launch.h"
