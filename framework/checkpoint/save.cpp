@@ -24,6 +24,10 @@ double seconds_since(std::chrono::steady_clock::time_point begin) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+std::int64_t whole_lines(std::int64_t bytes) {
+  return (bytes + Arena::alignment - 1) / Arena::alignment * Arena::alignment;
+}
+
 std::string new_nonce() {
   std::random_device device;
   return fmt::format("{:08x}{:08x}", device(), device());
@@ -99,13 +103,17 @@ bool CheckpointSaver::pending() const {
 }
 
 void CheckpointSaver::reserve(std::span<const Box> boxes) {
-  std::size_t total = 0;
-  for (const Box& b : boxes) total += static_cast<std::size_t>(b.data.bytes() + 63) / 64 * 64;
-  if (total <= snapshot_bytes_) return;
-  snapshot_bytes_ = 0;
+  std::int64_t total = 0;
+  DeviceRuntime* device = nullptr;
+  for (const Box& b : boxes) {
+    total += whole_lines(b.data.bytes());
+    if (b.device) device = b.device;
+  }
+  if (snapshot_ && total <= snapshot_->capacity() && device == snapshot_->runtime()) return;
   snapshot_.reset();
-  snapshot_ = std::make_unique<std::byte[]>(total);  // zeroed: its pages are there
-  snapshot_bytes_ = total;
+  snapshot_.emplace(Arena::Options{.name = "snapshot", .place = Place::host, .device = device}, total);
+  state_ = snapshot_->allocate({total}, DType::u8, "state");
+  if (!device && total > 0) std::memset(state_.data, 0, static_cast<std::size_t>(total));  // now its pages are there
 }
 
 void CheckpointSaver::start(std::span<const Box> boxes, const CheckpointState& state) {
@@ -135,17 +143,17 @@ void CheckpointSaver::start(std::span<const Box> boxes, const CheckpointState& s
         make_directory(*options_.disk, s.unfinished);
       }
       reserve(boxes);
-      std::byte* at = snapshot_.get();
+      auto* at = static_cast<std::byte*>(state_.data);
       for (const Box& b : boxes) {
         s.boxes.push_back(b);
         s.boxes.back().data = Tensor(at, b.data.dtype, b.data.shape);
         s.boxes.back().device = nullptr;
-        const auto n = static_cast<std::size_t>(b.data.bytes());
+        const std::int64_t n = b.data.bytes();
         if (n > 0 && b.device)
-          b.device->read(at, b.data.data, b.data.bytes());
+          b.device->read(at, b.data.data, n);
         else if (n > 0)
-          std::memcpy(at, b.data.data, n);
-        at += (n + 63) / 64 * 64;
+          std::memcpy(at, b.data.data, static_cast<std::size_t>(n));
+        at += whole_lines(n);
       }
     });
     s.start_thread(*options_.disk, group_.rank());

@@ -22,6 +22,7 @@
 #include "framework/checkpoint/boxes.h"
 #include "framework/checkpoint/disk.h"
 #include "framework/checkpoint/manifest.h"
+#include "kernels/runtime/arena.h"
 #include "parallel/group.h"
 
 namespace fourmi {
@@ -75,8 +76,8 @@ class CheckpointSaver {
   Group& group_;
   std::filesystem::path checkpoints_;
   SaveOptions options_;
-  std::unique_ptr<std::byte[]> snapshot_;  // kept between saves
-  std::size_t snapshot_bytes_ = 0;
+  std::optional<Arena> snapshot_;  // kept between saves; host memory that a device's copies reach
+  Tensor state_;                   // all of it
   std::unique_ptr<Save> save_;
 };
 
