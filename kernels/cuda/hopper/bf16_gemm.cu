@@ -6,7 +6,7 @@
 // warpgroup reads its 8 of rows and all 32 of panels. That is 1024 cycles as well.
 #include "kernels/cuda/hopper/bf16_gemm.h"
 #include "kernels/cuda/hopper/fits.h"
-#include "kernels/cuda/hopper/store_rows.h"
+#include "kernels/cuda/hopper/tiles.h"
 #include "kernels/cuda/hopper/whole_sums.h"
 #include "kernels/cuda/launch.h"
 
@@ -14,25 +14,18 @@ namespace fourmi::cuda::hopper {
 namespace {
 
 template <int most_panels, Along along_w, class Y>
-struct Product {
+struct Product : ProductTiles<most_panels, Y> {
+  using Base = ProductTiles<most_panels, Y>;
+  using Base::K;
   using Math = WholeSums;
   static constexpr Along along_rows = Along::sum, along_panels = along_w;
   static constexpr bool clears = false;  // behind the sum's end there is nothing, which is read as zeros
-  static constexpr int block_tokens = tile_rows;
   TensorMap x, w;
-  Y* y;
-  const Y* residual;
-  const std::int32_t* offsets;
-  TileOrder order;
-  int tokens, N, K;
 
   static constexpr Stages stages() { return bf16_stages(most_panels); }
-  static constexpr int tiles_of_block(const TileOrder& order) { return order.column_tiles; }
   __device__ void prefetch_maps() const { prefetch(&x), prefetch(&w); }
-  __device__ bool find(const GroupTable& table, int index, Tile& tile) const { return order.find(table, index, tile); }
   __device__ int length(const GroupTable&, const Tile&) const { return K; }
   __device__ int steps(const GroupTable&, const Tile&) const { return blocks_of(K, bf16_step); }
-  __device__ int panels(const Tile& tile) const { return min(most_panels, blocks_of(N, panel_columns) - tile.panel); }
 
   __device__ void load_step(const GroupTable&, const Tile& tile, int count, int k, std::byte* shared, int stage,
                             Barrier* full) const {
@@ -49,9 +42,6 @@ struct Product {
           load_box(&w, to + slab * slab_bytes, full, column + slab * slab_lines, k * bf16_step, tile.group);
     }
   }
-  __device__ void store(const float (&sum)[64], const Tile& tile, int row, int panel) const {
-    store_rows(sum, y, residual, {N, row, tile.row_end, panel * panel_columns});
-  }
 };
 
 template <int most_panels, Along along_w, class Y>
@@ -63,15 +53,9 @@ void launch_product(const CudaStream& stream, const Bf16Product& p, const Plan& 
   const MappedTensor slabs{
       p.w, bf16, 3, {p.N, p.K, p.groups}, {2 * p.N, 2 * p.K * p.N}, {slab_lines, bf16_step, 1}, Swizzle::span_128};
   using Work = Product<most_panels, along_w, Y>;
-  const Work work{encode(rows),
-                  encode(along_w == Along::sum ? lines : slabs),
-                  static_cast<Y*>(p.y),
-                  static_cast<const Y*>(p.residual),
-                  p.offsets,
-                  {static_cast<int>(p.groups), plan.column_tiles, most_panels, plan.band},
-                  static_cast<int>(p.M),
-                  static_cast<int>(p.N),
-                  static_cast<int>(p.K)};
+  const Work work{{tile_sizes(p, plan), static_cast<Y*>(p.y), static_cast<const Y*>(p.residual)},
+                  encode(rows),
+                  encode(along_w == Along::sum ? lines : slabs)};
   launch(stream, multiply<Work>, static_cast<unsigned>(plan.blocks), threads, Work::stages().bytes(), work);
 }
 
@@ -84,7 +68,6 @@ void launch_product(const CudaStream& stream, const Bf16Product& p) {
 }  // namespace
 
 bool fits(const Bf16Product& p) {
-  const auto are_aligned = [](auto... a) { return ((reinterpret_cast<std::uintptr_t>(a) % 16 == 0) && ...); };
   return bf16_fits(ProductSizes{p.M, p.N, p.K, p.groups, p.dtype}) && (p.offsets || p.groups == 1) &&
          are_aligned(p.x, p.w, p.y, p.residual);
 }

@@ -69,10 +69,4 @@ __device__ inline void show_writes_to_products(int warpgroup) {
   asm volatile("bar.sync %0, 128;" ::"r"(1 + warpgroup) : "memory");
 }
 
-/// Asks the L2 cache for consecutive bytes that will be read: a multiple of 16, from a multiple of 16 on.
-__device__ inline void prefetch_bytes(const void* from, unsigned bytes) {
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(__cvta_generic_to_global(from)), "r"(bytes)
-               : "memory");
-}
-
 }  // namespace fourmi::cuda::hopper

@@ -6,7 +6,7 @@
 // element, which is more where a matrix has less than about 920 tokens (8 / 4.3e12 against 2 M / 989e12 seconds).
 #include "kernels/cuda/hopper/bf16_gemm.h"
 #include "kernels/cuda/hopper/fits.h"
-#include "kernels/cuda/hopper/store_rows.h"
+#include "kernels/cuda/hopper/tiles.h"
 #include "kernels/cuda/hopper/whole_sums.h"
 #include "kernels/cuda/launch.h"
 
@@ -14,29 +14,17 @@ namespace fourmi::cuda::hopper {
 namespace {
 
 template <int most_panels>
-struct Gradient {
+struct Gradient : GradientTiles<most_panels, bf16_step> {
   using Math = WholeSums;
   static constexpr Along along_rows = Along::lines, along_panels = Along::lines;
   static constexpr bool clears = true;
-  static constexpr int block_tokens = bf16_step;
   TensorMap dy, x;
-  float* dw;
-  const std::int32_t* offsets;
-  TileOrder order;
-  int tokens, N, K;
 
   static constexpr Stages stages() { return bf16_stages(most_panels); }
-  /// The table is of steps: all matrices have the same tiles.
-  static constexpr int tiles_of_block(const TileOrder&) { return 1; }
   __device__ void prefetch_maps() const { prefetch(&dy), prefetch(&x); }
-  __device__ bool find(const GroupTable&, int index, Tile& tile) const { return order.find(N, index, tile); }
   __device__ int length(const GroupTable& table, const Tile& tile) const {
     return table.row[tile.group + 1] - table.row[tile.group];
   }
-  __device__ int steps(const GroupTable& table, const Tile& tile) const {
-    return table.first[tile.group + 1] - table.first[tile.group];
-  }
-  __device__ int panels(const Tile& tile) const { return min(most_panels, blocks_of(K, panel_columns) - tile.panel); }
 
   __device__ void load_step(const GroupTable& table, const Tile& tile, int count, int k, std::byte* shared, int stage,
                             Barrier* full) const {
@@ -52,18 +40,6 @@ struct Gradient {
         load_box(&x, shared + stages().panel(stage, 0) + i * slab_bytes, full,
                  tile.panel * panel_columns + i * slab_lines, token);
   }
-  /// dw comes to the L2 cache while tensor cores work, some rows a step.
-  __device__ void prefetch_result(const Tile& tile, int k, int steps) const {
-    const int column = tile.panel * panel_columns, each = max(16, blocks_of(tile_rows, steps));
-    const auto bytes = static_cast<unsigned>(min(most_panels * panel_columns, K - column)) * 4;
-    const int begin = tile.row + k * each, end = min(tile.row_end, begin + each);
-    for (int row = begin; row < end; ++row)
-      prefetch_bytes(dw + (std::int64_t{tile.group} * N + row) * K + column, bytes);
-  }
-  __device__ void store(const float (&sum)[64], const Tile& tile, int row, int panel) const {
-    float* const matrix = dw + std::int64_t{tile.group} * N * K;
-    store_rows(sum, matrix, matrix, {K, row, tile.row_end, panel * panel_columns});
-  }
 };
 
 template <int most_panels>
@@ -78,21 +54,13 @@ void launch_gradient(const CudaStream& stream, const Bf16Gradient& g, const Plan
                    Swizzle::span_128});
   };
   using Work = Gradient<most_panels>;
-  const Work work{slabs(g.dy, g.N),
-                  slabs(g.x, g.K),
-                  g.dw,
-                  g.offsets,
-                  {static_cast<int>(g.groups), plan.column_tiles, most_panels, plan.band},
-                  static_cast<int>(g.M),
-                  static_cast<int>(g.N),
-                  static_cast<int>(g.K)};
+  const Work work{{tile_sizes(g, plan), g.dw}, slabs(g.dy, g.N), slabs(g.x, g.K)};
   launch(stream, multiply<Work>, static_cast<unsigned>(plan.blocks), threads, Work::stages().bytes(), work);
 }
 
 }  // namespace
 
 bool fits(const Bf16Gradient& g) {
-  const auto are_aligned = [](auto... p) { return ((reinterpret_cast<std::uintptr_t>(p) % 16 == 0) && ...); };
   return bf16_fits(GradientSizes{.M = g.M, .N = g.N, .K = g.K, .groups = g.groups}) && (g.offsets || g.groups == 1) &&
          are_aligned(g.dy, g.x, g.dw);
 }

@@ -1,5 +1,5 @@
 // Which products of e4m3 and of bf16 operands Hopper's kernels can do, by their sizes: for the choice among kernels
-// (kernels/cuda/linear_choice.h) and for tests, without a card. Addresses have to be multiples of 16 besides.
+// (kernels/cuda/linear_choice.h) and for tests, without a card.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +8,12 @@
 #include "kernels/runtime/dtype.h"
 
 namespace fourmi::cuda::hopper {
+
+/// Besides, addresses are multiples of 16.
+template <class... Pointer>
+bool are_aligned(Pointer... p) {
+  return ((reinterpret_cast<std::uintptr_t>(p) % 16 == 0) && ...);
+}
 
 /// Of y[M, N] = x[M, K] w[N, K]^T, or of groups of such rows.
 struct ProductSizes {

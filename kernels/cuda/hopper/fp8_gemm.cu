@@ -7,31 +7,24 @@
 #include "kernels/cuda/hopper/fits.h"
 #include "kernels/cuda/hopper/fp8_gemm.h"
 #include "kernels/cuda/hopper/promoted_sums.h"
-#include "kernels/cuda/hopper/store_rows.h"
+#include "kernels/cuda/hopper/tiles.h"
 #include "kernels/cuda/launch.h"
 
 namespace fourmi::cuda::hopper {
 namespace {
 
 template <int most_panels, class Y>
-struct Product {
+struct Product : ProductTiles<most_panels, Y> {
+  using Base = ProductTiles<most_panels, Y>;
+  using Base::N, Base::K;
   using Math = PromotedSums;
-  static constexpr int block_tokens = tile_rows;
   TensorMap x, x_scales, w, w_tail;  // w_tail: the last panel of each matrix where it is not a whole one
   const std::byte* w_bytes;
   std::int64_t panel_stride, matrix_stride;
-  Y* y;
-  const Y* residual;
-  const std::int32_t* offsets;
-  TileOrder order;
-  int tokens, N, K;
 
   static constexpr Stages stages() { return product_stages(most_panels); }
-  static constexpr int tiles_of_block(const TileOrder& order) { return order.column_tiles; }
   __device__ void prefetch_maps() const { prefetch(&x), prefetch(&x_scales), prefetch(&w), prefetch(&w_tail); }
-  __device__ bool find(const GroupTable& table, int index, Tile& tile) const { return order.find(table, index, tile); }
   __device__ int steps(const GroupTable&, const Tile&) const { return blocks_of(K, step); }
-  __device__ int panels(const Tile& tile) const { return min(most_panels, blocks_of(N, panel_columns) - tile.panel); }
 
   __device__ void load_step(const GroupTable&, const Tile& tile, int count, int k, std::byte* shared, int stage,
                             Barrier* full) const {
@@ -77,9 +70,6 @@ struct Product {
 #pragma unroll
     for (int i = 0; i < 64; ++i) total[i] = __fmaf_rn(i % 4 < 2 ? upper : lower, sum[i], total[i]);
   }
-  __device__ void store(const float (&total)[64], const Tile& tile, int row, int panel) const {
-    store_rows(total, y, residual, {N, row, tile.row_end, panel * panel_columns});
-  }
 };
 
 template <int most_panels, class Y>
@@ -104,33 +94,23 @@ void launch_product(const CudaStream& stream, const Fp8Product& p, const Plan& p
       w + whole * panel_stride, u8, 3, {p.K, tail, p.groups}, {p.K, matrix_stride}, {step, panel_columns, 1},
       Swizzle::span_128};
   const TensorMap w_map = encode(whole > 0 ? panels : last);
-  const Product<most_panels, Y> work{encode(rows),
+  const Product<most_panels, Y> work{{tile_sizes(p, plan), static_cast<Y*>(p.y), static_cast<const Y*>(p.residual)},
+                                     encode(rows),
                                      encode(row_scales),
                                      w_map,
                                      tail > 0 ? encode(last) : w_map,
                                      w,
                                      panel_stride,
-                                     matrix_stride,
-                                     static_cast<Y*>(p.y),
-                                     static_cast<const Y*>(p.residual),
-                                     p.offsets,
-                                     {static_cast<int>(p.groups), plan.column_tiles, most_panels, plan.band},
-                                     static_cast<int>(p.M),
-                                     static_cast<int>(p.N),
-                                     static_cast<int>(p.K)};
+                                     matrix_stride};
   launch(stream, multiply<Product<most_panels, Y>>, static_cast<unsigned>(plan.blocks), threads,
          product_stages(most_panels).bytes(), work);
-}
-
-bool is_aligned(const void* p) {
-  return reinterpret_cast<std::uintptr_t>(p) % 16 == 0;
 }
 
 }  // namespace
 
 bool fits(const Fp8Product& p) {
-  return fits(ProductSizes{p.M, p.N, p.K, p.groups, p.dtype}) && (p.offsets || p.groups == 1) && is_aligned(p.x) &&
-         is_aligned(p.w) && is_aligned(p.y) && is_aligned(p.residual);
+  return fits(ProductSizes{p.M, p.N, p.K, p.groups, p.dtype}) && (p.offsets || p.groups == 1) &&
+         are_aligned(p.x, p.w, p.y, p.residual);
 }
 
 void fp8_product(const CudaStream& stream, const Fp8Product& p) {

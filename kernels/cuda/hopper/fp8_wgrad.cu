@@ -7,31 +7,19 @@
 #include "kernels/cuda/hopper/fits.h"
 #include "kernels/cuda/hopper/fp8_gemm.h"
 #include "kernels/cuda/hopper/promoted_sums.h"
-#include "kernels/cuda/hopper/store_rows.h"
+#include "kernels/cuda/hopper/tiles.h"
 #include "kernels/cuda/launch.h"
 
 namespace fourmi::cuda::hopper {
 namespace {
 
 template <int most_panels>
-struct Gradient {
+struct Gradient : GradientTiles<most_panels, step> {
   using Math = PromotedSums;
-  static constexpr int block_tokens = step;
   TensorMap dy, x, dy_scales, x_scales;
-  float* dw;
-  const std::int32_t* offsets;
-  TileOrder order;
-  int tokens, N, K;
 
   static constexpr Stages stages() { return gradient_stages(most_panels); }
-  /// The table is of steps: all matrices have the same tiles.
-  static constexpr int tiles_of_block(const TileOrder&) { return 1; }
   __device__ void prefetch_maps() const { prefetch(&dy), prefetch(&x), prefetch(&dy_scales), prefetch(&x_scales); }
-  __device__ bool find(const GroupTable&, int index, Tile& tile) const { return order.find(N, index, tile); }
-  __device__ int steps(const GroupTable& table, const Tile& tile) const {
-    return table.first[tile.group + 1] - table.first[tile.group];
-  }
-  __device__ int panels(const Tile& tile) const { return min(most_panels, blocks_of(K, panel_columns) - tile.panel); }
 
   __device__ void load_step(const GroupTable& table, const Tile& tile, int count, int k, std::byte* shared, int stage,
                             Barrier* full) const {
@@ -69,10 +57,6 @@ struct Gradient {
         total[i + j] = __fmaf_rn((j < 2 ? s.upper : s.lower) * columns.value[j % 2], sum[i + j], total[i + j]);
     }
   }
-  __device__ void store(const float (&total)[64], const Tile& tile, int row, int panel) const {
-    float* const matrix = dw + std::int64_t{tile.group} * N * K;
-    store_rows(total, matrix, matrix, {K, row, tile.row_end, panel * panel_columns});
-  }
 };
 
 template <int most_panels>
@@ -84,16 +68,11 @@ void launch_gradient(const CudaStream& stream, const Fp8Gradient& g, const Plan&
   const auto scales = [&](const float* data, std::int64_t channels, int at_once) {
     return encode({data, f32, 2, {channels, g.S / step}, {4 * channels}, {at_once, 1}});
   };
-  const Gradient<most_panels> work{elements(g.dy, g.N, tile_rows),
+  const Gradient<most_panels> work{{tile_sizes(g, plan), g.dw},
+                                   elements(g.dy, g.N, tile_rows),
                                    elements(g.x, g.K, panel_columns),
                                    scales(g.dy_scales, g.N, tile_rows),
-                                   scales(g.x_scales, g.K, panel_columns),
-                                   g.dw,
-                                   g.offsets,
-                                   {static_cast<int>(g.groups), plan.column_tiles, most_panels, plan.band},
-                                   static_cast<int>(g.M),
-                                   static_cast<int>(g.N),
-                                   static_cast<int>(g.K)};
+                                   scales(g.x_scales, g.K, panel_columns)};
   launch(stream, multiply<Gradient<most_panels>>, static_cast<unsigned>(plan.blocks), threads,
          gradient_stages(most_panels).bytes(), work);
 }
@@ -101,7 +80,6 @@ void launch_gradient(const CudaStream& stream, const Fp8Gradient& g, const Plan&
 }  // namespace
 
 bool fits(const Fp8Gradient& g) {
-  const auto are_aligned = [](auto... p) { return ((reinterpret_cast<std::uintptr_t>(p) % 16 == 0) && ...); };
   return fits(GradientSizes{g.M, g.N, g.K, g.S, g.groups}) && (g.offsets || g.groups == 1) &&
          are_aligned(g.dy, g.x, g.dy_scales, g.x_scales, g.dw);
 }

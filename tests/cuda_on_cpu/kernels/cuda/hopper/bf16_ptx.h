@@ -23,12 +23,4 @@ inline void show_writes_to_products(int warpgroup) {
   cuda_on_cpu::barrier(static_cast<unsigned>(1 + warpgroup), 128);
 }
 
-/// Reads both ends, so that memory of nobody is found.
-inline void prefetch_bytes(const void* from, unsigned bytes) {
-  on_cpu::require(reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && bytes % 16 == 0 && bytes > 0,
-                  "a prefetch of bytes is of multiples of 16");
-  const volatile auto* const first = static_cast<const volatile std::byte*>(from);
-  (void)first[0], (void)first[bytes - 1];
-}
-
 }  // namespace fourmi::cuda::hopper

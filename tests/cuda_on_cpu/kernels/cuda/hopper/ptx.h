@@ -83,4 +83,12 @@ inline std::uint32_t round_to_bfloat16(float first, float second) {
   return bfloat16(first).bits | std::uint32_t{bfloat16(second).bits} << 16;
 }
 
+/// Reads both ends, so that memory of nobody is found.
+inline void prefetch_bytes(const void* from, unsigned bytes) {
+  on_cpu::require(reinterpret_cast<std::uintptr_t>(from) % 16 == 0 && bytes % 16 == 0 && bytes > 0,
+                  "a prefetch of bytes is of multiples of 16");
+  const volatile auto* const first = static_cast<const volatile std::byte*>(from);
+  (void)first[0], (void)first[bytes - 1];
+}
+
 }  // namespace fourmi::cuda::hopper
