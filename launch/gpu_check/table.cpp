@@ -16,13 +16,13 @@ std::vector<Part> parts(const Places& p) {
   const auto measuring = [p](const char* name) {
     return [p, name](const Job& job) { return run_measuring(job, p.program, name, silence_of_a_measurement); };
   };
-  // Small tests first; last what may hang or takes long.
+  // Small tests first; last what may hang or takes long, of Hopper each instruction alone before the kernels.
   const auto testing = [p](const char* program) {
     return [p, program](const Job& job) {
       return run_test_program(job, {.program = p.beside / program,
                                     .silence = silence_of_a_test,
                                     .batch = 8,
-                                    .last = {"Hopper", "Attention", "GqaAssemble", "TrainOnCard"}});
+                                    .last = {"HopperPtx", "Hopper", "Attention", "GqaAssemble", "TrainOnCard"}});
     };
   };
   const auto with = [p](Outcome (*how)(const Job&, const Places&)) {

@@ -9,12 +9,11 @@ list(APPEND of_cards ${on_card})
 if(FOURMI_CARD_TESTS)
   add_subdirectory(cuda_on_cpu)
   # What the emulated card itself has to see is in hopper/protocol_test.cpp.
-  add_executable(test_card_emulated ${of_cards} hopper/protocol_test.cpp hopper/ptx_test.cu)
-  set_source_files_properties(hopper/ptx_test.cu PROPERTIES LANGUAGE CXX COMPILE_OPTIONS
-    "-include;${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu/language.h;-Wno-unknown-pragmas")
+  add_executable(test_card_emulated ${of_cards} hopper/protocol_test.cpp)
   set_source_files_properties(hopper/protocol_test.cpp PROPERTIES COMPILE_OPTIONS
     "-Wno-unknown-pragmas;-fsanitize=alignment;-fno-sanitize-recover=alignment")
-  target_link_libraries(test_card_emulated PRIVATE GTest::gtest tests_of_any_device framework_train cuda_on_cpu)
+  target_link_libraries(test_card_emulated PRIVATE GTest::gtest tests_of_any_device hopper_instructions_on_cpu framework_train
+    cuda_on_cpu)
   target_include_directories(test_card_emulated BEFORE PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/cuda_on_cpu)
   target_compile_definitions(test_card_emulated PRIVATE FOURMI_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   label_tests(test_card_emulated "cpu;card" TEST_PREFIX "card.")
@@ -33,8 +32,9 @@ if(FOURMI_CARD_TESTS)
 endif()
 
 if(FOURMI_CUDA)
+  add_subdirectory(hopper)
   add_executable(test_card ${of_cards})
-  target_link_libraries(test_card PRIVATE GTest::gtest tests_of_any_device framework_train fourmi_cuda)
+  target_link_libraries(test_card PRIVATE GTest::gtest tests_of_any_device hopper_instructions framework_train fourmi_cuda)
   target_compile_definitions(test_card PRIVATE FOURMI_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   label_tests(test_card "gpu" TEST_PREFIX "gpu.")
   add_executable(test_card_layouts device/layouts_test.cpp ${on_card})

@@ -1,5 +1,5 @@
 // Each of Hopper's asynchronous instructions alone, as kernels/cuda/hopper/ptx.h gives it, against what the PTX ISA
-// says of it. Compiled for the emulated card alone, so it tests the emulation; it is written to be right on a real one.
+// says of it: on a card the first thing to be right. On the emulated card it tests the emulation.
 #include "kernels/cuda/dynamic_shared.h"
 #include "kernels/cuda/hopper/bf16_ptx.h"
 #include "kernels/cuda/launch.h"
