@@ -11,14 +11,17 @@
 namespace fourmi {
 
 /// y_mN = residual_mN + the sum over ranks of x_MK w_NK^T, where K is what this rank holds of the summed dim, in
-/// `leaves` leaves.
+/// `leaves` leaves. Others' rows come first, so that they travel while this rank's own are computed: a row's bits do
+/// not depend on those beside it.
 inline void sum_of_linear(const Context& c, const Tensor& x_MK, const Tensor& w_NK, std::int64_t leaves,
                           const Tensor& y_mN, const Tensor& residual_mN = {}) {
   RowExchange::Moves moves = c.moves();
-  const Tensor partial = moves.partial(y_mN);
-  linear_forward(*c.stream, x_MK, w_NK, partial, moves.alone() ? residual_mN : Tensor{}, leaves);
-  moves.sum(partial, y_mN, residual_mN);
-  moves.finish();
+  if (moves.alone()) return linear_forward(*c.stream, x_MK, w_NK, y_mN, residual_mN, leaves);
+  const RowExchange::Split x = c.rows->split(x_MK), partial = moves.partial_split(y_mN);
+  if (x.before.dim(0) > 0) linear_forward(*c.stream, x.before, w_NK, partial.before, {}, leaves);
+  if (x.behind.dim(0) > 0) linear_forward(*c.stream, x.behind, w_NK, partial.behind, {}, leaves);
+  moves.sum_of_others(partial, y_mN, residual_mN);
+  moves.finish([&] { linear_forward(*c.stream, x.own, w_NK, partial.own, {}, leaves); });
 }
 
 /// dx_mK = the sum over ranks of dy_MN w_NK, where N is what this rank holds.
@@ -53,6 +56,27 @@ inline void sum_of_linears_backward(const Context& c, const Tensor& dy_MN, const
   }
   moves.sum(std::span(partials).first(count), dx_mK);
   moves.finish(meanwhile);
+}
+
+/// y_MN = x_MK w_NK^T of every rank's rows, in two halves: of this rank's own before the others' have come (nothing,
+/// where this rank is alone), and of what is left.
+inline void linear_of_own(const Context& c, const Tensor& mine_mK, const Tensor& w_NK, const Tensor& y_MN) {
+  if (!c.moves().alone()) linear_forward(*c.stream, mine_mK, w_NK, c.rows->mine(y_MN));
+}
+inline void linear_of_others(const Context& c, const Tensor& x_MK, const Tensor& w_NK, const Tensor& y_MN) {
+  if (c.moves().alone()) return linear_forward(*c.stream, x_MK, w_NK, y_MN);
+  const RowExchange::Split x = c.rows->split(x_MK), y = c.rows->split(y_MN);
+  if (x.before.dim(0) > 0) linear_forward(*c.stream, x.before, w_NK, y.before);
+  if (x.behind.dim(0) > 0) linear_forward(*c.stream, x.behind, w_NK, y.behind);
+}
+/// Both, with the gathering between them. Returns every rank's rows: `mine` itself where this rank is alone.
+inline Tensor linear_of_gathered(const Context& c, const Tensor& mine_mK, const Tensor& all_MK, const Tensor& w_NK,
+                                 const Tensor& y_MN) {
+  RowExchange::Moves moves = c.moves();
+  const Tensor x_MK = moves.gather(mine_mK, all_MK);
+  moves.finish([&] { linear_of_own(c, mine_mK, w_NK, y_MN); });
+  linear_of_others(c, x_MK, w_NK, y_MN);
+  return x_MK;
 }
 
 /// Every rank's rows: `mine` itself where this rank is alone.

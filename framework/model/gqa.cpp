@@ -55,13 +55,13 @@ Tensor Gqa::key_begin(const Context& c) const {
   return window_ > 0 ? c.window_begin : c.key_begin;
 }
 
-Tensor Gqa::normalise(const Context& c, const Tensor& x_mD, Saved& s) const {
+void Gqa::normalise(const Context& c, const Tensor& x_mD, const Saved& s) const {
   norm_operand(c, x_norm_, x_mD, norm_, s.xn_mD, s.x_rstd_m, qkv_);
-  return gathered(c, s.xn_mD, s.all_xn_MD);
 }
 
 void Gqa::project(const Context& c, const Tensor& x_mD, Saved& s) const {
-  linear_forward(*c.stream, normalise(c, x_mD, s), c.matrix(qkv_), s.a_MA);
+  normalise(c, x_mD, s);
+  linear_of_gathered(c, s.xn_mD, s.all_xn_MD, c.matrix(qkv_), s.a_MA);
   if (qkv_bias_) bias_add(*c.stream, c.weight(*qkv_bias_), s.a_MA);
 }
 
@@ -88,6 +88,7 @@ void Gqa::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& 
 
 void Gqa::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {
   normalise(c, x_mD, s);
+  gathered(c, s.xn_mD, s.all_xn_MD);
   assemble(c, s);
 }
 

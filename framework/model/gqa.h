@@ -107,7 +107,7 @@ class Gqa {
   std::int64_t window() const { return window_; }  ///< keys that a query sees at most; 0: all
 
  private:
-  Tensor normalise(const Context&, const Tensor& x_mD, Saved&) const;  ///< of all rows
+  void normalise(const Context&, const Tensor& x_mD, const Saved&) const;
   GqaAssemble assembly(std::int64_t head_leaves = 1) const;
   HeadNorm head_norm(const Context&, const Tensor& rstd_MN) const;  ///< empty where the family has none
   Tensor key_begin(const Context&) const;

@@ -69,12 +69,12 @@ void Mla::project_queries(const Context& c, Saved& s) const {
   if (s.pe_mR) copy_columns(*c.stream, s.a_mA, key_column(), s.pe_mR, 0, rope_);
   const Tensor source_MS = moves.gather(source(s), s.all_source_MS);
   const Tensor cn_MKr = moves.gather(s.cn_mKr, s.all_cn_MKr), pe_MR = moves.gather(s.pe_mR, s.all_pe_MR);
-  moves.finish();
+  moves.finish([&] { linear_of_own(c, source(s), c.matrix(q_), s.q_MHQ); });
   if (s.keys_cn_NKr) {
     c.sequences->gather(cn_MKr, s.keys_cn_NKr);
     c.sequences->gather(pe_MR, s.keys_pe_NR);
   }
-  linear_forward(*c.stream, source_MS, c.matrix(q_), s.q_MHQ);
+  linear_of_others(c, source_MS, c.matrix(q_), s.q_MHQ);
   if (s.keys_cn_NKr) c.sequences->finish(*c.stream);
 }
 

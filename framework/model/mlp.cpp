@@ -19,13 +19,13 @@ void Mlp::forward(const Context& c, std::int64_t leaves, const Tensor& x_mD, Sav
 }
 
 void Mlp::recompute(const Context& c, const Tensor& x_mD, Saved& s, Recompute mode) const {
-  const Tensor x_MD = gathered(c, x_mD, s.all_x_MD);
-  if (mode == Recompute::full) {
-    linear_forward(*c.stream, x_MD, c.matrix(gate_up_), s.gate_up_M2F);
+  const bool full = mode == Recompute::full;
+  const Tensor x_MD =
+      full ? linear_of_gathered(c, x_mD, s.all_x_MD, c.matrix(gate_up_), s.gate_up_M2F) : gathered(c, x_mD, s.all_x_MD);
+  if (full)
     keep_scaled(c, s.gate_up_M2F, s.kept_M2F);
-  } else if (s.kept_M2F) {
+  else if (s.kept_M2F)
     return;
-  }
   swiglu_operand(c, s.gate_up_M2F, s.h_MF, x_MD.dim(0), down_);
 }
 

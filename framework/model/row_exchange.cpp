@@ -48,6 +48,29 @@ Tensor RowExchange::Moves::partial_of_several(const Tensor& y_mD) {
   return partial;
 }
 
+/// Others' rows lie without a gap: what is sent is one piece, and the own rows are not in it.
+RowExchange::Split RowExchange::Moves::partial_split(const Tensor& y_mD) {
+  const std::int64_t m = y_mD.dim(0), before = rows_->rank() * m, others = (rows_->size() - 1) * m;
+  const Tensor all = partial_of_several(y_mD);
+  return {all.rows(0, before), all.rows(others, others + m), all.rows(before, others)};
+}
+
+void RowExchange::Moves::sum_of_others(const Split& partial, const Tensor& y_mD, const Tensor& residual_mD) {
+  const Span span(stream_->timeline(), Work::exchange, "sum_rows");
+  Group& group = *rows_->group_;
+  const std::int64_t n = y_mD.num_elements(), others = rows_->size() - 1;
+  const auto* begin = static_cast<const std::byte*>(rows_->partials_.data);
+  const std::int64_t at =
+      (static_cast<const std::byte*>(partial.own.data) - begin) / size_of(rows_->partials_.dtype) - others * n;
+  const Shape shape{others, n};
+  const Tensor sent = part_of(rows_->partials_, at, shape), received = part_of(rows_->received_, at, shape);
+  const auto counts = group.counts(0);
+  for (std::size_t& c : counts) c = static_cast<std::size_t>(partial.own.bytes());
+  counts[static_cast<std::size_t>(rows_->rank())] = 0;
+  requests_.at(count_) = group.start_all_to_all(bytes(sent), counts, bytes(received), counts);
+  sums_[count_++] = {received, y_mD, residual_mD, partial.own};
+}
+
 /// Starts the exchange of one partial's rows.
 void RowExchange::Moves::start_sum(const Tensor& partial_MD, const Tensor& received_PmD) {
   const Span span(stream_->timeline(), Work::exchange, "sum_rows");
@@ -74,7 +97,7 @@ void RowExchange::Moves::sum(std::span<const Tensor> partials_MD, const Tensor& 
   for (std::int64_t i = 0; i < num && !alone(); ++i)
     start_sum(partials_MD[static_cast<std::size_t>(i)], all.rows(i * rows_->size(), (i + 1) * rows_->size()));
   if (alone()) sums_.at(count_++) = {};
-  sums_[count_ - 1] = {all, y_mD, {}};  // when the last one has come
+  sums_[count_ - 1] = {all, y_mD, {}, {}};  // when the last one has come
 }
 
 void RowExchange::Moves::finish(const Meanwhile& meanwhile) {
@@ -88,9 +111,12 @@ void RowExchange::Moves::finish(const Meanwhile& meanwhile) {
     if (!s.y_mD) continue;
     const Shape flat{s.y_mD.num_elements()};
     std::array<Tensor, max_parts> parts;  // those that are absent fill up the tree
-    const std::int64_t num = s.received_PmD.dim(0);
-    for (std::int64_t part = 0; part < num; ++part)
-      parts[static_cast<std::size_t>(part)] = s.received_PmD.rows(part, part + 1).view(flat);
+    std::int64_t num = 0;
+    for (std::int64_t received = 0; received <= s.received_PmD.dim(0); ++received) {
+      if (s.own_mD && received == rows_->rank()) parts[static_cast<std::size_t>(num++)] = s.own_mD.view(flat);
+      if (received < s.received_PmD.dim(0))
+        parts[static_cast<std::size_t>(num++)] = s.received_PmD.rows(received, received + 1).view(flat);
+    }
     tree_sum(*stream_, std::span(parts).first(std::bit_ceil(static_cast<std::size_t>(num))), s.y_mD.view(flat),
              s.residual_mD ? s.residual_mD.view(flat) : Tensor{});
   }

@@ -30,6 +30,14 @@ class RowExchange {
                  to_string(shape), part_.bytes());
     return Tensor(part_.data, dtype, shape);
   }
+  /// Of the rows of all ranks, those of the ranks before this one, its own, and those of the ranks behind it.
+  struct Split {
+    Tensor before, own, behind;
+  };
+  Split split(const Tensor& all_M) const {
+    const std::int64_t m = all_M.dim(0) / size(), first = rank() * m;
+    return {all_M.rows(0, first), all_M.rows(first, first + m), all_M.rows(first + m, all_M.dim(0))};
+  }
   /// This rank's rows of all.
   Tensor mine(const Tensor& all_M) const {
     const std::int64_t m = all_M.dim(0) / size();
@@ -42,6 +50,12 @@ class RowExchange {
     bool alone() const { return rows_ == nullptr || rows_->size() == 1; }
     /// all_MD = every rank's rows. Returns the tensor that will hold them: `mine` itself in a group of one.
     Tensor gather(const Tensor& mine_mD, const Tensor& all_MD);
+    /// Memory for this rank's partial sums of the y of all rows, so that its own may still be written when the others'
+    /// are on their way. Of a group of more than one.
+    Split partial_split(const Tensor& y_mD);
+    /// Starts the sum. Of `partial` only what is others' is read before finish(), whose work meanwhile may write the
+    /// own rows.
+    void sum_of_others(const Split& partial, const Tensor& y_mD, const Tensor& residual_mD = {});
     /// Memory for this rank's partial sum of the y of all rows: y itself in a group of one.
     Tensor partial(const Tensor& y_mD);
     /// The same where y is the sum of several: memory in a group of one too.
@@ -60,6 +74,7 @@ class RowExchange {
     Moves(const RowExchange* rows, const Stream& stream) : rows_(rows), stream_(&stream) {}
     struct Sum {
       Tensor received_PmD, y_mD, residual_mD;  ///< P: ranks, of several partials one after another
+      Tensor own_mD{};                         ///< where it is not among those received
     };
     void start_sum(const Tensor& partial_MD, const Tensor& received_PmD);
     static constexpr std::size_t most_moves = 4;
