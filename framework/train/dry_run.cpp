@@ -11,11 +11,13 @@
 #include "framework/recipe/read.h"
 #include "framework/recipe/write.h"
 #include "framework/run/console.h"
+#include "framework/run/gpu_peak.h"
 #include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
 #include "framework/train/engine.h"
 #include "framework/train/horizon.h"
 #include "framework/train/mesh_sizes.h"
+#include "framework/train/meter.h"
 #include "framework/train/provenance.h"
 #include "framework/train/spending.h"
 #include "framework/train/traffic.h"
@@ -93,6 +95,20 @@ void check_disk(DryRun& run, const Recipe& r) {
                                        folder.string(), short_count(static_cast<double>(space.available))));
 }
 
+struct Yardstick {
+  MachinePeak peak;
+  std::string name;
+};
+/// The GPUs of a recipe are elsewhere more often than not: an H100's datasheet stands for them.
+Yardstick yardstick_of(const Recipe& r, int ranks) {
+  if (r.run.device != DeviceChoice::cuda)
+    return {host_peak(measure_core(best_isa()), usable_cores()), "this machine (its measured peak)"};
+  const MachinePeak one = gpu_peak("NVIDIA H100 80GB HBM3").value();
+  MachinePeak all;
+  for (int i = 0; i < ranks; ++i) all += one;
+  return {all, fmt::format("{} GPU{} as fast as an H100 (its datasheet's dense peak)", ranks, ranks == 1 ? "" : "s")};
+}
+
 }  // namespace
 
 DryRun dry_run(const Recipe& r, int ranks) {
@@ -109,9 +125,9 @@ DryRun dry_run(const Recipe& r, int ranks) {
   open_inputs(run, r);
   check_disk(run, r);
   if (run.steps) {
-    const MachinePeak peak = host_peak(measure_core(best_isa()), usable_cores());
-    const double flops = (run.counts.flops_per_token + run.counts.flops_per_token_mtp) * run.tokens;
-    run.least_seconds = flops / (r.precision.compute != Compute::fp32 ? peak.bf16 : peak.fp32);
+    const Yardstick yardstick = yardstick_of(r, run.ranks);
+    run.least_on = yardstick.name;
+    run.least_seconds = Meter(r, run.counts, yardstick.peak).speed_of_light(1) * run.tokens;
     run.device_hours = run.least_seconds * run.ranks / 3600;
     run.cost = Spending::cost_of(r.budget, run.device_hours);
     if (Spending::is_exceeded(r.budget, run.device_hours))
@@ -170,8 +186,8 @@ std::string to_text(const DryRun& d, const Recipe& r) {
                      ramp.size() > 1 ? " at first" : "", d.tokens);
     for (std::size_t i = 1; i < ramp.size(); ++i)
       s += fmt::format("               {:.0f} sequences a step from {:.4g} tokens on\n", ramp[i].second, ramp[i].first);
-    s += fmt::format("time           at least {} on this machine (its measured peak), {:.3g} device hours\n",
-                     short_time(d.least_seconds), d.device_hours);
+    s += fmt::format("time           at least {} on {}, {:.3g} device hours\n", short_time(d.least_seconds), d.least_on,
+                     d.device_hours);
     s += d.cost ? fmt::format("cost           at least {:.3g} {}\n", *d.cost, r.budget.currency)
                 : std::string("cost           not known: no budget.price_per_gpu_hour\n");
   }
@@ -215,6 +231,7 @@ std::string to_json(const DryRun& d) {
                             {"share", source.share},
                             {"epochs", source.epochs}});
   j["least_seconds"] = d.least_seconds;
+  j["least_on"] = d.least_on;
   j["device_hours"] = d.device_hours;
   if (d.cost) j["cost"] = *d.cost;
   j["warnings"] = d.warnings;

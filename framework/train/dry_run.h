@@ -36,7 +36,8 @@ struct DryRun {
     double epochs = 0;  ///< that the run makes over it
   };
   std::vector<Source> sources;        ///< empty where data is absent
-  double least_seconds = 0;           ///< all steps' work at this machine's peak: no run is faster here
+  double least_seconds = 0;           ///< all steps' work at the peak of `least_on`: no run is faster there
+  std::string least_on;
   double device_hours = 0;            ///< least_seconds on all ranks
   std::optional<double> cost;         ///< of device_hours, where the recipe names a price
   std::vector<std::string> warnings;  ///< absent inputs, too little memory or disk

@@ -85,6 +85,16 @@ TEST_F(Spending, DryRunSaysTheCostAndValidateThatAPriceIsNeeded) {
   const json j = json::parse(dry.output);
   EXPECT_NEAR(j["device_hours"].get<double>(), 4 * j["least_seconds"].get<double>() / 3600, 1e-9);
   EXPECT_NEAR(j["cost"].get<double>(), 2 * j["device_hours"].get<double>(), 1e-9);
+  // GPUs are elsewhere: two of them have half of the work each.
+  double least[2];
+  for (int i = 0; i < 2; ++i) {
+    const Result gpus = run(fourmi({"train", small_recipe, "--dry-run", "--json", "--ranks", i == 0 ? "2" : "4",
+                                    "run.device=cuda", "run.steps=1e6"}));
+    expect_ok(gpus);
+    least[i] = json::parse(gpus.output)["least_seconds"].get<double>();
+    EXPECT_NE(gpus.output.find("H100"), std::string::npos);
+  }
+  EXPECT_NEAR(least[0], 2 * least[1], 1e-9 * least[0]);
   const Result invalid = run(fourmi({"validate", small_recipe, "budget.cost=5"}));
   EXPECT_EQ(invalid.status, 2);
   EXPECT_NE(invalid.errors.find("budget.price_per_gpu_hour"), std::string::npos);
