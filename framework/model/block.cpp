@@ -99,18 +99,23 @@ void Block::backward(const Context& c, const Tensor& x_mD, const Saved& s, const
     gathering();
     restore_normalised(c, s);
   };
+  // Weight gradients of experts fill the time in which something travels: between experts where they are shared.
+  const bool rows_travel = moe_ && c.experts && Moe::num_rounds(s.moe) == 1;
+  const auto routed = [&] { moe_->backward_weight_routed(c, s.hn_mD, s.moe, dy_mD, g.moe); };
+  const auto combining = [&] {
+    if (rows_travel) routed();
+  };
   if (moe_)
-    moe_->backward_input(c, s.hn_mD, s.moe, dy_mD, g.moe, g.dhn_mD, begin,
-                         [&] { moe_->backward_weight_shared(c, s.hn_mD, s.moe, dy_mD, g.moe); });
+    moe_->backward_input(
+        c, s.hn_mD, s.moe, dy_mD, g.moe, g.dhn_mD, begin,
+        [&] { moe_->backward_weight_shared(c, s.hn_mD, s.moe, dy_mD, g.moe); }, combining);
   else
     dense_->backward_input(c, c.leaves.intermediate, s.dense, dy_mD, g.dense, g.dhn_mD, begin,
                            [&] { dense_->backward_weight_down(c, s.dense, dy_mD, g.dense); });
   rms_norm_backward_input(*c.stream, norm_, g.dhn_mD, s.h_mD, c.weight(norm_weight_), s.h_rstd_m, g.dh_mD, dy_mD);
   attention_.backward(c, x_mD, s.attention, g.dh_mD, g.attention, dx_mD, [&] {
-    if (moe_)
-      moe_->backward_weight_routed(c, s.hn_mD, s.moe, dy_mD, g.moe);
-    else
-      dense_->backward_weight_gate_up(c, s.hn_mD, s.dense, g.dense);
+    if (moe_ && !rows_travel) routed();
+    if (dense_) dense_->backward_weight_gate_up(c, s.hn_mD, s.dense, g.dense);
     rms_norm_backward_weight(*c.stream, norm_, g.dhn_mD, s.h_mD, s.h_rstd_m, c.gradient(norm_weight_), c.token_cuts);
   });
 }

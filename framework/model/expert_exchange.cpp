@@ -24,9 +24,23 @@ void ExpertExchange::plan(const Stream& stream, const Tensor& experts_MK, Dispat
   dispatcher_->plan(stream, experts_MK, plan, buffers_);
 }
 
+void ExpertExchange::start_dispatch(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& x_MD,
+                                    const Tensor& weights_MK, const Arrivals& into) {
+  FOURMI_CHECK(!transit_.plan, "rows start to travel while others do");
+  transit_ = dispatcher_->start_dispatch(stream, plan, round, x_MD, weights_MK, into, buffers_);
+}
+
+Arrivals ExpertExchange::finish_dispatch(const Stream& stream) {
+  FOURMI_CHECK(transit_.plan, "no rows travel");
+  const Arrivals arrived = dispatcher_->finish_dispatch(stream, transit_);
+  transit_ = {};
+  return arrived;
+}
+
 Arrivals ExpertExchange::dispatch(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& x_MD,
                                   const Tensor& weights_MK, const Arrivals& into) {
-  return dispatcher_->dispatch(stream, plan, round, x_MD, weights_MK, into, buffers_);
+  start_dispatch(stream, plan, round, x_MD, weights_MK, into);
+  return finish_dispatch(stream);
 }
 
 Tensor ExpertExchange::dispatch_tokens(const Stream& stream, const DispatchPlan& plan, int round,
@@ -34,9 +48,17 @@ Tensor ExpertExchange::dispatch_tokens(const Stream& stream, const DispatchPlan&
   return dispatch(stream, plan, round, tokens_M1_.rows(0, plan.experts_MK.dim(0)), {}, {into_U1, {}, {}}).x_UD;
 }
 
-void ExpertExchange::combine(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& partial_UD,
-                             const Tensor& y_MD, const Tensor& first_MD, const Tensor& second_MD) {
-  dispatcher_->combine(stream, plan, round, partial_UD, buffers_, y_MD, first_MD, second_MD);
+void ExpertExchange::start_combine(const Stream& stream, const DispatchPlan& plan, int round,
+                                   const Tensor& partial_UD) {
+  FOURMI_CHECK(!transit_.plan, "sums start to travel while others do");
+  transit_ = dispatcher_->start_combine(stream, plan, round, partial_UD, buffers_);
+}
+
+void ExpertExchange::finish_combine(const Stream& stream, const Tensor& y_MD, const Tensor& first_MD,
+                                    const Tensor& second_MD) {
+  FOURMI_CHECK(transit_.plan, "no sums travel");
+  dispatcher_->finish_combine(stream, transit_, y_MD, first_MD, second_MD);
+  transit_ = {};
 }
 
 }  // namespace fourmi

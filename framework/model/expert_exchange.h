@@ -16,20 +16,27 @@ class ExpertExchange {
 
   /// Where the chosen experts are; experts_MK stays as it is for as long as the plan is used. Collective.
   void plan(const Stream&, const Tensor& experts_MK, DispatchPlan&);
-  /// The round's rows that arrive here, in `into`; weights_MK and what belongs to them may be absent.
+  /// One transfer at a time: what was started is finished before the next one starts, and tensors that were given stay
+  /// as they are until then. The round's rows that arrive here, in `into`; weights_MK and what belongs to them may be
+  /// absent.
+  void start_dispatch(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& x_MD,
+                      const Tensor& weights_MK, const Arrivals& into);
+  Arrivals finish_dispatch(const Stream& stream);
   Arrivals dispatch(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& x_MD,
                     const Tensor& weights_MK, const Arrivals& into);
   /// Where sums are cut: of each arrived row its token, numbered over all ranks of the axis.
   Tensor dispatch_tokens(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& into_U1);
   /// The round's tokens of y = the sum over ranks of what they have + first + second.
-  void combine(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& partial_UD, const Tensor& y_MD,
-               const Tensor& first_MD = {}, const Tensor& second_MD = {});
+  void start_combine(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& partial_UD);
+  void finish_combine(const Stream& stream, const Tensor& y_MD, const Tensor& first_MD = {},
+                      const Tensor& second_MD = {});
 
   const Dispatcher& dispatcher() const { return *dispatcher_; }
 
  private:
   std::unique_ptr<Dispatcher> dispatcher_;
   DispatchBuffers buffers_;
+  Transit transit_;   // without a plan: none is under way
   Tensor tokens_M1_;  // i32; absent where nothing is cut
 };
 

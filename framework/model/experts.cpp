@@ -68,14 +68,20 @@ void Experts::apply_gate_up_backward(const Context& c, const Saved& s, const Gra
   c.columns->sum(stream, s.each_Qe1, c.leaves.apart ? 2 : 1, g.drows_RD.rows(0, s.num_rows()));
 }
 
-/// The round's rows, in experts' order, through their experts.
-void Experts::bring(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s, int round) const {
+/// The round's rows, to the ranks of their experts.
+void Experts::send(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s, int round) const {
+  if (c.experts && has_rows(c, s, round))
+    c.experts->start_dispatch(*c.stream, s.plan, round, x_MD, choices.weights_MK, s.arrived);
+}
+
+/// As they arrive, in experts' order, through their experts.
+void Experts::compute(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s, int round) const {
   const Stream& stream = *c.stream;
   Arrivals a{x_MD, choices.experts_MK, choices.weights_MK};
   if (!has_rows(c, s, round))
     a = {s.arrived.x_UD.rows(0, 0), s.arrived.experts_UK.rows(0, 0), s.arrived.weights_UK.rows(0, 0)};
   else if (c.experts)
-    a = c.experts->dispatch(stream, s.plan, round, x_MD, choices.weights_MK, s.arrived);
+    a = c.experts->finish_dispatch(stream);
   permute_plan(stream, a.experts_UK, s.offsets(), s.row_token_R, s.row_of_UK.rows(0, a.x_UD.dim(0)));
   if (c.columns) c.columns->join(s.offsets(), s.each_Qe1, s.all_offsets());
   if (c.sizes.experts.cut) bring_tokens(c, s, round);
@@ -115,25 +121,48 @@ ExpertLeaves Experts::leaves(const Context& c, const Tensor& experts_UK) const {
   return {.leaves = c.leaves.experts, .num_experts = E_, .experts_MK = experts_UK};
 }
 
-void Experts::forward(const Context& c, const Tensor& x_MD, const Choices& choices, Saved& s, const Tensor& y_MD,
-                      const Tensor& base_MD) const {
-  const Stream& stream = *c.stream;
-  if (c.experts) c.experts->plan(stream, choices.experts_MK, s.plan);
+void Experts::plan_forward(const Context& c, const Choices& choices, Saved& s) const {
+  if (c.experts) c.experts->plan(*c.stream, choices.experts_MK, s.plan);
   s.rounds = c.experts ? s.plan.num_rounds() : 1;
   if (c.experts && c.columns) s.rounds = c.columns->most(s.rounds);
+}
+
+void Experts::start_forward(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s) const {
+  if (num_rounds(s) == 1) send(c, x_MD, choices, s, 0);
+}
+
+void Experts::compute_forward(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s) const {
+  if (num_rounds(s) > 1) return;
+  compute(c, x_MD, choices, s, 0);
+  give_back(c, choices, s, 0);
+}
+
+/// The sums of what arrived in a round, on their way back.
+void Experts::give_back(const Context& c, const Choices& choices, const Saved& s, int round) const {
+  const Stream& stream = *c.stream;
+  if (!has_rows(c, s, round)) return;
+  if (zero_) fill_zero(stream, s.out_RD.rows(0, s.num_rows()));
+  if (!c.experts) return;
+  const auto [_, experts_UK, weights_UK] = arrived(c, choices, s, round);
+  const std::int64_t U = experts_UK.dim(0);
+  const Tensor sum_UD = s.sum_UD.rows(0, U);
+  combine_forward(stream, s.out_RD, weights_UK, s.row_of_UK.rows(0, U), sum_UD, {}, leaves(c, experts_UK));
+  c.experts->start_combine(stream, s.plan, round, sum_UD);
+}
+
+void Experts::finish_forward(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s,
+                             const Tensor& y_MD, const Tensor& base_MD) const {
+  const Stream& stream = *c.stream;
+  if (!c.experts) {
+    combine_forward(stream, s.out_RD, choices.weights_MK, s.row_of_UK, y_MD, base_MD, leaves(c, choices.experts_MK));
+    return;
+  }
   for (int round = 0; round < num_rounds(s); ++round) {
-    bring(c, x_MD, choices, s, round);
-    if (!has_rows(c, s, round)) continue;
-    if (zero_) fill_zero(stream, s.out_RD.rows(0, s.num_rows()));
-    const auto [_, experts_UK, weights_UK] = arrived(c, choices, s, round);
-    const std::int64_t U = experts_UK.dim(0);
-    if (!c.experts) {
-      combine_forward(stream, s.out_RD, weights_UK, s.row_of_UK, y_MD, base_MD, leaves(c, experts_UK));
-      continue;
+    if (num_rounds(s) > 1) {
+      bring(c, x_MD, choices, s, round);
+      give_back(c, choices, s, round);
     }
-    const Tensor sum_UD = s.sum_UD.rows(0, U);
-    combine_forward(stream, s.out_RD, weights_UK, s.row_of_UK.rows(0, U), sum_UD, {}, leaves(c, experts_UK));
-    c.experts->combine(stream, s.plan, round, sum_UD, y_MD, base_MD);
+    if (has_rows(c, s, round)) c.experts->finish_combine(stream, y_MD, base_MD);
   }
 }
 
@@ -151,19 +180,30 @@ void Experts::recompute(const Context& c, const Tensor& x_MD, const Choices& cho
   if (!s.kept_A2F) swiglu_operand(c, s.gate_up_A2F, s.h_AF, s.num_all(), down_);
 }
 
+/// The round's dy, to the ranks of its experts.
+void Experts::send_dy(const Context& c, const Saved& s, int round, const Tensor& dy_MD, const Gradients& g) const {
+  const Stream& stream = *c.stream;
+  if (!has_rows(c, s, round)) return;
+  // Where nothing travels too: a layout changes no bit.
+  if (g.dy_MD) quantize(stream, dy_MD, g.dy_MD, c.types().gradient_scaling);
+  if (c.experts) c.experts->start_dispatch(stream, s.plan, round, g.dy_MD ? g.dy_MD : dy_MD, {}, {g.dy_UD, {}, {}});
+}
+
+void Experts::start_backward(const Context& c, const Saved& s, const Tensor& dy_MD, const Gradients& g) const {
+  if (num_rounds(s) == 1) send_dy(c, s, 0, dy_MD, g);
+}
+
 /// Of the round, which is brought again unless it is the only one: dout, dgate_up, and dweights of what arrived.
 void Experts::backward_to_gate_up(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s,
                                   int round, const Tensor& dy_MD, const Gradients& g, const Tensor& dweights_UK) const {
   const Stream& stream = *c.stream;
-  if (s.rounds > 1) bring(c, x_MD, choices, s, round);
+  if (s.rounds > 1) {
+    bring(c, x_MD, choices, s, round);
+    send_dy(c, s, round, dy_MD, g);
+  }
   if (has_rows(c, s, round)) {
     const Tensor weights_UK = arrived(c, choices, s, round).weights_UK;
-    Tensor dy_UD = dy_MD;
-    if (g.dy_MD) {  // where nothing travels too: a layout changes no bit
-      quantize(stream, dy_MD, g.dy_MD, c.types().gradient_scaling);
-      dy_UD = g.dy_MD;
-    }
-    if (c.experts) dy_UD = c.experts->dispatch(stream, s.plan, round, dy_UD, {}, {g.dy_UD, {}, {}}).x_UD;
+    const Tensor dy_UD = c.experts ? c.experts->finish_dispatch(stream).x_UD : g.dy_MD ? g.dy_MD : dy_MD;
     Tensor out_RD = s.out_RD;
     if (s.kept_out_RD) {
       out_RD = g.drows_RD;  // written later
@@ -184,26 +224,33 @@ Tensor Experts::arrived_dweights(const Context& c, const Saved& s, int round, co
 
 void Experts::begin_backward_input(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s,
                                    int round, const Tensor& dy_MD, Gradients& g, const Tensor& dweights_MK) const {
+  const Stream& stream = *c.stream;
+  const bool travels = c.experts && has_rows(c, s, round);
   const Tensor dweights_UK = c.experts ? arrived_dweights(c, s, round, g) : dweights_MK;
   backward_to_gate_up(c, x_MD, choices, s, round, dy_MD, g, dweights_UK);
-  if (c.experts && has_rows(c, s, round)) c.experts->combine(*c.stream, s.plan, round, dweights_UK, dweights_MK);
+  if (travels) c.experts->start_combine(stream, s.plan, round, dweights_UK);
   apply_gate_up_backward(c, s, g);
+  if (travels) c.experts->finish_combine(stream, dweights_MK);
   if (forms_weights_at_once(c, s)) add_weight_gradients(c, x_MD, s, g);
 }
 
-void Experts::finish_backward_input(const Context& c, const Choices& choices, const Saved& s, int round, Gradients& g,
-                                    const Tensor& dx_MD, const Tensor& first_MD, const Tensor& second_MD) const {
-  const Stream& stream = *c.stream;
-  if (!has_rows(c, s, round)) return;
+void Experts::send_backward_input(const Context& c, const Choices& choices, const Saved& s, int round,
+                                  const Gradients& g) const {
+  if (!c.experts || !has_rows(c, s, round)) return;
   const Tensor experts_UK = arrived(c, choices, s, round).experts_UK;
-  if (!c.experts) {
-    permute_backward(stream, g.drows_RD, s.row_of_UK, dx_MD, first_MD, second_MD, leaves(c, experts_UK));
-    return;
-  }
   const std::int64_t U = experts_UK.dim(0);
   const Tensor sum_UD = g.sum_UD.rows(0, U);
-  permute_backward(stream, g.drows_RD, s.row_of_UK.rows(0, U), sum_UD, {}, {}, leaves(c, experts_UK));
-  c.experts->combine(stream, s.plan, round, sum_UD, dx_MD, first_MD, second_MD);
+  permute_backward(*c.stream, g.drows_RD, s.row_of_UK.rows(0, U), sum_UD, {}, {}, leaves(c, experts_UK));
+  c.experts->start_combine(*c.stream, s.plan, round, sum_UD);
+}
+
+void Experts::finish_backward_input(const Context& c, const Choices& choices, const Saved& s, int round,
+                                    const Gradients& g, const Tensor& dx_MD, const Tensor& first_MD,
+                                    const Tensor& second_MD) const {
+  if (!c.experts)
+    permute_backward(*c.stream, g.drows_RD, s.row_of_UK, dx_MD, first_MD, second_MD, leaves(c, choices.experts_MK));
+  else if (has_rows(c, s, round))
+    c.experts->finish_combine(*c.stream, dx_MD, first_MD, second_MD);
 }
 
 void Experts::backward_weight(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s,

@@ -115,14 +115,21 @@ class Experts {
     }
   };
 
-  void forward(const Context&, const Tensor& x_MD, const Choices&, Saved&, const Tensor& y_MD,
-               const Tensor& base_MD) const;
+  /// Forward in four parts, in this order, so that others work while rows travel: `plan` asks where they go, `start`
+  /// sends them, `compute` brings them through their experts and sends the sums back, `finish` writes y. Of more rounds
+  /// than one `finish` does all.
+  void plan_forward(const Context&, const Choices&, Saved&) const;
+  void start_forward(const Context&, const Tensor& x_MD, const Choices&, const Saved&) const;
+  void compute_forward(const Context&, const Tensor& x_MD, const Choices&, const Saved&) const;
+  void finish_forward(const Context&, const Tensor& x_MD, const Choices&, const Saved&, const Tensor& y_MD,
+                      const Tensor& base_MD) const;
   /// What backward needs, again: the rows in experts' order and SwiGLU's
   /// outputs, in `full` all.
   void recompute(const Context&, const Tensor& x_MD, const Choices&, Saved&, Recompute) const;
 
-  /// Backward goes round by round, each in two calls, so that the caller can
-  /// form between them what it adds to dx.
+  /// First sends dy, where there is one round. Then backward goes round by round, each in three calls: between the
+  /// first two the caller forms what it adds to dx, between the last two sums travel.
+  void start_backward(const Context&, const Saved&, const Tensor& dy_MD, const Gradients&) const;
   static int num_rounds(const Saved& s) { return s.rounds; }
   static Share::Range tokens_of(const Context& c, const Saved& s, int round) {
     if (!c.experts) return {0, s.row_of_UK.dim(0)};
@@ -132,9 +139,11 @@ class Experts {
   /// The gradients of the weights of the round's tokens.
   void begin_backward_input(const Context&, const Tensor& x_MD, const Choices&, const Saved&, int round,
                             const Tensor& dy_MD, Gradients&, const Tensor& dweights_MK) const;
+  /// Sends what the round's rows give to dx.
+  void send_backward_input(const Context&, const Choices&, const Saved&, int round, const Gradients&) const;
   /// dx of the round's tokens = what comes from their experts + first + second.
-  void finish_backward_input(const Context&, const Choices&, const Saved&, int round, Gradients&, const Tensor& dx_MD,
-                             const Tensor& first_MD, const Tensor& second_MD) const;
+  void finish_backward_input(const Context&, const Choices&, const Saved&, int round, const Gradients&,
+                             const Tensor& dx_MD, const Tensor& first_MD, const Tensor& second_MD) const;
   void backward_weight(const Context&, const Tensor& x_MD, const Choices&, const Saved&, const Tensor& dy_MD,
                        const Gradients&) const;
 
@@ -158,7 +167,14 @@ class Experts {
                            const Tensor& dy_MD, const Gradients&, const Tensor& dweights_UK) const;
   Tensor arrived_dweights(const Context&, const Saved&, int round, const Gradients&) const;
   void bring_tokens(const Context&, const Saved&, int round) const;
-  void bring(const Context&, const Tensor& x_MD, const Choices&, const Saved&, int round) const;
+  void send(const Context&, const Tensor& x_MD, const Choices&, const Saved&, int round) const;
+  void compute(const Context&, const Tensor& x_MD, const Choices&, const Saved&, int round) const;
+  void bring(const Context& c, const Tensor& x_MD, const Choices& choices, const Saved& s, int round) const {
+    send(c, x_MD, choices, s, round);
+    compute(c, x_MD, choices, s, round);
+  }
+  void give_back(const Context&, const Choices&, const Saved&, int round) const;
+  void send_dy(const Context&, const Saved&, int round, const Tensor& dy_MD, const Gradients&) const;
   Arrivals arrived(const Context&, const Choices&, const Saved&, int round) const;
   ExpertLeaves leaves(const Context&, const Tensor& experts_UK) const;
   void add_weight_gradients(const Context&, const Tensor& x_MD, const Saved&, const Gradients&) const;

@@ -82,16 +82,32 @@ void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& co
   if (counts_E) count_choices(stream, s.experts_MK, counts_E);
 }
 
+void Moe::plan_forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& counts_E) const {
+  route(c, x_MD, s, counts_E);
+  activation_operand(c, x_MD, s.operand_MD, experts_.gate_up());
+  experts_.plan_forward(c, choices(s), s.experts);
+}
+
+void Moe::start_forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& residual_MD) const {
+  experts_.start_forward(c, operand(s, x_MD), choices(s), s.experts);
+  if (shared_) shared_->forward(c, c.leaves.shared_intermediate, operand(s, x_MD), s.shared, s.base_MD, residual_MD);
+}
+
+void Moe::compute_forward(const Context& c, const Tensor& x_MD, const Saved& s) const {
+  experts_.compute_forward(c, operand(s, x_MD), choices(s), s.experts);
+}
+
+void Moe::finish_forward(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& y_MD,
+                         const Tensor& residual_MD) const {
+  experts_.finish_forward(c, operand(s, x_MD), choices(s), s.experts, y_MD, shared_ ? s.base_MD : residual_MD);
+}
+
 void Moe::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& y_MD, const Tensor& residual_MD,
                   const Tensor& counts_E) const {
-  route(c, x_MD, s, counts_E);
-  const Tensor rows_MD = activation_operand(c, x_MD, s.operand_MD, experts_.gate_up());
-  Tensor base = residual_MD;
-  if (shared_) {
-    shared_->forward(c, c.leaves.shared_intermediate, rows_MD, s.shared, s.base_MD, residual_MD);
-    base = s.base_MD;
-  }
-  experts_.forward(c, rows_MD, choices(s), s.experts, y_MD, base);
+  plan_forward(c, x_MD, s, counts_E);
+  start_forward(c, x_MD, s, residual_MD);
+  compute_forward(c, x_MD, s);
+  finish_forward(c, x_MD, s, y_MD, residual_MD);
 }
 
 void Moe::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mode) const {
@@ -115,17 +131,39 @@ void Moe::route_backward(const Context& c, const Saved& s, Share::Range tokens, 
   linear_backward_input(stream, some(g.dlogits_ME), c.weight(router_), some(g.dx32_MD));
 }
 
-void Moe::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, Gradients& g,
-                         const Tensor& dx_MD, const Meanwhile& gathering, const Meanwhile& summing) const {
+void Moe::start_backward(const Context& c, const Saved& s, const Tensor& dy_MD, Gradients& g,
+                         const Meanwhile& gathering, const Meanwhile& summing) const {
+  experts_.start_backward(c, s.experts, dy_MD, g.experts);
   if (shared_)
     shared_->backward_input(c, c.leaves.shared_intermediate, s.shared, dy_MD, g.shared, g.dshared_MD, gathering,
                             summing);
   else
     gathering();
-  for (int round = 0; round < Experts::num_rounds(s.experts); ++round) {
-    experts_.begin_backward_input(c, operand(s, x_MD), choices(s), s.experts, round, dy_MD, g.experts, g.dweights_MK);
-    route_backward(c, s, Experts::tokens_of(c, s.experts, round), g);
-    experts_.finish_backward_input(c, choices(s), s.experts, round, g.experts, dx_MD, g.dshared_MD, g.dx32_MD);
+}
+
+void Moe::compute_backward(const Context& c, const Tensor& x_MD, const Saved& s, int round, const Tensor& dy_MD,
+                           Gradients& g) const {
+  experts_.begin_backward_input(c, operand(s, x_MD), choices(s), s.experts, round, dy_MD, g.experts, g.dweights_MK);
+  route_backward(c, s, Experts::tokens_of(c, s.experts, round), g);
+}
+
+void Moe::send_backward(const Context& c, const Saved& s, int round, const Gradients& g) const {
+  experts_.send_backward_input(c, choices(s), s.experts, round, g.experts);
+}
+
+void Moe::finish_backward(const Context& c, const Saved& s, int round, const Gradients& g, const Tensor& dx_MD) const {
+  experts_.finish_backward_input(c, choices(s), s.experts, round, g.experts, dx_MD, g.dshared_MD, g.dx32_MD);
+}
+
+void Moe::backward_input(const Context& c, const Tensor& x_MD, const Saved& s, const Tensor& dy_MD, Gradients& g,
+                         const Tensor& dx_MD, const Meanwhile& gathering, const Meanwhile& summing,
+                         const Meanwhile& combining) const {
+  start_backward(c, s, dy_MD, g, gathering, summing);
+  for (int round = 0; round < num_rounds(s); ++round) {
+    compute_backward(c, x_MD, s, round, dy_MD, g);
+    send_backward(c, s, round, g);
+    if (round + 1 == num_rounds(s)) combining();
+    finish_backward(c, s, round, g, dx_MD);
   }
 }
 

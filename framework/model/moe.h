@@ -92,14 +92,32 @@ class Moe {
   /// x is the normalised input. `counts_E` (i64), where given, is increased by the choices of each expert.
   void forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& y_MD, const Tensor& residual_MD,
                const Tensor& counts_E) const;
+  /// Its four parts, for callers that work while rows travel (experts.h). The shared expert is computed under the
+  /// first of their ways.
+  void plan_forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& counts_E) const;
+  void start_forward(const Context&, const Tensor& x_MD, Saved&, const Tensor& residual_MD) const;
+  void compute_forward(const Context&, const Tensor& x_MD, const Saved&) const;
+  void finish_forward(const Context&, const Tensor& x_MD, const Saved&, const Tensor& y_MD,
+                      const Tensor& residual_MD) const;
   /// What backward needs, again: the tokens in experts' order and SwiGLU's outputs, in `full` the routing and the
   /// experts too. The routing is a pure function of x, so the same experts are chosen; nothing is counted.
   void recompute(const Context&, const Tensor& x_MD, Saved&, Recompute) const;
   /// x as products read it, again, where it has scales: of the block's backward.
   void restore_operand(const Context&, const Tensor& x_MD, const Saved&) const;
-  /// What is done while every rank's dy, and while partial sums of the shared expert travel.
+  /// What is done while every rank's dy, while partial sums of the shared expert, and while what experts give to dx
+  /// travels.
   void backward_input(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, Gradients&,
-                      const Tensor& dx_MD, const Meanwhile& gathering = {}, const Meanwhile& summing = {}) const;
+                      const Tensor& dx_MD, const Meanwhile& gathering = {}, const Meanwhile& summing = {},
+                      const Meanwhile& combining = {}) const;
+  /// Its parts: dy leaves, under the shared expert; then round by round the experts' and the router's gradients, what
+  /// they give to dx leaves, and dx.
+  void start_backward(const Context&, const Saved&, const Tensor& dy_MD, Gradients&, const Meanwhile& gathering = {},
+                      const Meanwhile& summing = {}) const;
+  void compute_backward(const Context&, const Tensor& x_MD, const Saved&, int round, const Tensor& dy_MD,
+                        Gradients&) const;
+  void send_backward(const Context&, const Saved&, int round, const Gradients&) const;
+  void finish_backward(const Context&, const Saved&, int round, const Gradients&, const Tensor& dx_MD) const;
+  static int num_rounds(const Saved& s) { return Experts::num_rounds(s.experts); }
   void backward_weight(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD, const Gradients&) const;
   /// Its two parts; the shared expert's inputs are known when `summing` is called.
   void backward_weight_shared(const Context&, const Tensor& x_MD, const Saved&, const Tensor& dy_MD,

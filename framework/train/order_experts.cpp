@@ -20,10 +20,18 @@ void ExpertOrder::several(const Round& round) {
   });
 }
 
+template <class One>
+void ExpertOrder::of_one_round(const One& one) {
+  if (bounded())
+    order_.maybe(one);
+  else
+    one();
+}
+
 void ExpertOrder::plan() {
   if (!travels()) return;
   if (choices_bounded_) routed(GroupKind::expert, Call::all_to_all);
-  if (ranks_.method == DispatchMethod::hierarchical) {
+  if (has_hops()) {
     for (int list_or_masks = 0; list_or_masks < 2; ++list_or_masks) routed(GroupKind::expert_across, Call::all_to_all);
     routed(GroupKind::expert_inside, Call::all_to_all);
   } else {
@@ -32,20 +40,25 @@ void ExpertOrder::plan() {
   if (bounded()) routed(GroupKind::expert, Call::all_gather);
 }
 
-void ExpertOrder::dispatch(bool with_records) {
+void ExpertOrder::start_dispatch(bool with_records) {
   if (!travels()) return;
-  const bool hops = ranks_.method == DispatchMethod::hierarchical;
-  for (GroupKind group : {hops ? GroupKind::expert_across : GroupKind::expert, GroupKind::expert_inside}) {
-    if (group == GroupKind::expert_inside && !hops) return;
-    if (with_records) routed(group, Call::all_to_all);
-    routed(group, Call::all_to_all);
-  }
+  const GroupKind group = has_hops() ? GroupKind::expert_across : GroupKind::expert;
+  if (with_records) routed(group, Call::all_to_all);
+  routed(group, Call::all_to_all);
 }
 
-void ExpertOrder::combine() {
-  if (!travels()) return;
-  if (ranks_.method != DispatchMethod::hierarchical) return routed(GroupKind::expert, Call::all_to_all);
-  for (GroupKind group : {GroupKind::expert_inside, GroupKind::expert_across}) routed(group, Call::all_to_all);
+void ExpertOrder::finish_dispatch(bool with_records) {
+  if (!travels() || !has_hops()) return;
+  if (with_records) routed(GroupKind::expert_inside, Call::all_to_all);
+  routed(GroupKind::expert_inside, Call::all_to_all);
+}
+
+void ExpertOrder::start_combine() {
+  if (travels()) routed(has_hops() ? GroupKind::expert_inside : GroupKind::expert, Call::all_to_all);
+}
+
+void ExpertOrder::finish_combine() {
+  if (travels() && has_hops()) routed(GroupKind::expert_across, Call::all_to_all);
 }
 
 void ExpertOrder::gather_columns() {
@@ -56,8 +69,8 @@ void ExpertOrder::sum_columns(int parts) {
   for (int part = 0; part < parts; ++part) routed(GroupKind::expert_tensor, Call::all_to_all);
 }
 
-void ExpertOrder::bring(bool has_rows) {
-  if (has_rows) dispatch(true);
+void ExpertOrder::compute(bool has_rows) {
+  if (has_rows) finish_dispatch(true);
   gather_columns();  // how many rows each expert has
   if (ranks_.cut) {
     if (has_rows) dispatch(false);  // tokens
@@ -67,54 +80,76 @@ void ExpertOrder::bring(bool has_rows) {
   sum_columns(1);
 }
 
-void ExpertOrder::forward() {
+void ExpertOrder::bring(bool has_rows) {
+  if (has_rows) start_dispatch(true);
+  compute(has_rows);
+}
+
+void ExpertOrder::forward(const std::function<void()>& meanwhile) {
   plan();
   if (travels() && shares_columns()) routed(GroupKind::expert_tensor, Call::all_max);
-  const auto round = [&](bool has_rows) {
-    bring(has_rows);
-    if (has_rows) combine();
+  of_one_round([&] { start_dispatch(true); });
+  meanwhile();
+  const auto one = [&] {
+    compute(true);
+    combine();
   };
-  // Several begin like one.
-  if (bounded())
-    several(round);
-  else
-    round(true);
+  if (!bounded()) return one();
+  order_.either(one, [&] {
+    several([&](bool has_rows) {
+      bring(has_rows);
+      if (has_rows) combine();
+    });
+  });
 }
 
 void ExpertOrder::recompute(Recompute mode) {
-  const auto one = [&] {
+  // Several rounds are brought again by backward.
+  of_one_round([&] {
     if (mode == Recompute::full) return bring(true);
     dispatch(false);
     gather_columns();
-  };
-  // Several rounds are brought again by backward.
-  if (bounded())
-    order_.maybe(one);
-  else
-    one();
+  });
 }
 
-void ExpertOrder::backward_to_gate_up(bool bring_again, bool has_rows) {
-  if (bring_again) bring(has_rows);
-  if (has_rows) dispatch(false);  // dy
+/// Behind dy.
+void ExpertOrder::to_gate_up() {
   gather_columns();
 }
 
-void ExpertOrder::backward_of_round(bool bring_again, bool has_rows) {
-  backward_to_gate_up(bring_again, has_rows);
-  if (has_rows) combine();  // of the weights' gradients
+/// Of one of several rounds, which is brought again.
+void ExpertOrder::backward_to_gate_up(bool has_rows) {
+  bring(has_rows);
+  if (has_rows) dispatch(false);  // dy
+  to_gate_up();
+}
+
+void ExpertOrder::backward_of_round(bool has_rows) {
+  if (has_rows) start_combine();  // of the weights' gradients
   sum_columns(apart_ ? 2 : 1);
+  if (has_rows) finish_combine();
   if (has_rows) combine();
 }
 
-void ExpertOrder::backward_input() {
-  const auto one = [&] { backward_of_round(false, true); };
+void ExpertOrder::backward_input(const std::function<void()>& meanwhile) {
+  of_one_round([&] { start_dispatch(false); });  // dy
+  meanwhile();
+  const auto one = [&] {
+    finish_dispatch(false);
+    to_gate_up();
+    backward_of_round(true);
+  };
   if (!bounded()) return one();
-  order_.either(one, [&] { several([&](bool has_rows) { backward_of_round(true, has_rows); }); });
+  order_.either(one, [&] {
+    several([&](bool has_rows) {
+      backward_to_gate_up(has_rows);
+      backward_of_round(has_rows);
+    });
+  });
 }
 
 void ExpertOrder::backward_weight() {
-  if (bounded()) order_.maybe_not([&] { several([&](bool has_rows) { backward_to_gate_up(true, has_rows); }); });
+  if (bounded()) order_.maybe_not([&] { several([&](bool has_rows) { backward_to_gate_up(has_rows); }); });
 }
 
 }  // namespace fourmi

@@ -2,6 +2,8 @@
 // router sends them, so bytes are not known, nor is how many rounds a micro-batch takes where a bound can be reached.
 #pragma once
 
+#include <functional>
+
 #include "framework/model/context.h"
 #include "parallel/order/step_order.h"
 
@@ -12,9 +14,12 @@ class ExpertOrder {
   /// `apart`: Leaves::apart.
   ExpertOrder(const ModelSection& model, const BatchSizes& sizes, DType accumulate, bool apart, StepOrder& order);
 
-  void forward();
+  /// As Experts does it: where rows go, they leave, they pass their experts and sums leave, sums have come. Of more
+  /// rounds than one all is in the last.
+  /// `meanwhile`: what others call while rows of one round are on their way, or before those of several.
+  void forward(const std::function<void()>& meanwhile);
   void recompute(Recompute mode);
-  void backward_input();
+  void backward_input(const std::function<void()>& meanwhile);
   /// Where gradients are not formed at once (Context::halves_apart).
   void backward_weight();
 
@@ -25,17 +30,33 @@ class ExpertOrder {
   /// they share columns.
   template <class Round>
   void several(const Round& round);
+  /// What is done where a micro-batch takes one round.
+  template <class One>
+  void of_one_round(const One& one);
 
   void routed(GroupKind group, Call call) { order_.call(group, call, StepOrder::routed); }
   bool bounded() const { return rows_bounded_ || choices_bounded_; }
   void plan();
-  void dispatch(bool with_records);
-  void combine();
+  void start_dispatch(bool with_records);
+  void finish_dispatch(bool with_records);
+  void dispatch(bool with_records) {
+    start_dispatch(with_records);
+    finish_dispatch(with_records);
+  }
+  void start_combine();
+  void finish_combine();
+  void combine() {
+    start_combine();
+    finish_combine();
+  }
   void gather_columns();
   void sum_columns(int parts);
+  bool has_hops() const { return ranks_.method == DispatchMethod::hierarchical; }
+  void compute(bool has_rows);
   void bring(bool has_rows);
-  void backward_to_gate_up(bool bring_again, bool has_rows);
-  void backward_of_round(bool bring_again, bool has_rows);
+  void to_gate_up();
+  void backward_to_gate_up(bool has_rows);
+  void backward_of_round(bool has_rows);
 
   ExpertRanks ranks_;
   bool rows_bounded_ = false, choices_bounded_ = false, apart_;

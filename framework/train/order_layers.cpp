@@ -101,6 +101,19 @@ void LayerOrder::mlp_backward(const std::function<void()>& gathering) {
   sum(m_.hidden_size, leaves_.apart ? 2 : 1);  // gate, up
 }
 
+void LayerOrder::feed_forward_backward(std::int64_t layer, const std::function<void()>& gathering) {
+  const auto mlp = [&] {
+    if (has_mlp(layer))
+      mlp_backward(gathering);
+    else
+      gathering();
+  };
+  if (is_moe(layer))
+    experts_.backward_input(mlp);
+  else
+    mlp();
+}
+
 void LayerOrder::balance(std::int64_t layer) {
   if (!shares_statistics_ || !is_moe(layer)) return;
   const std::int64_t blocks = 16 * sizes_.num_sequences() / sizes_.context;
@@ -118,8 +131,10 @@ void LayerOrder::block_forward(std::int64_t layer) {
   begin(layer);
   attention_forward();
   balance(layer);
-  if (has_mlp(layer)) mlp_forward();
-  if (is_moe(layer)) experts_.forward();
+  if (is_moe(layer))
+    experts_.forward([&] { shared_forward(); });
+  else
+    mlp_forward();
 }
 
 void LayerOrder::block_recompute(std::int64_t layer) {
@@ -136,19 +151,14 @@ void LayerOrder::block_recompute(std::int64_t layer) {
 
 void LayerOrder::block_backward_input(std::int64_t layer) {
   begin(layer);
-  if (has_mlp(layer)) mlp_backward([] {});
-  if (is_moe(layer)) experts_.backward_input();
+  feed_forward_backward(layer, [] {});
   gather_operand(m_.hidden_size);
   attention_backward();
 }
 
 void LayerOrder::block_backward(std::int64_t layer, bool halves_apart, const std::function<void()>& gathering) {
   begin(layer);
-  if (has_mlp(layer))
-    mlp_backward(gathering);
-  else
-    gathering();
-  if (is_moe(layer)) experts_.backward_input();
+  feed_forward_backward(layer, gathering);
   gather_operand(m_.hidden_size);
   if (is_moe(layer) && halves_apart) experts_.backward_weight();
   attention_backward();

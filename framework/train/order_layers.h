@@ -43,6 +43,10 @@ class LayerOrder {
   void attention_backward();
   void mlp_forward();
   void mlp_backward(const std::function<void()>& gathering);
+  void shared_forward() {
+    if (m_.n_shared_experts > 0) mlp_forward();
+  }
+  void feed_forward_backward(std::int64_t layer, const std::function<void()>& gathering);
   bool is_moe(std::int64_t layer) const { return is_moe_layer(m_, layer); }
   bool has_mlp(std::int64_t layer) const { return !is_moe(layer) || m_.n_shared_experts > 0; }
   void balance(std::int64_t layer);
