@@ -40,10 +40,36 @@ void Block::feed_forward(const Context& c, const Tensor& h_mD, Saved& s, const T
     dense_->forward(c, c.leaves.intermediate, s.hn_mD, s.dense, y_mD, h_mD);
 }
 
-void Block::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD, const Tensor& counts_E) const {
+void Block::begin_forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& counts_E) const {
   const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
   attention_.forward(c, x_mD, s.attention, s.h_mD);
-  feed_forward(c, s.h_mD, s, y_mD, counts_E);
+  normalise(c, s.h_mD, s);
+  if (moe_) moe_->plan_forward(c, s.hn_mD, s.moe, counts_E);
+}
+
+void Block::send_forward(const Context& c, Saved& s, const Tensor& y_mD) const {
+  const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
+  if (moe_)
+    moe_->start_forward(c, s.hn_mD, s.moe, s.h_mD);
+  else
+    dense_->forward(c, c.leaves.intermediate, s.hn_mD, s.dense, y_mD, s.h_mD);
+}
+
+void Block::compute_forward(const Context& c, const Saved& s) const {
+  const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
+  if (moe_) moe_->compute_forward(c, s.hn_mD, s.moe);
+}
+
+void Block::finish_forward(const Context& c, const Saved& s, const Tensor& y_mD) const {
+  const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
+  if (moe_) moe_->finish_forward(c, s.hn_mD, s.moe, y_mD, s.h_mD);
+}
+
+void Block::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD, const Tensor& counts_E) const {
+  begin_forward(c, x_mD, s, counts_E);
+  send_forward(c, s, y_mD);
+  compute_forward(c, s);
+  finish_forward(c, s, y_mD);
 }
 
 void Block::recompute(const Context& c, const Tensor& x_mD, Saved& s, Recompute mode) const {
@@ -118,6 +144,49 @@ void Block::backward(const Context& c, const Tensor& x_mD, const Saved& s, const
     if (dense_) dense_->backward_weight_gate_up(c, s.hn_mD, s.dense, g.dense);
     rms_norm_backward_weight(*c.stream, norm_, g.dhn_mD, s.h_mD, s.h_rstd_m, c.gradient(norm_weight_), c.token_cuts);
   });
+}
+
+void Block::begin_backward(const Context& c, const Saved& s, const Tensor& dy_mD, Gradients& g) const {
+  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
+  restore_normalised(c, s);
+  if (!moe_) return;
+  FOURMI_CHECK(Moe::num_rounds(s.moe) == 1, "layer {}: backward in parts of {} rounds", layer_, Moe::num_rounds(s.moe));
+  moe_->start_backward(c, s.moe, dy_mD, g.moe, {},
+                       [&] { moe_->backward_weight_shared(c, s.hn_mD, s.moe, dy_mD, g.moe); });
+}
+
+void Block::compute_backward(const Context& c, const Saved& s, const Tensor& dy_mD, Gradients& g) const {
+  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
+  if (moe_)
+    moe_->compute_backward(c, s.hn_mD, s.moe, 0, dy_mD, g.moe);
+  else
+    dense_->backward_input(c, c.leaves.intermediate, s.dense, dy_mD, g.dense, g.dhn_mD, {},
+                           [&] { dense_->backward_weight_down(c, s.dense, dy_mD, g.dense); });
+}
+
+void Block::backward_weight_feed_forward(const Context& c, const Saved& s, const Tensor& dy_mD,
+                                         const Gradients& g) const {
+  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
+  if (moe_)
+    moe_->backward_weight_routed(c, s.hn_mD, s.moe, dy_mD, g.moe);
+  else
+    dense_->backward_weight_gate_up(c, s.hn_mD, s.dense, g.dense);
+}
+
+void Block::send_backward(const Context& c, const Saved& s, const Gradients& g) const {
+  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
+  if (moe_) moe_->send_backward(c, s.moe, 0, g.moe);
+}
+
+void Block::finish_backward(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
+                            const Tensor& dx_mD) const {
+  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
+  if (moe_) moe_->finish_backward(c, s.moe, 0, g.moe, g.dhn_mD);
+  rms_norm_backward_input(*c.stream, norm_, g.dhn_mD, s.h_mD, c.weight(norm_weight_), s.h_rstd_m, g.dh_mD, dy_mD);
+  attention_.backward(c, x_mD, s.attention, g.dh_mD, g.attention, dx_mD, [&] {
+    rms_norm_backward_weight(*c.stream, norm_, g.dhn_mD, s.h_mD, s.h_rstd_m, c.gradient(norm_weight_), c.token_cuts);
+  });
+  backward_weight_late(c, x_mD, s, g);
 }
 
 void Block::backward_weight_late(const Context& c, const Tensor& x_mD, const Saved& s, const Gradients& g) const {

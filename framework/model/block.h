@@ -55,6 +55,12 @@ class Block {
   };
 
   void forward(const Context&, const Tensor& x_mD, Saved&, const Tensor& y_mD, const Tensor& counts_E) const;
+  /// Its parts, between which something else may be computed while rows travel: attention and where the rows go; they
+  /// leave, and the shared expert; their experts; y. A dense layer is done with the second.
+  void begin_forward(const Context&, const Tensor& x_mD, Saved&, const Tensor& counts_E) const;
+  void send_forward(const Context&, Saved&, const Tensor& y_mD) const;
+  void compute_forward(const Context&, const Saved&) const;
+  void finish_forward(const Context&, const Saved&, const Tensor& y_mD) const;
   /// Makes again what is_shared() in this mode and backward reads; the bits are forward's. Not `none`.
   void recompute(const Context&, const Tensor& x_mD, Saved&, Recompute) const;
   void backward_input(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&,
@@ -66,6 +72,15 @@ class Block {
   void backward(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&, const Tensor& dx_mD,
                 const Meanwhile& gathering = {}) const;
   void backward_weight_late(const Context&, const Tensor& x_mD, const Saved&, const Gradients&) const;
+  /// Both halves with the same bits in parts, where a micro-batch takes one round: dy leaves, and the shared expert;
+  /// the experts; weight gradients; what the experts give to dx leaves; attention. Of a dense layer the second is the
+  /// mlp.
+  void begin_backward(const Context&, const Saved&, const Tensor& dy_mD, Gradients&) const;
+  void compute_backward(const Context&, const Saved&, const Tensor& dy_mD, Gradients&) const;
+  void backward_weight_feed_forward(const Context&, const Saved&, const Tensor& dy_mD, const Gradients&) const;
+  void send_backward(const Context&, const Saved&, const Gradients&) const;
+  void finish_backward(const Context&, const Tensor& x_mD, const Saved&, const Tensor& dy_mD, Gradients&,
+                       const Tensor& dx_mD) const;
 
   /// The half after attention, alone, for decoding with a cache: y = h + feed_forward(norm(h)).
   void feed_forward(const Context&, const Tensor& h_mD, Saved&, const Tensor& y_mD, const Tensor& counts_E) const;

@@ -5,11 +5,21 @@
 
 namespace fourmi {
 
-ExpertExchange::ExpertExchange(Group* group, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena) {
+void ExpertExchange::allocate(const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena) {
   const DispatchSizes sizes = dispatch_sizes(ranks.method, ranks.size, options);
   buffers_.fields(sizes, [&](Tensor& t, std::string_view name, Shape shape, DType dtype) {
     t = arena.allocate(shape, dtype, std::string(name));
   });
+}
+
+ExpertExchange::ExpertExchange(const ExpertExchange& other, const ExpertRanks& ranks, const DispatchOptions& options,
+                               Arena& arena)
+    : dispatcher_(other.dispatcher_), tokens_M1_(other.tokens_M1_) {
+  allocate(ranks, options, arena);
+}
+
+ExpertExchange::ExpertExchange(Group* group, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena) {
+  allocate(ranks, options, arena);
   if (ranks.cut) tokens_M1_ = arena.allocate({options.max_tokens, 1}, DType::i32, "tokens of dispatched rows");
   if (!group) return;
   FOURMI_CHECK(group->size() == ranks.size, "{} ranks that share experts, expected {}", group->size(), ranks.size);

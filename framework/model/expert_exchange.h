@@ -13,6 +13,8 @@ class ExpertExchange {
  public:
   /// `group`: the ranks of the expert axis; null where memory is only measured. Collective.
   ExpertExchange(Group* group, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena);
+  /// Another one over the same dispatcher, with memory of its own for a transfer: then each may have one under way.
+  ExpertExchange(const ExpertExchange& other, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena);
 
   /// Where the chosen experts are; experts_MK stays as it is for as long as the plan is used. Collective.
   void plan(const Stream&, const Tensor& experts_MK, DispatchPlan&);
@@ -34,7 +36,8 @@ class ExpertExchange {
   const Dispatcher& dispatcher() const { return *dispatcher_; }
 
  private:
-  std::unique_ptr<Dispatcher> dispatcher_;
+  std::shared_ptr<Dispatcher> dispatcher_;
+  void allocate(const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena);
   DispatchBuffers buffers_;
   Transit transit_;   // without a plan: none is under way
   Tensor tokens_M1_;  // i32; absent where nothing is cut

@@ -169,6 +169,7 @@ void Experts::finish_forward(const Context& c, const Tensor& x_MD, const Choices
 void Experts::recompute(const Context& c, const Tensor& x_MD, const Choices& choices, Saved& s, Recompute mode) const {
   if (num_rounds(s) > 1) return;  // backward brings each round's rows again
   if (mode == Recompute::full) {
+    s.plan.experts_MK = choices.experts_MK;  // forward may have had another memory (pair.h)
     bring(c, x_MD, choices, s, 0);
     return;
   }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -98,5 +99,16 @@ class SharedFields {
   std::int64_t bytes_ = 0;
   Tensor memory_;
 };
+
+/// A struct's fields that lie in one memory from here on lie at the same places of another. No contents move.
+template <class Saved, class Sizes>
+void move_fields(Saved& saved, const Sizes& sizes, const Tensor& from, const Tensor& to) {
+  const auto* const begin = static_cast<const std::uint8_t*>(from.data);
+  saved.fields(sizes, [&](Tensor& t, std::string_view, const Shape&, DType, Keep) {
+    const auto* const at = static_cast<const std::uint8_t*>(t.data);
+    if (std::less_equal<>()(begin, at) && std::less<>()(at, begin + from.bytes()))
+      t.data = static_cast<std::uint8_t*>(to.data) + (at - begin);
+  });
+}
 
 }  // namespace fourmi

@@ -83,11 +83,14 @@ Tensor Model::border(const StagePass& p, std::size_t layer) const {
   return x[use_ == Use::training ? layer : layer % 2];
 }
 
+void Model::begin_forward(const Context& c, const StagePass& p) {
+  if (!stage_.first) return;
+  embedding_->forward(c, p.batch.tokens_M, border(p, 0));
+  if (c.after_layer) (*c.after_layer)(-1, border(p, 0));
+}
+
 void Model::forward_blocks(const Context& c, const StagePass& p, bool training) {
-  if (stage_.first) {
-    embedding_->forward(c, p.batch.tokens_M, border(p, 0));
-    if (c.after_layer) (*c.after_layer)(-1, border(p, 0));
-  }
+  begin_forward(c, p);
   Activations& a = activations(p);
   for (std::size_t l = 0; l < blocks_.size(); ++l) {
     const Tensor counts = training && blocks_[l].is_moe() ? counts_row(l) : Tensor{};
@@ -119,8 +122,13 @@ const BatchLosses& Model::evaluate(const Stream& stream, const StagePass& p, con
 const BatchLosses& Model::forward(const Stream& stream, const StagePass& p, const Context& options) {
   FOURMI_CHECK(use_ == Use::training, "training of a model allocated for evaluation");
   const Context c = context(stream, p, options);
-  Activations& a = activations(p);
   forward_blocks(c, p, true);
+  return forward_ends(c, p);
+}
+
+/// Head and MTP, which form the head's gradient too.
+const BatchLosses& Model::forward_ends(const Context& c, const StagePass& p) {
+  Activations& a = activations(p);
   if (!stage_.last) return a.losses;
   const Tensor hidden = border(p, blocks_.size());
   head_->forward_backward(c, hidden, p.batch.targets_M, 1.0, a.head, a.losses.loss_M);

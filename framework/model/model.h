@@ -97,6 +97,7 @@ class Model {
   const Slot& embedding() const { return embedding_->slot(); }
 
  private:
+  friend class PairRunner;  // its verbs, layer by layer
   /// What a micro-batch leaves behind.
   struct Activations {
     std::vector<Tensor> x;  // block borders of the stage itself; empty where another stage gives or takes them
@@ -143,7 +144,9 @@ class Model {
   Tensor border(const StagePass& p, std::size_t layer) const;
   void allocate_evaluation(Arena& activations);
   void place_activations(Activations& a, Arena& arena);
+  void begin_forward(const Context&, const StagePass&);
   void forward_blocks(const Context&, const StagePass&, bool training);
+  const BatchLosses& forward_ends(const Context&, const StagePass&);
   Tensor backward_ends(const Context&, const StagePass&, const Tensor& da_MD);
   void restore(const Context&, const StagePass&, std::size_t layer);
   void hold(const StagePass& p, std::size_t layer) { workspace_->holder = {this, p.slot, layer}; }

@@ -76,7 +76,7 @@ void Workspace::allocate_exchange(const ModelSection& m, const BatchSizes& sizes
 }
 
 void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const ModelTypes& types,
-                         const LayerGroups& groups, Arena& arena) {
+                         const LayerGroups& groups, Arena& arena, bool pairs) {
   const bool apart = types.gradient == DType::fx128;  // mode layout (Leaves::apart)
   allocate_exchange(m, sizes, types, apart, groups, arena);
   if (types.scaled()) column_memory.emplace(largest_columns, arena);
@@ -88,6 +88,12 @@ void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const M
   db_MD = arena.allocate(border, types.activation, "border gradients");
   layers.allocate(arena, "shared by layers");
   in_turn.allocate(arena, "logits, then block gradients");
+  if (!pairs) return;
+  beside.emplace();
+  beside->layers = arena.allocate(layers.memory().shape, layers.memory().dtype, "shared by layers of a pair's forward");
+  if (experts)
+    beside->experts.emplace(*experts, sizes.experts, sizes.experts.options(m, sizes.shard_rows(), types.accumulate),
+                            arena);
 }
 
 void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute recompute, const LayerGroups& groups) {

@@ -32,6 +32,13 @@ struct Workspace {
   std::optional<ExpertExchange> experts;      ///< of the expert axis; absent where all experts are here
   std::optional<ColumnExchange> columns;      ///< of the expert-tensor axis; absent where all their columns are
 
+  /// A second set, for a pair's forward while its backward has the first (pair.h); absent where none is asked for.
+  struct Beside {
+    Tensor layers;
+    std::optional<ExpertExchange> experts;
+  };
+  std::optional<Beside> beside;
+
   std::optional<ColumnMemory> column_memory;  ///< of weight gradients whose operands have scales
 
   std::optional<LateMemory> late_memory;  ///< of operands whose scales are known late
@@ -40,9 +47,9 @@ struct Workspace {
   std::int64_t largest_late = 0;          ///< elements, of the stages that have reserved
   std::int64_t widest_part = 0;           ///< columns, of the stages that have reserved
 
-  /// After all stages have reserved.
+  /// After all stages have reserved. `pairs`: of stages that have a forward and a backward under way at once.
   void allocate(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, const LayerGroups& groups,
-                Arena& arena);
+                Arena& arena, bool pairs = false);
   /// Of the rows between ranks alone, for evaluation.
   void allocate_exchange(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, bool apart,
                          const LayerGroups& groups, Arena& arena);

@@ -83,6 +83,16 @@ void add_parallel(std::vector<Field>& table) {
                         .most = 1000,
                         .foreign = {"virtual_pipeline_model_parallel_size", "num_virtual_stages_per_rank", "vpp_size"}},
                        FOURMI_AT(parallel.virtual_stages)));
+  table.push_back(bind({.path = "parallel.overlap_pairs",
+                        .type = Type::choice,
+                        .meaning = "Whether the forward and the backward that dualpipev pairs take turns phase by "
+                                   "phase, so that one computes while rows of the other travel (docs/pairs.md); the "
+                                   "same bits. auto: where rows travel to experts and nothing stands against it, which "
+                                   "a dry run says; always: refused unless it can be; never: forward first.",
+                        .key_class = KeyClass::free,
+                        .choices = {"auto", "always", "never"},
+                        .foreign = {"overlap_moe_expert_parallel_comm"}},
+                       FOURMI_AT(parallel.overlap_pairs)));
   table.push_back(bind({.path = "parallel.stage_layers",
                         .type = Type::wholes,
                         .meaning = "Layers of each stage, in the model's order; without it they are balanced by their "

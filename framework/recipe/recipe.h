@@ -137,13 +137,15 @@ struct PrecisionSection {
 };
 
 enum class ContextMethod { all_gather, ring };
+enum class OverlapPairs { automatic, always, never };
 
 struct ParallelSection {
   std::int64_t tensor = 1, pipeline = 1, context = 1, expert = 1, expert_tensor = 1;
   ContextMethod context_method = ContextMethod::all_gather;
   std::int64_t zero = 1;
-  std::string pipeline_schedule = "1f1b";          ///< gpipe 1f1b interleaved zb-h1 zb-v dualpipe dualpipev
-  std::int64_t virtual_stages = 1;                 ///< stages a rank holds, for interleaved
+  std::string pipeline_schedule = "1f1b";  ///< gpipe 1f1b interleaved zb-h1 zb-v dualpipe dualpipev
+  std::int64_t virtual_stages = 1;         ///< stages a rank holds, for interleaved
+  OverlapPairs overlap_pairs = OverlapPairs::automatic;
   std::vector<std::int64_t> stage_layers;          ///< layers of each stage; empty: balanced
   std::optional<std::int64_t> data;                ///< an assertion: refused if the rest does not leave this
   std::string dispatcher = "auto";                 ///< auto local all-to-all hierarchical

@@ -118,6 +118,7 @@ DryRun dry_run(const Recipe& r, int ranks) {
   check_ranks(r, run.ranks);
   run.data_ranks = data_ranks(r.parallel, run.ranks);
   if (r.parallel.pipeline > 1) run.pipeline = draw_pipeline(r, run.data_ranks);
+  run.pairs = pair_rule(r);
   const ParameterTable table(r.model);
   run.counts = count_model(r.model, table, r.data.sequence_length);
   run.tokens_per_step = r.data.global_batch_size.at(0) * r.data.sequence_length;
@@ -162,6 +163,7 @@ std::string to_text(const DryRun& d, const Recipe& r) {
       r.data.global_batch_size.at(0) / d.data_ranks / r.data.micro_batch_size, r.data.micro_batch_size,
       r.data.sequence_length, d.data_ranks);
   if (d.pipeline) s += text_of(*d.pipeline);
+  if (!d.pairs.why.empty()) s += fmt::format("pairs          {}\n", to_text(d.pairs));
   s += fmt::format("parameters     {} ({} active; {} more in multi-token prediction)\n", d.counts.parameters_total,
                    d.counts.parameters_active, d.counts.parameters_mtp);
   s +=
@@ -206,7 +208,8 @@ std::string to_json(const DryRun& d) {
     j["pipeline"] = {{"schedule", d.pipeline->schedule},
                      {"micro_batches", d.pipeline->num_micro_batches},
                      {"bubble", d.pipeline->bubble},
-                     {"peak_stages", d.pipeline->peak_stages}};
+                     {"peak_stages", d.pipeline->peak_stages},
+                     {"pairs_together", d.pairs.how == Pairs::together}};
   }
   j["memory_bytes_per_rank"] = nlohmann::ordered_json::object();
   for (const auto& [name, bytes] : d.memory_bytes_per_rank) j["memory_bytes_per_rank"][name] = bytes;

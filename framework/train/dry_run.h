@@ -9,6 +9,7 @@
 #include "framework/recipe/recipe.h"
 #include "framework/run/machine.h"
 #include "framework/train/draw_pipeline.h"
+#include "framework/train/pair_rule.h"
 #include "parallel/traffic.h"
 
 namespace fourmi {
@@ -17,6 +18,7 @@ struct DryRun {
   int ranks = 1;
   bool ranks_chosen = false;                ///< nobody said how many: the least that the sizes allow
   std::optional<PipelineDrawing> pipeline;  ///< where parallel.pipeline is larger than 1
+  PairRule pairs;                           ///< of its schedule
   std::int64_t data_ranks = 1;
   ModelCounts counts;
   std::vector<std::pair<std::string, std::int64_t>> memory_bytes_per_rank;  ///< by arena; of the rank that needs most

@@ -38,6 +38,7 @@ void ExpertOrder::plan() {
     routed(GroupKind::expert, Call::all_to_all);
   }
   if (bounded()) routed(GroupKind::expert, Call::all_gather);
+  if (shares_columns()) routed(GroupKind::expert_tensor, Call::all_max);  // of their rounds
 }
 
 void ExpertOrder::start_dispatch(bool with_records) {
@@ -87,7 +88,6 @@ void ExpertOrder::bring(bool has_rows) {
 
 void ExpertOrder::forward(const std::function<void()>& meanwhile) {
   plan();
-  if (travels() && shares_columns()) routed(GroupKind::expert_tensor, Call::all_max);
   of_one_round([&] { start_dispatch(true); });
   meanwhile();
   const auto one = [&] {
@@ -124,26 +124,32 @@ void ExpertOrder::backward_to_gate_up(bool has_rows) {
   to_gate_up();
 }
 
-void ExpertOrder::backward_of_round(bool has_rows) {
+/// Up to where the rows' part of dx leaves.
+void ExpertOrder::to_dx(bool has_rows) {
   if (has_rows) start_combine();  // of the weights' gradients
   sum_columns(apart_ ? 2 : 1);
   if (has_rows) finish_combine();
-  if (has_rows) combine();
+}
+
+void ExpertOrder::compute_backward() {
+  finish_dispatch(false);
+  to_gate_up();
+  to_dx(true);
 }
 
 void ExpertOrder::backward_input(const std::function<void()>& meanwhile) {
   of_one_round([&] { start_dispatch(false); });  // dy
   meanwhile();
   const auto one = [&] {
-    finish_dispatch(false);
-    to_gate_up();
-    backward_of_round(true);
+    compute_backward();
+    combine();
   };
   if (!bounded()) return one();
   order_.either(one, [&] {
     several([&](bool has_rows) {
       backward_to_gate_up(has_rows);
-      backward_of_round(has_rows);
+      to_dx(has_rows);
+      if (has_rows) combine();
     });
   });
 }

@@ -23,7 +23,17 @@ class ExpertOrder {
   /// Where gradients are not formed at once (Context::halves_apart).
   void backward_weight();
 
+  /// Parts of forward and backward_input, where a micro-batch takes one round.
+  void plan();
+  void start_dispatch(bool with_records);
+  /// As what was dispatched arrives; others may hold experts of which this rank has no rows.
+  void compute(bool has_rows);
+  void compute_backward();
+  void start_combine();
+  void finish_combine();
+
  private:
+  void finish_dispatch(bool with_records);
   bool travels() const { return order_.size(GroupKind::expert) > 1; }
   bool shares_columns() const { return order_.size(GroupKind::expert_tensor) > 1; }
   /// round(has_rows), several times. Ranks with other experts may need more rounds than this one has rows for, where
@@ -36,15 +46,10 @@ class ExpertOrder {
 
   void routed(GroupKind group, Call call) { order_.call(group, call, StepOrder::routed); }
   bool bounded() const { return rows_bounded_ || choices_bounded_; }
-  void plan();
-  void start_dispatch(bool with_records);
-  void finish_dispatch(bool with_records);
   void dispatch(bool with_records) {
     start_dispatch(with_records);
     finish_dispatch(with_records);
   }
-  void start_combine();
-  void finish_combine();
   void combine() {
     start_combine();
     finish_combine();
@@ -52,11 +57,10 @@ class ExpertOrder {
   void gather_columns();
   void sum_columns(int parts);
   bool has_hops() const { return ranks_.method == DispatchMethod::hierarchical; }
-  void compute(bool has_rows);
   void bring(bool has_rows);
   void to_gate_up();
   void backward_to_gate_up(bool has_rows);
-  void backward_of_round(bool has_rows);
+  void to_dx(bool has_rows);
 
   ExpertRanks ranks_;
   bool rows_bounded_ = false, choices_bounded_ = false, apart_;

@@ -6,6 +6,7 @@
 
 #include <functional>
 
+#include "framework/model/pair_order.h"
 #include "framework/train/order_experts.h"
 #include "framework/train/stages.h"
 #include "parallel/schedule/program.h"
@@ -23,6 +24,8 @@ class LayerOrder {
              const Panels& panels, StepOrder& order);
   /// An action of a rank's program.
   void act(const Instruction& i);
+  /// A pair, phase by phase (framework/model/pair.h).
+  void act_together(const Instruction& forward, const Instruction& backward);
 
  private:
   void gather(std::int64_t columns, DType dtype);
@@ -62,6 +65,9 @@ class LayerOrder {
   bool has_mtp(const Stage& s) const { return s.last && m_.num_nextn_predict_layers > 0; }
   std::int64_t mtp() const { return m_.num_hidden_layers; }
   void forward(const Stage& s);
+  void forward_ends(const Stage& s);
+  const Stage& stage(const Instruction& i) const { return stages_[static_cast<std::size_t>(i.pass.chunk)]; }
+  void phase(PairPhase phase, std::int64_t layer);
   void recompute(const Stage& s, std::int64_t layer);
   void restore(const Instruction& i, const Stage& s, std::int64_t layer);
   void backward_ends(const Instruction& i, const Stage& s, bool halves_apart);

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <chrono>
 
+#include "framework/model/pair.h"
+#include "framework/train/pair_rule.h"
 #include "kernels/ops/copy.h"
 
 namespace fourmi {
@@ -34,8 +36,9 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
   if (groups.context)
     part_ = {groups.context->rank(), groups.context->size(), recipe.parallel.context_method == ContextMethod::ring};
   std::size_t actions = 0;
+  const PairRule pairs = pair_rule(recipe);
   for (int count : counts) {
-    std::vector<Program> all = make_proven_programs(schedule_of(recipe, count));
+    std::vector<Program> all = make_proven_programs(schedule_of(recipe, count), pairs.how);
     Program& mine = programs_[count] = std::move(all[static_cast<std::size_t>(rank)]);
     actions = std::max(actions, mine.instructions.size());
   }
@@ -46,7 +49,7 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
   }
   const Shape rows{sizes.shard_rows(), recipe.model.hidden_size};
   const DType activation = store.types().activation;
-  workspace_.allocate(recipe.model, sizes, store.types(), groups, arena);
+  workspace_.allocate(recipe.model, sizes, store.types(), groups, arena, pairs.how == Pairs::together);
   for (std::size_t chunk = 0; chunk < models_.size(); ++chunk)
     models_[chunk]->place(most(programs_, [&](const Program& p) { return p.num_slots[chunk]; }),
                           most(programs_, [&](const Program& p) { return p.num_kept[chunk]; }), arena);
@@ -95,34 +98,55 @@ struct Pipeline::Run {
   MicroBatches& batches;
 };
 
+StagePass Pipeline::pass(const Instruction& i, const Rows& r, const Run& run) const {
+  StagePass p{.batch = r.tensors, .slot = i.slot, .kept = i.kept};
+  p.weights = run.weights;
+  p.x_MD = border(i.verb == Verb::forward ? i.in : i.input);
+  if (i.verb == Verb::forward) {
+    p.y_MD = border(i.out);
+    return p;
+  }
+  p.dy_MD = border(i.in);
+  if (i.verb != Verb::backward_weight) p.dx_MD = border(i.out);
+  return p;
+}
+
 void Pipeline::act(const Instruction& i, Run& run) {
-  Model& model = *models_[static_cast<std::size_t>(i.pass.chunk)];
+  Model& model = model_of(i);
   run.batches.enter(i.verb);
   const std::int64_t begin = now();
   const Rows& r = rows(i.rows, i.pass.micro_batch, run.batches, run.stream);
-  StagePass p{.batch = r.tensors, .slot = i.slot, .kept = i.kept};
-  p.weights = run.weights;
+  const StagePass p = pass(i, r, run);
   switch (i.verb) {
     case Verb::forward:
-      p.x_MD = border(i.in), p.y_MD = border(i.out);
       run.batches.take(model.forward(run.stream, p, run.context), r.on_host);
       break;
     case Verb::backward:
+      model.backward(run.stream, p, run.context);
+      break;
     case Verb::backward_input:
-      p.x_MD = border(i.input), p.dy_MD = border(i.in), p.dx_MD = border(i.out);
-      if (i.verb == Verb::backward)
-        model.backward(run.stream, p, run.context);
-      else
-        model.backward_input(run.stream, p, run.context);
+      model.backward_input(run.stream, p, run.context);
       break;
     case Verb::backward_weight:
-      p.x_MD = border(i.input), p.dy_MD = border(i.in);
       model.backward_weight(run.stream, p, run.context);
       break;
     case Verb::pair:
       FOURMI_CHECK(false, "a pair in a program");
   }
   done_.push_back({i.verb, i.pass, begin, now()});
+}
+
+/// A pair's two halves, phase by phase.
+void Pipeline::act_together(const Instruction& f, const Instruction& b, Run& run) {
+  run.batches.enter(Verb::pair);
+  const std::int64_t begin = now();
+  const Rows &forward_rows = rows(f.rows, f.pass.micro_batch, run.batches, run.stream),
+             &backward_rows = rows(b.rows, b.pass.micro_batch, run.batches, run.stream);
+  const StagePass forward = pass(f, forward_rows, run), backward = pass(b, backward_rows, run);
+  PairRunner pair(run.stream, {model_of(f), forward}, {model_of(b), backward}, run.context);
+  run.batches.take(pair.run(), forward_rows.on_host);
+  const std::int64_t end = now();
+  for (const Instruction* i : {&f, &b}) done_.push_back({i->verb, i->pass, begin, end});
 }
 
 void Pipeline::run(const Stream& stream, Group& pipeline, int num_micro_batches, const LossWeights& weights,
@@ -134,7 +158,9 @@ void Pipeline::run(const Stream& stream, Group& pipeline, int num_micro_batches,
   Run run{stream, weights, context, batches};
   for (Rows& r : rows_) r.micro_batch = -1;
   done_.clear();
-  for (const Instruction& i : found->second.instructions) {
+  const std::vector<Instruction>& list = found->second.instructions;
+  for (std::size_t at = 0; at < list.size(); ++at) {
+    const Instruction& i = list[at];
     Request* request = i.request < 0 ? nullptr : &requests_[static_cast<std::size_t>(i.request)];
     switch (i.kind) {
       case Instruction::Kind::start_receive:
@@ -150,7 +176,10 @@ void Pipeline::run(const Stream& stream, Group& pipeline, int num_micro_batches,
         break;
       }
       case Instruction::Kind::act:
-        act(i, run);
+        if (i.together)
+          act_together(i, list[++at], run);
+        else
+          act(i, run);
         break;
     }
   }

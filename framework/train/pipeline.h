@@ -48,6 +48,9 @@ class Pipeline {
   };
   struct Run;  // what the instructions of one run share
   void act(const Instruction&, Run&);
+  void act_together(const Instruction& forward, const Instruction& backward, Run&);
+  Model& model_of(const Instruction& i) { return *models_[static_cast<std::size_t>(i.pass.chunk)]; }
+  StagePass pass(const Instruction&, const Rows&, const Run&) const;
   Rows& rows(int place, int micro_batch, MicroBatches&, const Stream&);
   Tensor border(int index) const { return index < 0 ? Tensor{} : borders_[static_cast<std::size_t>(index)]; }
 

@@ -7,6 +7,7 @@
 #include "framework/train/engine.h"
 #include "framework/train/mesh_sizes.h"
 #include "framework/train/order_layers.h"
+#include "framework/train/pair_rule.h"
 #include "parallel/order/prove_step.h"
 #include "parallel/ordered_sum.h"
 
@@ -150,7 +151,8 @@ class Writer {
 
   /// As Pipeline::run does.
   void run_program() {
-    const std::vector<Program> programs = make_proven_programs(schedule_of(recipe_, step_.num_micro_batches));
+    const std::vector<Program> programs =
+        make_proven_programs(schedule_of(recipe_, step_.num_micro_batches), pair_rule(recipe_).how);
     const Program& program = programs[static_cast<std::size_t>(at_.stage)];
     const std::int64_t rows = recipe_.data.micro_batch_size * recipe_.data.sequence_length /
                               (recipe_.parallel.tensor * recipe_.parallel.context);
@@ -159,7 +161,8 @@ class Writer {
     LayerOrder layers(recipe_, stages_, at_.stage, step_.balance_loss, promoted_,
                       {[this](std::int64_t layer) { need(layer); }, [this](std::int64_t layer) { reduce(layer); }},
                       order_);
-    for (const Instruction& i : program.instructions) {
+    for (std::size_t at = 0; at < program.instructions.size(); ++at) {
+      const Instruction& i = program.instructions[at];
       const auto peer = [&](int rank) {
         return StepOrder::Peer{GroupKind::pipeline, rank, tag_of(i.message, num_stages)};
       };
@@ -177,7 +180,10 @@ class Writer {
           order_.wait_send(peer(i.message.to));
           break;
         case Instruction::Kind::act:
-          layers.act(i);
+          if (i.together)
+            layers.act_together(i, program.instructions[++at]);
+          else
+            layers.act(i);
           break;
       }
     }

@@ -8,6 +8,7 @@
 #include "framework/train/guard.h"
 #include "framework/train/horizon.h"
 #include "framework/train/inputs.h"
+#include "framework/train/pair_rule.h"
 #include "framework/train/precision_guard.h"
 #include "framework/train/provenance.h"
 #include "framework/train/reporting.h"
@@ -177,6 +178,7 @@ void Trainer::Impl::load_inputs() {
   agree_inputs_equal(*loader, *validation, group);
   for (const auto* notes : {&loader->notes(), &validation->notes()})
     for (const std::string& note : *notes) narrator.say(note);
+  if (const PairRule pairs = pair_rule(recipe); !pairs.why.empty()) narrator.say(to_text(pairs));
   if (recipe.run.reproducibility == Reproducibility::layout)
     narrator.say(
         "run.reproducibility: layout: the same bits in every layout, for exact sums: 16 bytes a gradient instead of 4, "

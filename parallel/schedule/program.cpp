@@ -50,21 +50,22 @@ std::vector<Action> single_actions(const std::vector<Action>& list) {
 
 class Writer {
  public:
-  Writer(const Schedule& s, int rank, int most_sends)
+  Writer(const Schedule& s, int rank, int most_sends, Pairs pairs)
       : s_(s),
         rank_(rank),
         most_sends_(static_cast<std::size_t>(most_sends)),
-        actions_(single_actions(s.actions[static_cast<std::size_t>(rank)])),
+        actions_(pairs == Pairs::together ? s.actions[static_cast<std::size_t>(rank)]
+                                          : single_actions(s.actions[static_cast<std::size_t>(rank)])),
         slots_(static_cast<std::size_t>(s.num_chunks)),
         kept_(slots_) {
-    for (const Action& a : actions_) ++uses_[a.pass.micro_batch];
+    for (const Action& a : single_actions(actions_)) ++uses_[a.pass.micro_batch];
   }
 
   Program write() {
     for (std::size_t i = 0; i < actions_.size(); ++i) {
       post(i);
       if (i + 1 < actions_.size()) post(i + 1);
-      act(actions_[i]);
+      act(single_actions({actions_[i]}));
     }
     while (!sends_.empty()) finish_oldest(sends_.begin()->first);
     FOURMI_CHECK(at_border_.empty() && open_.empty(), "{}: rank {} leaves something at its border", s_.name, rank_);
@@ -149,33 +150,53 @@ class Writer {
     sends_[{m.to, m.gradient}].push_back({m, border, request});
   }
 
-  void act(const Action& a) {
+  /// An action, or both of a pair: all that they wait for, then they themselves, then what they make.
+  void act(const std::vector<Action>& actions) {
+    std::vector<Taken> all;
+    for (const Action& a : actions) all.push_back(take(a));
+    for (std::size_t i = 0; i < actions.size(); ++i) {
+      program_.instructions.push_back(all[i].instruction);
+      program_.instructions.back().together = i + 1 < actions.size();
+    }
+    for (std::size_t i = 0; i < actions.size(); ++i) give(actions[i], all[i]);
+  }
+
+  struct Taken {
+    Needs needs;
+    Instruction instruction;
+  };
+
+  Taken take(const Action& a) {
     const auto chunk = static_cast<std::size_t>(a.pass.chunk);
-    const Needs needs = needs_of(s_, rank_, a);
-    const int in = needs.inputs.empty() ? -1 : take_in(needs.inputs[0]);
-    const int out = needs.outputs.empty() ? -1 : take_out(needs.outputs[0]);
-    const auto at = std::pair(a.pass.chunk, a.pass.micro_batch);
-    Open& open = open_[at];
+    Taken t{needs_of(s_, rank_, a), {}};
+    const int in = t.needs.inputs.empty() ? -1 : take_in(t.needs.inputs[0]);
+    const int out = t.needs.outputs.empty() ? -1 : take_out(t.needs.outputs[0]);
+    Open& open = open_[std::pair(a.pass.chunk, a.pass.micro_batch)];
     if (a.verb == Verb::forward) open = {.slot = slots_[chunk].take(), .input = in};
     if (a.verb == Verb::backward_input) open.kept = kept_[chunk].take(), open.gradient = in;
     const auto rows = rows_of_.try_emplace(a.pass.micro_batch, -1).first;
     if (rows->second < 0) rows->second = rows_.take();
 
-    Instruction& i = add(Instruction::Kind::act);
+    Instruction& i = t.instruction;
     i.verb = a.verb, i.pass = a.pass;
     i.slot = open.slot, i.kept = open.kept, i.rows = rows->second;
     i.in = a.verb == Verb::backward_weight ? open.gradient : in, i.out = out;
     if (a.verb != Verb::forward) i.input = open.input;
+    return t;
+  }
 
-    if (!needs.outputs.empty()) give_out(needs.outputs[0], out);
+  void give(const Action& a, const Taken& t) {
+    const Instruction& i = t.instruction;
+    const auto chunk = static_cast<std::size_t>(a.pass.chunk);
+    if (!t.needs.outputs.empty()) give_out(t.needs.outputs[0], i.out);
     if (a.verb == Verb::backward || a.verb == Verb::backward_weight) {
-      for (int border : {open.input, a.verb == Verb::backward ? in : open.gradient})
+      for (int border : {i.input, i.in})
         if (border >= 0) borders_.give(border);
-      slots_[chunk].give(open.slot);
-      if (open.kept >= 0) kept_[chunk].give(open.kept);
-      open_.erase(at);
+      slots_[chunk].give(i.slot);
+      if (i.kept >= 0) kept_[chunk].give(i.kept);
+      open_.erase(std::pair(a.pass.chunk, a.pass.micro_batch));
     }
-    if (--uses_[a.pass.micro_batch] == 0) rows_.give(rows->second);
+    if (--uses_[a.pass.micro_batch] == 0) rows_.give(i.rows);
   }
 
   const Schedule& s_;
@@ -193,15 +214,15 @@ class Writer {
 
 }  // namespace
 
-std::vector<Program> make_programs(const Schedule& schedule, int most_sends) {
+std::vector<Program> make_programs(const Schedule& schedule, int most_sends, Pairs pairs) {
   std::vector<Program> programs;
-  for (int r = 0; r < schedule.num_ranks; ++r) programs.push_back(Writer(schedule, r, most_sends).write());
+  for (int r = 0; r < schedule.num_ranks; ++r) programs.push_back(Writer(schedule, r, most_sends, pairs).write());
   return programs;
 }
 
-std::vector<Program> make_proven_programs(const Schedule& schedule) {
+std::vector<Program> make_proven_programs(const Schedule& schedule, Pairs pairs) {
   for (int most_sends = 2;; ++most_sends) {
-    std::vector<Program> programs = make_programs(schedule, most_sends);
+    std::vector<Program> programs = make_programs(schedule, most_sends, pairs);
     try {
       prove_order(schedule, programs);
       return programs;

@@ -18,8 +18,9 @@ struct Instruction {
   Message message{};
   int border = -1;   ///< the tensor that travels
   int request = -1;  ///< of those that a rank has open
-  // Of an action; a pair is two, its forward and its backward.
+  // Of an action; a pair is two, its forward and its backward, next to each other where they are done together.
   Verb verb = Verb::forward;
+  bool together = false;  ///< with the next instruction: a pair's forward
   Pass pass{};
   int slot = -1;          ///< of the chunk's activations, from its forward to its last use
   int kept = -1;          ///< of the chunk's gradients between the two halves of a backward
@@ -36,11 +37,17 @@ struct Program {
   int num_micro_batches = 0;
 };
 
+/// What becomes of a pair.
+enum class Pairs : std::uint8_t {
+  in_turn,  ///< its forward, then its backward: each waits for what it needs itself
+  together  ///< both at once: they begin when both have what they need, and give what they make when both are done
+};
+
 /// For every rank. `most_sends`: messages of one kind to one rank that may be under way at once.
-std::vector<Program> make_programs(const Schedule& schedule, int most_sends);
+std::vector<Program> make_programs(const Schedule& schedule, int most_sends, Pairs pairs = Pairs::in_turn);
 
 /// The same with the least number of sends, from 2, with which the order is proven.
-std::vector<Program> make_proven_programs(const Schedule& schedule);
+std::vector<Program> make_proven_programs(const Schedule& schedule, Pairs pairs = Pairs::in_turn);
 
 /// The programs of all ranks as one graph, where a send may end only after its receive is posted. Throws Error(bug)
 /// unless each message is sent once and received once, by those that it names, and no ranks wait for one another in a
