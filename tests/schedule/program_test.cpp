@@ -43,7 +43,10 @@ std::vector<Action> apart(const std::vector<Action>& list) {
 }
 
 TEST(Program, IsProvenForEverySchedule) {
-  for_all([](const Schedule& s) { EXPECT_NO_THROW(prove_order(s, make_proven_programs(s))); });
+  for_all([](const Schedule& s) {
+    for (const Pairs pairs : {Pairs::in_turn, Pairs::together})
+      EXPECT_NO_THROW(prove_order(s, make_proven_programs(s, pairs)));
+  });
 }
 
 TEST(Program, DoesWhatTheListSays) {
@@ -55,6 +58,34 @@ TEST(Program, DoesWhatTheListSays) {
         if (i.kind == Instruction::Kind::act) done.push_back({i.verb, i.pass, {}});
       EXPECT_EQ(done, apart(s.actions[static_cast<std::size_t>(r)])) << "rank " << r;
     }
+  });
+}
+
+// A pair that is done together is two actions next to each other, and everything that either waits for is behind it.
+TEST(Program, HasPairsTogetherOrInTurn) {
+  for_all([](const Schedule& s) {
+    const std::vector<Program> programs = make_proven_programs(s, Pairs::together);
+    for (int r = 0; r < s.num_ranks; ++r) {
+      const std::vector<Instruction>& list = programs[static_cast<std::size_t>(r)].instructions;
+      std::vector<Action> done;
+      for (std::size_t i = 0; i < list.size(); ++i) {
+        if (list[i].kind != Instruction::Kind::act) continue;
+        if (!list[i].together) {
+          done.push_back({list[i].verb, list[i].pass, {}});
+          continue;
+        }
+        const Instruction& f = list[i++];
+        ASSERT_LT(i, list.size());
+        EXPECT_EQ(list[i].kind, Instruction::Kind::act);
+        done.push_back({Verb::pair, f.pass, list[i].pass});
+        for (const int border : {f.in, f.out})
+          if (border >= 0)
+            for (const int other : {list[i].in, list[i].out, list[i].input}) EXPECT_NE(border, other) << "rank " << r;
+      }
+      EXPECT_EQ(done, s.actions[static_cast<std::size_t>(r)]) << "rank " << r;
+    }
+    for (const Program& p : make_proven_programs(s))
+      for (const Instruction& i : p.instructions) EXPECT_FALSE(i.together);
   });
 }
 

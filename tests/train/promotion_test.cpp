@@ -87,6 +87,10 @@ constexpr Axes layouts[] = {
     {"1f1b", 2, [](ParallelSection& p) { p.pipeline = 2; }},
     {"zb-v", 2, [](ParallelSection& p) { p.pipeline = 2, p.pipeline_schedule = "zb-v"; }},
     {"dualpipev, zero 2", 2, [](ParallelSection& p) { p.pipeline = 2, p.pipeline_schedule = "dualpipev", p.zero = 2; }},
+    {"pairs", 2,
+     [](ParallelSection& p) {
+       p.pipeline = 2, p.pipeline_schedule = "dualpipev", p.overlap_pairs = OverlapPairs::always;
+     }},
 };
 
 /// Every call is held against its order (train_on), and layouts give one rank's bits.
