@@ -158,4 +158,44 @@ Simulation simulate(const Schedule& schedule, const Times& times) {
   return Simulator(schedule, times).run();
 }
 
+std::vector<Phases> phases(const Schedule& schedule, const Simulation& simulation) {
+  std::vector<Phases> ranks(simulation.spans.size());
+  for (std::size_t r = 0; r < ranks.size(); ++r) {
+    Phases& p = ranks[r];
+    p.bubble = simulation.bubble(static_cast<int>(r));
+    for (std::size_t i = 0; i < simulation.spans[r].size(); ++i) {
+      const double took = simulation.spans[r][i].end - simulation.spans[r][i].begin;
+      switch (schedule.actions[r][i].verb) {
+        case Verb::forward:
+          p.forward += took;
+          break;
+        case Verb::backward:
+        case Verb::backward_input:
+          p.backward += took;
+          break;
+        case Verb::backward_weight:
+          p.weight += took;
+          break;
+        case Verb::pair:
+          p.steady += took;
+          break;
+      }
+    }
+  }
+  return ranks;
+}
+
+Phases mean(const std::vector<Phases>& ranks) {
+  Phases all;
+  const double n = static_cast<double>(ranks.size());
+  for (const Phases& p : ranks) {
+    all.forward += p.forward / n;
+    all.backward += p.backward / n;
+    all.weight += p.weight / n;
+    all.steady += p.steady / n;
+    all.bubble += p.bubble / n;
+  }
+  return all;
+}
+
 }  // namespace fourmi

@@ -24,6 +24,16 @@ struct Interval {
   double begin = 0, end = 0;
 };
 
+/// A rank's time in a step, by what it does alone and what in pairs: the columns in which measured runs are published.
+struct Phases {
+  double forward = 0;   ///< forwards alone
+  double backward = 0;  ///< backwards and their input's halves, alone
+  double weight = 0;    ///< weights' halves, alone
+  double steady = 0;    ///< pairs: one forward and one backward at a time, all through the middle of the step
+  double bubble = 0;    ///< nothing
+  double sum() const { return forward + backward + weight + steady + bubble; }
+};
+
 struct Simulation {
   std::vector<std::vector<Interval>> spans;  ///< [rank][action]
   double makespan = 0;                       ///< from the first action's begin to the last one's end
@@ -42,5 +52,9 @@ struct Simulation {
 /// Runs all lists with the sends and receives of with_transfers(): a send leaves when its action has ended, channels
 /// keep their order. Throws Error(bug) where the ranks stand still, naming what each of them waits for.
 Simulation simulate(const Schedule& schedule, const Times& times = {});
+
+/// By rank; each sums up to the makespan.
+std::vector<Phases> phases(const Schedule& schedule, const Simulation& simulation);
+Phases mean(const std::vector<Phases>& ranks);
 
 }  // namespace fourmi
