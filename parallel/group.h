@@ -124,6 +124,14 @@ class Group {
     return c;
   }
 
+  /// Can this rank read and write the memory of the others, at the addresses that they know it by?
+  virtual bool shares_memory() const { return size_ == 1; }
+  /// A collective whose bytes went past the group, through the ranks' memory: checked and counted as `call`.
+  void made(Call call, std::int64_t sent, std::int64_t received) {
+    const Named named(*this, call);
+    count(sent, received);
+  }
+
   /// Bytes that this rank has sent to and received from other ranks so far.
   std::int64_t bytes_moved() const { return bytes_moved_; }
   /// What it has sent so far, by what it was asked for. A group of one sends nothing and counts no call.

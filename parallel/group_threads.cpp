@@ -209,6 +209,7 @@ class ThreadGroup final : public MovingGroup {
     lane_ = {&stream, copies_.get()};
   }
 
+  bool shares_memory() const override { return true; }
   void cancel(const std::string& reason) override { hub_->cancel(reason); }
   bool cancelled() const override { return hub_->poison->is_set(); }
 

@@ -12,11 +12,11 @@ namespace {
 constexpr std::int64_t chunk = 256;  // columns at a time: a row of sums a level stays in the first-level cache
 constexpr int most_levels = 20;      // of the tree: ranks up to 2^20
 
-template <class A>
+/// Of one token. copy(c): its copy number c, from the column on.
+template <class A, class Copy>
 struct Copies {
-  const A* packed;  // from the column on
-  std::int64_t size;
-  const std::int32_t *ranks, *rows;
+  const Copy& copy;
+  const std::int32_t* ranks;
   A (*level)[chunk];  // one row of sums for each level below
 
   /// out = the subtree over ranks [low, low + width), of which copies [begin, end) exist, at least one. An absent leaf
@@ -24,8 +24,8 @@ struct Copies {
   void sum(std::int64_t begin, std::int64_t end, std::int32_t low, std::int32_t width, std::int64_t n, int depth,
            A* out) const {
     if (end - begin == 1) {
-      const A* copy = packed + rows[begin] * size;
-      for (std::int64_t d = 0; d < n; ++d) out[d] = A{0} + copy[d];
+      const A* leaf = copy(begin);
+      for (std::int64_t d = 0; d < n; ++d) out[d] = A{0} + leaf[d];
       return;
     }
     const std::int32_t half = width / 2;
@@ -78,7 +78,8 @@ void sum_copies(const Stream& stream, const CopyPlaces& places, const Tensor& co
         for (std::int64_t column = 0; column < size; column += chunk) {
           const std::int64_t n = std::min(chunk, size - column), place = t * size + column;
           if (routed) {
-            const Copies<A> of_row{packed + column, size, ranks + t * C, rows + t * C, level};
+            const auto copy = [&](std::int64_t c) { return packed + column + rows[t * C + c] * size; };
+            const Copies<A, decltype(copy)> of_row{copy, ranks + t * C, level};
             of_row.sum(0, copies, 0, width, n, 0, sum);
           } else {
             for (std::int64_t d = 0; d < n; ++d) sum[d] = A{0} + packed[place + d];
@@ -89,6 +90,25 @@ void sum_copies(const Stream& stream, const CopyPlaces& places, const Tensor& co
         }
       }
     });
+  });
+}
+
+void sum_copies_of_token(const TokenCopies& token, std::int64_t t, const Tensor& y_TD, const Tensor& first_TD,
+                         const Tensor& second_TD) {
+  const std::int64_t size = y_TD.dim(1);
+  const auto width = static_cast<std::int32_t>(std::bit_ceil(static_cast<unsigned>(token.num_ranks)));
+  visit_float(y_TD.dtype, "sum_copies", [&]<class T>(std::type_identity<T>) {
+    using A = Accumulator<T>;
+    A sum[chunk], level[most_levels][chunk];
+    for (std::int64_t column = 0; column < size; column += chunk) {
+      const std::int64_t n = std::min(chunk, size - column), place = t * size + column;
+      const auto copy = [&](std::int64_t c) { return reinterpret_cast<const A*>(token.copies[c]) + column; };
+      const Copies<A, decltype(copy)> of_row{copy, token.ranks, level};
+      of_row.sum(0, token.n, 0, width, n, 0, sum);
+      add_part<T>(first_TD, place, n, sum);
+      add_part<T>(second_TD, place, n, sum);
+      for (std::int64_t d = 0; d < n; ++d) y_TD.as<T>()[place + d] = narrow<T>(sum[d]);
+    }
   });
 }
 

@@ -27,6 +27,17 @@ struct CopyPlaces {
 void sum_copies(const Stream&, const CopyPlaces&, const Tensor& copies_SD, const Tensor& y_TD,
                 const Tensor& first_TD = {}, const Tensor& second_TD = {});
 
+/// A token's copies, wherever they lie: n of them, of ranks that ascend.
+struct TokenCopies {
+  const std::byte* const* copies;
+  const std::int32_t* ranks;
+  int n;
+  int num_ranks;
+};
+/// The same for one token, on the host: y[token] of all rows.
+void sum_copies_of_token(const TokenCopies& copies, std::int64_t token, const Tensor& y_TD, const Tensor& first_TD,
+                         const Tensor& second_TD);
+
 /// What travels beside a token's row: K ids (i32) of the experts it chose, then K weights. Bytes of it.
 constexpr std::int64_t record_bytes(std::int64_t num_choices, DType weights) {
   return num_choices * (size_of(DType::i32) + size_of(weights));

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "parallel/dispatch/device_window.h"
 #include "parallel/dispatch/exchange.h"
 #include "parallel/dispatch/methods.h"
 
@@ -66,6 +67,10 @@ DispatchSizes dispatch_sizes(DispatchMethod method, int num_ranks, const Dispatc
     return s;
   }
   s.record_bytes = record_bytes(K, o.weights);
+  if (method == DispatchMethod::device) {
+    s.window_bytes = device_window(num_ranks, o).bytes();
+    return s;
+  }
   if (method == DispatchMethod::hierarchical) {
     const std::int64_t nodes = P / o.node_size;
     s.token_ranks = std::min(K, nodes);
@@ -101,6 +106,9 @@ void Dispatcher::reserve(DispatchPlan& plan) const {
   const auto rounds = static_cast<std::size_t>(num_blocks()), ranks = static_cast<std::size_t>(group_.size());
   plan.token_begin.reserve(rounds + 1);
   plan.arriving.reserve(rounds * ranks);
+  if (sizes_.window_bytes > 0)
+    for (auto* lanes : {&plan.lanes_sent, &plan.lanes_received})
+      lanes->reserve(rounds * ranks * static_cast<std::size_t>(options_.num_channels));
   for (Route* route : {&plan.tokens, &plan.forwards}) route->reserve(rounds, ranks);
 }
 
@@ -152,8 +160,7 @@ void Dispatcher::count_choices(const Tensor& experts_MK) {
 }
 
 void Dispatcher::choose_rounds(DispatchPlan& plan) {
-  const bool bounded = rows_bounded_ || choices_bounded_;
-  if (bounded)
+  if (is_bounded())
     loads_.choose_rounds(group_, limits_, ends_);
   else
     ends_.assign(1, num_blocks());
@@ -161,7 +168,7 @@ void Dispatcher::choose_rounds(DispatchPlan& plan) {
   plan.token_begin.assign(1, 0);
   for (const std::int64_t end : ends_) plan.token_begin.push_back(std::min(M, end * options_.block));
   plan.arriving.assign(ends_.size() * static_cast<std::size_t>(group_.size()), 0);
-  if (bounded) traffic_.routing_bytes += (group_.size() - 1) * loads_.bytes();
+  if (is_bounded()) traffic_.routing_bytes += (group_.size() - 1) * loads_.bytes();
 }
 
 std::size_t Dispatcher::in_round(const std::vector<std::int64_t>& counts, std::size_t list, int round) const {
@@ -246,12 +253,14 @@ std::int64_t list_destinations(const Tensor& experts_MK, std::int64_t experts_ea
   return most;
 }
 
-std::unique_ptr<Dispatcher> make_dispatcher(DispatchMethod method, Group& group, const DispatchOptions& options) {
+std::unique_ptr<Dispatcher> make_dispatcher(DispatchMethod method, Group& group, const DispatchOptions& options,
+                                            const Tensor& window) {
   const DispatchOptions o = checked(method, group.size(), options);
   if (group.size() == 1) return make_local(group, o);
   if (method == DispatchMethod::local)
     refuse(fmt::format("found the local dispatcher for {} ranks, expected a group of one", group.size()),
            "Choose all-to-all or hierarchical");
+  if (method == DispatchMethod::device) return make_device(group, o, window);
   return method == DispatchMethod::all_to_all ? make_all_to_all(group, o) : make_hierarchical(group, o);
 }
 

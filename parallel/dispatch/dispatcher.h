@@ -17,6 +17,7 @@
 // Sources: DeepSeek-V3 report 3.2.2 and DeepEP (layout, de-duplication, two hops).
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <vector>
 
@@ -28,7 +29,7 @@
 
 namespace fourmi {
 
-enum class DispatchMethod : std::uint8_t { local, all_to_all, hierarchical };
+enum class DispatchMethod : std::uint8_t { local, all_to_all, hierarchical, device };
 
 struct DispatchOptions {
   std::int64_t num_experts = 0;  ///< E, a multiple of the number of ranks
@@ -43,6 +44,9 @@ struct DispatchOptions {
   std::int64_t max_choices = 0;
   std::int64_t block = 0;  ///< rounds begin at multiples of so many tokens; 0: max_tokens
   int node_size = 1;       ///< hierarchical: consecutive ranks of a node, a power of two that divides the group
+  int num_channels = 2;    ///< device: runs that a rank's tokens are cut into, each with rings of its own
+  int num_slots = 8;       ///< device: of a ring
+  std::chrono::milliseconds patience{0};  ///< device: a peer that lets nothing come for longer is lost; 0: for ever
 };
 
 /// Bytes and rows of this rank that left it, since the beginning.
@@ -65,6 +69,7 @@ struct DispatchLoad {
 
 /// A transfer that was started; finished by finish_dispatch or finish_combine. Tensors and plan given to start_* stay
 /// as they are until then.
+struct PeerTransfer;
 struct Transit {
   const DispatchPlan* plan = nullptr;
   int round = 0;
@@ -72,6 +77,7 @@ struct Transit {
   Arrivals into;  ///< of the rows that arrive (dispatch); x_UD: what this rank gives (combine)
   DispatchBuffers buffers;
   Request rows, records;
+  PeerTransfer* peer = nullptr;  ///< device: its lanes
 };
 
 class Dispatcher {
@@ -128,6 +134,8 @@ class Dispatcher {
   Transit open_combine(const DispatchPlan&, int round, const Tensor& partial_UD, const DispatchBuffers&) const;
 
   std::int64_t num_blocks() const { return loads_.num_blocks(); }
+  /// Can a bound be reached, so that a micro-batch may go in several rounds?
+  bool is_bounded() const { return rows_bounded_ || choices_bounded_; }
   /// The block that a token lies in.
   std::int64_t block_of(std::int64_t token) const { return token / options_.block; }
   /// From loads_: the rounds as ends in blocks, and the plan's token_begin. Collective.
@@ -170,6 +178,9 @@ DispatchSizes dispatch_sizes(DispatchMethod method, int num_ranks, const Dispatc
 
 /// Collective (hierarchical makes subgroups). A group of one is always local. Throws Error(usage) for sizes that do not
 /// fit: experts or nodes that do not divide, a bound into which one block of every rank may not fit.
-std::unique_ptr<Dispatcher> make_dispatcher(DispatchMethod method, Group& group, const DispatchOptions& options);
+/// `window` (device): u8 [DispatchSizes::window_bytes], which the other ranks write to for as long as the dispatcher
+/// is.
+std::unique_ptr<Dispatcher> make_dispatcher(DispatchMethod method, Group& group, const DispatchOptions& options,
+                                            const Tensor& window = {});
 
 }  // namespace fourmi

@@ -11,5 +11,7 @@ std::unique_ptr<Dispatcher> make_local(Group& group, const DispatchOptions& opti
 std::unique_ptr<Dispatcher> make_all_to_all(Group& group, const DispatchOptions& options);
 /// Across nodes to the peer with the same place in its node, once a node; from there to the ranks of the node.
 std::unique_ptr<Dispatcher> make_hierarchical(Group& group, const DispatchOptions& options);
+/// Into rings in the memory of the ranks, which are threads of one process.
+std::unique_ptr<Dispatcher> make_device(Group& group, const DispatchOptions& options, const Tensor& window);
 
 }  // namespace fourmi

@@ -22,16 +22,18 @@ struct DispatchSizes {
   std::int64_t staging_rows = 0;   ///< of each of the buffers
   std::int64_t most_arrivals = 0;  ///< rows that arrive here in a round
   std::int64_t most_choices = 0;   ///< choices among them that are computed here
+  std::int64_t window_bytes = 0;   ///< of the memory that peers write to (Dispatcher's own)
   bool two_hops = false;
 };
 
 /// The handle of a micro-batch: made by plan(), used by every dispatch and combine of it, forward and backward.
 struct DispatchPlan {
-  Tensor experts_MK;                      ///< the caller's, unchanged for as long as the plan is used
-  Route tokens;                           ///< my tokens to ranks, or to nodes
-  Route forwards;                         ///< rows that pass through here, to the ranks of my node
-  std::vector<std::int64_t> token_begin;  ///< [rounds + 1]
-  std::vector<std::size_t> arriving;      ///< [rounds][ranks]: rows from each rank
+  Tensor experts_MK;                                     ///< the caller's, unchanged for as long as the plan is used
+  Route tokens;                                          ///< my tokens to ranks, or to nodes
+  Route forwards;                                        ///< rows that pass through here, to the ranks of my node
+  std::vector<std::int64_t> token_begin;                 ///< [rounds + 1]
+  std::vector<std::size_t> arriving;                     ///< [rounds][ranks]: rows from each rank
+  std::vector<std::int32_t> lanes_sent, lanes_received;  ///< device: [rounds][ranks][channels] rows
 
   int num_rounds() const { return static_cast<int>(token_begin.size()) - 1; }
   /// The round's tokens are [begin(round), end(round)) of mine.
@@ -63,6 +65,7 @@ struct DispatchBuffers {
 
   template <class Visit>
   void fields(const DispatchSizes& s, Visit&& visit) {
+    if (s.window_bytes > 0) visit(got_records, "dispatch_got_records", Shape{s.max_rows, s.record_bytes}, DType::u8);
     if (s.staging_rows == 0) return;
     visit(rows, "dispatch_rows", Shape{s.staging_rows, s.row_bytes}, DType::u8);
     visit(records, "dispatch_records", Shape{s.staging_rows, s.record_bytes}, DType::u8);

@@ -10,6 +10,10 @@ std::vector<Way> ways(int size) {
   std::vector<Way> all{{size == 1 ? DispatchMethod::local : DispatchMethod::all_to_all}};
   for (int node_size : {1, 2, 4, 8})
     if (size > 1 && size % node_size == 0) all.push_back({DispatchMethod::hierarchical, node_size});
+  if (size > 1) {
+    all.push_back({DispatchMethod::device});
+    all.push_back({.method = DispatchMethod::device, .num_channels = 3, .num_slots = 2});  // each row waits for room
+  }
   return all;
 }
 
@@ -110,7 +114,9 @@ TEST(DispatchTraffic, IsTheDeduplicatedMinimum) {
       if (!nodes) {
         // Once sent and once received, by the group's own meter: payload, records twice, counts.
         EXPECT_EQ(moved, 2 * (all.bytes_across + all.routing_bytes));
-        EXPECT_EQ(all.routing_bytes, 2 * across * l.K * 8 + size * (size - 1) * 8);
+        EXPECT_EQ(all.routing_bytes,
+                  2 * across * l.K * 8 +
+                      size * (size - 1) * 8 * (way.method == DispatchMethod::device ? way.num_channels : 1));
       }
     }
 }

@@ -20,12 +20,11 @@
 
 namespace fourmi::testing {
 
-constexpr std::int64_t num_leaves = 8;  // of experts, whatever the ranks (numerics.md L6)
-
 struct Layer {
   std::int64_t E = 16, K = 4, D = 24;
   std::vector<std::int64_t> tokens;  ///< of each rank
   unsigned seed = 1;
+  std::int64_t num_leaves = 8;  ///< of experts, whatever the ranks (numerics.md L6)
   /// Experts of token t of a rank, ascending; empty: random ones.
   std::function<std::vector<std::int32_t>(int rank, std::int64_t t)> choose = {};
 
@@ -98,7 +97,7 @@ std::vector<Accumulator<T>> token_sum(const Layer& l, std::int64_t first_leaf, s
                                       const std::vector<std::int64_t>& experts,
                                       const std::vector<Accumulator<T>>& weights, const T* x, bool backward) {
   using A = Accumulator<T>;
-  const std::int64_t each = l.E / num_leaves;
+  const std::int64_t each = l.E / l.num_leaves;
   return tree<A>(first_leaf, leaves, l.D, [&](std::int64_t leaf, std::vector<A>& sum) {
     for (std::size_t k = 0; k < experts.size(); ++k) {
       if (experts[k] < 0 || experts[k] / each != leaf) continue;
@@ -147,8 +146,8 @@ Outcome<T> brute_force(const Layer& l, int rank) {
     const std::vector<std::int64_t> experts(ids.begin(), ids.end());
     const auto at = static_cast<std::size_t>(t * l.D);
     const std::vector<A> w(weights.x.begin() + t * l.K, weights.x.begin() + (t + 1) * l.K);
-    const auto y = token_sum<T>(l, 0, num_leaves, experts, w, &x.x[at], false);
-    const auto dx = token_sum<T>(l, 0, num_leaves, experts, w, &dy.x[at], true);
+    const auto y = token_sum<T>(l, 0, l.num_leaves, experts, w, &x.x[at], false);
+    const auto dx = token_sum<T>(l, 0, l.num_leaves, experts, w, &dy.x[at], true);
     for (std::size_t d = 0; d < y.size(); ++d) {
       o.y.push_back(narrow<T>(y[d] + widen<A>(residual.x[at + d])));
       o.dx.push_back(narrow<T>(dx[d] + widen<A>(first.x[at + d]) + second.x[at + d]));

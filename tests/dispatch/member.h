@@ -1,6 +1,7 @@
 // One rank's part of a test layer, through a dispatcher.
 #pragma once
 
+#include "kernels/exchange/window.h"
 #include "kernels/runtime/thread_pool.h"
 #include "tests/dispatch/layer.h"
 #include "tests/parallel/member_threads.h"
@@ -11,6 +12,38 @@ struct Way {
   DispatchMethod method = DispatchMethod::all_to_all;
   int node_size = 1;
   std::int64_t max_rows = 0, block = 0, max_choices = 0;
+  int num_channels = 2, num_slots = 8;
+  /// In place of make_dispatcher.
+  std::function<std::unique_ptr<Dispatcher>(Group&, const DispatchOptions&, const Tensor& window)> make = {};
+};
+
+/// What peers write to; nothing where they do not.
+struct WindowMemory {
+  explicit WindowMemory(std::int64_t size)
+      : bytes(static_cast<std::size_t>(size + exchange::Window::alignment), std::byte{0xff}) {
+    void* begin = bytes.data();
+    std::size_t space = bytes.size();
+    if (size > 0)
+      tensor = Tensor(std::align(exchange::Window::alignment, static_cast<std::size_t>(size), begin, space), DType::u8,
+                      {size});
+  }
+  std::vector<std::byte> bytes;
+  Tensor tensor;
+};
+
+/// A dispatcher with what its peers write to.
+class OwnDispatcher {
+ public:
+  OwnDispatcher(const Way& way, Group& group, const DispatchOptions& options)
+      : window_(dispatch_sizes(way.method, group.size(), options).window_bytes),
+        dispatcher_(way.make ? way.make(group, options, window_.tensor)
+                             : make_dispatcher(way.method, group, options, window_.tensor)) {}
+  Dispatcher& operator*() const { return *dispatcher_; }
+  Dispatcher* operator->() const { return dispatcher_.get(); }
+
+ private:
+  WindowMemory window_;
+  std::unique_ptr<Dispatcher> dispatcher_;
 };
 
 template <class T>
@@ -23,7 +56,9 @@ DispatchOptions options_of(const Layer& l, const Way& way) {
           .max_rows = way.max_rows,
           .max_choices = way.max_choices,
           .block = way.block,
-          .node_size = way.node_size};
+          .node_size = way.node_size,
+          .num_channels = way.num_channels,
+          .num_slots = way.num_slots};
 }
 
 /// The tokens that visit `rank` in a round must be there: by source rank, then by token, with what they carry.
@@ -68,9 +103,9 @@ Outcome<T> through_dispatcher(Group& group, const Layer& l, const Way& way) {
   const int rank = group.rank();
   ThreadPool pool(1);
   const Stream stream(pool);
-  const auto dispatcher = make_dispatcher(way.method, group, options_of<T>(l, way));
+  const OwnDispatcher dispatcher(way, group, options_of<T>(l, way));
   Dispatcher& d = *dispatcher;
-  const std::int64_t M = l.tokens[static_cast<std::size_t>(rank)], leaves = num_leaves / group.size();
+  const std::int64_t M = l.tokens[static_cast<std::size_t>(rank)], leaves = l.num_leaves / group.size();
 
   Rows<T> x = make_rows<T>(l, rank, l.D, of_x), residual = make_rows<T>(l, rank, l.D, of_residual),
           dy = make_rows<T>(l, rank, l.D, of_dy), first = make_rows<T>(l, rank, l.D, of_first);

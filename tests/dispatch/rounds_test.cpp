@@ -17,6 +17,8 @@ std::vector<std::pair<Way, int>> bounded_ways(std::int64_t block) {
         all.push_back({{node_size == 0 ? DispatchMethod::all_to_all : DispatchMethod::hierarchical, node_size,
                         size * block, block},
                        size});
+  for (int size : {2, 4, 8})
+    all.push_back({{.method = DispatchMethod::device, .max_rows = size * block, .block = block}, size});
   return all;
 }
 
@@ -152,7 +154,7 @@ TEST(DispatchKernels, PermuteAndCombineGiveTheBitsOfOneRank) {
           }
         std::vector<float> partial(static_cast<std::size_t>(U * D));
         const Tensor partial_UD(partial.data(), DType::f32, {U, D});
-        const ExpertLeaves leaves{num_leaves / group.size(), local, a.experts_UK};
+        const ExpertLeaves leaves{l.num_leaves / group.size(), local, a.experts_UK};
         combine_forward(stream, rows_RD, a.weights_UK, rows_of, partial_UD, {}, leaves);
         d->combine(stream, plan, q, partial_UD, buffers, Tensor(y.data(), DType::bf16, {M, D}), x.tensor());
       }

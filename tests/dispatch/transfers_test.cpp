@@ -40,9 +40,15 @@ struct Member {
 };
 
 std::vector<Way> remote_ways() {
-  return {{DispatchMethod::all_to_all},           {DispatchMethod::hierarchical, 1},
-          {DispatchMethod::hierarchical, 2},      {DispatchMethod::hierarchical, 4},
-          {DispatchMethod::all_to_all, 1, 20, 5}, {DispatchMethod::hierarchical, 2, 20, 5}};
+  return {{DispatchMethod::all_to_all},
+          {DispatchMethod::hierarchical, 1},
+          {DispatchMethod::hierarchical, 2},
+          {DispatchMethod::hierarchical, 4},
+          {DispatchMethod::all_to_all, 1, 20, 5},
+          {DispatchMethod::hierarchical, 2, 20, 5},
+          {DispatchMethod::device},
+          {DispatchMethod::device, 1, 20, 5},
+          {.method = DispatchMethod::device, .num_channels = 1, .num_slots = 2}};
 }
 
 TEST(DispatchTransfers, TwoMicroBatchesUnderWay) {
@@ -52,7 +58,7 @@ TEST(DispatchTransfers, TwoMicroBatchesUnderWay) {
     run_members(4, [&](Group& group) {
       ThreadPool pool(1);
       const Stream stream(pool);
-      const auto d = make_dispatcher(way.method, group, options_of<float>(one, way));
+      const OwnDispatcher d(way, group, options_of<float>(one, way));
       Member alone(*d, one, group.rank()), a(*d, one, group.rank()), b(*d, other, group.rank());
       for (Member* m : {&alone, &a, &b}) d->plan(stream, m->experts(), m->plan, m->buffers);
       for (int q = 0; q < alone.plan.num_rounds(); ++q) {
@@ -81,7 +87,7 @@ TEST(DispatchTransfers, TakeNothingFromTheHeapOnceWarm) {
       ThreadPool pool(1);
       const Stream stream(pool);
       Layer l{.tokens = {15, 15, 15, 15}};
-      const auto d = make_dispatcher(way.method, group, options_of<float>(l, way));
+      const OwnDispatcher d(way, group, options_of<float>(l, way));
       std::vector<std::unique_ptr<Member>> batches;  // of every kind, the worst one last
       for (unsigned seed = 1; seed <= 5; ++seed) {
         l.seed = seed;
@@ -120,7 +126,7 @@ TEST(DispatchTransfers, MemoryIsThatOfTheBound) {
   const Layer l{.tokens = {40, 40, 40, 40}};
   const auto bytes = [&](const Way& way) {
     return run_members(4, [&](Group& group) {
-      const auto d = make_dispatcher(way.method, group, options_of<float>(l, way));
+      const OwnDispatcher d(way, group, options_of<float>(l, way));
       std::int64_t rows = 0;
       const auto add = [&](Tensor&, const char* name, const Shape& shape, DType dtype) {
         if (std::string(name).find("rows") != std::string::npos) rows += shape.num_elements() * size_of(dtype);
