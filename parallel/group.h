@@ -113,6 +113,8 @@ class Group {
 
   /// Poisons the group: every present and future wait of any member throws Error(rank_lost, reason). Any thread.
   virtual void cancel(const std::string& reason) = 0;
+  /// Poisons the groups that this one was made of as well, so that no rank of the run goes on waiting. Any thread.
+  virtual void cancel_all(const std::string& reason) { cancel(reason); }
   /// Is it poisoned, as far as this rank knows?
   virtual bool cancelled() const = 0;
 

@@ -82,8 +82,10 @@ void carry(const Op& second, const Op& first) {
 
 // What the members share.
 struct Hub {
-  Hub(int num_members, std::shared_ptr<Poison> parent)
-      : poison(std::make_shared<Poison>(std::move(parent))), changed(static_cast<std::size_t>(num_members)) {}
+  Hub(int num_members, std::shared_ptr<Hub> made_of)
+      : poison(std::make_shared<Poison>(made_of ? made_of->poison : nullptr)),
+        parent(std::move(made_of)),
+        changed(static_cast<std::size_t>(num_members)) {}
 
   using Key = std::tuple<int, int, int>;  // from, to, tag
   struct Queues {
@@ -95,6 +97,7 @@ struct Hub {
   };
 
   std::shared_ptr<Poison> poison;
+  const std::shared_ptr<Hub> parent;  // of a subgroup
   std::mutex mutex;
   std::vector<std::condition_variable> changed;  // one a member
   std::map<Key, Queues> queues;
@@ -190,7 +193,7 @@ class ThreadGroup final : public MovingGroup {
     std::lock_guard lock(hub_->mutex);
     Hub::Child& child = hub_->forming[key];
     if (!child.hub) {
-      child.hub = std::make_shared<Hub>(static_cast<int>(ranks.size()), hub_->poison);
+      child.hub = std::make_shared<Hub>(static_cast<int>(ranks.size()), hub_);
       hub_->children.push_back(child.hub);
     }
     auto hub = child.hub;
@@ -211,6 +214,11 @@ class ThreadGroup final : public MovingGroup {
 
   bool shares_memory() const override { return true; }
   void cancel(const std::string& reason) override { hub_->cancel(reason); }
+  void cancel_all(const std::string& reason) override {
+    Hub* top = hub_.get();
+    while (top->parent) top = top->parent.get();
+    top->cancel(reason);
+  }
   bool cancelled() const override { return hub_->poison->is_set(); }
 
  protected:

@@ -39,7 +39,7 @@ class DeviceDispatcher final : public Dispatcher {
     traffic_.bytes_across += away * t.row_bytes;
 
     PeerTransfer& p = take(exchange::Way::dispatch, t);
-    const exchange::Tokens tokens = tokens_of(plan, x_MD, weights_MK);
+    const exchange::Tokens tokens = tokens_of(plan, x_MD, t.row_bytes, weights_MK);
     const exchange::ArrivingRows arriving{.rows = static_cast<std::byte*>(t.into.x_UD.data),
                                           .row_bytes = t.row_bytes,
                                           .records = weights_MK ? static_cast<std::byte*>(b.got_records.data) : nullptr,
@@ -90,7 +90,7 @@ class DeviceDispatcher final : public Dispatcher {
     const DispatchPlan& plan = *t.plan;
     PeerTransfer& p = *t.peer;
     combined_ = {y_MD, first_MD, second_MD};
-    const exchange::Tokens tokens = tokens_of(plan, y_MD, {});
+    const exchange::Tokens tokens = tokens_of(plan, {}, 0, {});  // where copies come from: no rows are read
     const int me = group_.rank();
     for (int c = 0; c < rings_.num_channels(); ++c)
       p.arrived.emplace_back(&rings_.reader(p.way, 0, c), rings_.num_channels(), tokens, run(plan, t.round, c), me,
@@ -190,9 +190,10 @@ class DeviceDispatcher final : public Dispatcher {
       for (int c = 0; c < rings_.num_channels(); ++c) visit(r, c, rings_.lane(r, c));
   }
 
-  exchange::Tokens tokens_of(const DispatchPlan& plan, const Tensor& rows, const Tensor& weights_MK) const {
+  exchange::Tokens tokens_of(const DispatchPlan& plan, const Tensor& rows, std::int64_t row_bytes,
+                             const Tensor& weights_MK) const {
     return {.rows = static_cast<const std::byte*>(rows.data),
-            .row_bytes = rows.dim(1) * size_of(rows.dtype),
+            .row_bytes = row_bytes,
             .experts_MK = plan.experts_MK.as<std::int32_t>(),
             .weights_MK = weights_MK ? static_cast<const std::byte*>(weights_MK.data) : nullptr,
             .weight_bytes = size_of(options_.weights),

@@ -23,7 +23,7 @@ PeerWindows::PeerWindows(Group& group, const exchange::Window& window, const Ten
 }
 
 PeerWindows::~PeerWindows() {
-  if (std::uncaught_exceptions() > exceptions_) group_.cancel("a rank left a dispatch that others may be in");
+  if (std::uncaught_exceptions() > exceptions_) group_.cancel_all("a rank left a dispatch that others may be in");
   exchange::HostAgent agent;
   const exchange::Peers all = peers();
   for (int r = 0; r < group_.size(); ++r) agent.release(all.at<std::uint64_t>(r, window_.left(rank_)), 1);

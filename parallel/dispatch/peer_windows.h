@@ -15,8 +15,8 @@ class PeerWindows {
   /// Collective. `memory`: u8, this rank's window, for as long as the others may write to it. Throws Error(usage) where
   /// the group's ranks cannot reach each other's memory.
   PeerWindows(Group& group, const exchange::Window& window, const Tensor& memory);
-  /// Collective: the memory may go when it has returned. In an exception it poisons the group first, so that the others
-  /// come too.
+  /// Collective: the memory may go when it has returned. In an exception it poisons the group and those that it was
+  /// made of first, so that the others come too, whatever they wait in.
   ~PeerWindows();
   PeerWindows(const PeerWindows&) = delete;
   PeerWindows& operator=(const PeerWindows&) = delete;

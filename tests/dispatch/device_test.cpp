@@ -2,44 +2,13 @@
 // is named.
 #include "parallel/dispatch/device.h"
 
-#include <thread>
+#include <condition_variable>
+#include <mutex>
 
-#include "kernels/exchange/host_agent.h"
-#include "tests/dispatch/member.h"
+#include "tests/dispatch/late_agent.h"
 
 namespace fourmi::testing {
 namespace {
-
-/// Stops now and then: before it looks, before it tells, and in the midst of a copy.
-class LateAgent {
- public:
-  static constexpr int most_choices = exchange::HostAgent::most_choices;
-
-  explicit LateAgent(std::uint64_t seed) : state_(seed) {}
-  std::uint64_t acquire(const std::uint64_t* flag) {
-    dawdle();
-    return here_.acquire(flag);
-  }
-  void release(std::uint64_t* flag, std::uint64_t value) {
-    dawdle();
-    here_.release(flag, value);
-  }
-  void copy(std::byte* to, const std::byte* from, std::int64_t bytes) {
-    const std::int64_t half = bytes / 2;
-    here_.copy(to, from, half);
-    dawdle();
-    here_.copy(to + half, from + half, bytes - half);
-  }
-
- private:
-  void dawdle() {
-    state_ = mix64(state_);
-    if (state_ % 16 == 0) std::this_thread::yield();
-    if (state_ % 512 == 1) std::this_thread::sleep_for(std::chrono::microseconds(state_ % 200));
-  }
-  exchange::HostAgent here_;
-  std::uint64_t state_;
-};
 
 struct Draw {
   std::uint64_t state;
@@ -77,24 +46,43 @@ Layer draw_layer(Draw& draw) {
   return l;
 }
 
+/// A layer's way on late ranks; what they wrote is seen by the watch, which outlives it.
+Way late_way(const Layer& l, std::uint64_t agents, Watch& watch) {
+  Way late{.method = DispatchMethod::device, .block = l.most_tokens()};  // what make_dispatcher fills in
+  late.make = [agents, &watch](Group& group, const DispatchOptions& options, const Tensor& window) {
+    watch.open(group.rank(), device_window(group.size(), options), window);
+    return std::make_unique<DeviceDispatcher<LateAgent>>(
+        group, options, window,
+        LateAgent(mix64(agents + static_cast<std::uint64_t>(group.rank())), group.rank(), watch));
+  };
+  return late;
+}
+
+/// Forward and backward: y, dx and the weights' gradients of every rank.
 void expect_routings(std::uint64_t seed, int count) {
   Draw draw{mix64(seed)};
+  int full = 0, several_rounds = 0;
   for (int i = 0; i < count; ++i) {
     const Layer l = draw_layer(draw);
-    Way late{.method = DispatchMethod::device,
-             .block = l.most_tokens(),  // what make_dispatcher fills in
-             .num_channels = static_cast<int>(1 + draw(4)),
-             .num_slots = static_cast<int>(2 + draw(7))};
-    const std::uint64_t agents = draw.state;
-    late.make = [agents](Group& group, const DispatchOptions& options, const Tensor& window) {
-      return std::make_unique<DeviceDispatcher<LateAgent>>(
-          group, options, window, LateAgent(mix64(agents + static_cast<std::uint64_t>(group.rank()))));
-    };
-    SCOPED_TRACE(fmt::format("seed {}, routing {}: {} ranks, {} experts, {} choices, {} channels of {} slots", seed, i,
-                             l.tokens.size(), l.E, l.K, late.num_channels, late.num_slots));
-    const auto plain = on_ranks<float>(l, {DispatchMethod::all_to_all}), got = on_ranks<float>(l, late);
-    for (std::size_t r = 0; r < got.size(); ++r) ASSERT_TRUE(got[r] == plain[r]) << "rank " << r;
+    const auto P = static_cast<std::int64_t>(l.tokens.size());
+    Watch watch(static_cast<int>(P));
+    Way late = late_way(l, draw.state, watch), plain{DispatchMethod::all_to_all};
+    late.num_channels = static_cast<int>(1 + draw(4)), late.num_slots = static_cast<int>(2 + draw(7));
+    if (draw(3) == 0) {  // in rounds
+      plain.block = late.block = std::min(late.block, 1 + draw(4));
+      plain.max_rows = late.max_rows = P * late.block + draw(8);
+    }
+    SCOPED_TRACE(fmt::format("seed {}, routing {}: {} ranks, {} experts, {} choices, {} channels of {} slots, bound {}",
+                             seed, i, P, l.E, l.K, late.num_channels, late.num_slots, late.max_rows));
+    const auto expected = on_ranks<float>(l, plain), got = on_ranks<float>(l, late);
+    for (std::size_t r = 0; r < got.size(); ++r) ASSERT_TRUE(got[r] == expected[r]) << "rank " << r;
+    ASSERT_EQ(watch.outside(), 0);
+    ASSERT_LE(watch.most_under_way(), late.num_slots);
+    full += watch.most_under_way() == late.num_slots;
+    several_rounds += got[0].load.rounds > 1;
   }
+  EXPECT_GT(full, count / 8) << "rings were hardly ever full: this shows little";
+  EXPECT_GT(several_rounds, count / 10);
 }
 
 TEST(DeviceDispatch, RandomRoutingsAreThoseOfTheAllToAll) {
@@ -107,14 +95,42 @@ TEST_P(Routings, AreThoseOfTheAllToAll) {
 }
 INSTANTIATE_TEST_SUITE_P(Long, Routings, ::testing::Range(0, 10));
 
-/// Rank 2 stops before `stop`: 0 its plan, 1 its dispatch, 2 its combine.
-std::vector<std::string> with_one_that_stops(int stop) {
+/// Ranks that have ended their part, for one that stays where it is until all others have.
+class Ended {
+ public:
+  void add() {
+    const std::lock_guard lock(mutex_);
+    ++count_;
+    changed_.notify_all();
+  }
+  /// Does not wait for ever, so that a test fails instead.
+  bool wait_for(int count) {
+    std::unique_lock lock(mutex_);
+    return changed_.wait_for(lock, std::chrono::seconds(60), [&] { return count_ >= count; });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  int count_ = 0;
+};
+
+constexpr std::chrono::milliseconds patience(300);
+
+struct Said {
+  std::string text;
+  std::chrono::steady_clock::duration after{};
+};
+
+/// Rank 2 stops before `stop`: 0 its plan, 1 its dispatch, 2 its combine; and stays there until all others have ended.
+std::vector<Said> with_one_that_stops(int stop) {
   const Layer l{.E = 8, .tokens = {9, 9, 9, 9}};
-  return run_members(4, [&](Group& group) -> std::string {
+  Ended ended;
+  return run_members(4, [&](Group& group) -> Said {
     ThreadPool pool(1);
     const Stream stream(pool);
     DispatchOptions options = options_of<float>(l, {.method = DispatchMethod::device});
-    options.patience = std::chrono::milliseconds(300);
+    options.patience = patience;
     const OwnDispatcher d({.method = DispatchMethod::device}, group, options);
     Rows<float> x = make_rows<float>(l, group.rank(), l.D, of_x),
                 w = make_rows<float>(l, group.rank(), l.K, of_weights);
@@ -128,33 +144,63 @@ std::vector<std::string> with_one_that_stops(int stop) {
     plan.fields(d->sizes(), memory.visitor());
     buffers.fields(d->sizes(), memory.visitor());
     arrivals.fields(d->sizes(), l.D, DType::f32, DType::f32, memory.visitor());
+    const auto begin = std::chrono::steady_clock::now();
+    const auto said = [&](std::string text) {
+      const Said s{std::move(text), std::chrono::steady_clock::now() - begin};
+      if (group.rank() != 2)
+        ended.add();
+      else
+        EXPECT_TRUE(ended.wait_for(3)) << "they waited for rank 2";
+      return s;
+    };
     const bool stops = group.rank() == 2;
     try {
-      if (stops && stop == 0) return "stopped";
+      if (stops && stop == 0) return said("stopped");
       d->plan(stream, Tensor(ids.data(), DType::i32, {9, l.K}), plan, buffers);
-      if (stops && stop == 1) return "stopped";
+      if (stops && stop == 1) return said("stopped");
       const Arrivals got = d->dispatch(stream, plan, 0, x.tensor(), w.tensor(), arrivals, buffers);
-      if (stops && stop == 2) return "stopped";
+      if (stops && stop == 2) return said("stopped");
       std::vector<float> y(x.x.size());
       d->combine(stream, plan, 0, got.x_UD, buffers, Tensor(y.data(), DType::f32, {9, l.D}));
     } catch (const Error& e) {
-      return fmt::format("{}: {}", static_cast<int>(e.status()), e.what());
+      return said(fmt::format("{}: {}", static_cast<int>(e.status()), e.what()));
     }
-    return "went on";
+    return said("went on");
   });
 }
 
 TEST(DeviceDispatch, NamesWhoStopped) {
   for (int stop = 0; stop < 3; ++stop) {
-    const std::vector<std::string> said = with_one_that_stops(stop);
-    int named = 0;
+    const std::vector<Said> said = with_one_that_stops(stop);
     for (std::size_t r = 0; r < said.size(); ++r) {
       if (r == 2) continue;
-      EXPECT_EQ(said[r].substr(0, 2), "7:") << "stop " << stop << ", rank " << r << ": " << said[r];
-      named += said[r].find("rank 2 of ") != std::string::npos;
+      EXPECT_EQ(said[r].text.substr(0, 2), "7:") << "stop " << stop << ", rank " << r << ": " << said[r].text;
+      EXPECT_NE(said[r].text.find("rank 2 of "), std::string::npos) << "stop " << stop << ": " << said[r].text;
+      EXPECT_LT(said[r].after, 10 * patience) << "stop " << stop << ", on a machine that is not overloaded";
     }
-    EXPECT_EQ(named, 3) << "stop " << stop << ": " << said[0] << " | " << said[1] << " | " << said[3];
   }
+}
+
+// What may be written to is there until all ranks have left, so who leaves in an exception must end whatever the others
+// wait in, of whichever group.
+TEST(DeviceDispatch, WhoLeavesInAnExceptionEndsTheWaitsOfAll) {
+  const DispatchOptions options{.num_experts = 4, .num_choices = 1, .max_tokens = 4, .row_bytes = 16};
+  const auto ends = run_members(3, [&](Group& world) -> std::string {
+    const int rank = world.rank();
+    const int pair[] = {0, 1};
+    const auto group = rank < 2 ? world.subgroup("pair", pair) : nullptr;
+    std::byte got[8];
+    try {
+      if (rank == 2) world.start_receive(got, 0, 1).wait();  // rank 0 never sends
+      const OwnDispatcher d({.method = DispatchMethod::device}, *group, options);
+      if (rank == 0) throw Error(ExitStatus::input, "a test", "found a fault", "None");
+      world.start_receive(got, 2, 1).wait();
+    } catch (const Error& e) {
+      return e.place();
+    }
+    return "went on";
+  });
+  EXPECT_EQ(ends, (std::vector<std::string>{"a test", "group threads", "group threads"}));
 }
 
 TEST(DeviceDispatch, AWindowEndsWithItsLastRing) {
@@ -165,6 +211,24 @@ TEST(DeviceDispatch, AWindowEndsWithItsLastRing) {
   EXPECT_EQ(window.slots(exchange::Way::combine, 3, 1) +
                 (window.slots(exchange::Way::combine, 0, 1) - window.slots(exchange::Way::combine, 0, 0)),
             window.bytes());
+}
+
+TEST(DeviceDispatch, AWindowTakesWhatTheFormulaSays) {
+  DispatchOptions options{.num_experts = 64, .num_choices = 6, .max_tokens = 4096, .row_bytes = 1000};
+  options.num_channels = 3, options.num_slots = 5;
+  const auto line = [](std::int64_t bytes) { return (bytes + 127) / 128 * 128; };
+  const auto formula = [&](std::int64_t P, std::int64_t rounds) {
+    const std::int64_t C = 3, S = 5, row = 1008, record = 48;  // in sixteens
+    return 2 * P * line(8 * rounds * C) + 128 * (4 * P * C + P) + P * C * (line(S * (row + record)) + line(S * row));
+  };
+  for (int P : {2, 8, 64}) {
+    options.max_rows = options.block = 0;
+    EXPECT_EQ(device_window(P, options).bytes(), formula(P, 1));
+    options.max_tokens = 8192;  // tokens cost nothing
+    EXPECT_EQ(dispatch_sizes(DispatchMethod::device, P, options).window_bytes, formula(P, 1));
+    options.block = 256, options.max_rows = P * 256;
+    EXPECT_EQ(dispatch_sizes(DispatchMethod::device, P, options).window_bytes, formula(P, 8192 / 256));
+  }
 }
 
 }  // namespace

@@ -17,16 +17,26 @@ struct Way {
   std::function<std::unique_ptr<Dispatcher>(Group&, const DispatchOptions&, const Tensor& window)> make = {};
 };
 
-/// What peers write to; nothing where they do not.
+/// What peers write to; nothing where they do not. What lies before and behind it must stay as it is.
 struct WindowMemory {
   explicit WindowMemory(std::int64_t size)
-      : bytes(static_cast<std::size_t>(size + exchange::Window::alignment), std::byte{0xff}) {
-    void* begin = bytes.data();
-    std::size_t space = bytes.size();
-    if (size > 0)
-      tensor = Tensor(std::align(exchange::Window::alignment, static_cast<std::size_t>(size), begin, space), DType::u8,
-                      {size});
+      : bytes(static_cast<std::size_t>(size + 3 * exchange::Window::alignment), around) {
+    if (size == 0) return;
+    void* begin = bytes.data() + exchange::Window::alignment;
+    std::size_t space = bytes.size() - static_cast<std::size_t>(exchange::Window::alignment);
+    tensor = Tensor(std::align(exchange::Window::alignment, static_cast<std::size_t>(size), begin, space), DType::u8,
+                    {size});
   }
+  ~WindowMemory() {
+    const auto* begin = static_cast<const std::byte*>(tensor.data);
+    for (const std::byte& b : bytes)
+      if (!begin || &b < begin || &b >= begin + tensor.bytes()) {
+        if (b == around) continue;
+        ADD_FAILURE() << "byte " << &b - begin << " of a window of " << tensor.bytes() << " was written";
+        return;
+      }
+  }
+  static constexpr std::byte around{0xff};
   std::vector<std::byte> bytes;
   Tensor tensor;
 };

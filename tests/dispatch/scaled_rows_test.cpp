@@ -18,7 +18,7 @@ std::int64_t send(const Layer& l, const Way& way, DType dtype) {
     ThreadPool pool(1);
     const Stream stream(pool);
     const int rank = group.rank();
-    const auto d = make_dispatcher(way.method, group, options_of<float>(l, way));
+    const OwnDispatcher d(way, group, options_of<float>(l, way));
     Poisoned memory;
     DispatchPlan plan = d->make_plan();
     plan.fields(d->sizes(), memory.visitor());
@@ -58,7 +58,8 @@ std::int64_t send(const Layer& l, const Way& way, DType dtype) {
 
 TEST(DispatchScaledRows, ArriveWholeAndCountedWithTheirScales) {
   Layer l{.D = 2048, .tokens = {9, 14, 0, 11}};
-  for (const Way& way : {Way{DispatchMethod::all_to_all}, Way{DispatchMethod::hierarchical, 2}}) {
+  for (const Way& way :
+       {Way{DispatchMethod::all_to_all}, Way{DispatchMethod::hierarchical, 2}, Way{DispatchMethod::device}}) {
     const auto bf16 = static_cast<double>(send(l, way, DType::bf16));
     const auto rows = static_cast<double>(send(l, way, DType::e4m3_rows));
     const auto mx = static_cast<double>(send(l, way, DType::mxe4m3_rows));
@@ -66,7 +67,8 @@ TEST(DispatchScaledRows, ArriveWholeAndCountedWithTheirScales) {
     EXPECT_EQ(mx / bf16, (2048 + 64) / 4096.0);
   }
   l.D = 100;  // padding travels too
-  send(l, {DispatchMethod::all_to_all}, DType::e4m3_rows);
+  for (const DispatchMethod method : {DispatchMethod::all_to_all, DispatchMethod::device})
+    send(l, {method}, DType::e4m3_rows);
 }
 
 }  // namespace

@@ -142,6 +142,8 @@ TEST(DispatchTransfers, MemoryIsThatOfTheBound) {
   EXPECT_EQ(bytes({DispatchMethod::all_to_all, 1, 50, 10}), (50 + 50) * row);
   EXPECT_EQ(bytes({DispatchMethod::hierarchical, 2, 50, 10}), (50 + 2 * 50) * row);
   EXPECT_EQ(bytes({DispatchMethod::all_to_all}), (160 + 160) * row);
+  // No rows are packed; beside them is the window (device_test.cpp).
+  EXPECT_EQ(bytes({DispatchMethod::device, 1, 50, 10}), 50 * row);
 }
 
 /// Copies of one row on ranks of a group of `size`; what they add up to, with and without an addend.
