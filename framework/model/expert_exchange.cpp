@@ -3,7 +3,25 @@
 #include <numeric>
 #include <string>
 
+#include "kernels/exchange/window.h"
+
 namespace fourmi {
+
+namespace {
+
+/// Arenas align to less than a window.
+Tensor allocate_window(std::int64_t bytes, Arena& arena) {
+  if (bytes == 0) return {};
+  constexpr std::int64_t slack = exchange::Window::alignment - Arena::alignment;
+  static_assert(slack >= 0 && exchange::Window::alignment % Arena::alignment == 0);
+  Tensor t = arena.allocate({bytes + slack}, DType::u8, "window of dispatched rows");
+  if (arena.measuring()) return t;
+  const std::int64_t past = reinterpret_cast<std::intptr_t>(t.data) % exchange::Window::alignment;
+  const std::int64_t first = past == 0 ? 0 : exchange::Window::alignment - past;
+  return t.rows(first, first + bytes);
+}
+
+}  // namespace
 
 void ExpertExchange::allocate(const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena) {
   const DispatchSizes sizes = dispatch_sizes(ranks.method, ranks.size, options);
@@ -18,12 +36,14 @@ ExpertExchange::ExpertExchange(const ExpertExchange& other, const ExpertRanks& r
   allocate(ranks, options, arena);
 }
 
-ExpertExchange::ExpertExchange(Group* group, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena) {
+ExpertExchange::ExpertExchange(Group* group, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena,
+                               Arena& windows) {
   allocate(ranks, options, arena);
+  const Tensor window = allocate_window(dispatch_sizes(ranks.method, ranks.size, options).window_bytes, windows);
   if (ranks.cut) tokens_M1_ = arena.allocate({options.max_tokens, 1}, DType::i32, "tokens of dispatched rows");
   if (!group) return;
   FOURMI_CHECK(group->size() == ranks.size, "{} ranks that share experts, expected {}", group->size(), ranks.size);
-  dispatcher_ = make_dispatcher(ranks.method, *group, options);
+  dispatcher_ = make_dispatcher(ranks.method, *group, options, window);
   if (!ranks.cut) return;
   auto* first = tokens_M1_.as<std::int32_t>();
   std::iota(first, first + options.max_tokens, static_cast<std::int32_t>(group->rank() * options.max_tokens));

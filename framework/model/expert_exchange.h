@@ -11,8 +11,9 @@ namespace fourmi {
 
 class ExpertExchange {
  public:
-  /// `group`: the ranks of the expert axis; null where memory is only measured. Collective.
-  ExpertExchange(Group* group, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena);
+  /// `group`: the ranks of the expert axis; null where memory is only measured. `windows`: where memory that they write
+  /// to comes from, for as long as this is. Collective, and so is its end where there is such memory.
+  ExpertExchange(Group* group, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena, Arena& windows);
   /// Another one over the same dispatcher, with memory of its own for a transfer: then each may have one under way.
   ExpertExchange(const ExpertExchange& other, const ExpertRanks& ranks, const DispatchOptions& options, Arena& arena);
 

@@ -1,8 +1,19 @@
 #include "framework/model/expert_ranks.h"
 
+#include <algorithm>
 #include <cmath>
 
 namespace fourmi {
+
+namespace {
+
+DispatchMethod method_of(const ParallelSection& p) {
+  if (p.dispatcher == "device") return DispatchMethod::device;
+  const bool nodes = p.dispatcher == "hierarchical" || (p.dispatcher == "auto" && p.dispatch_node_size);
+  return nodes ? DispatchMethod::hierarchical : DispatchMethod::all_to_all;
+}
+
+}  // namespace
 
 DispatchOptions ExpertRanks::options(const ModelSection& m, std::int64_t tokens, DType accumulate) const {
   const std::int64_t K = m.num_experts_per_tok;
@@ -11,7 +22,7 @@ DispatchOptions ExpertRanks::options(const ModelSection& m, std::int64_t tokens,
                     .max_tokens = tokens,
                     .row_bytes = std::max(m.hidden_size, K) * size_of(accumulate),
                     .weights = accumulate};
-  o.node_size = node_size;
+  o.node_size = node_size, o.patience = patience;
   if (bound == 0) return o;
   // A row travels for one choice at least, so one bound serves both.
   o.max_choices = static_cast<std::int64_t>(std::floor(bound * static_cast<double>(tokens * K)));
@@ -28,11 +39,11 @@ std::int64_t ExpertRanks::most_rows(const ModelSection& m, std::int64_t tokens, 
 ExpertRanks expert_ranks(const Recipe& r) {
   const ParallelSection& p = r.parallel;
   const std::int64_t T = r.data.sequence_length;
-  const bool nodes = p.dispatcher == "hierarchical" || (p.dispatcher == "auto" && p.dispatch_node_size);
   return {.size = static_cast<int>(p.expert),
           .tensor = static_cast<int>(p.expert_tensor),
-          .method = nodes ? DispatchMethod::hierarchical : DispatchMethod::all_to_all,
+          .method = method_of(p),
           .node_size = static_cast<int>(p.dispatch_node_size.value_or(1)),
+          .patience = std::chrono::milliseconds(static_cast<std::int64_t>(std::min(r.guard.hang_seconds, 1e9) * 1000)),
           .bound = p.dispatch_bound.value_or(0),
           .block = T % 16 == 0 ? T / 16 : T,
           .cut = r.run.reproducibility == Reproducibility::layout};

@@ -64,8 +64,8 @@ void Workspace::allocate_exchange(const ModelSection& m, const BatchSizes& sizes
                                   const LayerGroups& groups, Arena& arena) {
   if (sizes.context > 1) sequences.emplace(groups.context, sizes.num_sequences());
   if (!sizes.experts.alone())
-    experts.emplace(groups.expert, sizes.experts, sizes.experts.options(m, sizes.shard_rows(), types.accumulate),
-                    arena);
+    experts.emplace(groups.expert, sizes.experts, sizes.experts.options(m, sizes.shard_rows(), types.accumulate), arena,
+                    groups.windows ? *groups.windows : arena);
   if (sizes.experts.tensor > 1)
     columns.emplace(groups.expert_tensor, sizes.experts.tensor,
                     sizes.experts.most_rows(m, sizes.shard_rows(), types.accumulate), m.hidden_size, apart ? 2 : 1,

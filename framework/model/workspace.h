@@ -19,6 +19,7 @@ struct LayerGroups {
   Group* context = nullptr;
   Group* expert = nullptr;
   Group* expert_tensor = nullptr;
+  Arena* windows = nullptr;  ///< for memory that the other ranks write to; null: it comes from where all else does
 };
 
 struct Workspace {

@@ -5,12 +5,15 @@
 #include <cmath>
 
 #include "framework/recipe/cut_units.h"
+#include "kernels/exchange/host_agent.h"
 #include "kernels/runtime/error.h"
 #include "parallel/share.h"
 
 namespace fourmi::recipe {
 
 namespace {
+
+constexpr std::int64_t most_device_choices = exchange::HostAgent::most_choices;
 
 /// Does the group of the expert axis divide into such nodes?
 void node_issues(const ParallelSection& p, const RefuseExpert& refuse) {
@@ -67,7 +70,12 @@ void expert_issues(const Recipe& r, const RefuseExpert& refuse) {
                                 num_leaves(experts), experts));
     if (p.dispatcher == "local")
       return refuse("parallel.dispatcher", fmt::format("found local with {} ranks that share experts", p.expert),
-                    "expected auto, all-to-all or hierarchical");
+                    "expected auto, all-to-all, hierarchical or device");
+    // A lane lists a token's ranks in memory of its own (kernels/exchange/lanes.h).
+    if (p.dispatcher == "device" && r.model.num_experts_per_tok > most_device_choices)
+      return refuse("parallel.dispatcher",
+                    fmt::format("found device with {} experts a token", r.model.num_experts_per_tok),
+                    fmt::format("expected all-to-all or hierarchical: it takes at most {}", most_device_choices));
   }
   if (p.expert_tensor > 1) {
     if (experts == 0)

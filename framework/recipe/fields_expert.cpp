@@ -9,11 +9,12 @@ void add_dispatch_fields(std::vector<Field>& table) {
             .type = Type::text,
             .meaning =
                 "How tokens reach experts on other ranks. all-to-all: each token once to each rank that holds some of "
-                "its experts. hierarchical: once to each node, from there to the node's ranks. local: not at all, for "
-                "expert: 1. auto: hierarchical where dispatch_node_size is given, else all-to-all. The results are "
-                "the same.",
+                "its experts. hierarchical: once to each node, from there to the node's ranks. device: as all-to-all, "
+                "by writing into the other ranks' memory, which ranks that are threads of one process can. local: not "
+                "at all, for expert: 1. auto: hierarchical where dispatch_node_size is given, else all-to-all. The "
+                "results are the same.",
             .key_class = KeyClass::free,
-            .choices = {"auto", "local", "all-to-all", "hierarchical"},
+            .choices = {"auto", "local", "all-to-all", "hierarchical", "device"},
             .foreign = {"moe_token_dispatcher_type", "moe_dispatcher"}},
            FOURMI_AT(parallel.dispatcher)));
   table.push_back(bind({.path = "parallel.dispatch_node_size",

@@ -148,7 +148,7 @@ struct ParallelSection {
   OverlapPairs overlap_pairs = OverlapPairs::automatic;
   std::vector<std::int64_t> stage_layers;          ///< layers of each stage; empty: balanced
   std::optional<std::int64_t> data;                ///< an assertion: refused if the rest does not leave this
-  std::string dispatcher = "auto";                 ///< auto local all-to-all hierarchical
+  std::string dispatcher = "auto";                 ///< auto local all-to-all hierarchical device
   std::optional<std::int64_t> dispatch_node_size;  ///< ranks of the expert axis in a node
   std::optional<double> dispatch_bound;  ///< most rows that a rank is sent at a time, in multiples of the mean
   bool operator==(const ParallelSection&) const = default;

@@ -42,6 +42,9 @@ void add_memory_and_traffic(DryRun& run, const Recipe& r, const ParameterTable& 
       .balance_loss = r.loss.balance_weight.at(0) != 0};
   run.traffic = predict_traffic(r, run.ranks, 0, step);
   run.dispatches = r.parallel.expert * r.parallel.expert_tensor > 1;
+  if (r.parallel.dispatcher == "device" && r.parallel.expert > 1)
+    run.warnings.push_back(
+        "parallel.dispatcher: device is for ranks that are threads of one process; `train` has processes, and refuses");
   for (const auto& [name, bytes] : Engine::measure(r, run.ranks)) {
     run.memory_bytes_per_rank.emplace_back(name, bytes);
     run.memory_total += bytes;

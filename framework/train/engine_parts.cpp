@@ -62,6 +62,11 @@ std::unique_ptr<Arenas> allocate(const Arenas& measured, const Recipe& r, int ra
               remedy + "more ranks, or a machine with more memory");
 }
 
+LayerGroups with_windows(LayerGroups groups, Arena& arena) {
+  groups.windows = &arena;
+  return groups;
+}
+
 }  // namespace
 
 Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTable& held, const Coordinates& at,
@@ -71,7 +76,8 @@ Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTab
       tables(r.model, store.types(), r.data.sequence_length, arenas.weights),
       optimizer(store, moment_dtype(r), r.memory.offload_optimizer, at.members, arenas),
       panels(optimizer, store),
-      pipeline(r, stages, at.stage, counts_of_programs(r, at.data.size), store, tables, groups, arenas.activations) {
+      pipeline(r, stages, at.stage, counts_of_programs(r, at.data.size), store, tables,
+               with_windows(groups, arenas.communication), arenas.activations) {
   Arena& with_tables = arenas.weights;
   counts_LE = with_tables.device() == Device::cpu
                   ? tables.counts_LE

@@ -34,10 +34,12 @@ void ExpertOrder::plan() {
   if (has_hops()) {
     for (int list_or_masks = 0; list_or_masks < 2; ++list_or_masks) routed(GroupKind::expert_across, Call::all_to_all);
     routed(GroupKind::expert_inside, Call::all_to_all);
-  } else {
+  } else if (ranks_.method != DispatchMethod::device || bounded()) {
     routed(GroupKind::expert, Call::all_to_all);
   }
   if (bounded()) routed(GroupKind::expert, Call::all_gather);
+  // Counts go by way of memory when rounds are known, as the rows do: not a collective, but ordered and counted as one.
+  if (ranks_.method == DispatchMethod::device) routed(GroupKind::expert, Call::all_to_all);
   if (shares_columns()) routed(GroupKind::expert_tensor, Call::all_max);  // of their rounds
 }
 

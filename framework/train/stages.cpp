@@ -67,7 +67,20 @@ BatchSizes batch_sizes(const Recipe& r) {
           expert_ranks(r)};
 }
 
+namespace {
+/// The device dispatcher's ranks write into one another's memory.
+void require_reachable_peers(const Recipe& r, const Group& world) {
+  if (r.parallel.dispatcher != "device" || r.parallel.expert == 1) return;
+  if (!world.device() && world.shares_memory()) return;
+  throw Error(ExitStatus::usage, "parallel.dispatcher",
+              fmt::format("found device for {}, expected ranks that are threads of one process, on the CPU",
+                          world.device() ? "ranks on GPUs" : "ranks that are processes"),
+              "Choose all-to-all or hierarchical, which give the same bits");
+}
+}  // namespace
+
 RankGroups make_groups(const Recipe& recipe, Group& world) {
+  require_reachable_peers(recipe, world);
   return RankGroups(world, mesh_sizes(recipe, world.size()), stage_map(recipe).embedding_ranks(recipe.model));
 }
 

@@ -48,7 +48,8 @@ Schedule schedule_of(const Recipe& recipe, int num_micro_batches);
 /// Each number of micro-batches that a step of the run can have on so many data ranks, ascending.
 std::vector<int> micro_batch_counts(const Recipe& recipe, std::int64_t data_ranks);
 
-/// The groups of a rank. Collective: all ranks of `world`, which outlives them, with the same recipe.
+/// The groups of a rank. Collective: all ranks of `world`, which outlives them, with the same recipe. Throws
+/// Error(usage) on all of them where the recipe's dispatcher is not for such ranks.
 RankGroups make_groups(const Recipe& recipe, Group& world);
 
 /// Floating point operations of a token in forward, by layer, and what the first and the last stage do besides.

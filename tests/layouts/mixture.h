@@ -18,6 +18,7 @@ struct Mixture {
   double bound = 0;
   int zero = 1;
   Recompute recompute = Recompute::none;
+  bool device = false;  // the dispatcher
 
   int data() const { return ranks / (tensor * context * pipeline); }
   int expert_data() const { return ranks / (pipeline * expert * expert_tensor); }
@@ -28,6 +29,7 @@ struct Mixture {
     if (ring) p.context_method = ContextMethod::ring;
     if (node_size > 0) p.dispatch_node_size = node_size;
     if (bound > 0) p.dispatch_bound = bound;
+    if (device) p.dispatcher = "device";
     r.memory.recompute = recompute;
     return r;
   }
@@ -47,6 +49,7 @@ inline std::string name_of(const Mixture& m) {
   }
   if (m.ring) name += "_ring";
   add("expert", m.expert), add("expert_tensor", m.expert_tensor), add("node", m.node_size);
+  if (m.device) name += "_device";
   if (m.bound > 0) name += "_bound";
   add("zero", m.zero);
   if (m.recompute != Recompute::none) name += m.recompute == Recompute::full ? "_full" : "_selective";
