@@ -31,5 +31,23 @@ TEST_F(Experts, ARunMovesFromLayoutToLayoutAndKeepsItsBits) {
   expect_ok(run(fourmi({"checkpoint", "verify", run_directory("moved")})));
 }
 
+// Ranks that are processes have no memory that the others can write to.
+TEST_F(Experts, TheDeviceDispatcherIsRefusedBeforeAnythingIsTrained) {
+  const Result refused = run(train("device", 2, layout({"parallel.expert=2", "parallel.dispatcher=device"})));
+  EXPECT_EQ(refused.status, 2) << to_string(refused);
+  ASSERT_EQ(refused.error_lines().size(), 1u) << to_string(refused);
+  EXPECT_EQ(refused.error_lines()[0],
+            "fourmi: error: parallel.dispatcher: found device for ranks that are processes, expected ranks that are "
+            "threads of one process, on the CPU. Choose all-to-all or hierarchical, which give the same bits");
+  EXPECT_EQ(status_of(run_directory("device")).exit_status, 2);
+  EXPECT_EQ(status_of(run_directory("device")).step, 0);
+  Words words = train("device", 0, layout({"parallel.expert=2", "parallel.dispatcher=device"}));
+  words.insert(words.end(), {"--dry-run", "--ranks", "2"});
+  const Result planned = run(words);
+  expect_ok(planned);
+  EXPECT_NE(planned.output.find("parallel.dispatcher: device is for ranks that are threads"), std::string::npos)
+      << to_string(planned);
+}
+
 }  // namespace
 }  // namespace fourmi::testing
