@@ -1,8 +1,9 @@
-// With calls that take as long as what is computed, pairs hide most of the way to the experts: on a clock that counts
+// With ways to the experts that take as long as what is computed, pairs hide most of them: on a clock that counts
 // what ranks compute and how long bytes travel, so that the figures do not depend on who else uses the machine.
 #include <gtest/gtest.h>
 
 #include "framework/train/engine.h"
+#include "parallel/order/order_groups.h"
 #include "tests/layouts/mixture.h"
 #include "tests/layouts/virtual_group.h"
 
@@ -27,6 +28,7 @@ Measured run(const Recipe& recipe, int ranks, int steps, double seconds_per_byte
       ThreadPool pool(1);
       const Stream stream(pool);
       VirtualClock clock;
+      clock.slow = name_of(GroupKind::expert);
       VirtualGroup world(std::move(groups[rank]), clock);
       const Loader loader(recipe.data, load_sources(recipe.data.train, "data.train"), recipe.run.seed,
                           recipe.model.vocab_size);
@@ -68,7 +70,7 @@ Recipe recipe_of(OverlapPairs pairs, std::int64_t width) {
   m.q_lora_rank = m.kv_lora_rank = width / 2;
   m.qk_nope_head_dim = m.v_head_dim = 32, m.qk_rope_head_dim = 16;
   r.data.sequence_length = m.max_position_embeddings = 64;
-  r.data.global_batch_size.over_tokens.steps = {{0, 16}};
+  r.data.global_batch_size.over_tokens.steps = {{0, 32}};
   const Mixture mixture{.ranks = 4, .pipeline = 2, .expert = 2, .schedule = "dualpipev"};
   r = mixture.of(r);
   r.parallel.overlap_pairs = pairs;
@@ -79,7 +81,7 @@ struct Compared {
   Measured in_turn, together;
 };
 
-/// With a link on which all that travels takes as long as all that is computed.
+/// Where all that travels to experts takes as long as all that is computed.
 Compared compare(std::int64_t width, int steps) {
   const Recipe in_turn = recipe_of(OverlapPairs::never, width), together = recipe_of(OverlapPairs::always, width);
   const Measured free = run(in_turn, 4, 1, 0);
@@ -95,16 +97,16 @@ Compared compare(std::int64_t width, int steps) {
 
 TEST(PairsOverlap, WhatTravelsIsHidden) {
   const Compared c = compare(64, 1);
-  EXPECT_LT(c.together.exposed, 0.85 * c.in_turn.exposed);
+  EXPECT_LT(c.together.exposed, 0.8 * c.in_turn.exposed);
 }
 
 class LongPairsOverlap : public testing::TestWithParam<std::int64_t> {};
-INSTANTIATE_TEST_SUITE_P(Long, LongPairsOverlap, testing::Values(256));
+INSTANTIATE_TEST_SUITE_P(Long, LongPairsOverlap, testing::Values(128));
 
 TEST_P(LongPairsOverlap, AStepIsShorter) {
   const Compared c = compare(GetParam(), 5);
-  EXPECT_LT(c.together.exposed, 0.7 * c.in_turn.exposed);
-  EXPECT_LT(c.together.step, 0.95 * c.in_turn.step);
+  EXPECT_LT(c.together.exposed, 0.65 * c.in_turn.exposed);
+  EXPECT_LT(c.together.step, 0.9 * c.in_turn.step);
 }
 
 }  // namespace

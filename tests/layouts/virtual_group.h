@@ -7,6 +7,7 @@
 #include <ctime>
 #include <memory>
 #include <numeric>
+#include <string>
 
 #include "parallel/group.h"
 
@@ -14,12 +15,14 @@ namespace fourmi {
 
 /// Of one rank, by all of its groups.
 struct VirtualClock {
+  std::string
+      slow;  ///< the group whose calls take time, with those that it is cut into; what others send is there at once
   double seconds_per_byte = 0;
-  double now = 0;        ///< seconds
-  double computed = 0;   ///< of them
-  double travelled = 0;  ///< of all calls, as if nothing hid them
-  double exposed = 0;    ///< of `travelled`: what the rank waited for
-  std::int64_t bytes = 0;
+  double now = 0;          ///< seconds
+  double computed = 0;     ///< of them
+  double travelled = 0;    ///< of the slow group's calls, as if nothing hid them
+  double exposed = 0;      ///< of `travelled`: what the rank waited for
+  std::int64_t bytes = 0;  ///< that the slow group sent
 
   static double processor_time() {
     std::timespec t{};
@@ -106,6 +109,7 @@ class VirtualGroup : public Group {
   std::size_t others() const { return static_cast<std::size_t>(size_ - 1); }
 
   Stamp stamp(std::size_t bytes_sent) {
+    if (!name_.starts_with(clock_.slow)) return {clock_.now, 0};
     clock_.bytes += static_cast<std::int64_t>(bytes_sent);
     return {clock_.now, static_cast<double>(bytes_sent) * clock_.seconds_per_byte};
   }
