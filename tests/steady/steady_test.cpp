@@ -142,6 +142,9 @@ TEST(Steady, NorInAPipeline) {
     recipe.parallel.pipeline_schedule = schedule;
     recipe.memory.recompute = schedule[0] == 'z' ? Recompute::full : Recompute::none;
     for (int ranks : {2, 4}) expect_steady(recipe, ranks, schedule + (", " + what_of(recipe, ranks)));
+    if (recipe.parallel.pipeline_schedule != "dualpipev") continue;
+    recipe.parallel.expert = 2;
+    expect_steady(recipe, 4, "pairs, " + what_of(recipe, 4));
   }
 }
 
