@@ -41,14 +41,12 @@ void Block::feed_forward(const Context& c, const Tensor& h_mD, Saved& s, const T
 }
 
 void Block::begin_forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& counts_E) const {
-  const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
   attention_.forward(c, x_mD, s.attention, s.h_mD);
   normalise(c, s.h_mD, s);
   if (moe_) moe_->plan_forward(c, s.hn_mD, s.moe, counts_E);
 }
 
 void Block::send_forward(const Context& c, Saved& s, const Tensor& y_mD) const {
-  const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
   if (moe_)
     moe_->start_forward(c, s.hn_mD, s.moe, s.h_mD);
   else
@@ -56,16 +54,15 @@ void Block::send_forward(const Context& c, Saved& s, const Tensor& y_mD) const {
 }
 
 void Block::compute_forward(const Context& c, const Saved& s) const {
-  const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
   if (moe_) moe_->compute_forward(c, s.hn_mD, s.moe);
 }
 
 void Block::finish_forward(const Context& c, const Saved& s, const Tensor& y_mD) const {
-  const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
   if (moe_) moe_->finish_forward(c, s.hn_mD, s.moe, y_mD, s.h_mD);
 }
 
 void Block::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD, const Tensor& counts_E) const {
+  const Span span(c.stream->timeline(), Work::other, "block_forward", layer_);
   begin_forward(c, x_mD, s, counts_E);
   send_forward(c, s, y_mD);
   compute_forward(c, s);
@@ -147,7 +144,6 @@ void Block::backward(const Context& c, const Tensor& x_mD, const Saved& s, const
 }
 
 void Block::begin_backward(const Context& c, const Saved& s, const Tensor& dy_mD, Gradients& g) const {
-  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
   restore_normalised(c, s);
   if (!moe_) return;
   FOURMI_CHECK(Moe::num_rounds(s.moe) == 1, "layer {}: backward in parts of {} rounds", layer_, Moe::num_rounds(s.moe));
@@ -156,7 +152,6 @@ void Block::begin_backward(const Context& c, const Saved& s, const Tensor& dy_mD
 }
 
 void Block::compute_backward(const Context& c, const Saved& s, const Tensor& dy_mD, Gradients& g) const {
-  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
   if (moe_)
     moe_->compute_backward(c, s.hn_mD, s.moe, 0, dy_mD, g.moe);
   else
@@ -166,7 +161,6 @@ void Block::compute_backward(const Context& c, const Saved& s, const Tensor& dy_
 
 void Block::backward_weight_feed_forward(const Context& c, const Saved& s, const Tensor& dy_mD,
                                          const Gradients& g) const {
-  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
   if (moe_)
     moe_->backward_weight_routed(c, s.hn_mD, s.moe, dy_mD, g.moe);
   else
@@ -174,13 +168,11 @@ void Block::backward_weight_feed_forward(const Context& c, const Saved& s, const
 }
 
 void Block::send_backward(const Context& c, const Saved& s, const Gradients& g) const {
-  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
   if (moe_) moe_->send_backward(c, s.moe, 0, g.moe);
 }
 
 void Block::finish_backward(const Context& c, const Tensor& x_mD, const Saved& s, const Tensor& dy_mD, Gradients& g,
                             const Tensor& dx_mD) const {
-  const Span span(c.stream->timeline(), Work::other, "block_backward", layer_);
   if (moe_) moe_->finish_backward(c, s.moe, 0, g.moe, g.dhn_mD);
   rms_norm_backward_input(*c.stream, norm_, g.dhn_mD, s.h_mD, c.weight(norm_weight_), s.h_rstd_m, g.dh_mD, dy_mD);
   attention_.backward(c, x_mD, s.attention, g.dh_mD, g.attention, dx_mD, [&] {

@@ -49,6 +49,7 @@ void PairRunner::forward(PairPhase phase, std::size_t l) {
   Model& m = forward_.model;
   const StagePass& p = forward_.pass;
   const Block& block = m.blocks_[l];
+  const Span span(forward_context_.stream->timeline(), Work::other, name_of(phase), block.layer());
   const Context c = m.of_layer(forward_context_, l);
   Block::Saved& s = m.saved(forward_context_, m.activations(p), l);
   switch (phase) {
@@ -68,6 +69,7 @@ void PairRunner::backward(PairPhase phase, std::size_t l) {
   Model& m = backward_.model;
   const StagePass& p = backward_.pass;
   const Block& block = m.blocks_[l];
+  const Span span(backward_context_.stream->timeline(), Work::other, name_of(phase), block.layer());
   if (phase == PairPhase::dy_leaves) m.restore(backward_context_, p, l);
   const Context c = m.of_layer(backward_context_, l);
   const Block::Saved& s = m.saved(backward_context_, m.activations(p), l);

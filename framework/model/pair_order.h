@@ -29,6 +29,14 @@ enum class PairPhase : std::uint8_t {
   attention_backward,  ///< dx has come: attention with its weights' gradients
 };
 
+/// In a trace.
+constexpr const char* name_of(PairPhase phase) {
+  constexpr std::array names = {"pair_attention", "pair_rows_leave", "pair_experts",
+                                "pair_output",    "pair_dy_leaves",  "pair_experts_backward",
+                                "pair_weights",   "pair_dx_leaves",  "pair_attention_backward"};
+  return names.at(static_cast<std::size_t>(phase));
+}
+
 constexpr bool is_forward(PairPhase phase) {
   return phase <= PairPhase::output;
 }
