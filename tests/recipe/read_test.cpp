@@ -139,7 +139,7 @@ std::string random_value(const recipe::Field& field, std::mt19937_64& random) {
 TEST(Write, RandomRecipesReadBackToTheSame) {
   std::mt19937_64 random(20);
   int written = 0;
-  for (int round = 0; round < 300; ++round) {
+  for (int round = 0; round < 600; ++round) {
     std::vector<std::string> overrides;
     for (const recipe::Field& field : recipe::fields()) {
       const std::string section(field.parent());
