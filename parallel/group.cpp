@@ -1,5 +1,9 @@
 #include "parallel/group.h"
 
+#include <optional>
+
+#include "parallel/call_timer.h"
+
 namespace fourmi {
 
 Request& Request::operator=(Request&& o) noexcept {
@@ -22,9 +26,10 @@ void Request::wait() {
   auto finish = std::exchange(finish_, nullptr);
   abandon_ = nullptr;
   if (!finish) return;
-  if (notes_) notes_->enter(call_);
+  std::optional<Waiting> waiting;
+  if (notes_) waiting.emplace(*notes_, call_);
   finish();  // where it throws, the rank ends
-  if (notes_) notes_->leave();
+  if (waiting) waiting->end();
 }
 
 void Request::end() noexcept {

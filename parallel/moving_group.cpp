@@ -1,9 +1,12 @@
 #include "parallel/moving_group.h"
 
+#include <algorithm>
 #include <cstring>
+#include <memory>
 #include <numeric>
 
 #include "kernels/runtime/error.h"
+#include "parallel/call_timer.h"
 
 namespace fourmi {
 namespace {
@@ -45,16 +48,33 @@ Request MovingGroup::start_device_moves(std::span<const Move>) {
 }
 
 Request MovingGroup::start(std::span<const Move> moves) {
+  std::int64_t sent = 0, received = 0;
   for (const Move& m : moves)
-    if (m.peer != rank_) {
-      const auto bytes = static_cast<std::int64_t>(m.size);
-      m.kind == Move::Kind::send ? count(bytes, 0) : count(0, bytes);
-    }
-  calls()->enter(call());
+    if (m.peer != rank_) (m.kind == Move::Kind::send ? sent : received) += static_cast<std::int64_t>(m.size);
+  count(sent, received);
+  CallTimer* const timer = size_ > 1 ? timer_of(*calls()) : nullptr;
+  std::int32_t number = -1;
+  if (timer) {
+    const bool message = moves.size() == 1 && moves[0].tag != collective_tag;
+    number =
+        timer->started(call(), message ? moves[0].peer : -1, message ? moves[0].tag - 1 : 0, std::max(sent, received));
+  }
+  Waiting waiting(*calls(), call());
   Request request = on_device(moves) ? start_device_moves(moves) : start_moves(moves);
-  calls()->leave();
+  waiting.end();
   request.note(calls(), call());
-  return request;
+  return number < 0 ? std::move(request) : until_ended(std::move(request), *timer, number);
+}
+
+/// The same request, whose end the timer hears of. It takes memory, as recording does.
+Request MovingGroup::until_ended(Request request, CallTimer& timer, std::int32_t number) {
+  const auto inner = std::make_shared<Request>(std::move(request));
+  return Request(
+      [inner, &timer, number] {
+        inner->wait();
+        timer.ended(number);
+      },
+      [this] { cancel("a rank stopped in the midst of a transfer"); });
 }
 
 Request MovingGroup::start_all_gather(std::span<const std::byte> send, std::span<std::byte> recv) {

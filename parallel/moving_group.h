@@ -8,6 +8,8 @@
 
 namespace fourmi {
 
+class CallTimer;
+
 /// One message of `size` bytes to or from `peer`.
 struct Move {
   enum class Kind : std::uint8_t { send, receive } kind;
@@ -48,6 +50,7 @@ class MovingGroup : public Group {
   /// Are they of the device? What moves nothing is the host's.
   bool on_device(std::span<const Move> moves) const;
   Request start(std::span<const Move> moves);
+  Request until_ended(Request request, CallTimer& timer, std::int32_t number);
   std::vector<Move> moves_;  // kept for its memory
 };
 

@@ -340,8 +340,8 @@ void add_intervals(std::vector<Field>& table) {
   Field trace{.path = "logging.trace_steps",
               .type = Type::first_last,
               .meaning =
-                  "The first and the last step of which every rank writes `traces/step-<N>.rank-<R>.json`, a "
-                  "timeline for Perfetto; []: none.",
+                  "The first and the last step of which `traces/step-<N>.json`, a timeline of all ranks for Perfetto, "
+                  "is written; []: none.",
               .unit = "steps",
               .key_class = KeyClass::free,
               .least = 1,

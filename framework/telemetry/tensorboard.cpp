@@ -44,9 +44,11 @@ std::string plain(std::string host) {
 std::string tensorboard_tag(const std::string& key) {
   for (const char* none : {"step", "launch", "tokens", "loss_bits", "grad_norm_bits", "source"})
     if (key == none) return {};
-  for (const char* speed : {"step_seconds", "stall_seconds", "tokens_per_second", "mfu", "speed_of_light"})
+  for (const char* speed :
+       {"step_seconds", "simulated_step_seconds", "stall_seconds", "tokens_per_second", "mfu", "speed_of_light"})
     if (key == speed) return "speed/" + key;
   if (key.starts_with("time_")) return "time/" + key.substr(5);
+  if (key.starts_with("exposed_")) return "exposed/" + key.substr(8);
   if (key.starts_with("expert_")) return "experts/" + key.substr(7);
   if (key.starts_with("sent_bytes") || key == "group_calls") return "traffic/" + key;
   if (key == "cost" || key == "device_hours") return "budget/" + key;

@@ -1,13 +1,14 @@
-// A step as a picture: `<run.directory>/traces/step-<N>.rank-<R>.json` in Chrome's trace event format ("JSON Object
-// Format", complete events, ph X), which Perfetto (ui.perfetto.dev) and chrome://tracing open. pid is the rank; tid 0
-// is the rank's own thread. Times are microseconds of the machine's monotonic clock, so the files of one machine's
-// ranks lie on one axis.
+// A step of one rank as a picture: events of Chrome's trace event format ("JSON Object Format"), which Perfetto
+// (ui.perfetto.dev) and chrome://tracing open. pid is the rank, tid a lane: what it computes and waits for (0), what it
+// copies (1), what moves between ranks (from 2 on, as many as it takes). Times are microseconds of rank 0's monotonic
+// clock.
 #pragma once
 
 #include <cstdint>
-#include <filesystem>
 #include <string>
 
+#include "framework/telemetry/exposure.h"
+#include "framework/telemetry/rank_clock.h"
 #include "kernels/runtime/timeline.h"
 
 namespace fourmi {
@@ -18,13 +19,23 @@ struct TraceLabels {
   std::string host, run;
 };
 
-/// The recorded spans of the timeline's newest recorded step.
-std::string trace_json(const Timeline& timeline, const TraceLabels& labels);
+/// A rank's part of a step's file.
+struct RankTrace {
+  std::string events;  ///< JSON objects with commas between them, a line each
+  std::string facts;   ///< a JSON object: rank, host, its clock, what was forgotten, exposed communication
+};
 
-/// traces/step-00000042.rank-3.json
-std::filesystem::path trace_path(const std::filesystem::path& run_directory, std::int64_t step, int rank);
+/// The recorded spans and flights of the timeline's newest recorded step. `lanes`: null where the rank is alone.
+RankTrace rank_trace(const Timeline& timeline, const CallLanes* lanes, const RankClock& clock,
+                     const TraceLabels& labels);
 
-/// Throws Error(environment).
-void write_trace(const std::filesystem::path& run_directory, const Timeline& timeline, const TraceLabels& labels);
+/// A lane's name, and its place below the process: metadata.
+std::string lane_event(int pid, int tid, const std::string& name);
+std::string process_event(int pid, const std::string& name);
+/// A span of a lane; `more`: further members, with a comma before them.
+std::string span_event(int pid, int tid, const std::string& name, std::string_view category, std::int64_t begin,
+                       std::int64_t end, const std::string& more = "");
+/// Text as JSON has it.
+std::string quoted(const std::string& text);
 
 }  // namespace fourmi

@@ -6,6 +6,7 @@
 #include "framework/model/pair.h"
 #include "framework/train/pair_rule.h"
 #include "kernels/ops/copy.h"
+#include "parallel/schedule/verb_names.h"
 
 namespace fourmi {
 
@@ -114,6 +115,7 @@ StagePass Pipeline::pass(const Instruction& i, const Rows& r, const Run& run) co
 void Pipeline::act(const Instruction& i, Run& run) {
   Model& model = model_of(i);
   run.batches.enter(i.verb);
+  const Span span(run.stream.timeline(), Work::other, name_of(i.verb));
   const std::int64_t begin = now();
   const Rows& r = rows(i.rows, i.pass.micro_batch, run.batches, run.stream);
   const StagePass p = pass(i, r, run);

@@ -72,6 +72,7 @@ void Reporting::step(const Progress& p, const StepResult& r, const std::vector<G
   if (recipe.model.num_nextn_predict_layers > 0) m.loss_mtp = r.loss_mtp;
   if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
   if (const Timeline* timeline = context_.stream.timeline()) m.more = time_figures(timeline->nanoseconds());
+  m.more.insert(m.more.end(), also_.begin(), also_.end());
   m.more.emplace_back("stall_seconds", stall_seconds);
   add_traffic(traffic, m.more);
   const double hours = context_.spending->hours();

@@ -28,6 +28,10 @@ class Reporting {
   /// aside.
   void step(const Progress& progress, const StepResult& result, const std::vector<GroupTraffic>& traffic,
             double seconds, double stall_seconds);
+  /// A step begins: what was to be reported of an earlier one is not.
+  void begin_step() { also_.clear(); }
+  /// A figure more of the step.
+  void also(std::string key, double value) { also_.emplace_back(std::move(key), value); }
   /// What a comparison of the guard of eight bits has found before the next step. Rank 0 alone.
   void precision(const PrecisionFigures& figures, std::int64_t launch, const Engine& engine);
   /// At the end of a window of steps.
@@ -47,6 +51,7 @@ class Reporting {
   std::unique_ptr<EvaluationLog> evaluations_;
   std::unique_ptr<StepLog> expert_load_, precision_;
   std::unique_ptr<TensorBoard> tensorboard_;
+  std::vector<std::pair<std::string, double>> also_;
   std::int64_t dead_experts_ = 0;
   double step_seconds_ = 0, tokens_per_second_ = 0;  // smoothed, for the console
 };

@@ -1,7 +1,10 @@
 #include "framework/train/telemetry.h"
 
+#include <cstring>
+
 #include "framework/run/host.h"
-#include "framework/telemetry/trace.h"
+#include "framework/telemetry/trace_file.h"
+#include "framework/train/simulated_step.h"
 #include "kernels/runtime/on_host.h"
 
 namespace fourmi {
@@ -16,17 +19,37 @@ std::vector<std::int64_t> moe_layers(const ModelSection& m) {
   return layers;
 }
 
+/// A rank's actions as text for rank 0.
+std::string packed(const RankActions& actions) {
+  const std::span<const Pipeline::Done> done(actions.done);
+  std::string text(sizeof actions.place + done.size_bytes(), '\0');
+  std::memcpy(text.data(), &actions.place, sizeof actions.place);
+  std::memcpy(text.data() + sizeof actions.place, done.data(), done.size_bytes());
+  return text;
+}
+
+RankActions unpacked(const std::string& text) {
+  RankActions actions;
+  std::memcpy(&actions.place, text.data(), sizeof actions.place);
+  actions.done.resize((text.size() - sizeof actions.place) / sizeof(Pipeline::Done));
+  std::memcpy(actions.done.data(), text.data() + sizeof actions.place, actions.done.size() * sizeof(Pipeline::Done));
+  return actions;
+}
+
 }  // namespace
 
 std::size_t trace_records(const Recipe& recipe) {
   return recipe.logging.trace_last_step > 0 ? std::size_t{1} << 17 : 0;
 }
 
-Telemetry::Telemetry(const RunContext& context, Narrator& narrator, Reporting& reporting)
+Telemetry::Telemetry(const RunContext& context, Narrator& narrator, Reporting& reporting, const RankGroups& groups)
     : context_(context), narrator_(narrator), reporting_(reporting), timeline_(context.stream.timeline()) {
   const ModelSection& m = context.recipe.model;
   if (context.first() && context.recipe.logging.expert_load_every > 0 && m.n_routed_experts > 0)
     window_.emplace(moe_layers(m), m.n_routed_experts);
+  if (!timeline_ || groups.world().size() == 1) return;
+  lanes_.emplace(groups, *timeline_, trace_records(context.recipe) / 2);
+  if (context.stream.device()) lanes_->follow(*context.stream.device());
 }
 
 bool Telemetry::traced(std::int64_t step) const {
@@ -35,25 +58,56 @@ bool Telemetry::traced(std::int64_t step) const {
 }
 
 void Telemetry::begin_step(std::int64_t step) {
-  if (timeline_) timeline_->begin_step(traced(step));
+  reporting_.begin_step();
+  if (!timeline_) return;
+  if (traced(step)) clock_.before = read_clock(context_.group);
+  timeline_->begin_step(traced(step));
+  if (lanes_) lanes_->begin_step(traced(step));
 }
 
 void Telemetry::end_step() {
+  if (lanes_) lanes_->end_step();
   if (timeline_) timeline_->end_step();
+  if (!lanes_) return;
+  for (const auto& [key, seconds] : exposure_figures(lanes_->waits())) reporting_.also(key, seconds);
 }
 
 void Telemetry::after_step(const Progress& progress, Engine& engine) {
   if (window_) add_expert_load(progress, engine);
-  if (!timeline_ || !traced(progress.step) || trace_failed_) return;
+  if (timeline_ && traced(progress.step)) write_trace_of(progress.step, engine);
+}
+
+std::string Telemetry::simulated(std::int64_t step, const Engine& engine) {
+  RankActions mine{engine.groups().coordinate(Axis::pipeline), on_device_clock(engine.pipeline().done(), *timeline_)};
+  for (Pipeline::Done& d : mine.done) d.begin = clock_.on_first(d.begin), d.end = clock_.on_first(d.end);
+  std::vector<RankActions> all;
+  gather_at_first(context_.group, packed(mine), [&](int, const std::string& text) { all.push_back(unpacked(text)); });
+  if (!context_.first()) return {};
+  const SimulatedStep s = simulate_step(context_.recipe, engine.stages(), all);
+  const double seconds = static_cast<double>(timeline_->step_nanoseconds()) * 1e-9;
+  const double simulated = seconds - s.measured + s.simulation.makespan;
+  reporting_.also("simulated_step_seconds", simulated);
+  narrator_.note(
+      fmt::format("step {} took {:.4f} s, {:.4f} s of them its micro-batches; simulated with the mean times "
+                  "of its stages {:.4f} s and {:.4f} s ({:+.1f}% of the step)",
+                  step, seconds, s.measured, simulated, s.simulation.makespan, 100 * (seconds - simulated) / seconds));
+  return trace_events(s, context_.group.size());
+}
+
+void Telemetry::write_trace_of(std::int64_t step, const Engine& engine) {
+  clock_.after = read_clock(context_.group);
+  const TraceLabels labels{step, context_.group.rank(), host_name(), context_.recipe.run.name};
+  const std::string more = simulated(step, engine);
   try {
-    const std::string& run = context_.recipe.run.name;
-    write_trace(context_.directory, *timeline_, {progress.step, context_.group.rank(), host_name(), run});
+    write_trace(context_.group, context_.directory, labels,
+                rank_trace(*timeline_, lanes_ ? &*lanes_ : nullptr, clock_, labels), more);
     if (timeline_->num_forgotten() > 0)
-      narrator_.note(
-          fmt::format("the trace of step {} lacks its first {} spans", progress.step, timeline_->num_forgotten()));
+      narrator_.note(fmt::format("the trace of step {} lacks its first {} spans", step, timeline_->num_forgotten()));
   } catch (const Error& error) {
-    trace_failed_ = true;  // no trace is worth a run
-    narrator_.warn(fmt::format("no trace of step {} and later: {}", progress.step, error.what()));
+    if (error.status() != ExitStatus::environment) throw;
+    // No trace is worth a run. The ranks go on telling: they do not know.
+    if (!std::exchange(trace_failed_, true))
+      narrator_.warn(fmt::format("no trace of step {}, and maybe of later ones: {}", step, error.what()));
   }
 }
 

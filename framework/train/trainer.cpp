@@ -122,7 +122,7 @@ void Trainer::Impl::begin() {
   });
   load_inputs();
   reporting = std::make_unique<Reporting>(context, narrator, engine->table());
-  telemetry = std::make_unique<Telemetry>(context, narrator, *reporting);
+  telemetry = std::make_unique<Telemetry>(context, narrator, *reporting, *groups);
   const std::optional<Checkpoint> checkpoint = choose_checkpoint(recipe, group, beginning.decision, beginning.messages);
   rollbacks = std::make_unique<Rollbacks>(context);
   begin_state(beginning, checkpoint);
@@ -320,7 +320,8 @@ void Trainer::Impl::roll_back(const StepPlan& bad) {
   });
   status->set_step(progress.step);
   saving->rolled_back(checkpoint ? from.step : -1);
-  telemetry = std::make_unique<Telemetry>(context, narrator, *reporting);  // its windows begin anew
+  telemetry.reset();  // its windows begin anew
+  telemetry = std::make_unique<Telemetry>(context, narrator, *reporting, *groups);
   for (const std::string& m : from.messages) narrator.warn(m);
   const LeftOut& left_out = from.state.guard.left_out.back();
   narrator.warn(fmt::format("step {}: {}; back to step {} ({}), samples {} to {} are left out, rollback {} of {}",

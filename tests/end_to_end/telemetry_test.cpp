@@ -93,37 +93,51 @@ TEST_F(Telemetry, TheTimeSplitAddsUpToTheStep) {
   EXPECT_EQ(result.lines("time: ").size(), 1u) << to_string(result);
 }
 
-TEST_F(Telemetry, EveryRankWritesTracesOfTheChosenSteps) {
+TEST_F(Telemetry, OneFileHasAllRanksOfAChosenStep) {
   const Result result = run(train("run", 2, with(watched, {"run.steps=4"})));
   ASSERT_EQ(result.status, 0) << to_string(result);
   std::vector<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(run_directory("run") / "traces"))
     names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
-  EXPECT_EQ(names, (std::vector<std::string>{"step-00000002.rank-0.json", "step-00000002.rank-1.json",
-                                             "step-00000003.rank-0.json", "step-00000003.rank-1.json"}));
-  std::ifstream in(run_directory("run") / "traces" / "step-00000003.rank-1.json");
+  EXPECT_EQ(names, (std::vector<std::string>{"step-00000002.json", "step-00000003.json"}));
+  std::ifstream in(run_directory("run") / "traces" / "step-00000003.json");
   const Json trace = Json::parse(in);
-  std::map<std::string, int> seen;
-  double step_end = 0;
-  std::vector<double> ends;
+  std::map<int, std::map<std::string, int>> seen;
+  std::map<int, std::pair<double, double>> steps;
   for (const Json& e : trace["traceEvents"]) {
     if (e["ph"] != "X") continue;
-    EXPECT_EQ(e["pid"], 1);
-    ++seen[e["name"]];
+    ++seen[e["pid"]][e["name"]];
     const double begin = e["ts"], end = begin + e["dur"].get<double>();
-    if (e["name"] == "step") step_end = end;
-    EXPECT_LE(end, step_end + 0.002);
-    while (!ends.empty() && ends.back() <= begin + 0.0005) ends.pop_back();
-    if (!ends.empty()) {
-      EXPECT_LE(end, ends.back() + 0.002) << e.dump();
-    }
-    ends.push_back(end);
+    if (e["name"] == "step") steps[e["pid"]] = {begin, end};
+    if (e["pid"] == 2 || steps.count(e["pid"]) == 0) continue;
+    EXPECT_LE(end, steps[e["pid"]].second + 0.002) << e.dump();
+    EXPECT_GE(begin, steps[e["pid"]].first - 0.002) << e.dump();
   }
-  EXPECT_EQ(seen["step"], 1);
-  EXPECT_EQ(seen["micro_batch"], 4) << "8 sequences, 2 ranks, one a micro-batch";
-  EXPECT_EQ(seen["block_forward"], 4 * 4) << "3 layers and that of multi-token prediction";
-  EXPECT_EQ(seen["all_gather"], 1);
+  for (int rank : {0, 1}) {
+    EXPECT_EQ(seen[rank]["step"], 1);
+    EXPECT_EQ(seen[rank]["micro_batch"], 4) << "8 sequences, 2 ranks, one a micro-batch";
+    EXPECT_EQ(seen[rank]["block_forward"], 4 * 4) << "3 layers and that of multi-token prediction";
+    EXPECT_GT(seen[rank]["wait: all_gather"], 0);
+  }
+  EXPECT_EQ(seen[2]["forward"], 4) << "simulated";
+  EXPECT_LT(std::max(steps[0].first, steps[1].first), std::min(steps[0].second, steps[1].second))
+      << "two ranks of one step work at one time";
+  EXPECT_EQ(trace["otherData"]["ranks"].size(), 2u);
+
+  const auto metrics = json_lines(run_directory("run") / "metrics.jsonl");
+  for (const Json& m : metrics) {
+    double kinds = 0;
+    for (const auto& [key, value] : m.items())
+      if (key.rfind("exposed_", 0) == 0 && key != "exposed_communication") kinds += value.get<double>();
+    EXPECT_NEAR(kinds, m["exposed_communication"].get<double>(), 1e-5);
+    EXPECT_GT(m["exposed_data"].get<double>(), 0);
+    EXPECT_LT(kinds, m["step_seconds"].get<double>());
+    EXPECT_EQ(m.contains("simulated_step_seconds"), m["step"] == 2 || m["step"] == 3) << "where there is a trace";
+  }
+  EXPECT_GT(metrics[2]["simulated_step_seconds"].get<double>(), 0);
+  const auto curves = drawn(run_directory("run") / "tensorboard");
+  EXPECT_EQ(curves.at("exposed/data").count(4), 1u);
 }
 
 TEST_F(Telemetry, WithoutThemNothingIsWritten) {

@@ -1,5 +1,3 @@
-#include "framework/telemetry/trace.h"
-
 #include <gtest/gtest.h>
 
 #include <fstream>
@@ -9,6 +7,7 @@
 #include <thread>
 
 #include "framework/telemetry/time_split.h"
+#include "framework/telemetry/trace_file.h"
 #include "tests/run/temp_folder.h"
 
 namespace fourmi {
@@ -33,30 +32,36 @@ void make_a_step(Timeline& t) {
   t.end_step();
 }
 
+nlohmann::json events_of(const Timeline& timeline, const TraceLabels& labels) {
+  return nlohmann::json::parse("[" + rank_trace(timeline, nullptr, {}, labels).events + "]");
+}
+
 TEST(Trace, IsWhatPerfettoReads) {
   Timeline timeline(100);
   make_a_step(timeline);
   const TempFolder run;
-  write_trace(run.path(), timeline, {.step = 42, .rank = 3, .host = "a \"host\"", .run = "r"});
-  std::ifstream in(run.path() / "traces" / "step-00000042.rank-3.json");
+  const TraceLabels labels{.step = 42, .rank = 3, .host = "a \"host\"", .run = "r"};
+  const auto alone = make_self_group("world");
+  write_trace(*alone, run.path(), labels, rank_trace(timeline, nullptr, {}, labels), "");
+  std::ifstream in(run.path() / "traces" / "step-00000042.json");
   const auto json = nlohmann::json::parse(in);
   ASSERT_TRUE(json["traceEvents"].is_array());
   EXPECT_EQ(json["otherData"]["step"], 42);
-  EXPECT_EQ(json["otherData"]["forgotten_spans"], 0);
+  EXPECT_EQ(json["otherData"]["ranks"][0]["forgotten_spans"], 0);
+  EXPECT_EQ(json["otherData"]["ranks"][0]["host"], labels.host);
   struct Open {
     double begin, end;
   };
   std::vector<Open> stack;
-  std::multiset<std::string> names;
+  std::multiset<std::string> names, lanes;
   double last_begin = 0;
-  int metadata = 0;
   for (const auto& e : json["traceEvents"]) {
     EXPECT_EQ(e["pid"], 3);
-    EXPECT_EQ(e["tid"], 0);
     if (e["ph"] == "M") {
-      ++metadata;
+      if (e["name"] == "thread_name") lanes.insert(e["args"]["name"].get<std::string>());
       continue;
     }
+    EXPECT_EQ(e["tid"], 0);
     ASSERT_EQ(e["ph"], "X");
     const double begin = e["ts"], end = begin + e["dur"].get<double>();
     EXPECT_GE(begin, last_begin) << "in order of their beginning";
@@ -77,19 +82,45 @@ TEST(Trace, IsWhatPerfettoReads) {
       EXPECT_EQ(e["args"]["step"], 42);
     }
   }
-  EXPECT_EQ(metadata, 2);
+  EXPECT_EQ(lanes, (std::multiset<std::string>{"compute", "copy", "communication"}));
   EXPECT_EQ(names.count("step"), 1u);
   EXPECT_EQ(names.count("block_forward"), 3u);
   EXPECT_EQ(names.count("rms_norm_forward"), 3u);
   EXPECT_EQ(names.count("attention_forward"), 3u);
 }
 
-TEST(Trace, ALineOfJsonASpanAndNoneThatDidNotEnd) {
+TEST(Trace, NoSpanThatDidNotEnd) {
   Timeline timeline(100);
   timeline.begin_step(true);
   timeline.open(Work::norm, "open", -1, false);
-  const auto json = nlohmann::json::parse(trace_json(timeline, {}));
-  EXPECT_EQ(json["traceEvents"].size(), 2u) << "names alone";
+  for (const auto& e : events_of(timeline, {})) EXPECT_EQ(e["ph"], "M") << "names alone";
+}
+
+TEST(Trace, CopiesHaveALaneOfTheirOwn) {
+  Timeline timeline(100);
+  timeline.begin_step(true);
+  { const Span copy(&timeline, Work::other, "copy_columns"); }
+  timeline.end_step();
+  int copies = 0;
+  for (const auto& e : events_of(timeline, {}))
+    if (e["ph"] == "X" && e["tid"] == 1) {
+      ++copies;
+      EXPECT_EQ(e["name"], "copy_columns");
+    }
+  EXPECT_EQ(copies, 1);
+}
+
+/// What cannot be written is an error of rank 0, and leaves nothing half done.
+TEST(Trace, AFileThatCannotBeWrittenIsAnError) {
+  const TempFolder run;
+  std::ofstream(run.path() / "traces") << "no folder";
+  const auto alone = make_self_group("world");
+  try {
+    write_trace(*alone, run.path(), {}, {"{}", "{}"}, "");
+    FAIL();
+  } catch (const Error& e) {
+    EXPECT_EQ(e.status(), ExitStatus::environment);
+  }
 }
 
 TEST(TimeSplit, AddsUpToTheStep) {

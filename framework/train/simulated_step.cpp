@@ -1,0 +1,106 @@
+#include "framework/train/simulated_step.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "framework/telemetry/trace.h"
+#include "parallel/schedule/verb_names.h"
+
+namespace fourmi {
+
+namespace {
+
+struct Sum {
+  double seconds = 0, count = 0;
+  double mean() const { return count > 0 ? seconds / count : 0; }
+};
+
+std::array<Sum, num_verbs> sums_of(const StagePlace& place, std::span<const RankActions> ranks) {
+  std::array<Sum, num_verbs> sums{};
+  for (const RankActions& rank : ranks)
+    for (const Pipeline::Done& d : rank.done)
+      if (rank.place == place.rank && d.pass.chunk == place.chunk) {
+        Sum& s = sums[static_cast<std::size_t>(d.verb)];
+        s.seconds += static_cast<double>(d.end - d.begin) * 1e-9, ++s.count;
+      }
+  return sums;
+}
+
+Times mean_times(const StageMap& map, std::span<const RankActions> ranks) {
+  Times times{.stages = {}};
+  double pairs = 0, apart = 0;
+  for (const StagePlace& place : map.places) {
+    const auto sums = sums_of(place, ranks);
+    const auto of = [&](Verb v) { return sums[static_cast<std::size_t>(v)]; };
+    // A whole backward tells of its halves' sum alone: what the weight's half takes by itself is known, or taken as 0.
+    const double weight = of(Verb::backward_weight).mean();
+    const bool whole = of(Verb::backward).count > 0;
+    const double input = whole ? std::max(0.0, of(Verb::backward).mean() - weight) : of(Verb::backward_input).mean();
+    times.stages.push_back({of(Verb::forward).mean(), input, weight});
+    const Sum pair = of(Verb::pair);
+    pairs += pair.seconds, apart += pair.count * (of(Verb::forward).mean() + input + weight);
+  }
+  if (apart > 0) times.pair = pairs / apart;
+  return times;
+}
+
+}  // namespace
+
+std::vector<Pipeline::Done> on_device_clock(std::span<const Pipeline::Done> done, const Timeline& timeline) {
+  std::vector<Pipeline::Done> result(done.begin(), done.end());
+  std::size_t at = 0;
+  bool same = true;
+  timeline.visit([&](const SpanRecord& span) {
+    if (span.depth != 1 || span.end == 0) return;
+    for (std::size_t v = 0; v < num_verbs; ++v)
+      if (span.name == name_of(static_cast<Verb>(v))) {
+        same = same && at < result.size() && result[at].verb == static_cast<Verb>(v);
+        if (same) result[at].begin = span.begin, result[at].end = span.end;
+        ++at;
+      }
+  });
+  if (!same || at != result.size()) return {done.begin(), done.end()};
+  return result;
+}
+
+SimulatedStep simulate_step(const Recipe& recipe, const StageMap& map, std::span<const RankActions> ranks) {
+  SimulatedStep step;
+  int micro_batches = 0;
+  std::int64_t begin = 0, end = 0;
+  bool any = false;
+  for (const RankActions& rank : ranks)
+    for (const Pipeline::Done& d : rank.done) {
+      micro_batches = std::max(micro_batches, d.pass.micro_batch + 1);
+      begin = any ? std::min(begin, d.begin) : d.begin;
+      end = any ? std::max(end, d.end) : d.end;
+      any = true;
+    }
+  FOURMI_CHECK(any, "a step without an action");
+  step.schedule = schedule_of(recipe, micro_batches);
+  step.simulation = simulate(step.schedule, mean_times(map, ranks));
+  step.begin = begin;
+  step.measured = static_cast<double>(end - begin) * 1e-9;
+  return step;
+}
+
+std::string trace_events(const SimulatedStep& step, int pid) {
+  std::string events = process_event(pid, fmt::format("simulated: {} with this step's mean times", step.schedule.name));
+  for (std::size_t r = 0; r < step.simulation.spans.size(); ++r) {
+    const int lane = static_cast<int>(r);
+    events += ",\n" + lane_event(pid, lane, fmt::format("stage rank {}", r));
+    for (std::size_t i = 0; i < step.simulation.spans[r].size(); ++i) {
+      const Interval& span = step.simulation.spans[r][i];
+      const Action& action = step.schedule.actions[r][i];
+      const auto at = [&](double seconds) { return step.begin + std::llround(seconds * 1e9); };
+      events +=
+          ",\n" + span_event(pid, lane, name_of(action.verb), "simulated", at(span.begin), at(span.end),
+                             fmt::format(R"(,"args":{{"action":"{}"}})", to_string(action, step.schedule.num_chunks)));
+    }
+  }
+  return events;
+}
+
+}  // namespace fourmi
