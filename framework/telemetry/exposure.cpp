@@ -29,6 +29,14 @@ bool is_of_a_layer(Work work) {
   }
 }
 
+/// Collective in the group of the embedding, whose members no axis tells.
+std::vector<int> members(Group& group, int rank) {
+  if (group.name() != RankGroups::embedding_name) return {};
+  std::vector<int> ranks(static_cast<std::size_t>(group.size()));
+  group.all_gather(std::as_bytes(std::span(&rank, 1)), std::as_writable_bytes(std::span(ranks)));
+  return ranks;
+}
+
 }  // namespace
 
 std::string_view name_of(Wait wait) {
@@ -56,7 +64,7 @@ CallLanes::CallLanes(const RankGroups& groups, Timeline& timeline, std::size_t m
   label(RankGroups::data_name, Wait::data, mesh.peers(me, {Axis::data}));
   for (Copies copies : all_copies)
     label(RankGroups::holders_names[static_cast<std::size_t>(copies)], Wait::data, holders(mesh, me, copies));
-  label(RankGroups::embedding_name, Wait::data, {});
+  label(RankGroups::embedding_name, Wait::data, members(groups.embedding(), me));
   label(RankGroups::pipeline_name, Wait::pipeline, mesh.peers(me, {Axis::pipeline}));
   label(RankGroups::expert_name, Wait::dispatch, mesh.peers(me, {Axis::expert}));
   label(RankGroups::context_name, Wait::context, mesh.peers(me, {Axis::context}));
@@ -173,7 +181,8 @@ std::int32_t CallLanes::started(std::uint64_t call, int peer, int tag, std::int6
 }
 
 void CallLanes::ended(std::int32_t number) {
-  if (recording_ && is_on()) flights_[static_cast<std::size_t>(number)].end = now();
+  const auto at = static_cast<std::size_t>(number);
+  if (recording_ && is_on() && at < flights_.size()) flights_[at].end = now();
 }
 
 void CallLanes::entered(std::uint64_t call) {

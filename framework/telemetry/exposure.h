@@ -34,8 +34,9 @@ using Waits = std::array<std::int64_t, num_waits>;  ///< nanoseconds
 /// from its group: a group of all ranks is the world, whichever axis it stands for.
 class CallLanes : public CallTimer, public SpanObserver {
  public:
-  /// Hears of the calls of all `groups` and of the spans of `timeline` until it is destroyed, as who did before goes on
-  /// to; all outlive it. Keeps up to so many waits and half as many flights of a recorded step: the first ones.
+  /// Collective. Hears of the calls of all `groups` and of the spans of `timeline` until it is destroyed, as who did
+  /// before goes on to; all outlive it. Keeps up to so many waits and half as many flights of a recorded step: the
+  /// first ones.
   CallLanes(const RankGroups& groups, Timeline& timeline, std::size_t most_records);
   ~CallLanes() override;
   CallLanes(const CallLanes&) = delete;
@@ -71,7 +72,7 @@ class CallLanes : public CallTimer, public SpanObserver {
 
   struct Label {
     std::string name;
-    std::vector<int> ranks;  ///< the world's, by their place in the group; none where that is not known
+    std::vector<int> ranks;  ///< the world's, by their place in the group
   };
   const Label& label(const Flight& flight) const;
   int rank() const { return world_.rank(); }

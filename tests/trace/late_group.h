@@ -1,5 +1,5 @@
-// A group whose calls end late, and which knows by itself how long its rank waited in them: what exposed communication
-// is held against.
+// A group whose calls end later than they need to, and which knows by itself how long its rank waited in them: what
+// exposed communication is held against.
 #pragma once
 
 #include <chrono>
@@ -17,6 +17,7 @@ struct Lateness {
   std::chrono::nanoseconds delay{0};
   struct Time {
     std::chrono::nanoseconds waited{0}, slept{0};  ///< in all calls; in them because of the delay
+    int calls = 0;
   };
   std::map<std::string, Time> by_group;
 };
@@ -88,16 +89,16 @@ class LateGroup : public Group {
     time.waited += Clock::now() - begin;
     CallTimer* const timer = timer_of(*calls());
     const std::uint64_t call = timer ? timer->last() : 0;
-    return Request([this, until = begin + late_.delay, inner, timer, call] {
+    return Request([this, inner, timer, call] {
       Lateness::Time& t = late_.by_group[name_];
       const auto waits = Clock::now();
       inner->wait();
-      const auto now = Clock::now();
-      if (now < until) {
+      if (const auto now = Clock::now(); late_.delay.count() > 0) {
         if (timer) timer->entered(call);
-        std::this_thread::sleep_until(until);
+        std::this_thread::sleep_for(late_.delay);
         if (timer) timer->left();
-        t.slept += until - now;
+        t.slept += Clock::now() - now;
+        ++t.calls;
       }
       t.waited += Clock::now() - waits;
     });
