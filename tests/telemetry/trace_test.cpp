@@ -8,6 +8,7 @@
 
 #include "framework/telemetry/time_split.h"
 #include "framework/telemetry/trace_file.h"
+#include "kernels/runtime/error.h"
 #include "tests/run/temp_folder.h"
 
 namespace fourmi {
