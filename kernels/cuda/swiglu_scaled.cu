@@ -25,7 +25,7 @@ __device__ Unit unit_of(const RowVectors& vectors, std::uint32_t first, int v) {
   return {row, i == here ? static_cast<int>(here - row * vectors.of_row) * 8 : 1 << 30};
 }
 
-/// F is a multiple of 8, and eights begin at multiples of 16 bytes. Units that there are not read a row's last eight.
+/// F is a multiple of 8, and eights begin at multiples of 16 bytes. Units behind the row's end have its last eight.
 template <class X>
 __global__ void __launch_bounds__(threads, blocks)
     forward_scaled(const X* __restrict__ gate_up, const ScaledRows h, const RowVectors vectors) {

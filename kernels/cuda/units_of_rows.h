@@ -6,7 +6,7 @@
 
 namespace fourmi::cuda {
 
-/// Eight neighbouring elements of a row; one behind the row's end is not stored and counts in no group.
+/// Eight neighbouring elements of a row; one behind the row's end is not stored.
 struct Unit {
   std::uint32_t row;
   int column;
@@ -21,8 +21,9 @@ __device__ inline Vector<std::uint32_t, 2> encoded(const float (&v)[8], float in
   return bytes;
 }
 
-/// Units i of lanes with equal lane / 16 (mx: lane / 4) have one group of their row, in order. `whole`: rows are
-/// multiples of eight, else what a unit has behind its row's end are zeros. Every lane of the warp calls it.
+/// Units i of lanes with equal lane / 16 (mx: lane / 4) have one group of their row, in order. What they have behind
+/// their row's end counts in the group too: zeros, or elements of it once more. `whole`: rows are multiples of eight.
+/// Every lane of the warp calls it.
 template <bool whole, int n>
 __device__ void quantize_units_of_rows(const ScaledRows& q, const Unit (&units)[n], const float (&value)[n][8]) {
   static_assert(n == 1 || n == 2 || n == 4);
@@ -33,7 +34,7 @@ __device__ void quantize_units_of_rows(const ScaledRows& q, const Unit (&units)[
     float m = larger_magnitude(value[i][0], value[i][1]);
 #pragma unroll
     for (int k = 2; k < 8; ++k) m = larger_magnitude(m, value[i][k]);
-    most[i] = units[i].column < q.size ? __float_as_uint(m) : 0;
+    most[i] = __float_as_uint(m);
   }
   std::uint32_t largest = most_of_own_unit(most);
 #pragma unroll
