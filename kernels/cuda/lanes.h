@@ -81,23 +81,17 @@ __device__ std::uint32_t lane_group_max(std::uint32_t x) {
   return x;
 }
 
-/// The sum over a block's threads, in each of them; blockDim.x is a multiple of 32. `shared` has 33 places. May be
-/// called again at once.
+/// The sum over a block's threads, in each of them; blockDim.x is a multiple of 32. Each warp adds the warps' sums for
+/// itself. `shared` has 32 places. May be called again at once.
 template <class T>
 __device__ T block_sum(T x, T* shared) {
-  const int lane = static_cast<int>(threadIdx.x) % warp_size, warp = static_cast<int>(threadIdx.x) / warp_size;
-  const int num_warps = static_cast<int>(blockDim.x) / warp_size;
+  const unsigned lane = threadIdx.x % warp_size, num_warps = blockDim.x / warp_size;
   x = lane_group_sum<warp_size>(x);
   if (num_warps == 1) return x;
   __syncthreads();
-  if (lane == 0) shared[warp] = x;
+  if (lane == 0) shared[threadIdx.x / warp_size] = x;
   __syncthreads();
-  if (warp == 0) {
-    x = lane_group_sum<warp_size>(lane < num_warps ? shared[lane] : T{0});
-    if (lane == 0) shared[warp_size] = x;
-  }
-  __syncthreads();
-  return shared[warp_size];
+  return lane_group_sum<warp_size>(lane < num_warps ? shared[lane] : T{0});
 }
 
 }  // namespace fourmi::cuda

@@ -43,8 +43,8 @@ __global__ void __launch_bounds__(threads) count_rows(const X* __restrict__ x, c
       mine.squares += static_cast<double>(value) * static_cast<double>(value);
     }
   }
-  __shared__ long long counts[warp_size + 1];
-  __shared__ double sums[warp_size + 1];
+  __shared__ long long counts[warp_size];
+  __shared__ double sums[warp_size];
   __shared__ std::uint32_t most[warps];
   mine.amax = lane_group_max<warp_size>(mine.amax);
   if (lane == 0) most[warp] = mine.amax;

@@ -83,7 +83,7 @@ struct Total {
   Word trouble;  ///< the largest that a thread has told of; 0: none
 };
 __device__ void add_to(Total* total, uint128 sum, Word trouble) {
-  __shared__ Word shared[33];
+  __shared__ Word shared[warp_size];
   if (trouble != 0) atomicMax(&total->trouble, trouble);
 #pragma unroll
   for (int i = 0; i < 4; ++i) {

@@ -53,13 +53,28 @@ __device__ void store_unit(X* p, int valid, const Accumulator<X> (&value)[unit])
 __device__ int column_of(int base, int i) {
   return (base + i * static_cast<int>(blockDim.x) + static_cast<int>(threadIdx.x)) * unit;
 }
-template <bool whole, class X, int n>
+/// Of whole units the addresses have one base, since they are not to cost more than what is done with the values.
+template <Rows are, class X, int n>
 __device__ void load_units(const X* row, int base, int size, Unit<X> (&u)[n]) {
+  const int first = column_of(base, 0), step = unit * static_cast<int>(blockDim.x);
+  const X* const from = row + first;
 #pragma unroll
   for (int i = 0; i < n; ++i) {
-    const int column = column_of(base, i);
-    u[i] = load_unit<whole>(row + column, size - column);
+    const int column = are == Rows::any ? column_of(base, i) : first + i * step;
+    if constexpr (are == Rows::full)
+      u[i] = load_packed<unit>(from + i * step);
+    else if constexpr (are == Rows::whole)
+      u[i] = load_unit<true>(from + i * step, size - column);
+    else
+      u[i] = load_unit<false>(row + column, size - column);
   }
+}
+/// A unit of weights; behind a row's end, where x has zeros, the row's last one.
+template <Rows are, class T>
+__device__ Unit<T> load_weights(const T* weight, int column, int size) {
+  if constexpr (are == Rows::full) return load_packed<unit>(weight + column);
+  if constexpr (are == Rows::whole) return load_packed<unit>(weight + min(column, size - unit));
+  return load_some<unit>(weight + column, size - column);
 }
 
 /// A row has blockDim.x threads and a block blockDim.y rows: more than one only if a row has one warp.
@@ -68,21 +83,24 @@ __device__ std::int64_t row_of_thread() {
 }
 
 /// y.data is null where only q is wanted; without `scaled` there is no q. Behind a row's end values are 0 scale 0,
-/// which is not zero only if nothing in the row is finite.
-template <class X, bool whole, bool scaled>
-__global__ void __launch_bounds__(most_threads)
+/// which is not zero only if nothing in the row is finite, or the last unit's weights are not.
+template <class X, Rows are, bool scaled>
+__global__ void __launch_bounds__(most_threads, are == Rows::full ? 2 : 1)
     forward(const Columns<const X> x, const Accumulator<X>* __restrict__ weight, const Columns<X> y, const ScaledRows q,
             Accumulator<X>* __restrict__ rstd, std::int64_t rows, int size, Accumulator<X> epsilon) {
   using T = Accumulator<X>;
   constexpr int n = num_held<X>;
-  __shared__ T places[warp_size + 1];
+  __shared__ T places[warp_size];
   const std::int64_t row = row_of_thread();
   if (row >= rows) return;
-  const int num_units = (size + unit - 1) / unit, round = n * static_cast<int>(blockDim.x);
+  const X* const from = x.row(row);
+  const int step = static_cast<int>(blockDim.x), round = n * step;
+  const int num_units = are == Rows::full ? round : (size + unit - 1) / unit;
+  const bool once = are == Rows::full || num_units <= round;
   Unit<X> in[n];
   T sum{0};
-  for (int base = 0; base < num_units; base += round) {
-    load_units<whole>(x.row(row), base, size, in);
+  for (int base = 0; base < num_units && (base == 0 || !once); base += round) {
+    load_units<are>(from, base, size, in);
 #pragma unroll
     for (int i = 0; i < n; ++i) {
       T part{0};
@@ -93,34 +111,40 @@ __global__ void __launch_bounds__(most_threads)
   }
   const T scale = T{1} / square_root(block_sum(sum, places) / static_cast<T>(size) + epsilon);
   if (threadIdx.x == 0) rstd[row] = scale;
-  for (int base = 0; base < num_units; base += round) {
-    if (num_units > round) load_units<whole>(x.row(row), base, size, in);
-    int columns[n];
+  for (int base = 0; base < num_units && (base == 0 || !once); base += round) {
+    if (!once) load_units<are>(from, base, size, in);
+    const int column = column_of(base, 0);
     T value[n][unit];
 #pragma unroll
     for (int i = 0; i < n; ++i) {
-      columns[i] = column_of(base, i);
-      const int valid = size - columns[i];
-      const Unit<T> w = load_unit<whole>(weight + columns[i], valid);
+      const Unit<T> w = load_weights<are>(weight, column + i * step * unit, size);
 #pragma unroll
-      for (int k = 0; k < unit; ++k) {
-        value[i][k] = in[i].at(k) * scale * w.at(k);
-      }
-      if (!scaled || y.data != nullptr) store_unit<whole>(y.row(row) + columns[i], valid, value[i]);
+      for (int k = 0; k < unit; ++k) value[i][k] = in[i].at(k) * scale * w.at(k);
     }
-    if constexpr (scaled) quantize_units(q, row, columns, value);
+    if (!scaled || y.data != nullptr) {
+      X* const to = y.row(row) + column;
+#pragma unroll
+      for (int i = 0; i < n; ++i)
+        store_unit<are != Rows::any>(to + i * step * unit, size - column - i * step * unit, value[i]);
+    }
+    if constexpr (scaled) {
+      int columns[n];
+#pragma unroll
+      for (int i = 0; i < n; ++i) columns[i] = column + i * step * unit;
+      quantize_units<are>(q, row, columns, value);
+    }
   }
 }
 
 /// residual.data is null where there is none; it may be dx's.
-template <class X, bool whole>
+template <class X, Rows are>
 __global__ void __launch_bounds__(most_threads)
     backward_input(const Columns<const X> dy, const Columns<const X> x, const Accumulator<X>* __restrict__ weight,
                    const Accumulator<X>* __restrict__ rstd, const Columns<const X> residual, const Columns<X> dx,
                    std::int64_t rows, int size) {
   using T = Accumulator<X>;
   constexpr int n = num_held<X>;
-  __shared__ T places[warp_size + 1];
+  __shared__ T places[warp_size];
   const std::int64_t row = row_of_thread();
   if (row >= rows) return;
   const int num_units = (size + unit - 1) / unit, round = n * static_cast<int>(blockDim.x);
@@ -128,9 +152,9 @@ __global__ void __launch_bounds__(most_threads)
   const T scale = rstd[row];
   Unit<X> up[n], in[n], add[n];
   const auto load_round = [&](int base) {
-    load_units<whole>(dy.row(row), base, size, up);
-    load_units<whole>(x.row(row), base, size, in);
-    if (adds) load_units<whole>(residual.row(row), base, size, add);
+    load_units<are>(dy.row(row), base, size, up);
+    load_units<are>(x.row(row), base, size, in);
+    if (adds) load_units<are>(residual.row(row), base, size, add);
   };
   T sum{0};
   for (int base = 0; base < num_units; base += round) {
@@ -138,7 +162,7 @@ __global__ void __launch_bounds__(most_threads)
 #pragma unroll
     for (int i = 0; i < n; ++i) {
       const int column = column_of(base, i);
-      const Unit<T> w = load_unit<whole>(weight + column, size - column);
+      const Unit<T> w = load_unit<are == Rows::whole>(weight + column, size - column);
       T part{0};
 #pragma unroll
       for (int k = 0; k < unit; ++k) part = fma(up[i].at(k) * w.at(k), in[i].at(k), part);
@@ -152,27 +176,35 @@ __global__ void __launch_bounds__(most_threads)
     for (int i = 0; i < n; ++i) {
       const int column = column_of(base, i), valid = size - column;
       if (valid <= 0) break;
-      const Unit<T> w = load_unit<whole>(weight + column, valid);
+      const Unit<T> w = load_unit<are == Rows::whole>(weight + column, valid);
       T value[unit];
 #pragma unroll
       for (int k = 0; k < unit; ++k) {
         value[k] = scale * fma(minus_k, in[i].at(k), up[i].at(k) * w.at(k));
         if (adds) value[k] = add[i].at(k) + value[k];
       }
-      store_unit<whole>(dx.row(row) + column, valid, value);
+      store_unit<are == Rows::whole>(dx.row(row) + column, valid, value);
     }
   }
 }
 
-/// Gives the kernel for whole rows, or the one for any, to the stream.
+template <class... P>
+struct Kernels {
+  void (*any)(P...), (*whole)(P...), (*full)(P...);
+};
+/// Gives the kernel for such rows to the stream.
 template <class X, class... P>
-void launch_rows(const CudaStream& stream, void (*of_whole)(P...), void (*of_any)(P...), bool whole, std::int64_t rows,
+void launch_rows(const CudaStream& stream, const Kernels<P...>& kernels, bool whole, std::int64_t rows,
                  std::int64_t size, auto... arguments) {
   const std::int64_t warps = ceil_div(ceil_div(size, unit), num_held<X> * warp_size);
   const auto threads = static_cast<unsigned>(std::clamp<std::int64_t>(warps * warp_size, warp_size, most_threads));
   const unsigned rows_a_block = threads == warp_size ? rows_of_warps : 1;
-  launch(stream, whole ? of_whole : of_any, static_cast<unsigned>(ceil_div(rows, rows_a_block)),
-         dim3(threads, rows_a_block), 0, arguments...);
+  const bool full = size == std::int64_t{threads} * num_held<X> * unit;
+  launch(stream,
+         !whole ? kernels.any
+         : full ? kernels.full
+                : kernels.whole,
+         static_cast<unsigned>(ceil_div(rows, rows_a_block)), dim3(threads, rows_a_block), 0, arguments...);
 }
 
 template <class X>
@@ -202,9 +234,10 @@ void rms_norm_forward(const Stream& stream, const RmsNorm& norm, const Tensor& x
     const auto x = columns_of<const X>(x_MA, norm.x_column, size, "x");
     const auto y = columns_of<X>(y_MB, norm.y_column, size, "y");
     const Columns<const T> weight{pointer<T>(weight_D)};
-    launch_rows<X>(on(stream), forward<X, true, false>, forward<X, false, false>, are_whole(size, x, y, weight), rows,
-                   size, x, weight.data, y, ScaledRows{}, pointer<T>(rstd_M), rows, static_cast<int>(size),
-                   static_cast<T>(norm.epsilon));
+    launch_rows<X>(on(stream),
+                   Kernels{forward<X, Rows::any, false>, forward<X, Rows::whole, false>, forward<X, Rows::full, false>},
+                   are_whole(size, x, y, weight), rows, size, x, weight.data, y, ScaledRows{}, pointer<T>(rstd_M), rows,
+                   static_cast<int>(size), static_cast<T>(norm.epsilon));
   });
 }
 
@@ -224,9 +257,10 @@ void rms_norm_forward(const Stream& stream, const RmsNorm& norm, const Tensor& x
     const auto x = columns_of<const X>(x_MA, norm.x_column, size, "x");
     const auto y = y_MB ? columns_of<X>(y_MB, norm.y_column, size, "y") : Columns<X>{};
     const Columns<const float> weight{pointer<float>(weight_D)};
-    launch_rows<X>(on(stream), forward<X, true, true>, forward<X, false, true>, are_whole(size, x, y, weight), rows,
-                   size, x, weight.data, y, q, pointer<float>(rstd_M), rows, static_cast<int>(size),
-                   static_cast<float>(norm.epsilon));
+    launch_rows<X>(on(stream),
+                   Kernels{forward<X, Rows::any, true>, forward<X, Rows::whole, true>, forward<X, Rows::full, true>},
+                   are_whole(size, x, y, weight), rows, size, x, weight.data, y, q, pointer<float>(rstd_M), rows,
+                   static_cast<int>(size), static_cast<float>(norm.epsilon));
   };
   x_MA.dtype == DType::f32 ? run(std::type_identity<float>{}) : run(std::type_identity<bfloat16>{});
 }
@@ -249,9 +283,11 @@ void rms_norm_backward_input(const Stream& stream, const RmsNorm& norm, const Te
     const auto residual =
         residual_MA ? columns_of<const X>(residual_MA, norm.x_column, size, "residual") : Columns<const X>{};
     const Columns<const T> weight{pointer<T>(weight_D)};
-    launch_rows<X>(on(stream), backward_input<X, true>, backward_input<X, false>,
-                   are_whole(size, dy, x, dx, residual, weight), rows, size, dy, x, weight.data, pointer<T>(rstd_M),
-                   residual, dx, rows, static_cast<int>(size));
+    launch_rows<X>(
+        on(stream),
+        Kernels{backward_input<X, Rows::any>, backward_input<X, Rows::whole>, backward_input<X, Rows::whole>},
+        are_whole(size, dy, x, dx, residual, weight), rows, size, dy, x, weight.data, pointer<T>(rstd_M), residual, dx,
+        rows, static_cast<int>(size));
   });
 }
 
