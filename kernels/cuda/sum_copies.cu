@@ -1,8 +1,8 @@
 // A token's sum over what ranks have of it: the perfect binary tree over all ranks, of which few are there. Bound by
-// memory: copies and addends are read once, tokens written once. A thread has one vector of a token. It goes through
-// the copies in ascending order; where two neighbours meet in the tree is the highest bit in which their ranks differ,
-// and what is waiting below that place is complete: waiting subtrees lie in shared memory, their places in a register.
-// Bits are the CPU's.
+// memory: copies and addends are read once, tokens written once. A thread has one vector of a token, asks for four of
+// the copies at a time, and goes through them in ascending order; where two neighbours meet in the tree is the highest
+// bit in which their ranks differ, and what is waiting below that place is complete: waiting subtrees lie in shared
+// memory, their places in a register. Bits are the CPU's.
 #include <bit>
 
 #include "kernels/cuda/addend.h"
@@ -15,57 +15,112 @@
 namespace fourmi::cuda {
 namespace {
 
-constexpr int most_levels = 10;  // of the tree: 1,024 ranks
-constexpr int level_bits = 5;    // of a place on the stack
-static_assert(most_levels * RowThreads::threads * 8 * 4 <= shared_of_any_card);  // 8 of bf16, in f32
+constexpr int threads = RowThreads::threads;
+constexpr int ahead = 4;                                             // copies in flight
+constexpr int most_levels = 10;                                      // of the tree: 1,024 ranks
+constexpr int level_bits = 5;                                        // of a place on the stack
+static_assert(most_levels * threads * 8 * 4 <= shared_of_any_card);  // 8 of bf16, in f32
 
-/// n: of A, what a thread has of a row. rank_of null: one copy a token, in the tokens' order.
+/// Sums of subtrees that wait for what is beside them; a thread's own, in shared memory, by vectors of 16 bytes that
+/// lie beside the other threads'.
+template <class A, int n>
+class Stack {
+ public:
+  __device__ Stack() : top_(reinterpret_cast<Part*>(dynamic_shared()) + threadIdx.x) {}
+
+  /// `place`: the level at which `sum` and what comes next meet.
+  __device__ void push(const A (&sum)[n], unsigned place) {
+#pragma unroll
+    for (int p = 0; p < parts; ++p) {
+      Part part;
+#pragma unroll
+      for (int i = 0; i < width; ++i) part.value[i] = sum[p * width + i];
+      top_[p * threads] = part;
+    }
+    top_ += parts * threads;
+    places_ = places_ << level_bits | (place + 1);
+  }
+  /// sum = what waits + sum, as long as it waits for a place below this one.
+  __device__ void join(A (&sum)[n], unsigned place) {
+    while ((static_cast<unsigned>(places_) & ((1u << level_bits) - 1)) - 1 < place) {  // nothing: 0 - 1
+      top_ -= parts * threads;
+#pragma unroll
+      for (int p = 0; p < parts; ++p) {
+        const Part part = top_[p * threads];
+#pragma unroll
+        for (int i = 0; i < width; ++i) sum[p * width + i] = part.value[i] + sum[p * width + i];
+      }
+      places_ >>= level_bits;
+    }
+  }
+
+ private:
+  static constexpr int width = n < vector_length<A> ? n : vector_length<A>, parts = n / width;
+  using Part = Vector<A, width>;
+  Part* top_;
+  std::uint64_t places_ = 0;  // and one, the last in the lowest bits
+};
+
+/// Where a token's copies are, from the first on; behind the last one ranks are negative.
+struct Copies {
+  const std::int32_t *rank_of, *row_of;
+  int most;
+};
+
+/// sum = the tree over this thread's part of the copies.
+template <class A, int n>
+__device__ void sum_tree(const A* __restrict__ copies, const Copies& where, std::int64_t token, std::int64_t size,
+                         A (&sum)[n]) {
+  Stack<A, n> waiting;
+  const std::int32_t *const rank_of = where.rank_of + token * where.most, *const row_of =
+                                                                              where.row_of + token * where.most;
+  std::int32_t before = -1;
+  for (int first = 0; first < where.most; first += ahead) {
+    std::int32_t rank[ahead], row[ahead];
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      const bool there = first + i < where.most;
+      rank[i] = there ? rank_of[first + i] : -1;
+      row[i] = there ? row_of[first + i] : -1;
+    }
+    A copy[ahead][n];
+#pragma unroll
+    for (int i = 0; i < ahead; ++i)
+      if (rank[i] >= 0) load_values(copies + row[i] * size, copy[i]);
+#pragma unroll
+    for (int i = 0; i < ahead; ++i) {
+      if (rank[i] < 0) break;
+      if (before >= 0) {
+        const auto place = static_cast<unsigned>(31 - __clz(rank[i] ^ before));
+        waiting.join(sum, place);
+        waiting.push(sum, place);
+      }
+      before = rank[i];
+#pragma unroll
+      for (int k = 0; k < n; ++k) sum[k] = A{0} + copy[i][k];
+    }
+    if (rank[ahead - 1] < 0) break;
+  }
+  waiting.join(sum, most_levels);
+}
+
+/// n: of A, what a thread has of a row. where.rank_of null: one copy a token, in the tokens' order.
 template <class T, class A, int n>
-__global__ void __launch_bounds__(RowThreads::threads)
-    sum_tree(const A* __restrict__ copies, const std::int32_t* __restrict__ rank_of,
-             const std::int32_t* __restrict__ row_of, int most, Addend first, Addend second, T* y, RowThreads r) {
+__global__ void __launch_bounds__(threads, 3)
+    sum_rows(const A* __restrict__ copies, const Copies where, const Addend first, const Addend second, T* y,
+             const RowThreads r) {
   const std::int64_t token = r.row(), size = std::int64_t{r.num_vectors} * n;
   const int vector = r.vector(0);
   if (token >= r.num_rows || vector >= r.num_vectors) return;
-  const std::int64_t column = std::int64_t{vector} * n;
-  auto* const waiting = reinterpret_cast<Vector<A, n>*>(dynamic_shared()) + threadIdx.x;
-  std::uint64_t places = 0;  // of what waits, the last in the lowest bits
-  int depth = 0;
-  A sum[n];
-  const auto load_copy = [&](std::int64_t row) {
-    const Vector<A, n> copy = load<n>(copies + row * size + column);
+  const std::int64_t column = std::int64_t{vector} * n, at = token * size + column;
+  A sum[n] = {};
+  if (where.rank_of == nullptr) {
+    load_values(copies + at, sum);
 #pragma unroll
-    for (int i = 0; i < n; ++i) sum[i] = A{0} + copy.value[i];
-  };
-  const auto join = [&] {
-    const Vector<A, n> left = waiting[--depth * RowThreads::threads];
-#pragma unroll
-    for (int i = 0; i < n; ++i) sum[i] = left.value[i] + sum[i];
-    places >>= level_bits;
-  };
-  if (rank_of == nullptr) {
-    load_copy(token);
+    for (int i = 0; i < n; ++i) sum[i] = A{0} + sum[i];
   } else {
-    std::int32_t before = rank_of[token * most];
-#pragma unroll
-    for (int i = 0; i < n; ++i) sum[i] = 0;
-    if (before >= 0) load_copy(row_of[token * most]);
-    for (int c = 1; c < most && before >= 0; ++c) {
-      const std::int32_t rank = rank_of[token * most + c];
-      if (rank < 0) break;
-      const auto place = static_cast<unsigned>(31 - __clz(rank ^ before));
-      while (depth > 0 && (places & ((1u << level_bits) - 1)) < place) join();
-      Vector<A, n> left;
-#pragma unroll
-      for (int i = 0; i < n; ++i) left.value[i] = sum[i];
-      waiting[depth++ * RowThreads::threads] = left;
-      places = places << level_bits | place;
-      load_copy(row_of[token * most + c]);
-      before = rank;
-    }
-    while (depth > 0) join();
+    sum_tree(copies + column, where, token, size, sum);
   }
-  const std::int64_t at = token * size + column;
   add<T>(first, at, sum);
   add<T>(second, at, sum);
   store_values(y + at, sum);
@@ -80,13 +135,14 @@ void run(const Stream& stream, const CopyPlaces& places, const Tensor& copies_SD
   T* const y = pointer<T>(y_TD);
   const int levels = std::bit_width(std::bit_ceil(static_cast<unsigned>(places.num_ranks))) - 1;
   FOURMI_CHECK(levels <= most_levels, "{} ranks", places.num_ranks);
+  const Copies where{pointer_or_null<std::int32_t>(places.rank_TC), pointer_or_null<std::int32_t>(places.row_TC),
+                     places.rank_TC ? static_cast<int>(places.rank_TC.dim(1)) : 1};
+  const int most_waiting = std::min(levels, std::max(where.most - 1, 0));
   const auto with = [&]<int n>(std::integral_constant<int, n>) {
     const RowThreads r = row_threads(y_TD.dim(0), size / n, 1);
-    launch(on(stream), sum_tree<T, A, n>, r.blocks(), r.threads,
-           levels * RowThreads::threads * static_cast<std::int64_t>(sizeof(A)) * n, copies,
-           pointer_or_null<std::int32_t>(places.rank_TC), pointer_or_null<std::int32_t>(places.row_TC),
-           places.rank_TC ? static_cast<int>(places.rank_TC.dim(1)) : 1, addend_of<T>(first), addend_of<T>(second), y,
-           r);
+    launch(on(stream), sum_rows<T, A, n>, r.blocks(), r.threads,
+           most_waiting * threads * static_cast<std::int64_t>(sizeof(A)) * n, copies, where, addend_of<T>(first),
+           addend_of<T>(second), y, r);
   };
   constexpr int n = vector_length<T>;
   if (is_vector_aligned<n>(copies, size) && has_whole_vectors(y, size) && has_whole_vectors_of<T>(first, size) &&

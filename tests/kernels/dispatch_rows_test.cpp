@@ -103,6 +103,20 @@ TEST(SumOfCopies, IsTheTreeOverAllRanksToTheBit) {
     }
 }
 
+/// A card asks for a few copies at a time: fewer of them, some more, and several times as many; trees of one rank up to
+/// the most that there may be.
+TEST(SumOfCopies, OfFewAndOfManyRanks) {
+  struct Case {
+    int P;
+    std::int64_t C;
+  };
+  for (const Case& c : {Case{1, 1}, {2, 2}, {5, 3}, {8, 5}, {17, 13}, {1024, 9}, {1000, 21}})
+    for (const std::int64_t D : {3, 24}) {
+      expect_trees<float>(DType::bf16, D, c.P, c.C, D == 3);
+      expect_trees<float>(DType::f32, D, c.P, c.C, D == 24);
+    }
+}
+
 TEST(SumOfCopies, WithoutPlacesIsARowsOwnOrder) {
   Buffer copies(DType::f32, {5, 8}), base(DType::f32, {5, 8});
   copies.fill([](std::int64_t i) { return value(i); });
