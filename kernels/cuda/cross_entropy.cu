@@ -1,9 +1,9 @@
 // Softmax cross-entropy over rows of logits. Bound by memory: the maximum and the sum read V values a row each, the
-// gradient reads V and writes V; an exponential costs about 25 instructions, which at 4 bytes a value is four fifths of
+// gradient reads V and writes V; an exponential costs about 16 instructions, which at 4 bytes a value is two thirds of
 // what the card can issue. A block a row (and leaf) for maximum and sum; at 132 rows and more all multiprocessors work.
 #include "kernels/cuda/operations.h"
 #include "kernels/cuda/row_threads.h"
-#include "kernels/numerics/math.h"
+#include "kernels/numerics/exp_of_negative.h"
 #include "kernels/numerics/rounding.h"
 #include "kernels/ops/cross_entropy.h"
 #include "kernels/runtime/visit.h"
@@ -27,27 +27,30 @@ template <bool whole, class T, class F>
 __device__ void visit_share(const T* x, int size, const F& f) {
   constexpr int n = vector_length<T>, width = whole ? n : 1;
   const int step = static_cast<int>(blockDim.x), runs = size / n;
-  const auto visit = [&]<int count>(int first, std::integral_constant<int, count>) {
-    T v[count][n];
+  const auto visit = [&]<bool all>(int first, std::bool_constant<all>) {
+    T v[ahead][n];
 #pragma unroll
-    for (int j = 0; j < count; ++j)
+    for (int j = 0; j < ahead; ++j)
+      if (all || first + j * step < runs)
 #pragma unroll
-      for (int i = 0; i < n; i += width) {
-        const Vector<T, width> from = load<width>(x + (first + j * step) * n + i);
+        for (int i = 0; i < n; i += width) {
+          const Vector<T, width> from = load<width>(x + (first + j * step) * n + i);
 #pragma unroll
-        for (int k = 0; k < width; ++k) v[j][i + k] = from.value[k];
-      }
+          for (int k = 0; k < width; ++k) v[j][i + k] = from.value[k];
+        }
 #pragma unroll
-    for (int j = 0; j < count; ++j)
+    for (int j = 0; j < ahead; ++j)
+      if (all || first + j * step < runs)
 #pragma unroll
-      for (int i = 0; i < n; ++i) f(i, v[j][i]);
+        for (int i = 0; i < n; ++i) f(i, v[j][i]);
   };
   int run = static_cast<int>(threadIdx.x);
-  for (; run + (ahead - 1) * step < runs; run += ahead * step) visit(run, std::integral_constant<int, ahead>{});
-  for (; run < runs; run += step) visit(run, std::integral_constant<int, 1>{});
+  const bool has_rest = (runs - run) % step == 0;  // what is less than a run is as if it were one
+  for (; run + (ahead - 1) * step < runs; run += ahead * step) visit(run, std::true_type{});
+  if (run < runs) visit(run, std::false_type{});
 #pragma unroll
   for (int i = 0; i < n; ++i)
-    if (run == runs && runs * n + i < size) f(i, x[runs * n + i]);
+    if (has_rest && runs * n + i < size) f(i, x[runs * n + i]);
 }
 
 template <class T>
@@ -94,9 +97,10 @@ __global__ void __launch_bounds__(threads, 2) max_of_rows(const Rows<T> r, T* __
 
 /// sum[leaf][row]; blocks are rows, of each its leaves.
 template <class T>
-__global__ void __launch_bounds__(threads, 2) sum_of_rows(const Rows<T> r, const T* __restrict__ max, int leaves,
-                                                          T* __restrict__ sum, T* __restrict__ target_logit) {
-  __shared__ T shared[warp_size + 1];
+__global__ void __launch_bounds__(threads, sizeof(T) == 4 ? 2 : 1)
+    sum_of_rows(const Rows<T> r, const T* __restrict__ max, int leaves, T* __restrict__ sum,
+                T* __restrict__ target_logit) {
+  __shared__ T shared[warp_size];
   constexpr int n = vector_length<T>;
   const std::int64_t row = blockIdx.x / leaves, leaf = blockIdx.x % leaves, size = r.num_columns / leaves;
   const T* const x = r.logits + row * r.num_columns + leaf * size;
@@ -104,7 +108,7 @@ __global__ void __launch_bounds__(threads, 2) sum_of_rows(const Rows<T> r, const
   T part[n];
 #pragma unroll
   for (int i = 0; i < n; ++i) part[i] = 0;
-  const auto take = [&](int i, T value) { part[i] += exp(value - most); };
+  const auto take = [&](int i, T value) { part[i] += exp_of_negative(value - most); };
   if (begins_whole(x))
     visit_share<true>(x, static_cast<int>(size), take);
   else
@@ -153,7 +157,7 @@ __global__ void __launch_bounds__(gradient_threads) losses(const Rows<T> r, cons
 template <class T, class D>
 inline constexpr int gradient_run = vector_length<T> > vector_length<D> ? vector_length<T> : vector_length<D>;
 template <class T, class D>
-inline constexpr int gradient_runs = gradient_run<T, D> * sizeof(T) > 16 ? 2 : 4;  // of a thread
+inline constexpr int gradient_runs = 128 / static_cast<int>(sizeof(T)) / gradient_run<T, D>;  // of a thread
 
 /// d may be the memory of the logits: a thread has read what it writes. The first block of a row writes its loss.
 template <class T, class D>
@@ -162,38 +166,43 @@ __global__ void __launch_bounds__(gradient_threads)
   constexpr int n = gradient_run<T, D>, runs = gradient_runs<T, D>;
   const std::int64_t row = blockIdx.x / blocks_a_row;
   const int part = static_cast<int>(blockIdx.x % blocks_a_row);
-  if (part == 0 && threadIdx.x == 0) write_loss(r, f, row);
   const T* const x = r.logits + row * r.num_columns;
   D* const to = d + row * r.num_columns;
-  const int num_columns = static_cast<int>(r.num_columns), target = static_cast<int>(r.column(row));
-  const bool has_target = r.targets[row] >= 0, whole = begins_whole(x) && begins_whole(to);
-  const T max = f.max[row], inverse = T{1} / f.sum[row];
-  const auto gradient = [&](T logit, int column) {
-    const T p = exp(logit - max) * inverse;
-    return f.weight * (column == target ? p - T{1} : p);
-  };
+  const int num_columns = static_cast<int>(r.num_columns);
+  const bool whole = begins_whole(x) && begins_whole(to);
   const auto column_of = [&](int run) {
     return ((part * runs + run) * gradient_threads + static_cast<int>(threadIdx.x)) * n;
   };
-  T v[runs][n];
+  T v[runs][n];  // asked for before it is known whether the row has a target: nearly all have one
 #pragma unroll
-  for (int j = 0; j < runs; ++j) {
-#pragma unroll
-    for (int i = 0; i < n; ++i) v[j][i] = 0;
-    if (whole && has_target && column_of(j) + n <= num_columns) load_values(x + column_of(j), v[j]);
-  }
+  for (int j = 0; j < runs; ++j)
+    if (whole && column_of(j) + n <= num_columns) load_values(x + column_of(j), v[j]);
+  if (part == 0 && threadIdx.x == 0) write_loss(r, f, row);
+  const int target = static_cast<int>(r.column(row));
+  const bool has_target = r.targets[row] >= 0;
+  const T max = f.max[row], inverse = T{1} / f.sum[row], weight = has_target ? f.weight : T{0};
+  const auto probability = [&](T logit) { return exp_of_negative(logit - max) * inverse; };
 #pragma unroll
   for (int j = 0; j < runs; ++j) {
     const int column = column_of(j);
-    if (whole && column + n <= num_columns) {
-      if (has_target)
+    if (!whole || column + n > num_columns) continue;
 #pragma unroll
-        for (int i = 0; i < n; ++i) v[j][i] = gradient(v[j][i], column + i);
-      store_values(to + column, v[j]);
-    } else {
+    for (int i = 0; i < n; ++i) v[j][i] = has_target ? probability(v[j][i]) : T{0};
+    if (target >= column && target < column + n)
+#pragma unroll
+      for (int i = 0; i < n; ++i) v[j][i] -= target == column + i ? T{1} : T{0};
+#pragma unroll
+    for (int i = 0; i < n; ++i) v[j][i] *= weight;
+    store_values(to + column, v[j]);
+  }
 #pragma unroll 1
-      for (int i = 0; i < n && column + i < num_columns; ++i)
-        to[column + i] = round_to<D>(has_target ? gradient(x[column + i], column + i) : T{0});
+  for (int j = 0; j < runs; ++j) {
+    const int column = column_of(j);
+    if (whole && column + n <= num_columns) continue;
+#pragma unroll 1
+    for (int i = column; i < column + n && i < num_columns; ++i) {
+      const T p = has_target ? probability(x[i]) : T{0};
+      to[i] = round_to<D>(weight * (i == target ? p - T{1} : p));
     }
   }
 }

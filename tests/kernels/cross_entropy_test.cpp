@@ -234,7 +234,7 @@ TEST(CrossEntropy, LongRows) {
   ThreadPool pool(1);
   const Stream s = stream_of(pool);
   for (DType dtype : {DType::f64, DType::f32})
-    for (std::int64_t V : {2048, 4099, 20012}) {
+    for (std::int64_t V : {2048, 4099, 8196, 20012}) {
       constexpr std::int64_t C = 3;
       Buffer targets(DType::i32, {C}, {0, -1, static_cast<double>(V - 1)});
       Buffer memory = test::noisy(dtype, {C + C * V}, 7, 3.0), logits(dtype, {C, V});

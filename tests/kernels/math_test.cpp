@@ -8,6 +8,7 @@
 #include <cstring>
 #include <vector>
 
+#include "kernels/numerics/exp_of_negative.h"
 #include "kernels/runtime/stream.h"
 
 namespace fourmi {
@@ -69,6 +70,17 @@ TYPED_TEST(MathTest, ExpLimits) {
   EXPECT_EQ(fourmi::exp(sizeof(T) == 4 ? T(-103.5) : T(-745)), least);
   EXPECT_EQ(fourmi::exp(sizeof(T) == 4 ? T(-103.99) : T(-745.2)), T{0});
   EXPECT_EQ(fourmi::exp(sizeof(T) == 4 ? T(88.73) : T(709.79)), inf<T>);
+}
+
+// Every 61st float that is not above zero, among them all binades and denormal results, and NaN.
+TEST(Math, ExpOfNegativeHasTheBitsOfExp) {
+  for (std::uint64_t i = 0; i <= 0x7f800001; i += i < 0x7f800000 - 61 ? 61 : 1) {
+    const auto x = std::bit_cast<float>(static_cast<std::uint32_t>(i) | 0x80000000U);
+    const float got = exp_of_negative(x), want = fourmi::exp(x);
+    ASSERT_TRUE(std::bit_cast<std::uint32_t>(got) == std::bit_cast<std::uint32_t>(want) || (x != x && got != got)) << x;
+  }
+  EXPECT_EQ(exp_of_negative(0.0F), 1.0F);
+  EXPECT_EQ(exp_of_negative(-745.0), fourmi::exp(-745.0));
 }
 
 TYPED_TEST(MathTest, LogIsWithinOneUlp) {
