@@ -32,16 +32,18 @@ __global__ void __launch_bounds__(threads)
   }
 }
 
-/// The table has the rows of tokens [first, first + held). A warp a token; blockIdx.x is the part of its row, `vectors`
-/// of n columns a lane: more than one only where parts are whole.
-template <int n, int vectors, class From, class To>
+/// The table has the rows of tokens [first, first + held). A warp a token; blockIdx.x is the part of its row, up to
+/// `vectors` of n columns a lane. `full`: all parts have as many.
+template <int n, int vectors, bool full, class From, class To>
 __global__ void __launch_bounds__(threads)
     take_rows(const std::int32_t* __restrict__ tokens, const From* __restrict__ table, To* __restrict__ x,
               std::int64_t num, std::int64_t size, std::int64_t first, std::int64_t held) {
   constexpr int stride = warp_size * n;
   const std::int64_t column = std::int64_t{blockIdx.x} * vectors * stride + threadIdx.x % warp_size * n;
   const std::int64_t step = std::int64_t{gridDim.y} * num_warps;
-  if (column >= size) return;
+  bool has[vectors];
+#pragma unroll
+  for (int u = 0; u < vectors; ++u) has[u] = full || column + u * stride < size;
 #pragma unroll 1
   for (std::int64_t i = std::int64_t{blockIdx.y} * num_warps + threadIdx.x / warp_size; i < num; i += step) {
     const std::int64_t row = tokens[i] - first;
@@ -50,13 +52,14 @@ __global__ void __launch_bounds__(threads)
     To* const to = x + i * size + column;
     Vector<From, n> v[vectors];
 #pragma unroll
-    for (int u = 0; u < vectors; ++u) v[u] = load<n>(from + u * stride);
+    for (int u = 0; u < vectors; ++u)
+      if (has[u]) v[u] = load<n>(from + u * stride);
 #pragma unroll
     for (int u = 0; u < vectors; ++u) {
       Vector<To, n> out;
 #pragma unroll
       for (int k = 0; k < n; ++k) out.value[k] = round_to<To>(here ? v[u].value[k] : From(-0.0f));
-      store_global<n>(to + u * stride, out);
+      if (has[u]) store_global<n>(to + u * stride, out);
     }
   }
 }
@@ -64,19 +67,21 @@ __global__ void __launch_bounds__(threads)
 template <class From, class To>
 void launch_take(const CudaStream& stream, const std::int32_t* tokens, const From* table, To* x, std::int64_t num,
                  std::int64_t size, std::int64_t first, std::int64_t held) {
-  constexpr int n = std::max(vector_length<From>, vector_length<To>), most_vectors = 4;
-  const auto with = [&]<int its_n, int vectors>(std::integral_constant<int, its_n>,
-                                                std::integral_constant<int, vectors>) {
+  constexpr int n = std::max(vector_length<From>, vector_length<To>), vectors = 4;
+  const auto with = [&]<int its_n, bool full>(std::integral_constant<int, its_n>, std::bool_constant<full>) {
     const std::int64_t parts = ceil_div(size, warp_size * its_n * vectors);
     const std::int64_t most = std::clamp<std::int64_t>(64 * stream.card().num_multiprocessors / parts, 1, 65535);
-    launch(stream, take_rows<its_n, vectors, From, To>,
+    launch(stream, take_rows<its_n, vectors, full, From, To>,
            dim3(static_cast<unsigned>(parts), num_blocks(num, num_warps, most)), threads, 0, tokens, table, x, num,
            size, first, held);
   };
-  using One = std::integral_constant<int, 1>;
-  if (!is_vector_aligned<n>(table, size) || !is_vector_aligned<n>(x, size)) return with(One{}, One{});
-  if (size % (warp_size * n * most_vectors) != 0) return with(std::integral_constant<int, n>{}, One{});
-  with(std::integral_constant<int, n>{}, std::integral_constant<int, most_vectors>{});
+  using Whole = std::integral_constant<int, n>;
+  if (!is_vector_aligned<n>(table, size) || !is_vector_aligned<n>(x, size))
+    with(std::integral_constant<int, 1>{}, std::false_type{});
+  else if (size % (warp_size * n * vectors) != 0)
+    with(Whole{}, std::false_type{});
+  else
+    with(Whole{}, std::true_type{});
 }
 
 void check_tokens(const CudaStream& stream, const std::int32_t* tokens, std::int64_t num, std::int64_t vocabulary) {

@@ -44,7 +44,7 @@ TEST(Embedding, ForwardOfAnySizeAndAddress) {
   constexpr std::int64_t num = 30, rows = 5, first = 2, V9 = 9;
   Buffer ids(DType::i32, {num});
   ids.fill([](std::int64_t i) { return double(i * i % V9); });
-  for (std::int64_t D : {1, 8, 37, 264, 1024, 1032})
+  for (std::int64_t D : {1, 8, 37, 264, 1024, 1032, 1536})
     for (DType dtype : floats)
       for (std::int64_t apart : {rows * D, rows * D + 1}) {
         const Buffer all = test::noisy(dtype, {apart + num * D}, 1);
