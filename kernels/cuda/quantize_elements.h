@@ -132,6 +132,20 @@ __device__ inline int last_not_above(const std::int32_t* borders, int count, std
   return low;
 }
 
+/// The same of a whole warp, whose lanes all have the same x: they look at 32 borders at a time.
+__device__ inline int last_not_above_of_warp(const std::int32_t* borders, int count, std::int64_t x) {
+  const int lane = static_cast<int>(threadIdx.x % warp_size);
+  int low = 0;
+  while (count > 1) {  // it is among `count` from `low` on
+    const int step = (count + warp_size - 1) / warp_size, at = lane * step;
+    const unsigned not_above = __ballot_sync(all_lanes, at < count && borders[low + at] <= x);
+    const int last = max(__popc(not_above) - 1, 0) * step;
+    low += last;
+    count = min(step, count - last);
+  }
+  return low;
+}
+
 /// Scales that runs of rows got: run i is rows [borders[i], borders[i + 1]).
 struct GivenScales {
   const std::int32_t* borders = nullptr;
@@ -140,8 +154,10 @@ struct GivenScales {
   ScaleKind kind = ScaleKind::f32;
   std::uint32_t floor = 0;
 
-  __device__ GroupScale of_row(std::int64_t row) const {
-    const std::uint32_t bits = magnitude_bits(amax[last_not_above(borders, count, row)]);
+  /// Of a whole warp.
+  __device__ int run_of(std::int64_t row) const { return last_not_above_of_warp(borders, count, row); }
+  __device__ GroupScale of_run(int run) const {
+    const std::uint32_t bits = magnitude_bits(amax[run]);
     return scale_of_bits(bits > floor ? bits : floor, kind);
   }
 };

@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(threads)
   }
   GroupScale scale;
   if (given.count > 0) {
-    scale = given.of_row(s.first_row);
+    scale = given.of_run(given.run_of(s.first_row));
   } else {
     std::uint32_t most = 0;
 #pragma unroll

@@ -48,6 +48,34 @@ TEST(Quantize, OneScaleForARunOfRows) {
       }
 }
 
+/// Runs of no, one, two and many rows, so that a card's warp, which has four pieces of rows, begins in any of them and
+/// goes over several; more runs than 32 and than 32 times 32.
+TEST(Quantize, EachRowByTheScaleOfItsRun) {
+  Random random(23);
+  for (const std::size_t count : {1, 2, 31, 33, 34, 70, 1025, 1100, 4095, 4200}) {
+    std::vector<std::int32_t> runs{2};
+    while (runs.size() <= count)
+      runs.push_back(runs.back() + static_cast<std::int32_t>(random() % 7 == 0 ? 9 : random() % 3));
+    const auto num_runs = static_cast<std::int64_t>(count);
+    const std::int64_t M = runs.back() + 1, K = count == 70 ? 300 : 8;
+    const Buffer x = drawn(random, DType::bf16, {M, K}, Values::normal), amax(DType::f32, {num_runs});
+    amax.fill([](std::int64_t i) { return 0.25 + static_cast<double>(i % 97); });
+    on_streams_under_test([&](const Stream& stream) {
+      Buffer q(DType::e4m3_rows, {M, K});
+      quantize_by(stream, x, q, {}, runs, amax);
+      for (std::int64_t run = 0; run < num_runs; ++run) {
+        const float s = scale_in_double(amax.at<float>(run), false);
+        for (std::int64_t r = runs[static_cast<std::size_t>(run)]; r < runs[static_cast<std::size_t>(run) + 1]; ++r)
+          for (std::int64_t c = 0; c < K; ++c) {
+            ASSERT_TRUE(same_float(element_scale(q, r, c), s)) << count << " runs, row " << r;
+            ASSERT_EQ(element_at(q, r, c), element_of(static_cast<float>(x.get(r * K + c)), s));
+          }
+      }
+    });
+    if (HasFatalFailure()) return;
+  }
+}
+
 TEST(Quantize, SaturatesWhereTheGivenAmaxIsTooSmall) {
   const std::int32_t runs[] = {0, 3};
   Random random(9);
