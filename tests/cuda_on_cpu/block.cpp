@@ -33,10 +33,12 @@ struct Warp {
   }
 };
 
+struct Block;
 struct Thread {
   Fiber fiber;
   Dim index;
   int lane = 0;
+  Block* block = nullptr;
   Warp* warp = nullptr;
   const std::function<bool()>* ready = nullptr;  // null: it can go on
   const char* waits_for = "";
@@ -47,13 +49,18 @@ struct Barrier {
   std::uint64_t generation = 0;
 };
 
-/// Of one host thread; it keeps its fibers from kernel to kernel.
-struct Machine {
-  std::vector<std::unique_ptr<Thread>> threads;
+struct Block {
+  Dim at;
   std::vector<Warp> warps;
   std::array<Barrier, 16> barriers{};
   std::vector<std::byte> shared;
-  Dim grid, block, at;
+};
+
+/// Of one host thread; it keeps its fibers from kernel to kernel.
+struct Machine {
+  std::vector<std::unique_ptr<Thread>> threads;
+  std::vector<std::unique_ptr<Block>> blocks;  // those that run
+  Dim grid, block;
   Thread* running = nullptr;
   const char* name = "";
   std::mt19937_64 random{1};
@@ -65,24 +72,36 @@ Machine& machine() {
 }
 
 [[noreturn]] void stuck(const Machine& m, unsigned count) {
-  std::fprintf(stderr, "kernel %s, block (%u, %u, %u): its threads wait for ever\n", m.name, m.at.x, m.at.y, m.at.z);
-  for (unsigned i = 0; i < count; ++i)
-    if (!m.threads[i]->fiber.ended()) std::fprintf(stderr, "  thread %u: %s\n", i, m.threads[i]->waits_for);
+  std::fprintf(stderr, "kernel %s: threads wait for ever\n", m.name);
+  for (unsigned i = 0; i < count; ++i) {
+    const Thread& t = *m.threads[i];
+    const Dim &at = t.block->at, &in = t.index;
+    if (!t.fiber.ended())
+      std::fprintf(stderr, "  block (%u, %u, %u), thread (%u, %u, %u): %s\n", at.x, at.y, at.z, in.x, in.y, in.z,
+                   t.waits_for);
+  }
   std::abort();
 }
 
-void run_block(Machine& m, const std::function<void()>& kernel) {
-  const unsigned count = m.block.x * m.block.y * m.block.z;
-  m.warps.clear();
-  m.warps.resize((count + 31) / 32);
-  m.barriers = {};
-  std::fill(m.shared.begin(), m.shared.end(), std::byte{0xff});
+void begin(Machine& m, Block& block, Dim at, std::size_t shared_bytes) {
+  block.at = at;
+  block.warps.clear();
+  block.warps.resize((m.block.x * m.block.y * m.block.z + 31) / 32);
+  block.barriers = {};
+  block.shared.assign(shared_bytes + 1024, std::byte{0xff});
+}
+
+/// The first `num_blocks` of the machine's, side by side.
+void run_blocks(Machine& m, std::size_t num_blocks, const std::function<void()>& kernel) {
+  const unsigned each = m.block.x * m.block.y * m.block.z, count = each * static_cast<unsigned>(num_blocks);
   while (m.threads.size() < count) m.threads.push_back(std::make_unique<Thread>());
   for (unsigned i = 0; i < count; ++i) {
     Thread& t = *m.threads[i];
-    t.index = {i % m.block.x, i / m.block.x % m.block.y, i / m.block.x / m.block.y};
-    t.lane = static_cast<int>(i % 32);
-    t.warp = &m.warps[i / 32];
+    const unsigned in = i % each;
+    t.index = {in % m.block.x, in / m.block.x % m.block.y, in / m.block.x / m.block.y};
+    t.lane = static_cast<int>(in % 32);
+    t.block = m.blocks[i / each].get();
+    t.warp = &t.block->warps[in / 32];
     t.ready = nullptr;
     t.waits_for = "";
     t.fiber.begin(kernel);
@@ -112,16 +131,21 @@ void set_seed(std::uint64_t seed) {
   machine().random.seed(seed);
 }
 
-void run_kernel(Dim grid, Dim block, std::size_t shared_bytes, const char* name, const std::function<void()>& kernel) {
+void run_kernel(Dim grid, Dim block, std::size_t shared_bytes, const char* name, bool together,
+                const std::function<void()>& kernel) {
   Machine& m = machine();
   m.grid = grid, m.block = block, m.name = name;
-  m.shared.assign(shared_bytes + 1024, std::byte{0xff});
   std::vector<unsigned> order(grid.x * grid.y * grid.z);
   std::iota(order.begin(), order.end(), 0u);
   std::shuffle(order.begin(), order.end(), m.random);
-  for (unsigned i : order) {
-    m.at = {i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y};
-    run_block(m, kernel);
+  const std::size_t at_once = together ? order.size() : 1;
+  while (m.blocks.size() < at_once) m.blocks.push_back(std::make_unique<Block>());
+  for (std::size_t first = 0; first < order.size(); first += at_once) {
+    for (std::size_t b = 0; b < at_once; ++b) {
+      const unsigned i = order[first + b];
+      begin(m, *m.blocks[b], {i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y}, shared_bytes);
+    }
+    run_blocks(m, at_once, kernel);
   }
 }
 
@@ -129,7 +153,7 @@ const Dim& thread_index() {
   return machine().running->index;
 }
 const Dim& block_index() {
-  return machine().at;
+  return machine().running->block->at;
 }
 const Dim& block_dim() {
   return machine().block;
@@ -141,8 +165,8 @@ int lane() {
   return machine().running->lane;
 }
 std::byte* dynamic_shared() {
-  const auto p = reinterpret_cast<std::uintptr_t>(machine().shared.data());
-  return machine().shared.data() + (1024 - p % 1024) % 1024;
+  std::byte* const shared = machine().running->block->shared.data();
+  return shared + (1024 - reinterpret_cast<std::uintptr_t>(shared) % 1024) % 1024;
 }
 
 void wait_until(const std::function<bool()>& ready, const char* what) {
@@ -154,8 +178,12 @@ void wait_until(const std::function<bool()>& ready, const char* what) {
   }
 }
 
+void leave() {
+  machine().running->fiber.leave();
+}
+
 void barrier(unsigned id, unsigned count) {
-  Barrier& b = machine().barriers.at(id);
+  Barrier& b = machine().running->block->barriers.at(id);
   const std::uint64_t mine = b.generation;
   if (++b.arrived == count) {
     b.arrived = 0;

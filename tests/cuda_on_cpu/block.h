@@ -16,9 +16,10 @@ struct Dim {
   unsigned x = 1, y = 1, z = 1;
 };
 
-/// Runs kernel() for all threads of all blocks, block after block in an order of the seed. Aborts with a message where
-/// threads wait for ever.
-void run_kernel(Dim grid, Dim block, std::size_t shared_bytes, const char* name, const std::function<void()>& kernel);
+/// Runs kernel() for all threads of all blocks in an order of the seed: block after block, or all blocks side by side
+/// (`together`; those have dynamic shared memory alone). Aborts with a message where threads wait for ever.
+void run_kernel(Dim grid, Dim block, std::size_t shared_bytes, const char* name, bool together,
+                const std::function<void()>& kernel);
 /// Of the orders from here on.
 void set_seed(std::uint64_t seed);
 
@@ -33,6 +34,9 @@ std::byte* dynamic_shared();
 void barrier(unsigned id, unsigned count);
 /// Leaves until ready() is true; it is asked again each time it is this thread's turn. `what`: for the message.
 void wait_until(const std::function<bool()>& ready, const char* what);
+
+/// Leaves once, for who asks again and again for what another kernel does: that is no waiting for ever.
+void leave();
 
 /// The lanes of `mask` come together; each has written `bytes` and may then read what the others have: for shuffles and
 /// all that a warp does together. The result is good until the lane's next exchange.

@@ -15,7 +15,8 @@ enum cudaError_t {
   cudaErrorMemoryAllocation = 2,
   cudaErrorInvalidConfiguration = 9,
   cudaErrorInsufficientDriver = 35,
-  cudaErrorNoDevice = 100
+  cudaErrorNoDevice = 100,
+  cudaErrorCooperativeLaunchTooLarge = 720
 };
 enum cudaMemcpyKind {
   cudaMemcpyHostToHost,
@@ -72,11 +73,22 @@ struct dim3 {
   unsigned x, y, z;
   constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
 };
+enum cudaLaunchAttributeID { cudaLaunchAttributeIgnore = 0, cudaLaunchAttributeCooperative = 2 };
+union cudaLaunchAttributeValue {
+  int cooperative;
+};
+struct cudaLaunchAttribute {
+  cudaLaunchAttributeID id;
+  cudaLaunchAttributeValue val;
+};
+struct cudaFuncAttributes {
+  int numRegs;
+};
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
   std::size_t dynamicSmemBytes = 0;
   cudaStream_t stream = nullptr;
-  void* attrs = nullptr;
+  cudaLaunchAttribute* attrs = nullptr;
   unsigned numAttrs = 0;
 };
 
@@ -92,18 +104,25 @@ namespace cuda_on_cpu {
 /// What a card of compute capability 9.0 says to a launch before it begins. `kernel`: its address, whichever its type.
 cudaError_t allow_shared(const void* kernel, int bytes);
 cudaError_t check_launch(const void* kernel, const cudaLaunchConfig_t&);
+/// Must all of its blocks run at once?
+bool is_cooperative(const cudaLaunchConfig_t&);
 }  // namespace cuda_on_cpu
 
 template <class... Parameters>
 cudaError_t cudaFuncSetAttribute(void (*kernel)(Parameters...), cudaFuncAttribute, int bytes) {
   return cuda_on_cpu::allow_shared(reinterpret_cast<const void*>(kernel), bytes);
 }
+template <class... Parameters>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* attributes, void (*)(Parameters...)) {
+  *attributes = {};
+  return cudaSuccess;
+}
 template <class... Parameters, class... Arguments>
 cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* c, void (*kernel)(Parameters...), Arguments&&... arguments) {
   if (const cudaError_t said = cuda_on_cpu::check_launch(reinterpret_cast<const void*>(kernel), *c)) return said;
   const cuda_on_cpu::MemoryOpen open;
   cuda_on_cpu::run_kernel({c->gridDim.x, c->gridDim.y, c->gridDim.z}, {c->blockDim.x, c->blockDim.y, c->blockDim.z},
-                          c->dynamicSmemBytes, __PRETTY_FUNCTION__,
+                          c->dynamicSmemBytes, __PRETTY_FUNCTION__, cuda_on_cpu::is_cooperative(*c),
                           [&] { kernel(static_cast<Parameters>(arguments)...); });
   return cudaSuccess;
 }

@@ -172,6 +172,13 @@ T __reduce_min_sync(unsigned mask, T value) {
     if ((mask >> i & 1) != 0) value = std::min(value, ::cuda_on_cpu::from_lane<T>(all, i));
   return value;
 }
+template <class T>
+T __reduce_or_sync(unsigned mask, T value) {
+  const auto& all = ::cuda_on_cpu::exchange(mask, &value, sizeof(T));
+  for (int i = 0; i < 32; ++i)
+    if ((mask >> i & 1) != 0) value |= ::cuda_on_cpu::from_lane<T>(all, i);
+  return value;
+}
 /// Four of the eight bytes of low, high: a digit of `selector` each, the lowest first (no signs).
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   const unsigned long long all = low | static_cast<unsigned long long>(high) << 32;

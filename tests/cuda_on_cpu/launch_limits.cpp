@@ -8,6 +8,7 @@ namespace cuda_on_cpu {
 namespace {
 
 constexpr std::size_t least_shared = 48 << 10, most_shared = 227 << 10;
+constexpr std::size_t most_threads_at_once = 4 * 2048;  // of all multiprocessors
 
 struct Allowed {
   std::mutex mutex;
@@ -32,10 +33,18 @@ cudaError_t check_launch(const void* kernel, const cudaLaunchConfig_t& c) {
   const bool grid = 0 < g.x && g.x < 1u << 31 && 0 < g.y && g.y < 1u << 16 && 0 < g.z && g.z < 1u << 16;
   const bool block = 0 < b.x && 0 < b.y && 0 < b.z && b.z <= 64 && std::size_t{b.x} * b.y * b.z <= 1024;
   if (!grid || !block) return cudaErrorInvalidConfiguration;
+  const std::size_t threads = std::size_t{g.x} * g.y * g.z * b.x * b.y * b.z;
+  if (is_cooperative(c) && threads > most_threads_at_once) return cudaErrorCooperativeLaunchTooLarge;
   if (c.dynamicSmemBytes <= least_shared) return cudaSuccess;
   const std::scoped_lock lock(allowed().mutex);
   const auto found = allowed().bytes.find(kernel);
   return found != allowed().bytes.end() && c.dynamicSmemBytes <= found->second ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+bool is_cooperative(const cudaLaunchConfig_t& c) {
+  for (unsigned i = 0; i < c.numAttrs; ++i)
+    if (c.attrs[i].id == cudaLaunchAttributeCooperative && c.attrs[i].val.cooperative != 0) return true;
+  return false;
 }
 
 }  // namespace cuda_on_cpu

@@ -24,7 +24,7 @@ alignas(16) std::byte ones[Scene::tile];
 
 void run(const std::function<void(Scene&)>& kernel, unsigned threads = 128) {
   std::memset(ones, 0x38, sizeof(ones));  // 1 as e4m3
-  cuda_on_cpu::run_kernel({1, 1, 1}, {threads, 1, 1}, 2 * Scene::tile + 64, "a test", [&] {
+  cuda_on_cpu::run_kernel({1, 1, 1}, {threads, 1, 1}, 2 * Scene::tile + 64, "a test", false, [&] {
     Scene s;
     kernel(s);
   });
