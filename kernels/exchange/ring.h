@@ -34,13 +34,20 @@ class RingEnd {
  public:
   FOURMI_INLINE RingEnd() {}
   FOURMI_INLINE RingEnd(const Ring& ring, const RingShape& shape, std::uint64_t at)
-      : ring_(ring), shape_(shape), at_(at), told_(at), seen_(at) {}
+      : ring_(ring),
+        shape_(shape),
+        at_(at),
+        told_(at),
+        seen_(at),
+        slot_(static_cast<int>(at % static_cast<unsigned>(shape.num_slots))) {}
   /// Rows so far, since the beginning of time: what the next call begins with.
   FOURMI_INLINE std::uint64_t at() const { return at_; }
 
  protected:
-  FOURMI_INLINE std::byte* slot(std::uint64_t row) const {
-    return ring_.slots + static_cast<std::int64_t>(row % static_cast<unsigned>(shape_.num_slots)) * shape_.slot_bytes;
+  FOURMI_INLINE std::byte* slot() const { return ring_.slots + slot_ * shape_.slot_bytes; }
+  FOURMI_INLINE void advance() {
+    ++at_;
+    slot_ = slot_ + 1 == shape_.num_slots ? 0 : slot_ + 1;  // a division a row is dear on a card
   }
   template <class Agent>
   FOURMI_INLINE void tell(Agent& agent, std::uint64_t* flag) {
@@ -54,6 +61,7 @@ class RingEnd {
   RingShape shape_;
   std::uint64_t at_ = 0, told_ = 0;  // rows; those that the other end knows of
   std::uint64_t seen_ = 0;           // of the other end, when last looked
+  int slot_ = 0;                     // that row at_ has
 };
 
 class RingWriter : public RingEnd {
@@ -69,11 +77,11 @@ class RingWriter : public RingEnd {
     flush(agent);
     return false;
   }
-  FOURMI_INLINE std::byte* next() const { return slot(at_); }
+  FOURMI_INLINE std::byte* next() const { return slot(); }
   /// The row in next() is there.
   template <class Agent>
   FOURMI_INLINE void push(Agent& agent) {
-    ++at_;
+    advance();
     if (has_untold(shape_.batch)) flush(agent);
   }
   template <class Agent>
@@ -97,11 +105,11 @@ class RingReader : public RingEnd {
     flush(agent);
     return false;
   }
-  FOURMI_INLINE const std::byte* next() const { return slot(at_); }
+  FOURMI_INLINE const std::byte* next() const { return slot(); }
   /// The row in next() is not needed any more.
   template <class Agent>
   FOURMI_INLINE void pop(Agent& agent) {
-    ++at_;
+    advance();
     if (has_untold(shape_.batch)) flush(agent);
   }
   template <class Agent>
