@@ -1,0 +1,11 @@
+#include "kernels/exchange/on_card.h"
+#include "kernels/runtime/error.h"
+
+namespace fourmi::exchange {
+
+std::unique_ptr<CardExchange> make_card_exchange(DeviceStream&, std::span<std::byte* const>, const Window&, int,
+                                                 const CardExchangeOptions&) {
+  throw Error(ExitStatus::environment, "parallel.dispatcher", "this build has no CUDA", "Build with FOURMI_CUDA");
+}
+
+}  // namespace fourmi::exchange
