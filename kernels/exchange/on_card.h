@@ -25,7 +25,8 @@ struct CardRoute {
 };
 
 struct CardExchangeOptions {
-  std::chrono::nanoseconds patience{0};  ///< a peer that lets nothing come for longer is lost; 0: for ever
+  std::chrono::nanoseconds patience{
+      0};  ///< a peer that sends nothing for longer, or takes nothing for twice as long, is lost; 0: for ever
 };
 
 class CardExchange {

@@ -23,6 +23,7 @@ struct Meeting {
 };
 
 struct Warp {
+  unsigned asleep = 0;  // turns that it does not get
   std::vector<std::unique_ptr<Meeting>> meetings;
   Meeting& of(unsigned mask) {
     for (const auto& m : meetings)
@@ -91,8 +92,19 @@ void begin(Machine& m, Block& block, Dim at, std::size_t shared_bytes) {
   block.shared.assign(shared_bytes + 1024, std::byte{0xff});
 }
 
+/// Who waits for what other kernels write has to do with warps that are far behind: now and then one gets no turn for
+/// some time.
+void put_to_sleep(Machine& m, std::size_t num_blocks) {
+  for (std::size_t b = 0; b < num_blocks; ++b)
+    for (Warp& warp : m.blocks[b]->warps)
+      if (warp.asleep > 0)
+        --warp.asleep;
+      else if (m.random() % 128 == 0)
+        warp.asleep = static_cast<unsigned>(m.random() % 128);
+}
+
 /// The first `num_blocks` of the machine's, side by side.
-void run_blocks(Machine& m, std::size_t num_blocks, const std::function<void()>& kernel) {
+void run_blocks(Machine& m, std::size_t num_blocks, bool together, const std::function<void()>& kernel) {
   const unsigned each = m.block.x * m.block.y * m.block.z, count = each * static_cast<unsigned>(num_blocks);
   while (m.threads.size() < count) m.threads.push_back(std::make_unique<Thread>());
   for (unsigned i = 0; i < count; ++i) {
@@ -111,8 +123,11 @@ void run_blocks(Machine& m, std::size_t num_blocks, const std::function<void()>&
   while (!alive.empty()) {
     std::shuffle(alive.begin(), alive.end(), m.random);
     bool moved = false;
+    if (together) put_to_sleep(m, num_blocks);
     for (unsigned i : alive) {
       Thread& t = *m.threads[i];
+      moved |= t.warp->asleep > 0;
+      if (t.warp->asleep > 0) continue;
       if (t.ready && !(*t.ready)()) continue;
       t.ready = nullptr;
       m.running = &t;
@@ -145,7 +160,7 @@ void run_kernel(Dim grid, Dim block, std::size_t shared_bytes, const char* name,
       const unsigned i = order[first + b];
       begin(m, *m.blocks[b], {i % grid.x, i / grid.x % grid.y, i / grid.x / grid.y}, shared_bytes);
     }
-    run_blocks(m, at_once, kernel);
+    run_blocks(m, at_once, together, kernel);
   }
 }
 

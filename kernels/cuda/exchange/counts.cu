@@ -41,7 +41,7 @@ __global__ void __launch_bounds__(threads)
   int* const counts = sums + threads;
   const int me = static_cast<int>(threadIdx.x), n = ends.num_lanes(), C = ends.num_channels();
   ThreadAgent agent;
-  Patience patience(ends.watch);
+  Patience patience(ends.watch, Awaited::count);
   for (int i = me; i < n; i += threads) {
     const int from = i / C, at = round * C + i % C;
     std::int64_t count = -1;

@@ -104,9 +104,10 @@ class Exchange final : public CardExchange {
         : r.what == cuda::Awaited::row
             ? fmt::format("has sent {} rows of {} in all, not yet number {}", r.seen, way, r.wanted)
             : fmt::format("has taken {} rows of {} in all, {} were expected", r.seen, way, r.wanted);
+    const auto waited = patience_ * (r.what == cuda::Awaited::room ? 2 : 1);
     throw Error(ExitStatus::rank_lost, "expert-parallel dispatch",
                 fmt::format("rank {} of {} {} in channel {}, for {} ms", r.peer, ends_.num_ranks(), what, r.channel,
-                            std::chrono::duration_cast<std::chrono::milliseconds>(patience_).count()),
+                            std::chrono::duration_cast<std::chrono::milliseconds>(waited).count()),
                 "Start the run again; it goes on at its last checkpoint");
   }
 

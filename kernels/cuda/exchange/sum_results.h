@@ -70,7 +70,7 @@ __device__ bool sum_results(const Ends& ends, const exchange::Tokens& tokens, ex
     reader = {ring, ends.peers.window.shape(Way::combine), ends.read(Way::combine, lane, channel)};
   }
   ThreadAgent agent{team.warp == 0};  // of a ring's head one tells
-  Patience patience(ends.watch);
+  Patience patience(ends.watch, Awaited::row);
   for (std::int64_t t = run.begin; t < run.end; ++t) {
     unsigned visited = 0;
     for (int k = lane; k < tokens.num_choices; k += warp_size) visited |= 1u << tokens.rank_of(t, k);

@@ -7,20 +7,22 @@
 
 namespace fourmi::cuda {
 
-/// Of one thread that waits, or of lane 0 for its warp.
+/// Of one thread that waits, or of lane 0 for its warp. Room is waited for twice as long: a peer that makes none may
+/// itself wait for the rows of the one that was lost, whom other warps here name meanwhile.
 class Patience {
  public:
-  __device__ explicit Patience(const Watch& watch) : watch_(watch) {}
+  __device__ explicit Patience(const Watch& watch, Awaited what)
+      : watch_(watch), most_(watch.patience * (what == Awaited::room ? 2 : 1)) {}
   /// Something has come.
   __device__ void restart() { since_ = 0; }
   /// Nothing has. `report`: called once by who gives up first, with what is to be filled in; true: leave.
   template <class Report>
   __device__ bool is_over(const Report& report) {
     if (*static_cast<volatile std::uint32_t*>(watch_.claimed) != 0) return true;
-    if (watch_.patience == 0) return false;
+    if (most_ == 0) return false;
     const std::uint64_t now = nanoseconds();
     if (since_ == 0) since_ = now;
-    if (now - since_ <= watch_.patience) return false;
+    if (now - since_ <= most_) return false;
     if (atomicCAS(watch_.claimed, 0u, 1u) == 0) {
       report(*watch_.report);
       store_release(&watch_.report->written, 1);
@@ -30,7 +32,7 @@ class Patience {
 
  private:
   const Watch& watch_;
-  std::uint64_t since_ = 0;
+  std::uint64_t most_, since_ = 0;
 };
 
 /// What a lane waits for, when it has to.
@@ -50,7 +52,7 @@ struct Flag {
 template <class Lane, class Agent, class Wanted>
 __device__ bool walk(Lane& lane, Agent& agent, const Watch& watch, const Flag& flag, const Wanted& wanted) {
   const bool speaks = threadIdx.x % warp_size == 0;
-  Patience patience(watch);
+  Patience patience(watch, flag.what);
   while (true) {
     const exchange::Progress progress = lane.step(agent);
     if (progress == exchange::Progress::done) return true;
