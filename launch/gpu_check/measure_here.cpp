@@ -4,6 +4,7 @@
 #include "framework/run/machine.h"
 #include "kernels/runtime/cuda_card.h"
 #include "kernels/runtime/cuda_devices.h"
+#include "launch/gpu_check/exchange.h"
 #include "launch/gpu_check/nccl.h"
 #include "launch/gpu_check/speeds.h"
 #include "launch/gpu_check/table.h"
@@ -22,15 +23,16 @@ void measure_here(const std::string& name, std::int64_t from) {
     return;
   }
   if (name == "nccl") return run_nccl_rank();
-  const bool ceilings = name == "ceilings";
-  if (!ceilings && name != "kernels")
+  const bool ceilings = name == "ceilings", exchange = name == "exchange";
+  if (!ceilings && !exchange && name != "kernels")
     throw Error(ExitStatus::usage, "--part",
-                fmt::format("found {}, expected probe, facts, nccl, ceilings or kernels", name));
+                fmt::format("found {}, expected probe, facts, nccl, ceilings, exchange or kernels", name));
   const std::unique_ptr<DeviceRuntime> device = open_cuda_device(0);
   const std::unique_ptr<DeviceStream> card = device->make_stream();
   ThreadPool pool(usable_cores());
   const Stream stream(*card, pool);
   const UseLibraries use = [&](bool on) { return use_cuda_libraries(*card, on); };
+  if (exchange) return tell_exchange(*device, {}, from, use, tell_parent);
   if (ceilings) return tell_ceilings(stream, {}, use, tell_parent);
   tell_kernels(
       stream, {.cases = bench::CaseSizes::of_a_gpu(), .ceilings = {}, .budget = {}, .from = from, .use_libraries = use},

@@ -33,6 +33,8 @@ std::vector<Part> parts(const Places& p) {
       {"ceilings", "a copy of 2 GiB and a product of 8192^3 in bf16", 40, measuring("ceilings")},
       {"tests", "every operation beside the CPU, few tests in a process", 180, testing("test_card")},
       {"kernels", "each operation beside its floor", 100, measuring("kernels")},
+      {"exchange", "ranks whose kernels write to each other's windows, beside a copy and a product", 60,
+       measuring("exchange")},
       {"train", "steps of a mixture of experts in bf16 and FP8", 90, with(check_training_speed)},
       {"curve", "200 steps of recipes/tiny.yaml on the GPU and on the CPU", 120, with(check_curve)},
       {"layouts", "all layouts agree, ranks as threads", 90, testing("test_card_layouts")},

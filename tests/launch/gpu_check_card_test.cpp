@@ -8,6 +8,7 @@
 
 #include "kernels/runtime/cuda_card.h"
 #include "kernels/runtime/cuda_devices.h"
+#include "launch/gpu_check/exchange.h"
 #include "launch/gpu_check/nccl.h"
 #include "launch/gpu_check/speeds.h"
 #include "launch/gpu_check/table.h"
@@ -79,6 +80,27 @@ TEST_F(GpuCheckOnACard, EveryKernelHasItsFigures) {
   tell_kernels(stream_, {.cases = bench::CaseSizes::tiny(), .ceilings = small_, .budget = once_, .from = last}, tell_);
   ASSERT_EQ(told_.size(), all + 3);
   EXPECT_EQ(told_.back()["name"], told_[all - 1]["name"]);
+}
+
+TEST_F(GpuCheckOnACard, RanksExchangeRowsBesideAProduct) {
+  ExchangeSizes sizes;
+  sizes.ranks = {2, 4}, sizes.tokens = 6, sizes.columns = 128, sizes.num_experts = 8, sizes.num_choices = 2;
+  sizes.matrix = 32, sizes.num_slots = 4, sizes.multiprocessors = 2, sizes.rounds = 2, sizes.calls = 2;
+  sizes.ceilings = small_;
+  tell_exchange(*device_, sizes, 0, {}, tell_);
+  int timed = 0, beside = 0;
+  for (const ordered_json& figure : told_) {
+    EXPECT_FALSE(figure.contains("error")) << figure;
+    if (figure.contains("begin")) continue;
+    EXPECT_GT(figure["seconds"], 0) << figure;
+    timed += figure.contains("share_of_copy"), beside += figure.contains("over_the_longer");
+  }
+  EXPECT_EQ(timed, 4);
+  EXPECT_EQ(beside, 2);
+  // From the second one on, as after a hang.
+  told_.clear();
+  tell_exchange(*device_, sizes, 1, {}, tell_);
+  EXPECT_EQ(told_.size(), 5u);
 }
 
 /// Its steps, on the card's memory; between threads that memory moves without NCCL.
