@@ -9,7 +9,7 @@ list(APPEND of_cards ${on_card})
 if(FOURMI_CARD_TESTS)
   add_subdirectory(cuda_on_cpu)
   # What the emulated card itself has to see is in hopper/protocol_test.cpp.
-  add_executable(test_card_emulated ${of_cards} hopper/protocol_test.cpp)
+  add_executable(test_card_emulated ${of_cards} hopper/protocol_test.cpp device/emulated/together_test.cpp)
   set_source_files_properties(hopper/protocol_test.cpp PROPERTIES COMPILE_OPTIONS
     "-Wno-unknown-pragmas;-fsanitize=alignment;-fno-sanitize-recover=alignment")
   target_link_libraries(test_card_emulated PRIVATE GTest::gtest tests_of_any_device hopper_instructions_on_cpu framework_train

@@ -2,7 +2,7 @@
 #   file  mangled name  registers  shared bytes  local bytes (stack and local)  spilled  loads of 128 bits  stores of 128 bits
 #   QGMMA  UTMALDG  WARPGROUP.ARRIVE  WARPGROUP.DEPBAR  USETMAXREG's registers, as they come, joined by commas
 #   HGMMA of 128 columns  of 256  operands whose lines are contiguous: A, B, AB or -; "mixed" if not all HGMMA have the same
-#   UBLKPF
+#   UBLKPF  acquires and releases of flags that the whole system sees  loads of 128 bits of what others write meanwhile (no cache, not constant)
 /^member / { file = $2; sub(/:$/, "", file); sub(/.*:/, "", file); sub(/\.o$/, "", file) }
 # -res-usage
 /^ Function / { f = $2; sub(/:$/, "", f); next }
@@ -27,6 +27,9 @@
   if (turned[key] != along) turned[key] = "mixed"
 }
 / UBLKPF\.L2 / { prefetches[key]++ }
+/ LDG\.E\.64\.STRONG\.SYS / { acquires[key]++ }
+/ STG\.E\.64\.STRONG\.SYS / { releases[key]++ }
+/ LDG\.E\.NA\.128 / { slots[key]++ }
 / UTMALDG\./ { copies[key]++ }
 / WARPGROUP\.ARRIVE/ { arrives[key]++ }
 / WARPGROUP\.DEPBAR/ { waits[key]++ }
@@ -35,8 +38,9 @@ END {
   for (i = 1; i <= n; i++) {
     k = order[i]
     if (!(k in seen)) { print "no code of " k > "/dev/stderr"; bad = 1 }
-    printf "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%d\t%s\t%d\n", k, registers[k], shared[k], memory[k], spilled[k], loads[k], stores[k],
-      products[k], copies[k], arrives[k], waits[k], limits[k] == "" ? "-" : limits[k], narrow[k], wide[k], k in turned ? turned[k] : "-", prefetches[k]
+    printf "%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\n", k, registers[k], shared[k], memory[k], spilled[k], loads[k], stores[k],
+      products[k], copies[k], arrives[k], waits[k], limits[k] == "" ? "-" : limits[k], narrow[k], wide[k], k in turned ? turned[k] : "-", prefetches[k],
+      acquires[k], releases[k], slots[k]
   }
   exit bad
 }

@@ -15,6 +15,13 @@ NR == FNR {
   # Narrow forms (of rows that are not multiples of 16 bytes) have none.
   key = $1 " " name
   if (key in must) { seen[key]++; wide_loads[key] += $7 > 0; wide_stores[key] += $8 > 0 }
+  # Flags between ranks, and slots that are read by loads that see what was acquired. Forms of one column have no wide loads.
+  if ($1 ~ /^(to_experts|from_experts|counts)\.cu$/) {
+    exchanges++
+    if (name != "count_tokens" && $18 == 0) fail("no LDG.E.64.STRONG.SYS, flags are acquired")
+    if (name != "hear_counts" && $19 == 0) fail("no STG.E.64.STRONG.SYS, flags are released")
+    if ($1 != "counts.cu" && template !~ /, 1>/ && $20 < 4) fail($20 " LDG.E.NA.128, slots were to be read by at least 4 at a time")
+  }
   if ($1 ~ /^fp8_(gemm|wgrad)\.cu$/) {
     panels = 0
     if (match(template, /(Product|Gradient)<[12]/)) panels = substr(template, RSTART + RLENGTH - 1, 1)
@@ -43,6 +50,7 @@ NR == FNR {
   }
 }
 END {
+  if (exchanges != 9) { print "FAILED  " exchanges " kernels of exchange/, 9 were expected"; bad = 1 }
   for (p = 1; p <= 2; p++)
     if (!bf16[p, "AB"] || !bf16[p, "B"] || !bf16[p, "-"]) { print "FAILED  not all bf16 products of " p " panels in hopper/"; bad = 1 }
   if (!products[1] || !products[2]) { print "FAILED  no products of one and of two panels in hopper/"; bad = 1 }

@@ -7,6 +7,7 @@
 #   those of bf16 are 4 HGMMA of 16 a step of 64, whatever the width, and one step is under way while the next one is begun;
 #   a math thread has 232 registers and one that copies 40 (kernels/cuda/hopper/plan.h);
 # - what is bound by memory moves 16 bytes at a time, each way that it moves rows;
+# - kernels that talk to other ranks' acquire and release flags of the whole system, and read slots by 16 bytes and no constant loads;
 # - registers, static shared memory and 16-byte accesses are those of kernels.txt, where the compiler is the one that is named there.
 # Exit status: 0 all hold, 1 some do not, 77 the tools are not here.
 set -euo pipefail
