@@ -52,8 +52,10 @@ class CardExchange {
 };
 
 /// bases: [P] this rank's and its peers' windows, as this card reaches them; a window is zeroed before any rank begins.
-/// Calls go to the stream, in order. Collective: windows and exchanges live until all ranks' streams have ended. Throws
-/// Error(usage) for a window that the kernels do not take.
+/// Calls go to the stream, in order. Where ranks share a card nobody may wait for all of it (DeviceRuntime's allocate,
+/// release, read, write) while kernels of some ranks wait for others': streams alone are waited for. Collective:
+/// windows and exchanges live until all ranks' streams have ended. Throws Error(usage) for a window that the kernels do
+/// not take.
 std::unique_ptr<CardExchange> make_card_exchange(DeviceStream& stream, std::span<std::byte* const> bases,
                                                  const Window& window, int rank, const CardExchangeOptions& options);
 

@@ -47,12 +47,27 @@ class OnCard {
  private:
   std::vector<void*> held_;
 };
-Bytes back(DeviceStream& stream, const void* p, std::int64_t bytes) {
-  Bytes host(static_cast<std::size_t>(bytes));
-  stream.synchronize();
-  if (bytes > 0) test::card().read(host.data(), p, bytes);
-  return host;
-}
+/// Bytes to the host by one stream alone: while ranks' kernels wait for one another nobody may wait for the whole card.
+class Reader {
+ public:
+  Reader(DeviceStream& stream, std::int64_t most)
+      : stream_(stream), staging_(test::card().allocate_host(std::max<std::int64_t>(most, 1), "a test")), most_(most) {}
+  ~Reader() { test::card().release_host(staging_); }
+  Reader(const Reader&) = delete;
+  Reader& operator=(const Reader&) = delete;
+  Bytes operator()(const void* p, std::int64_t bytes) const {
+    FOURMI_CHECK(bytes <= most_, "{} bytes of {}", bytes, most_);
+    if (bytes == 0) return {};
+    stream_.read(staging_, p, bytes);
+    const auto* const first = static_cast<const std::byte*>(staging_);
+    return {first, first + bytes};
+  }
+
+ private:
+  DeviceStream& stream_;
+  void* staging_;
+  std::int64_t most_;
+};
 
 /// All calls of one rank, twice over: rings go on where they ended.
 Exchanged on_rank(const ExchangeCase& c, int rank, std::vector<std::byte*>& bases, std::barrier<>& together) {
@@ -95,6 +110,7 @@ Exchanged on_rank(const ExchangeCase& c, int rank, std::vector<std::byte*>& base
     routes.push_back(memory.route(c));
     partial.push_back(memory.tensor(memory.of(partial_of(c, rank, q, arriving)), c.copies(), {arriving, D}));
   }
+  const Reader back(*stream, std::max({most * c.row_bytes, most * c.record_bytes(), y.bytes(), std::int64_t{1} << 12}));
   together.arrive_and_wait();
   const auto exchange = exchange::make_card_exchange(*stream, bases, window, rank, {c.patience});
   together.arrive_and_wait();  // nothing is allocated while kernels wait for one another
@@ -113,18 +129,18 @@ Exchanged on_rank(const ExchangeCase& c, int rank, std::vector<std::byte*>& base
         if (!stops(2)) exchange->combine(tokens, run, route, partial[static_cast<std::size_t>(q)], y, residual, {});
         stream->synchronize();
         exchange->check();
-        const Bytes first = back(*stream, route.first.data, route.first.bytes());
+        const Bytes first = back(route.first.data, route.first.bytes());
         Exchanged::Round round;
         round.first.resize(first.size() / 4);
         std::memcpy(round.first.data(), first.data(), first.size());
         const std::int64_t U = std::clamp<std::int64_t>(round.first.back(), 0, most);
-        round.rows = back(*stream, into.rows, U * c.row_bytes);
-        round.records = back(*stream, into.records, U * c.record_bytes());
-        round.gradients = back(*stream, other.rows, U * c.row_bytes);
+        round.rows = back(into.rows, U * c.row_bytes);
+        round.records = back(into.records, U * c.record_bytes());
+        round.gradients = back(other.rows, U * c.row_bytes);
         got.rounds.push_back(round);
       }
     }
-    got.y = back(*stream, y.data, y.bytes());
+    got.y = back(y.data, y.bytes());
   } catch (const Error& e) {
     got.error = fmt::format("{}: {}", static_cast<int>(e.status()), e.what());
   }
