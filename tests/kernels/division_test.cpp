@@ -13,7 +13,7 @@ TEST(Division, IsThatOfIntegers) {
   for (int i = 0; i < 40'000; ++i) {
     const std::uint32_t d = i < 3000   ? static_cast<std::uint32_t>(i) + 1
                             : i < 3032 ? 1U << (i - 3000)
-                            : i < 3063 ? (1U << (i - 3031)) + 1
+                            : i < 3062 ? (1U << (i - 3031)) + 1
                                        : (random() >> (1 + random() % 30)) + 1;
     const Division by(d);
     for (const std::uint64_t near : {std::uint64_t{0}, std::uint64_t{d}, std::uint64_t{most / d} * d,

@@ -184,6 +184,26 @@ TEST(Convert, FixedPointRoundsOnce) {
   EXPECT_THROW(convert(stream(), x, shorter), Error);
 }
 
+// Around what a card's block takes at a time, and the singles behind the last vector.
+TEST(AddInPlace, AnySize) {
+  for (const std::int64_t size : {1, 2, 3, 5, 8, 1023, 1024, 1029, 2047, 2048, 2049, 4101})
+    for (DType dtype : {DType::f64, DType::f32}) {
+      const Buffer a = test::noisy(dtype, {size}, 5), b = test::noisy(dtype, {size}, 6), sum = b;
+      const Buffer narrow(DType::bf16, {size}), wide(DType::f64, {size}), copy(dtype, {size});
+      add_in_place(stream(), a, sum);
+      convert(stream(), a, narrow);
+      convert(stream(), narrow, wide);
+      convert(stream(), a, copy);
+      for (std::int64_t i = 0; i < size; ++i) {
+        const double both = a.get(i) + b.get(i);
+        ASSERT_EQ(sum.get(i), dtype == DType::f64 ? both : double(float(a.get(i)) + float(b.get(i)))) << size;
+        ASSERT_EQ(narrow.get(i), static_cast<double>(round_to<bfloat16>(a.get(i)))) << size;
+        ASSERT_EQ(wide.get(i), narrow.get(i)) << size;
+        ASSERT_EQ(copy.get(i), a.get(i)) << size;
+      }
+    }
+}
+
 TEST(AddInPlace, AddsElementWise) {
   for (DType dtype : {DType::f64, DType::f32}) {
     Buffer a = test::noisy(dtype, {large}, 5), b = test::noisy(dtype, {large}, 6), first = b;

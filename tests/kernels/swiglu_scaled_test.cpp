@@ -134,7 +134,7 @@ void expect_rest_untouched(const Buffer& q, std::int64_t rows) {
 const std::vector<std::array<std::int64_t, 2>> sizes = {{1, 1},   {5, 7},   {3, 36},   {5, 72},   {4, 96},   {3, 128},
                                                         {3, 140}, {7, 384}, {37, 256}, {2, 1416}, {3, 2080}, {9, 2056}};
 
-TEST(ScaledSwiGlu, EveryElement) {
+TEST(SwiGlu, EveryElementInEightBits) {
   Random random(27);
   ThreadPool pool(1);
   const Stream s = stream_of(pool);
