@@ -1,12 +1,13 @@
 // The order inside an overlapped pair, as data: while rows of one half travel the other computes, and weight gradients
 // fill what is left. Forward goes through its layers, backward against them, one of each at a time.
 //
-//   travels    dy            | x              | dx               | y
-//   computes   F attention   | B weights      | F experts        | B attention, its weights
+//   travels    dy            | x                  | dx                    | y
+//   computes   F attention   | B experts          | F experts, B weights  | B weights, B attention with its weights
 //
-// DeepSeek-V3's profile data, and Megatron's order of issue: combine_b, attn_f, mlp_Bi, dispatch_f, mlp_W, dispatch_b,
-// mlp_f, combine_f, attn_Bi, attn_W. The executor (pair.h) and the order of calls that is proven before the first step
-// (framework/train/order_layers.h) both go through this list.
+// DeepSeek-V3's profile data, and Megatron's order of issue, have weights under x and experts between x and dx. Here x
+// leaves as soon as there is something to send, before backward's experts: both ways are then longer under way, and a
+// wait for one is a wait for the other too (docs/pairs.md). The executor (pair.h) and the order of calls that is proven
+// before the first step (framework/train/order_layers.h) both go through this list.
 #pragma once
 
 #include <array>
@@ -43,9 +44,9 @@ constexpr bool is_forward(PairPhase phase) {
 
 /// Of forward's layer i and backward's layer i from its end; `output` is of the layer before, whose sums travelled
 /// under the last phase and the first of this turn.
-constexpr std::array pair_order = {PairPhase::dy_leaves,        PairPhase::output,     PairPhase::attention,
-                                   PairPhase::experts_backward, PairPhase::rows_leave, PairPhase::weights,
-                                   PairPhase::dx_leaves,        PairPhase::experts,    PairPhase::attention_backward};
+constexpr std::array pair_order = {PairPhase::dy_leaves,  PairPhase::output,           PairPhase::attention,
+                                   PairPhase::rows_leave, PairPhase::experts_backward, PairPhase::dx_leaves,
+                                   PairPhase::experts,    PairPhase::weights,          PairPhase::attention_backward};
 
 /// visit(phase, layer) in order; layers are counted from 0 in the model's order, of each half for itself. Where one
 /// half has more of them, the rest of it goes alone.

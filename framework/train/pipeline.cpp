@@ -141,14 +141,14 @@ void Pipeline::act(const Instruction& i, Run& run) {
 /// A pair's two halves, phase by phase.
 void Pipeline::act_together(const Instruction& f, const Instruction& b, Run& run) {
   run.batches.enter(Verb::pair);
+  const Span span(run.stream.timeline(), Work::other, name_of(Verb::pair));
   const std::int64_t begin = now();
   const Rows &forward_rows = rows(f.rows, f.pass.micro_batch, run.batches, run.stream),
              &backward_rows = rows(b.rows, b.pass.micro_batch, run.batches, run.stream);
   const StagePass forward = pass(f, forward_rows, run), backward = pass(b, backward_rows, run);
   PairRunner pair(run.stream, {model_of(f), forward}, {model_of(b), backward}, run.context);
   run.batches.take(pair.run(), forward_rows.on_host);
-  const std::int64_t end = now();
-  for (const Instruction* i : {&f, &b}) done_.push_back({i->verb, i->pass, begin, end});
+  done_.push_back({Verb::pair, f.pass, begin, now()});
 }
 
 void Pipeline::run(const Stream& stream, Group& pipeline, int num_micro_batches, const LossWeights& weights,

@@ -19,18 +19,4 @@ __device__ inline float fast_reciprocal(float x) {
   return y;
 }
 
-/// The larger magnitude; NaN where either is.
-__device__ inline float larger_magnitude(float a, float b) {
-  float y;
-  asm("{\n"
-      ".reg .f32 first, second;\n"
-      "abs.f32 first, %1;\n"
-      "abs.f32 second, %2;\n"
-      "max.NaN.f32 %0, first, second;\n"
-      "}"
-      : "=f"(y)
-      : "f"(a), "f"(b));
-  return y;
-}
-
 }  // namespace fourmi::cuda

@@ -1,7 +1,6 @@
 // As scaled_units.h, for a thread whose units may lie in several rows. For .cu files.
 #pragma once
 
-#include "kernels/cuda/fast_math.h"
 #include "kernels/cuda/scaled_units.h"
 
 namespace fourmi::cuda {
@@ -12,30 +11,17 @@ struct Unit {
   int column;
 };
 
-__device__ inline Vector<std::uint32_t, 2> encoded(const float (&v)[8], float inverse) {
-  Vector<std::uint32_t, 2> bytes;  // under a scale that is no number all are 0x7f, because the inverse is none
-#pragma unroll
-  for (int i = 0; i < 2; ++i)
-    bytes.value[i] =
-        e4m3_of_four(v[4 * i] * inverse, v[4 * i + 1] * inverse, v[4 * i + 2] * inverse, v[4 * i + 3] * inverse);
-  return bytes;
-}
-
 /// Units i of lanes with equal lane / 16 (mx: lane / 4) have one group of their row, in order. What they have behind
 /// their row's end counts in the group too: zeros, or elements of it once more. `whole`: rows are multiples of eight.
 /// Every lane of the warp calls it.
 template <bool whole, int n>
 __device__ void quantize_units_of_rows(const ScaledRows& q, const Unit (&units)[n], const float (&value)[n][8]) {
   static_assert(n == 1 || n == 2 || n == 4);
+  constexpr Rows are = whole ? Rows::whole : Rows::any;
   const unsigned lane = threadIdx.x % warp_size, own = lane % n;
   std::uint32_t most[n];
 #pragma unroll
-  for (int i = 0; i < n; ++i) {
-    float m = larger_magnitude(value[i][0], value[i][1]);
-#pragma unroll
-    for (int k = 2; k < 8; ++k) m = larger_magnitude(m, value[i][k]);
-    most[i] = __float_as_uint(m);
-  }
+  for (int i = 0; i < n; ++i) most[i] = largest_bits_of(value[i]);
   std::uint32_t largest = most_of_own_unit(most);
 #pragma unroll
   for (int step = n; step < 16; step *= 2) {
@@ -51,17 +37,11 @@ __device__ void quantize_units_of_rows(const ScaledRows& q, const Unit (&units)[
 #pragma unroll
   for (int i = 0; i < n; ++i) {
     mine = own == static_cast<unsigned>(i) ? units[i] : mine;
-    std::uint8_t* const row = q.data + units[i].row * q.stride;
-    if constexpr (whole) {
-      if (units[i].column < q.size)
-        store<2>(reinterpret_cast<std::uint32_t*>(row + units[i].column), encoded(value[i], inverses[i]));
-    } else {
-      store_unit_of(q, row, units[i].column, value[i], inverses[i]);
-    }
+    store_unit_of<are>(q, q.data + units[i].row * q.stride, units[i].column, value[i], inverses[i]);
   }
   const unsigned in_group = lane % (q.mx ? 4 : 16);  // the first lane with this unit's scale stores it
   const int column = mine.column - 8 * static_cast<int>(in_group);
-  if (in_group == own && column < q.size) store_scale_of(q, q.data + mine.row * q.stride, column, s.scale);
+  if (in_group == own && column < q.size) store_scale_of<are>(q, q.data + mine.row * q.stride, column, s.scale);
 }
 
 }  // namespace fourmi::cuda

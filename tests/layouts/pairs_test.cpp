@@ -23,6 +23,7 @@ const std::vector<Case> cases{
     {"nodes", {.pipeline = 2, .expert = 4, .schedule = "dualpipev", .node_size = 2, .recompute = full}},
     {"tensor_and_expert_tensor",
      {.tensor = 2, .pipeline = 2, .expert = 2, .expert_tensor = 2, .schedule = "dualpipev", .recompute = selective}},
+    {"device", {.pipeline = 2, .expert = 4, .schedule = "dualpipev", .recompute = full, .device = true}},
     {"context", {.context = 2, .pipeline = 2, .expert = 4, .schedule = "dualpipev"}},
     {"four_stages_a_side", {.pipeline = 4, .expert = 2, .schedule = "dualpipev"}},
     {"nothing_travels", {.ranks = 2, .pipeline = 2, .schedule = "dualpipev"}},

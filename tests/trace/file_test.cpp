@@ -158,6 +158,20 @@ TEST(RankClock, RunsAtItsOwnSpeed) {
   EXPECT_EQ(clock.error(), 20);
 }
 
+/// What ranks would have done in a step that went as it was simulated.
+std::vector<RankActions> as_simulated(const Schedule& schedule, const Simulation& simulation) {
+  std::vector<RankActions> measured(schedule.actions.size());
+  for (std::size_t r = 0; r < measured.size(); ++r) {
+    measured[r].place = static_cast<int>(r);
+    for (std::size_t i = 0; i < schedule.actions[r].size(); ++i) {
+      const Action& a = schedule.actions[r][i];
+      const auto at = [&](double s) { return std::llround(s * 1e9) + 77; };
+      measured[r].done.push_back({a.verb, a.pass, at(simulation.spans[r][i].begin), at(simulation.spans[r][i].end)});
+    }
+  }
+  return measured;
+}
+
 /// A step that went as its schedule says is simulated as it was; one whose messages came late took longer than that.
 TEST(SimulatedStep, DiffersByWhatIsBetweenTheActions) {
   const Recipe recipe = recipe_of();
@@ -168,16 +182,7 @@ TEST(SimulatedStep, DiffersByWhatIsBetweenTheActions) {
     fourmi::Times late = stages;
     late.transfer = transfer;
     const Simulation made = simulate(schedule, late);
-    std::vector<RankActions> measured(2);
-    for (std::size_t r = 0; r < 2; ++r) {
-      measured[r].place = static_cast<int>(r);
-      for (std::size_t i = 0; i < schedule.actions[r].size(); ++i) {
-        const Action& a = schedule.actions[r][i];
-        const auto at = [&](double s) { return std::llround(s * 1e9) + 77; };
-        measured[r].done.push_back({a.verb, a.pass, at(made.spans[r][i].begin), at(made.spans[r][i].end)});
-      }
-    }
-    const SimulatedStep step = simulate_step(recipe, map, measured);
+    const SimulatedStep step = simulate_step(recipe, map, as_simulated(schedule, made));
     EXPECT_NEAR(step.measured, made.makespan, 1e-8);
     EXPECT_EQ(step.begin, 77);
     EXPECT_NEAR(step.simulation.makespan, simulate(schedule, stages).makespan, 1e-8);
@@ -185,6 +190,22 @@ TEST(SimulatedStep, DiffersByWhatIsBetweenTheActions) {
     if (transfer > 0) {
       EXPECT_GT(step.measured, step.simulation.makespan + 2 * transfer);
     }
+  }
+}
+
+TEST(SimulatedStep, KnowsHowMuchShorterPairsWere) {
+  Recipe recipe = recipe_of();
+  recipe.model.num_hidden_layers = 4;
+  recipe.parallel.pipeline_schedule = "dualpipev";
+  const StageMap map = stage_map(recipe);
+  const Schedule schedule = schedule_of(recipe, 8);
+  fourmi::Times times{.stages = {{0.010, 0.012, 0.008}}};
+  for (double pair : {1.0, 0.7}) {
+    times.pair = pair;
+    const Simulation made = simulate(schedule, times);
+    const SimulatedStep step = simulate_step(recipe, map, as_simulated(schedule, made));
+    EXPECT_NEAR(step.measured, made.makespan, 1e-8);
+    EXPECT_NEAR(step.simulation.makespan, made.makespan, 1e-6) << "pairs of " << pair;
   }
 }
 

@@ -28,9 +28,5 @@ inline float fast_reciprocal(float x) {
   x = fast_math::without_denormals(x);
   return std::fabs(x) == 1 ? x : fast_math::off_by(1 / static_cast<double>(x), 0x1p-24, x);  // and a half by rounding
 }
-inline float larger_magnitude(float a, float b) {
-  if (a != a || b != b) return std::bit_cast<float>(0x7fffffffU);
-  return std::fmax(std::fabs(a), std::fabs(b));
-}
 
 }  // namespace fourmi::cuda
