@@ -57,7 +57,7 @@ inline const std::vector<Mixture> mixtures = [] {
       {.pipeline = 2, .expert = 4, .schedule = "zb-v", .node_size = 4, .recompute = selective},
       {.context = 2, .expert_tensor = 2, .bound = 1.5, .zero = 3, .recompute = full},
       // Pairs that take turns phase by phase, as `.tensor = 4, .pipeline = 2, .expert = 4` above does too.
-      {.pipeline = 2, .expert = 4, .schedule = "dualpipev", .node_size = 2, .zero = 2, .recompute = full},
+      {.tensor = 2, .pipeline = 2, .expert = 4, .schedule = "dualpipev", .node_size = 2, .zero = 2, .recompute = full},
       {.context = 2, .pipeline = 2, .expert = 2, .expert_tensor = 2, .schedule = "dualpipev"},
       // Rings, in fp64.
       {.ranks = 4, .context = 4, .ring = true},
