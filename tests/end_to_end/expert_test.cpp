@@ -45,7 +45,7 @@ TEST_F(Experts, TheDeviceDispatcherIsRefusedBeforeAnythingIsTrained) {
   words.insert(words.end(), {"--dry-run", "--ranks", "2"});
   const Result planned = run(words);
   expect_ok(planned);
-  EXPECT_NE(planned.output.find("parallel.dispatcher: device is for ranks that are threads"), std::string::npos)
+  EXPECT_NE(planned.errors.find("parallel.dispatcher: device is for ranks that are threads"), std::string::npos)
       << to_string(planned);
 }
 
