@@ -42,6 +42,13 @@ FOURMI_INLINE constexpr TokenRun run_of(int channel, int num_channels, std::int6
   return {first + num_tokens * channel / num_channels, first + num_tokens * (channel + 1) / num_channels};
 }
 
+/// The first of tokens [t, end) that goes to a rank; end: none. An agent of many threads may have a form of its own.
+template <class Agent>
+FOURMI_INLINE std::int64_t next_token(Agent&, const Tokens& tokens, std::int64_t t, std::int64_t end, int to) {
+  while (t < end && !tokens.goes_to(t, to)) ++t;
+  return t;
+}
+
 /// To one rank, the tokens of a channel that go there.
 class SendTokens {
  public:
@@ -52,9 +59,8 @@ class SendTokens {
   template <class Agent>
   FOURMI_INLINE Progress step(Agent& agent) {
     bool moved = false;
-    for (; run_.begin < run_.end; ++run_.begin) {
+    for (; (run_.begin = next_token(agent, tokens_, run_.begin, run_.end, to_)) < run_.end; ++run_.begin) {
       const std::int64_t t = run_.begin;
-      if (!tokens_.goes_to(t, to_)) continue;
       if (!ring_->has_room(agent)) return moved ? Progress::moved : Progress::stuck;
       std::byte* const slot = ring_->next();
       agent.copy(slot, tokens_.rows + t * tokens_.row_bytes, tokens_.row_bytes);

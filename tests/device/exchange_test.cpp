@@ -207,6 +207,15 @@ TEST_P(CardExchangeOf, RanksHasEmptyOnesAndAllGoToOne) {
 }
 INSTANTIATE_TEST_SUITE_P(Ranks, CardExchangeOf, ::testing::Values(2, 4, 8));
 
+/// A warp looks at as many tokens as it has lanes: runs are longer here, and few tokens go to the last rank.
+TEST(CardExchange, FewOfManyTokens) {
+  ExchangeCase c{.layer = {.E = 3, .K = 1, .D = 8, .tokens = {150, 64, 33}}};
+  c.layer.choose = [](int rank, std::int64_t t) {
+    return std::vector<std::int32_t>{t % 41 == rank ? 2 : static_cast<std::int32_t>(t % 2)};
+  };
+  expect_plain(c);
+}
+
 TEST(CardExchange, NamesWhoStopped) {
   for (int call = 0; call < 3; ++call) {
     ExchangeCase c{.layer = {.E = 4, .K = 4, .D = 8, .tokens = {9, 9, 9, 9}}};

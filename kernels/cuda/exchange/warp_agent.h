@@ -14,6 +14,7 @@
 #pragma once
 
 #include "kernels/cuda/exchange/instructions.h"
+#include "kernels/exchange/lanes.h"
 
 namespace fourmi::cuda {
 
@@ -47,6 +48,19 @@ class WarpAgent {
     else
       copy_words(to, from, bytes);
   }
+  /// Each lane looks at one of the next 32 tokens; the answers are kept, so an agent is for one rank.
+  __device__ std::int64_t next(const exchange::Tokens& tokens, std::int64_t t, std::int64_t end, int to) {
+    while (t < end) {
+      if (t - looked_at_ >= warp_size) {
+        looked_at_ = t;
+        going_ = __ballot_sync(all_lanes, t + lane_ < end && tokens.goes_to(t + lane_, to));
+      }
+      const unsigned rest = going_ >> (t - looked_at_);
+      if (rest != 0) return t + __ffs(static_cast<int>(rest)) - 1;
+      t = looked_at_ + warp_size;
+    }
+    return end;
+  }
 
  private:
   static constexpr int in_flight = 8;  // vectors of a lane: 4 KiB of a warp
@@ -75,7 +89,16 @@ class WarpAgent {
   }
 
   int lane_;
+  unsigned going_ = 0;  // of tokens from looked_at_ on, a bit each
+  std::int64_t looked_at_ = -warp_size;
 };
+
+/// In place of exchange::next_token().
+template <Reads reads>
+__device__ std::int64_t next_token(WarpAgent<reads>& agent, const exchange::Tokens& tokens, std::int64_t t,
+                                   std::int64_t end, int to) {
+  return agent.next(tokens, t, end, to);
+}
 
 /// A thread that has flags of its own. tells: false where another one tells the same.
 struct ThreadAgent {
