@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <map>
 
 #include "framework/telemetry/trace.h"
 #include "parallel/schedule/verb_names.h"
@@ -69,20 +70,20 @@ std::vector<Pipeline::Done> on_device_clock(std::span<const Pipeline::Done> done
 SimulatedStep simulate_step(const Recipe& recipe, const StageMap& map, std::span<const RankActions> ranks) {
   SimulatedStep step;
   int micro_batches = 0;
-  std::int64_t begin = 0, end = 0;
-  bool any = false;
+  std::map<int, std::pair<std::int64_t, std::int64_t>> replicas;  // first begin and last end
   for (const RankActions& rank : ranks)
     for (const Pipeline::Done& d : rank.done) {
       micro_batches = std::max(micro_batches, d.pass.micro_batch + 1);
-      begin = any ? std::min(begin, d.begin) : d.begin;
-      end = any ? std::max(end, d.end) : d.end;
-      any = true;
+      auto& [begin, end] = replicas.try_emplace(rank.replica, d.begin, d.end).first->second;
+      begin = std::min(begin, d.begin), end = std::max(end, d.end);
     }
-  FOURMI_CHECK(any, "a step without an action");
+  FOURMI_CHECK(!replicas.empty(), "a step without an action");
+  std::int64_t longest = -1;
+  for (const auto& [replica, span] : replicas)
+    if (span.second - span.first > longest) longest = span.second - span.first, step.begin = span.first;
   step.schedule = schedule_of(recipe, micro_batches);
   step.simulation = simulate(step.schedule, mean_times(map, ranks));
-  step.begin = begin;
-  step.measured = static_cast<double>(end - begin) * 1e-9;
+  step.measured = static_cast<double>(longest) * 1e-9;
   return step;
 }
 

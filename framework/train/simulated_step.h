@@ -18,6 +18,7 @@ namespace fourmi {
 struct RankActions {
   int place = 0;  ///< along the pipeline
   std::vector<Pipeline::Done> done;
+  int replica = 0;  ///< ranks of one pipeline have the same
 };
 
 /// As Pipeline::done() has it, with the times that the newest recorded step's spans have on the device's clock, where
@@ -27,8 +28,8 @@ std::vector<Pipeline::Done> on_device_clock(std::span<const Pipeline::Done> done
 struct SimulatedStep {
   Schedule schedule;
   Simulation simulation;   ///< in seconds
-  std::int64_t begin = 0;  ///< of the first action, nanoseconds
-  double measured = 0;     ///< seconds from the first action's begin to the last one's end: the longest replica
+  std::int64_t begin = 0;  ///< of the first action of the longest replica, nanoseconds
+  double measured = 0;     ///< seconds from that to the replica's last action's end
 };
 
 /// `ranks`: all of them, or those of one pipeline and its replicas. Messages take no time.

@@ -20,20 +20,24 @@ std::vector<std::int64_t> moe_layers(const ModelSection& m) {
 }
 
 /// A rank's actions as text for rank 0.
+struct Head {
+  int place, replica;
+};
 std::string packed(const RankActions& actions) {
+  const Head head{actions.place, actions.replica};
   const std::span<const Pipeline::Done> done(actions.done);
-  std::string text(sizeof actions.place + done.size_bytes(), '\0');
-  std::memcpy(text.data(), &actions.place, sizeof actions.place);
-  std::memcpy(text.data() + sizeof actions.place, done.data(), done.size_bytes());
+  std::string text(sizeof head + done.size_bytes(), '\0');
+  std::memcpy(text.data(), &head, sizeof head);
+  std::memcpy(text.data() + sizeof head, done.data(), done.size_bytes());
   return text;
 }
 
 RankActions unpacked(const std::string& text) {
-  RankActions actions;
-  std::memcpy(&actions.place, text.data(), sizeof actions.place);
-  actions.done.resize((text.size() - sizeof actions.place) / sizeof(Pipeline::Done));
-  std::memcpy(actions.done.data(), text.data() + sizeof actions.place, actions.done.size() * sizeof(Pipeline::Done));
-  return actions;
+  Head head{};
+  std::memcpy(&head, text.data(), sizeof head);
+  std::vector<Pipeline::Done> done((text.size() - sizeof head) / sizeof(Pipeline::Done));
+  std::memcpy(done.data(), text.data() + sizeof head, done.size() * sizeof(Pipeline::Done));
+  return {head.place, std::move(done), head.replica};
 }
 
 }  // namespace
@@ -60,7 +64,10 @@ bool Telemetry::traced(std::int64_t step) const {
 void Telemetry::begin_step(std::int64_t step) {
   reporting_.begin_step();
   if (!timeline_) return;
-  if (traced(step)) clock_.before = read_clock(context_.group);
+  if (traced(step)) {
+    clock_.before = read_clock(context_.group);
+    context_.group.barrier();  // it asked one rank after another: no rank is to wait for that in the step
+  }
   timeline_->begin_step(traced(step));
   if (lanes_) lanes_->begin_step(traced(step));
 }
@@ -78,7 +85,9 @@ void Telemetry::after_step(const Progress& progress, Engine& engine) {
 }
 
 std::string Telemetry::simulated(std::int64_t step, const Engine& engine) {
-  RankActions mine{engine.groups().coordinate(Axis::pipeline), on_device_clock(engine.pipeline().done(), *timeline_)};
+  const RankGroups& groups = engine.groups();
+  RankActions mine{groups.coordinate(Axis::pipeline), on_device_clock(engine.pipeline().done(), *timeline_),
+                   groups.mesh().peers(groups.world().rank(), {Axis::pipeline}).front()};
   for (Pipeline::Done& d : mine.done) d.begin = clock_.on_first(d.begin), d.end = clock_.on_first(d.end);
   std::vector<RankActions> all;
   gather_at_first(context_.group, packed(mine), [&](int, const std::string& text) { all.push_back(unpacked(text)); });

@@ -182,7 +182,14 @@ TEST(SimulatedStep, DiffersByWhatIsBetweenTheActions) {
     fourmi::Times late = stages;
     late.transfer = transfer;
     const Simulation made = simulate(schedule, late);
-    const SimulatedStep step = simulate_step(recipe, map, as_simulated(schedule, made));
+    std::vector<RankActions> measured = as_simulated(schedule, made);
+    // Another replica that began later and took as long changes nothing.
+    for (int r : {0, 1}) {
+      measured.push_back(measured[static_cast<std::size_t>(r)]);
+      measured.back().replica = 1;
+      for (Pipeline::Done& d : measured.back().done) d.begin += 1'000'000'000, d.end += 1'000'000'000;
+    }
+    const SimulatedStep step = simulate_step(recipe, map, measured);
     EXPECT_NEAR(step.measured, made.makespan, 1e-8);
     EXPECT_EQ(step.begin, 77);
     EXPECT_NEAR(step.simulation.makespan, simulate(schedule, stages).makespan, 1e-8);
