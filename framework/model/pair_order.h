@@ -7,7 +7,7 @@
 // DeepSeek-V3's profile data, and Megatron's order of issue, have weights under x and experts between x and dx. Here x
 // leaves as soon as there is something to send, before backward's experts: both ways are then longer under way, and a
 // wait for one is a wait for the other too (docs/pairs.md). The executor (pair.h) and the order of calls that is proven
-// before the first step (framework/train/order_layers.h) both go through this list.
+// before the first step (framework/train/order_pairs.cpp) both go through this list.
 #pragma once
 
 #include <array>
