@@ -28,6 +28,8 @@
 
 namespace fourmi {
 
+class Meeting;  // parallel/meeting.h
+
 /// A started operation. wait() finishes it; destroying an unfinished request waits (and throws nothing). Destroyed
 /// while an exception passes, it poisons its group first: the peers may never do their part, and this rank is ending
 /// anyway.
@@ -128,6 +130,8 @@ class Group {
 
   /// Can this rank read and write the memory of the others, at the addresses that they know it by?
   virtual bool shares_memory() const { return size_ == 1; }
+  /// Of ranks that reach each other's memory: one for all of them, a new one at each call. Null for others.
+  virtual std::shared_ptr<Meeting> meet() { return nullptr; }
   /// A collective whose bytes went past the group, through the ranks' memory: checked and counted as `call`.
   void made(Call call, std::int64_t sent, std::int64_t received) {
     const Named named(*this, call);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "kernels/runtime/error.h"
+#include "parallel/meeting.h"
 #include "parallel/moving_group.h"
 #include "parallel/poison.h"
 
@@ -101,6 +102,11 @@ struct Hub {
   std::mutex mutex;
   std::vector<std::condition_variable> changed;  // one a member
   std::map<Key, Queues> queues;
+  struct Met {
+    std::shared_ptr<Meeting> meeting;
+    int arrived = 0;
+  };
+  std::map<int, Met> meetings;           // that some members have not come to yet
   std::map<std::string, Child> forming;  // subgroups that some members have not reached yet
   std::vector<std::weak_ptr<Hub>> children;
 
@@ -213,6 +219,15 @@ class ThreadGroup final : public MovingGroup {
   }
 
   bool shares_memory() const override { return true; }
+  std::shared_ptr<Meeting> meet() override {
+    const int number = num_meetings_++;
+    std::lock_guard lock(hub_->mutex);
+    Hub::Met& met = hub_->meetings[number];
+    if (!met.meeting) met.meeting = std::make_shared<Meeting>();
+    auto meeting = met.meeting;
+    if (++met.arrived == size_) hub_->meetings.erase(number);
+    return meeting;
+  }
   void cancel(const std::string& reason) override { hub_->cancel(reason); }
   void cancel_all(const std::string& reason) override {
     Hub* top = hub_.get();
@@ -270,6 +285,7 @@ class ThreadGroup final : public MovingGroup {
   std::shared_ptr<Hub> hub_;
   std::vector<std::unique_ptr<Transfer>> transfers_;  // requests must not outlive their group
   std::map<std::string, int> made_;
+  int num_meetings_ = 0;
   std::shared_ptr<DeviceStream> copies_;  // shared with subgroups
   Lane lane_{};
 };

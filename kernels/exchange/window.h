@@ -41,8 +41,6 @@ class Window {
   FOURMI_INLINE constexpr std::int64_t head(Way way, int to, int channel) const {
     return flags() + (2 * ring(way, to, channel) + 1) * flag_bytes;
   }
-  /// Written by `from`: not zero when it will write here no more.
-  FOURMI_INLINE constexpr std::int64_t left(int from) const { return flags() + (4 * num_rings() + from) * flag_bytes; }
   FOURMI_INLINE constexpr std::int64_t slots(Way way, int from, int channel) const {
     const std::int64_t before = way == Way::dispatch ? 0 : num_rings() * ring_bytes(Way::dispatch);
     return zeroed_bytes() + before + (ring(Way::dispatch, from, channel)) * ring_bytes(way);
@@ -51,7 +49,7 @@ class Window {
     return zeroed_bytes() + num_rings() * (ring_bytes(Way::dispatch) + ring_bytes(Way::combine));
   }
   /// What is zero before the first call; the rest may be anything.
-  FOURMI_INLINE constexpr std::int64_t zeroed_bytes() const { return left(sizes_.num_ranks); }
+  FOURMI_INLINE constexpr std::int64_t zeroed_bytes() const { return flags() + 4 * num_rings() * flag_bytes; }
 
  private:
   static constexpr std::int64_t flag_bytes = 128;  // a line of its own, so that who polls one is left alone by others

@@ -2,9 +2,6 @@
 
 #include <cstring>
 
-#include "kernels/exchange/host_agent.h"
-#include "parallel/backoff.h"
-
 namespace fourmi {
 
 PeerWindows::PeerWindows(Group& group, const exchange::Window& window, const Tensor& memory)
@@ -18,18 +15,22 @@ PeerWindows::PeerWindows(Group& group, const exchange::Window& window, const Ten
   FOURMI_CHECK(reinterpret_cast<std::uintptr_t>(mine) % exchange::Window::alignment == 0, "a window at {}",
                static_cast<const void*>(mine));
   std::memset(mine, 0, static_cast<std::size_t>(window.zeroed_bytes()));
-  // Who has all addresses knows that all windows are zero: they are gathered behind that.
-  group.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(bases_)));
+  meeting_ = group.meet();
+  if (!meeting_) meeting_ = std::make_shared<Meeting>();  // alone
+  meeting_->enter();
+  try {
+    // Who has all addresses knows that all windows are zero: they are gathered behind that.
+    group.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(bases_)));
+  } catch (...) {  // others may have them, and may be writing
+    group.cancel_all("a rank was lost while windows were made");
+    meeting_->leave();
+    throw;
+  }
 }
 
 PeerWindows::~PeerWindows() {
   if (std::uncaught_exceptions() > exceptions_) group_.cancel_all("a rank left a dispatch that others may be in");
-  exchange::HostAgent agent;
-  const exchange::Peers all = peers();
-  for (int r = 0; r < group_.size(); ++r) agent.release(all.at<std::uint64_t>(r, window_.left(rank_)), 1);
-  Backoff backoff;
-  for (int r = 0; r < group_.size(); ++r)
-    while (agent.acquire(all.at<std::uint64_t>(rank_, window_.left(r))) == 0) backoff.pause();
+  meeting_->leave();
 }
 
 }  // namespace fourmi

@@ -2,11 +2,13 @@
 #pragma once
 
 #include <exception>
+#include <memory>
 #include <vector>
 
 #include "kernels/exchange/window.h"
 #include "kernels/runtime/tensor.h"
 #include "parallel/group.h"
+#include "parallel/meeting.h"
 
 namespace fourmi {
 
@@ -27,6 +29,7 @@ class PeerWindows {
   Group& group_;
   exchange::Window window_;
   std::vector<std::byte*> bases_;  // [ranks]
+  std::shared_ptr<Meeting> meeting_;
   int rank_;
   int exceptions_ = std::uncaught_exceptions();
 };

@@ -219,7 +219,7 @@ TEST(DeviceDispatch, AWindowTakesWhatTheFormulaSays) {
   const auto line = [](std::int64_t bytes) { return (bytes + 127) / 128 * 128; };
   const auto formula = [&](std::int64_t P, std::int64_t rounds) {
     const std::int64_t C = 3, S = 5, row = 1008, record = 48;  // in sixteens
-    return 2 * P * line(8 * rounds * C) + 128 * (4 * P * C + P) + P * C * (line(S * (row + record)) + line(S * row));
+    return 2 * P * line(8 * rounds * C) + 128 * 4 * P * C + P * C * (line(S * (row + record)) + line(S * row));
   };
   for (int P : {2, 8, 64}) {
     options.max_rows = options.block = 0;
