@@ -14,6 +14,7 @@
 #include "framework/model/family.h"
 #include "framework/model/layer_panels.h"
 #include "framework/model/leaves.h"
+#include "framework/model/objective.h"
 #include "framework/model/operand_check.h"
 #include "framework/model/row_exchange.h"
 #include "framework/model/sequence_exchange.h"
@@ -85,6 +86,7 @@ struct Context {
   const std::function<void(std::int64_t layer, const Tensor& output_MD)>* after_layer = nullptr;
   /// Called for each operand of linear maps and experts, where given: to measure it, and for tests that spoil it.
   const OperandProbe* after_operand = nullptr;
+  const Objective* objective = nullptr;   ///< of the head; null: cross-entropy
   OperandCheck* operand_check = nullptr;  ///< where operands and weights with scales are to be held against exact ones
 
   /// Moves of rows among the ranks of the tensor axis.

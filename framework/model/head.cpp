@@ -25,7 +25,8 @@ Head::Head(const ModelSection& m, const ParameterStore& store, const std::string
     : norm_{.epsilon = m.rms_norm_eps},
       norm_weight_(store.slot(norm)),
       head_(store.padded_slot(head_name(m))),
-      vocab_size_(m.vocab_size) {
+      vocab_size_(m.vocab_size),
+      multi_token_(norm != "model.norm.weight") {
   V_ = head_.shape[0];
   D_ = head_.shape[1];
   first_ = store.table().find(head_name(m)).first_row;
@@ -103,8 +104,11 @@ void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool
     const Tensor leaf_sums = first_rows_of(s.sum_LC, c.leaves.vocabulary, n);
     softmax_sum(stream, logits, max, targets, first_, leaf_sums, target_logit, c.leaves.vocabulary);
     share_sums(c, target_logit, sum, s, form_weight_gradient);
-    cross_entropy_finish(stream, weight, logits, max, sum, target_logit, targets, first_, loss_M.rows(begin, end),
-                         dlogits);
+    const Tensor loss = loss_M.rows(begin, end);
+    if (c.objective)
+      (*c.objective)(c, {begin, first_, multi_token_, weight, logits, max, sum, targets, target_logit, loss, dlogits});
+    else
+      cross_entropy_finish(stream, weight, logits, max, sum, target_logit, targets, first_, loss, dlogits);
     if (!backward) continue;
     late_begin = begin, late_end = end;
     if (!moves.alone()) continue;

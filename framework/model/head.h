@@ -73,6 +73,7 @@ class Head {
   RmsNorm norm_;
   Slot norm_weight_, head_;
   std::int64_t vocab_size_;
+  bool multi_token_;
 };
 
 }  // namespace fourmi
