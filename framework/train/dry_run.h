@@ -37,8 +37,8 @@ struct DryRun {
     double share = 0;   ///< of the tokens
     double epochs = 0;  ///< that the run makes over it
   };
-  std::vector<Source> sources;        ///< empty where data is absent
-  double least_seconds = 0;           ///< all steps' work at the peak of `least_on`: no run is faster there
+  std::vector<Source> sources;  ///< empty where data is absent
+  double least_seconds = 0;     ///< all steps' work at the peak of `least_on`: no run is faster there
   std::string least_on;
   double device_hours = 0;            ///< least_seconds on all ranks
   std::optional<double> cost;         ///< of device_hours, where the recipe names a price
