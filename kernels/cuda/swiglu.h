@@ -40,6 +40,7 @@ __device__ Gradient<T> swiglu_gradient(T gate, T up, T dy) {
 inline void check_swiglu(const Tensor& gate_up, const Tensor& h, std::int64_t rows) {
   FOURMI_CHECK(gate_up.dim(1) == 2 * h.dim(1) && 0 <= rows && rows <= gate_up.dim(0) && rows <= h.dim(0),
                "{} rows of gate_up {}, h {}", rows, to_string(gate_up.shape), to_string(h.shape));
+  FOURMI_CHECK(h.dim(1) <= std::int64_t{1} << 28, "rows of {} columns", h.dim(1));  // places in a row have 32 bits
 }
 
 }  // namespace fourmi::cuda

@@ -47,7 +47,8 @@ class CardExchange {
   virtual void combine(const Tokens& tokens, TokenRun run, const CardRoute& route, const Tensor& partial_UD,
                        const Tensor& y_MD, const Tensor& first_MD, const Tensor& second_MD) = 0;
   /// Throws Error(rank_lost) that names a peer and the flag that it should have written, if a kernel gave up; may be
-  /// asked at any time. After that nothing that the kernels wrote is good.
+  /// asked at any time. After that nothing that the kernels wrote is good, here and on ranks that got some of it: all
+  /// ranks ask before they keep anything of a step.
   virtual void check() const = 0;
 };
 

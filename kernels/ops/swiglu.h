@@ -1,6 +1,7 @@
 // SwiGLU (Shazeer 2020): h = silu(gate) * up, silu(x) = x / (1 + exp(-x)). gate_up rows hold gate then up.
 // Dtypes f64 f32 bf16; arithmetic in the accumulator dtype, one rounding. `rows` limits the call to the first rows
-// (grouped expert buffers are larger than what was received); rows beyond are neither read nor written.
+// (grouped expert buffers are larger than what was received); rows beyond are neither read nor written. Outputs share
+// no memory with inputs.
 #pragma once
 
 #include "kernels/ops/quantize.h"  // Scaling

@@ -27,8 +27,10 @@ __global__ void __launch_bounds__(threads) count_tokens(Ends ends, exchange::Tok
     }
   __syncthreads();
   ThreadAgent agent;
+  const bool silent = has_given_up(ends.watch);
   for (int r = static_cast<int>(threadIdx.x); r < P; r += threads) {
     sent[ends.lane(r, channel)] = counts[r];
+    if (silent) continue;
     exchange::announce(agent, ends.peers, announcement, r, std::int64_t{round} * C + channel,
                        static_cast<std::uint32_t>(counts[r]));
   }

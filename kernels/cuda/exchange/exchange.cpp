@@ -68,8 +68,14 @@ class Exchange final : public CardExchange {
     cuda::prepare_from_experts();
   }
 
+  /// A warp that gives up still writes its report.
+  ~Exchange() override { cudaStreamSynchronize(stream_.handle()); }
+
   void count(const Tokens& tokens, TokenRun run, std::uint64_t announcement, int round,
              const CardRoute& route) override {
+    FOURMI_CHECK((announcement == announced_ && round == round_ + 1) || (announcement == announced_ + 1 && round == 0),
+                 "round {} of announcement {} behind round {} of {}", round, announcement, round_, announced_);
+    announced_ = announcement, round_ = round;
     FOURMI_CHECK((round + 1) * ends_.num_channels() <= ends_.peers.window.sizes().most_counts && announcement > 0,
                  "round {} of announcement {}", round, announcement);
     check_tokens(tokens);
@@ -130,6 +136,8 @@ class Exchange final : public CardExchange {
   Held bases_, positions_, claimed_, report_;
   std::chrono::nanoseconds patience_;
   cuda::Ends ends_;
+  std::uint64_t announced_ = 0;
+  int round_ = 0;
 };
 
 }  // namespace

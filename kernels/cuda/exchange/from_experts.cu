@@ -77,6 +77,11 @@ void bring_from_experts(const CudaStream& stream, const Ends& ends, const exchan
   FOURMI_CHECK(D < std::int64_t{1} << 30 && partial_UD.dim(1) == D && partial_UD.dtype == accumulate_dtype(y_MD.dtype),
                "results {} {} for rows {} {}", name_of(partial_UD.dtype), to_string(partial_UD.shape),
                name_of(y_MD.dtype), to_string(y_MD.shape));
+  for (const Tensor* t : {&first_MD, &second_MD})
+    FOURMI_CHECK(!*t || t->shape == y_MD.shape, "{} to be added to rows {}", to_string(t->shape),
+                 to_string(y_MD.shape));
+  FOURMI_CHECK(0 <= run.begin && run.begin <= run.end && run.end <= y_MD.dim(0), "tokens {} to {} of {}", run.begin,
+               run.end, y_MD.dim(0));
   const int P = ends.num_ranks();
   const auto threads = static_cast<unsigned>((P + summing_warps(P)) * warp_size);
   visit_float(y_MD.dtype, "combine", [&]<class T>(std::type_identity<T>) {

@@ -46,7 +46,7 @@ struct SummingTeam {
   int warp, num_warps;
   CopiesOfToken* copies;  ///< this warp's
   void* waiting;          ///< [levels][threads] vectors
-  volatile int* left;     ///< not zero: one of them has given up
+  volatile int* left;     ///< not zero: one of them has given up at this token of the run, counted from 1
 
   __device__ int thread() const { return warp * warp_size + static_cast<int>(threadIdx.x) % warp_size; }
   __device__ int num_threads() const { return num_warps * warp_size; }
@@ -86,7 +86,7 @@ __device__ bool sum_results(const Ends& ends, const exchange::Tokens& tokens, ex
           Flag{Awaited::row, Way::combine, lane, channel, ring.tail}.say(report, reader.at() + 1);
         });
       if (__any_sync(all_lanes, over)) {
-        *team.left = 1;
+        *team.left = static_cast<int>(t - run.begin) + 1;
         break;
       }
       pause();
@@ -119,7 +119,8 @@ __device__ bool sum_results(const Ends& ends, const exchange::Tokens& tokens, ex
     }
     // Slots may be written again, and the table too, when all warps are through; who gave up comes here as well.
     team.meet();
-    if (*team.left != 0) return false;
+    // Who is ahead may have given up at the next token by now, and waits for this warp there.
+    if (const int left = *team.left; left != 0 && left <= static_cast<int>(t - run.begin) + 1) return false;
     if (mine) reader.pop(agent);
     if ((visited >> me & 1) != 0) own += row_bytes;
   }

@@ -35,6 +35,13 @@ class Patience {
   std::uint64_t most_, since_ = 0;
 };
 
+/// By a whole warp: has one of this rank's given up, in this kernel or in one before it?
+__device__ inline bool has_given_up(const Watch& watch) {
+  unsigned claimed = 0;
+  if (threadIdx.x % warp_size == 0) claimed = *static_cast<volatile std::uint32_t*>(watch.claimed);
+  return __shfl_sync(all_lanes, claimed, 0) != 0;
+}
+
 /// What a lane waits for, when it has to.
 struct Flag {
   Awaited what;
@@ -48,10 +55,12 @@ struct Flag {
   }
 };
 
-/// By a whole warp. wanted(): what the flag would have to say. False: it gave up.
+/// By a whole warp. wanted(): what the flag would have to say. False: it gave up. A rank that has given up sends
+/// nothing more, since it may be made of what never came: its peers then miss it, and give up too.
 template <class Lane, class Agent, class Wanted>
 __device__ bool walk(Lane& lane, Agent& agent, const Watch& watch, const Flag& flag, const Wanted& wanted) {
   const bool speaks = threadIdx.x % warp_size == 0;
+  if (has_given_up(watch)) return false;
   Patience patience(watch, flag.what);
   while (true) {
     const exchange::Progress progress = lane.step(agent);
