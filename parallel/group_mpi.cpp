@@ -187,7 +187,12 @@ class MpiGroup final : public MovingGroup {
     core_->cancel(reason);
     if (nccl_) nccl_->abort();  // the host may be waiting for the device, which waits for a peer
   }
-  bool cancelled() const override { return core_->poison->is_set(); }
+  /// Looks: who waits for a peer's writes to memory and asks this meanwhile hears a peer's poison, and moves messages
+  /// that are under way, which peers may wait for.
+  bool cancelled() const override {
+    if (const std::unique_lock held(*core_->lock, std::try_to_lock); held.owns_lock()) core_->poll_control();
+    return core_->poison->is_set();
+  }
 
  protected:
   Request start_moves(std::span<const Move> moves) override {

@@ -10,8 +10,8 @@ void add_dispatch_fields(std::vector<Field>& table) {
             .meaning =
                 "How tokens reach experts on other ranks. all-to-all: each token once to each rank that holds some of "
                 "its experts. hierarchical: once to each node, from there to the node's ranks. device: as all-to-all, "
-                "by writing into the other ranks' memory, which ranks that are threads of one process can. local: not "
-                "at all, for expert: 1. auto: hierarchical where dispatch_node_size is given, else all-to-all. The "
+                "by writing into the other ranks' memory, which ranks of one host can, on the CPU. local: not at all, "
+                "for expert: 1. auto: hierarchical where dispatch_node_size is given, else all-to-all. The "
                 "results are the same.",
             .key_class = KeyClass::free,
             .choices = {"auto", "local", "all-to-all", "hierarchical", "device"},

@@ -6,6 +6,7 @@
 #include "framework/model/parameters.h"
 #include "framework/train/mesh_sizes.h"
 #include "kernels/runtime/error.h"
+#include "parallel/peer_memory/reach.h"
 
 namespace fourmi {
 
@@ -68,20 +69,20 @@ BatchSizes batch_sizes(const Recipe& r) {
 }
 
 namespace {
-/// The device dispatcher's ranks write into one another's memory.
-void require_reachable_peers(const Recipe& r, const Group& world) {
+/// The device dispatcher's ranks write into one another's memory. Collective among those that share experts.
+void require_reachable_peers(const Recipe& r, Group& experts) {
   if (r.parallel.dispatcher != "device" || r.parallel.expert == 1) return;
-  if (!world.device() && world.shares_memory()) return;
-  throw Error(ExitStatus::usage, "parallel.dispatcher",
-              fmt::format("found device for {}, expected ranks that are threads of one process, on the CPU",
-                          world.device() ? "ranks on GPUs" : "ranks that are processes"),
-              "Choose all-to-all or hierarchical, which give the same bits");
+  if (experts.device())
+    throw Error(ExitStatus::usage, "parallel.dispatcher", "found device for ranks on GPUs, expected ranks on the CPU",
+                "Choose all-to-all or hierarchical, which give the same bits");
+  agree_on_reach(experts);
 }
 }  // namespace
 
 RankGroups make_groups(const Recipe& recipe, Group& world) {
-  require_reachable_peers(recipe, world);
-  return RankGroups(world, mesh_sizes(recipe, world.size()), stage_map(recipe).embedding_ranks(recipe.model));
+  RankGroups groups(world, mesh_sizes(recipe, world.size()), stage_map(recipe).embedding_ranks(recipe.model));
+  require_reachable_peers(recipe, groups.expert());
+  return groups;
 }
 
 int StageMap::num_ranks() const {

@@ -5,46 +5,11 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "tests/dispatch/draw_layer.h"
 #include "tests/dispatch/late_agent.h"
 
 namespace fourmi::testing {
 namespace {
-
-struct Draw {
-  std::uint64_t state;
-  std::int64_t operator()(std::int64_t below) {
-    state = mix64(state);
-    return static_cast<std::int64_t>(state % static_cast<std::uint64_t>(below));
-  }
-};
-
-/// A routing of one of the kinds that have their own troubles: ranks without tokens, all to one rank, one token in all,
-/// few ranks a token, several experts of one rank, or nothing special.
-Layer draw_layer(Draw& draw) {
-  static constexpr int sizes[] = {2, 3, 4, 5, 8, 16};
-  const int P = sizes[draw(6)], each = static_cast<int>(1 + draw(4)), E = P * each;
-  Layer l{.E = E, .K = std::min<std::int64_t>(E, 1 + draw(6)), .D = 1 + draw(40), .tokens = {}};
-  l.seed = static_cast<unsigned>(draw(1 << 30)), l.num_leaves = P;
-  const std::int64_t kind = draw(6), most = kind == 2 ? 1 : 1 + draw(24);
-  for (int r = 0; r < P; ++r) l.tokens.push_back(kind == 2 ? r == P / 2 : kind == 0 && draw(2) ? 0 : draw(most + 1));
-  const std::int64_t K = l.K, one = draw(P), limit = 1 + draw(P);
-  const Layer plain = l;
-  if (kind == 1 || kind == 4)  // of one rank as many as it has, then of the next one
-    l.choose = [=](int, std::int64_t t) {
-      std::set<std::int32_t> chosen;
-      for (std::int64_t i = 0; static_cast<std::int64_t>(chosen.size()) < K; ++i)
-        chosen.insert(static_cast<std::int32_t>(((kind == 1 ? one : t + one) * each + i) % E));
-      return std::vector<std::int32_t>(chosen.begin(), chosen.end());
-    };
-  if (kind == 3 && limit * each >= K)  // at most `limit` ranks
-    l.choose = [=](int rank, std::int64_t t) {
-      std::set<std::int32_t> chosen;
-      for (std::int64_t i = 0; static_cast<std::int64_t>(chosen.size()) < K; ++i)
-        chosen.insert(static_cast<std::int32_t>(plain.bits(rank, t, i, 9) % static_cast<std::uint64_t>(limit * each)));
-      return std::vector<std::int32_t>(chosen.begin(), chosen.end());
-    };
-  return l;
-}
 
 /// A layer's way on late ranks; what they wrote is seen by the watch, which outlives it.
 Way late_way(const Layer& l, std::uint64_t agents, Watch& watch) {
@@ -63,7 +28,8 @@ void expect_routings(std::uint64_t seed, int count) {
   Draw draw{mix64(seed)};
   int full = 0, several_rounds = 0;
   for (int i = 0; i < count; ++i) {
-    const Layer l = draw_layer(draw);
+    static constexpr int sizes[] = {2, 3, 4, 5, 8, 16};
+    const Layer l = draw_layer(draw, sizes[draw(6)]);
     const auto P = static_cast<std::int64_t>(l.tokens.size());
     Watch watch(static_cast<int>(P));
     Way late = late_way(l, draw.state, watch), plain{DispatchMethod::all_to_all};
