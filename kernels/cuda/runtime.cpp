@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <array>
 #include <cstdlib>
 #include <cstring>
 
@@ -9,6 +10,7 @@
 #include "kernels/cuda/profiler/nvtx_ranges.h"
 #include "kernels/cuda/stream.h"
 #include "kernels/runtime/cuda_devices.h"
+#include "kernels/runtime/device_sharing.h"
 #include "kernels/runtime/memory_ranges.h"
 
 namespace fourmi {
@@ -75,7 +77,7 @@ Supported find_supported() {
   return s;
 }
 
-class CudaRuntime final : public DeviceRuntime {
+class CudaRuntime final : public DeviceRuntime, public DeviceSharing {
  public:
   explicit CudaRuntime(int index) {
     card_.index = index;
@@ -121,6 +123,44 @@ class CudaRuntime final : public DeviceRuntime {
   void read(void* host, const void* device, std::int64_t bytes) override { move(host, device, bytes); }
   std::unique_ptr<DeviceStream> make_stream() override { return std::make_unique<CudaStream>(card_, *this); }
   SpanObserver* span_observer() override { return nvtx_ranges(); }
+
+  std::string bus_address() const override {
+    std::array<char, 32> text{};
+    check(cudaDeviceGetPCIBusId(text.data(), static_cast<int>(text.size()), card_.index), "asking the GPU");
+    return text.data();
+  }
+  bool may_reach(const std::string& bus_address) const override {
+    int other = 0, can = 0;
+    if (cudaDeviceGetByPCIBusId(&other, bus_address.c_str()) != cudaSuccess) {
+      cudaGetLastError();  // it is hidden from this process; opening its memory tells
+      return true;
+    }
+    return other == card_.index || (cudaDeviceCanAccessPeer(&can, card_.index, other) == cudaSuccess && can != 0);
+  }
+  Handle share(const void* memory) override {
+    const std::int64_t offset = allocated_.offset_of(memory);
+    FOURMI_CHECK(offset >= 0, "memory of somebody else is shared");
+    cudaIpcMemHandle_t handle;
+    take_card();
+    check(cudaIpcGetMemHandle(&handle, static_cast<std::byte*>(const_cast<void*>(memory)) - offset),
+          "sharing device memory with other processes");
+    Handle shared{.offset = offset};
+    static_assert(sizeof(handle) == sizeof(shared.bytes));
+    std::memcpy(shared.bytes.data(), &handle, sizeof(handle));
+    return shared;
+  }
+  std::byte* open(const Handle& shared) override {
+    cudaIpcMemHandle_t handle;
+    std::memcpy(&handle, shared.bytes.data(), sizeof(handle));
+    void* p = nullptr;
+    take_card();
+    check(cudaIpcOpenMemHandle(&p, handle, cudaIpcMemLazyEnablePeerAccess), "opening another process' device memory");
+    return static_cast<std::byte*>(p) + shared.offset;
+  }
+  void close(std::byte* opened, const Handle& shared) noexcept override {
+    cudaSetDevice(card_.index);
+    cudaIpcCloseMemHandle(opened - shared.offset);
+  }
 
  private:
   void move(void* to, const void* from, std::int64_t bytes) const {

@@ -23,6 +23,12 @@ class MemoryRanges {
     const auto behind = ends_.upper_bound(address(memory));
     return behind != ends_.begin() && address(memory) < std::prev(behind)->second;
   }
+  /// Bytes from where the allocation that this lies in begins; below 0 for strangers.
+  std::int64_t offset_of(const void* memory) const {
+    if (!contains(memory)) return -1;
+    const std::scoped_lock lock(mutex_);
+    return static_cast<std::int64_t>(address(memory) - std::prev(ends_.upper_bound(address(memory)))->first);
+  }
 
  private:
   static std::uintptr_t address(const void* p) { return reinterpret_cast<std::uintptr_t>(p); }

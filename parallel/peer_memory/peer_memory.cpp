@@ -1,6 +1,7 @@
 #include "parallel/peer_memory/peer_memory.h"
 
 #include "kernels/runtime/error.h"
+#include "parallel/peer_memory/devices.h"
 #include "parallel/peer_memory/ways.h"
 
 namespace fourmi {
@@ -8,7 +9,8 @@ namespace fourmi {
 std::unique_ptr<PeerMemory> open_peer_memory(Group& group, const PeerMemoryWish& wish, const Tensor& own) {
   FOURMI_CHECK(wish.bytes >= 1 && wish.zeroed_bytes <= wish.bytes && own.bytes() >= wish.bytes,
                "{} bytes for {} of which {} are zero", own.bytes(), wish.bytes, wish.zeroed_bytes);
-  switch (agree_on_reach(group)) {
+  const Reach reach = agree_on_reach(group);
+  switch (reach) {
     case Reach::threads:
       return open_memory_of_threads(group, wish, own);
     case Reach::shared_segment:
@@ -17,9 +19,7 @@ std::unique_ptr<PeerMemory> open_peer_memory(Group& group, const PeerMemoryWish&
     case Reach::nccl_windows:
       break;
   }
-  throw Error(ExitStatus::usage, "parallel.dispatcher",
-              "found device for ranks that are processes with GPUs, expected ranks that reach each other's memory",
-              "Choose hierarchical or all-to-all, which give the same bits");
+  return open_memory_of_devices(group, wish, own, reach, [] { return nccl::load_windows(); });
 }
 
 }  // namespace fourmi

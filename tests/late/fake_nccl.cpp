@@ -27,7 +27,9 @@ struct Meeting {
   std::condition_variable changed;
   std::map<std::pair<int, int>, std::vector<std::shared_ptr<Message>>> sent;  // by from and to
   std::map<std::pair<int, int>, std::set<int>>
-      ends;  // of a connection, by from and to: ranks that have come to make it
+      ends;                                   // of a connection, by from and to: ranks that have come to make it
+  std::map<int, std::vector<void*>> windows;  // by number: where each member has it
+  std::vector<int> num_windows;               // that each member has registered
   int arrived = 0, left = 0, members = 0;
   bool aborted = false;
 };
@@ -211,7 +213,55 @@ const char* get_error_string(Result) {
   return "an error of the fake";
 }
 
+std::atomic<int> pieces{0};
+std::atomic<int> team{1};
+
+Result mem_alloc(void** memory, std::size_t bytes) {
+  *memory = std::aligned_alloc(4096, (bytes + 4095) / 4096 * 4096);
+  ++pieces;
+  return success;
+}
+Result mem_free(void* memory) {
+  std::free(memory);
+  --pieces;
+  return success;
+}
+/// A window is known by where it stands in its communicator's map. All members register it, and wait for that.
+Result window_register(Communicator* comm, void* memory, std::size_t bytes, Window** window, int flags) {
+  if (flags != collective_symmetric || bytes % window_alignment != 0) return failed;
+  Meeting& m = *comm->meeting;
+  std::unique_lock lock(m.mutex);
+  m.num_windows.resize(static_cast<std::size_t>(m.members));
+  std::vector<void*>& places = m.windows[m.num_windows[static_cast<std::size_t>(comm->rank)]++];
+  places.resize(static_cast<std::size_t>(m.members));
+  places[static_cast<std::size_t>(comm->rank)] = memory;
+  m.changed.notify_all();
+  *window = reinterpret_cast<Window*>(&places);
+  const auto all = [&] { return std::count(places.begin(), places.end(), nullptr) == 0; };
+  return m.changed.wait_for(lock, too_long, all) ? success : failed;
+}
+Result window_deregister(Communicator*, Window*) {
+  return success;
+}
+Team team_lsa(Communicator* comm) {
+  return {std::min(team.load(), comm->meeting->members), comm->rank % team, 1};
+}
+Result get_lsa_device_pointer(Window* window, std::size_t offset, int rank, void** address) {
+  *address = static_cast<std::byte*>((*reinterpret_cast<std::vector<void*>*>(window))[static_cast<std::size_t>(rank)]) +
+             offset;
+  return success;
+}
+
 }  // namespace
+
+nccl::WindowLibrary fake_windows(int team_size) {
+  team = team_size;
+  return {.functions = std::make_shared<nccl::Functions>(fake_nccl()),
+          .windows = {mem_alloc, mem_free, window_register, window_deregister, team_lsa, get_lsa_device_pointer}};
+}
+int fake_nccl_pieces() {
+  return pieces;
+}
 
 int fake_nccl_hangs() {
   return hangs;

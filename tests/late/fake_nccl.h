@@ -5,12 +5,16 @@
 // and are counted.
 #pragma once
 
-#include "parallel/nccl/library.h"
+#include "parallel/nccl/windows.h"
 
 namespace fourmi::test {
 
 /// All functions; any number of communicators.
 nccl::Functions fake_nccl();
+/// With windows, where load/store teams have so many consecutive ranks.
+nccl::WindowLibrary fake_windows(int team_size);
+/// Pieces of memory for windows that are not given back.
+int fake_nccl_pieces();
 /// Calls so far that would have waited for ever.
 int fake_nccl_hangs();
 

@@ -146,7 +146,7 @@ inline std::unique_ptr<DeviceEvent> LateStream::make_event() {
   return std::make_unique<LateEvent>();
 }
 
-class LateDevice final : public DeviceRuntime {
+class LateDevice : public DeviceRuntime {
  public:
   /// `delay`: of the streams that it makes. `name`: in place of a GPU's.
   explicit LateDevice(unsigned seed = 1, LateStream::Delay delay = {}, std::string name = "a late device")
@@ -183,6 +183,8 @@ class LateDevice final : public DeviceRuntime {
   std::atomic<unsigned> seed_;
   LateStream::Delay delay_;
   std::string name_;
+
+ protected:
   MemoryRanges allocated_;
 };
 

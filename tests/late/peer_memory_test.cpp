@@ -1,0 +1,157 @@
+// Peers' memory of ranks that are processes with GPUs, played by threads whose device lends memory and by a fake NCCL:
+// all ranks take the same way, nothing is freed while a peer has it open, and where no way is left two ranks are named.
+// What the real libraries do with these calls nothing here shows.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <thread>
+
+#include "kernels/runtime/device_sharing.h"
+#include "parallel/peer_memory/devices.h"
+#include "tests/late/fake_nccl.h"
+#include "tests/late/group_of_processes.h"
+#include "tests/late/late_device.h"
+
+namespace fourmi {
+namespace {
+
+/// How often each piece of memory is open in another process, over all of them.
+class Opened {
+ public:
+  void add(const std::byte* base, int n) {
+    const std::scoped_lock lock(mutex_);
+    count_[base] += n;
+  }
+  bool any(const void* base) {
+    const std::scoped_lock lock(mutex_);
+    return count_[static_cast<const std::byte*>(base)] > 0;
+  }
+
+ private:
+  std::mutex mutex_;
+  std::map<const std::byte*, int> count_;
+};
+
+/// A GPU whose memory other processes open.
+class LendingDevice final : public test::LateDevice, public DeviceSharing {
+ public:
+  LendingDevice(int number, Opened& opened, std::string out_of_reach)
+      : number_(number), opened_(opened), out_of_reach_(std::move(out_of_reach)) {}
+  void release(void* memory) noexcept override {
+    EXPECT_FALSE(opened_.any(memory)) << "GPU " << number_ << " frees what is open elsewhere";
+    LateDevice::release(memory);
+  }
+  std::string bus_address() const override { return fmt::format("0000:0{}:00.0", number_); }
+  bool may_reach(const std::string& address) const override { return address != out_of_reach_; }
+  Handle share(const void* memory) override {
+    Handle h{.offset = allocated_.offset_of(memory)};
+    const std::byte* const base = static_cast<const std::byte*>(memory) - h.offset;
+    std::memcpy(h.bytes.data(), &base, sizeof(base));
+    return h;
+  }
+  std::byte* open(const Handle& h) override {
+    opened_.add(base_of(h), 1);
+    return base_of(h) + h.offset;
+  }
+  void close(std::byte* opened, const Handle& h) noexcept override {
+    EXPECT_EQ(opened, base_of(h) + h.offset);
+    opened_.add(base_of(h), -1);
+  }
+
+ private:
+  static std::byte* base_of(const Handle& h) {
+    std::byte* base = nullptr;
+    std::memcpy(&base, h.bytes.data(), sizeof(base));
+    return base;
+  }
+  int number_;
+  Opened& opened_;
+  std::string out_of_reach_;
+};
+
+struct Machine {
+  Reach reach = Reach::cuda_ipc;
+  std::string out_of_reach = {};  ///< a GPU that rank 1's does not reach
+  int team = 1;                   ///< of NCCL
+  bool has_nccl = true;
+};
+
+constexpr int num_ranks = 3;
+constexpr std::int64_t bytes = 5000;
+
+/// Each rank writes a word into every rank's memory and looks at its own; what it says: the way, or the error.
+std::vector<std::string> reach_each_other(const Machine& machine) {
+  Opened opened;
+  auto groups = make_thread_groups("expert", num_ranks);
+  const auto functions = std::make_shared<nccl::Functions>(test::fake_nccl());
+  const int hangs = test::fake_nccl_hangs(), pieces = test::fake_nccl_pieces();
+  const LoadWindows load = [&]() -> nccl::WindowLibrary {
+    if (!machine.has_nccl) throw Error(ExitStatus::environment, "NCCL", "it is not there", "Install it");
+    return test::fake_windows(machine.team);
+  };
+  std::vector<std::string> said(num_ranks);
+  std::vector<std::thread> threads;
+  for (auto& host : groups)
+    threads.emplace_back([&] {
+      const int me = host->rank();
+      LendingDevice device(me, opened, me == 1 ? machine.out_of_reach : "");
+      test::LateStream stream(device, static_cast<unsigned>(me) + 3);
+      auto* const arena = static_cast<std::byte*>(device.allocate(bytes + 256, "an arena"));
+      device.fill(arena, 0x77, bytes + 256);
+      {
+        test::NcclGroup group(std::move(host), functions);
+        group.use_device(stream);
+        try {
+          const auto memory = open_memory_of_devices(group, {.bytes = bytes, .zeroed_bytes = 64},
+                                                     Tensor(arena + 128, DType::u8, {bytes}), machine.reach, load);
+          const auto word = [&](int owner, int writer) {
+            return reinterpret_cast<std::uint64_t*>(memory->bases()[static_cast<std::size_t>(owner)]) + writer;
+          };
+          for (int writer = 0; writer < num_ranks; ++writer) EXPECT_EQ(*word(me, writer), 0u);
+          group.barrier();
+          for (int owner = 0; owner < num_ranks; ++owner)
+            *word(owner, me) = static_cast<std::uint64_t>(10 * owner + me);
+          group.barrier();
+          for (int writer = 0; writer < num_ranks; ++writer)
+            EXPECT_EQ(*word(me, writer), static_cast<std::uint64_t>(10 * me + writer));
+          if (me == 2) std::this_thread::sleep_for(std::chrono::milliseconds(50));  // the others may not leave before
+          said[static_cast<std::size_t>(me)] = memory->reach() == Reach::cuda_ipc ? "ipc" : "windows";
+        } catch (const Error& e) {
+          EXPECT_EQ(e.status(), ExitStatus::usage);
+          said[static_cast<std::size_t>(me)] = e.what();
+        }
+        device.release(arena);
+        group.barrier();
+      }
+    });
+  for (std::thread& t : threads) t.join();
+  EXPECT_EQ(test::fake_nccl_hangs(), hangs);
+  EXPECT_EQ(test::fake_nccl_pieces(), pieces);
+  for (const std::string& s : said) EXPECT_EQ(s, said[0]) << "ranks differ";
+  return said;
+}
+
+TEST(PeerMemoryOfDevices, IsOpenedByProcessesOfOneHost) {
+  EXPECT_EQ(reach_each_other({})[0], "ipc");
+}
+
+TEST(PeerMemoryOfDevices, IsNcclsWhereCardsOfOneHostHaveNoOtherWay) {
+  EXPECT_EQ(reach_each_other({.out_of_reach = "0000:02:00.0", .team = 3})[0], "windows");
+}
+
+TEST(PeerMemoryOfDevices, IsNcclsAcrossHosts) {
+  EXPECT_EQ(reach_each_other({.reach = Reach::nccl_windows, .team = 72})[0], "windows");
+}
+
+TEST(PeerMemoryOfDevices, NamesTwoRanksWhereThereIsNoWay) {
+  const std::string both = reach_each_other({.out_of_reach = "0000:02:00.0", .team = 1})[0];
+  EXPECT_NE(both.find("rank 1 (GPU 0000:01:00.0) and rank 2 (GPU 0000:02:00.0)"), std::string::npos) << both;
+  EXPECT_NE(both.find("ranks 0 and 1 are not in one load/store team, which has 1 of 3"), std::string::npos) << both;
+  EXPECT_NE(both.find("hierarchical"), std::string::npos);
+  const std::string none = reach_each_other({.reach = Reach::nccl_windows, .has_nccl = false})[0];
+  EXPECT_NE(none.find("ranks are on several hosts"), std::string::npos) << none;
+  EXPECT_NE(none.find("it is not there"), std::string::npos) << none;
+}
+
+}  // namespace
+}  // namespace fourmi
