@@ -29,6 +29,7 @@ enum class PairPhase : std::uint8_t {
   dx_leaves,           ///< what the experts give to it
   attention_backward,  ///< dx has come: attention with its weights' gradients
 };
+inline constexpr std::size_t num_pair_phases = 9;
 
 /// In a trace.
 constexpr const char* name_of(PairPhase phase) {

@@ -76,26 +76,30 @@ class Simulator {
     return true;
   }
 
-  const StageTimes& times_of(int r, Pass p) const {
+  std::size_t stage_of(int r, Pass p) const {
     const auto& route = s_.routes[static_cast<std::size_t>(s_.route_of(p.micro_batch))];
-    const auto at = std::find(route.begin(), route.end(), StagePlace{r, p.chunk});
-    return times_.of(static_cast<int>(at - route.begin()));
+    return static_cast<std::size_t>(std::find(route.begin(), route.end(), StagePlace{r, p.chunk}) - route.begin());
   }
+  const StageTimes& times_of(int r, Pass p) const { return times_.of(static_cast<int>(stage_of(r, p))); }
 
   double duration(int r, const Action& a) const {
+    if (!times_.actions.empty()) {
+      const auto i = static_cast<std::size_t>(r);
+      if (const double known = times_.actions[i][result_.spans[i].size()]; known >= 0) return known;
+    }
     const StageTimes& t = times_of(r, a.pass);
     switch (a.verb) {
       case Verb::forward:
         return t.forward;
       case Verb::backward:
-        return t.backward_input + t.backward_weight;
+        return t.backward();
       case Verb::backward_input:
         return t.backward_input;
       case Verb::backward_weight:
         return t.backward_weight;
       case Verb::pair: {
-        const StageTimes& b = times_of(r, a.behind);
-        return times_.pair * (t.forward + b.backward_input + b.backward_weight);
+        if (!times_.pairs.empty()) return times_.pairs[stage_of(r, a.pass)][stage_of(r, a.behind)];
+        return times_.pair * (t.forward + times_of(r, a.behind).backward());
       }
     }
     return 0;
@@ -152,9 +156,34 @@ double Simulation::gaps(int rank) const {
   return of.empty() ? 0 : of.back().end - of.front().begin - busy[static_cast<std::size_t>(rank)];
 }
 
+Schedule with_pairs_in_turn(Schedule schedule) {
+  for (std::vector<Action>& list : schedule.actions) {
+    std::vector<Action> apart;
+    for (const Action& a : list) {
+      if (a.verb != Verb::pair) {
+        apart.push_back(a);
+        continue;
+      }
+      apart.push_back({Verb::forward, a.pass, {}});
+      apart.push_back({Verb::backward, a.behind, {}});
+    }
+    list = std::move(apart);
+  }
+  return schedule;
+}
+
 Simulation simulate(const Schedule& schedule, const Times& times) {
   FOURMI_CHECK(times.stages.size() == 1 || times.stages.size() == static_cast<std::size_t>(schedule.num_stages()),
                "times of {} stages for {}", times.stages.size(), schedule.num_stages());
+  const auto stages = static_cast<std::size_t>(schedule.num_stages());
+  const auto is_row = [&](const std::vector<double>& row) { return row.size() == stages; };
+  FOURMI_CHECK(times.pairs.empty() ||
+                   (times.pairs.size() == stages && std::all_of(times.pairs.begin(), times.pairs.end(), is_row)),
+               "times of pairs that are not of {} by {} stages", stages, stages);
+  bool all_known = times.actions.empty() || times.actions.size() == schedule.actions.size();
+  for (std::size_t r = 0; all_known && r < times.actions.size(); ++r)
+    all_known = times.actions[r].size() == schedule.actions[r].size();
+  FOURMI_CHECK(all_known, "times of other actions than the schedule's");
   return Simulator(schedule, times).run();
 }
 

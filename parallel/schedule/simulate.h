@@ -10,12 +10,19 @@ namespace fourmi {
 /// Times of one stage with one micro-batch, in any unit.
 struct StageTimes {
   double forward = 1, backward_input = 1, backward_weight = 1;
+  double whole = 0;  ///< a backward of both halves at once, where that is not their sum; 0: it is
+  double backward() const { return whole > 0 ? whole : backward_input + backward_weight; }
 };
 
 struct Times {
   std::vector<StageTimes> stages{{}};  ///< one for each stage, or one for all
   /// Of a pair, as a share of its forward and backward done one after the other: 1 without overlap.
   double pair = 1;
+  /// Of a pair, where its length is known: [stage of its forward][stage of its backward], in the same unit. Empty: the
+  /// share says it.
+  std::vector<std::vector<double>> pairs{};
+  /// Of single actions, where they are known one by one: [rank][action], below 0: as its stage's. Empty: none is.
+  std::vector<std::vector<double>> actions{};
   double transfer = 0;  ///< of a message between two ranks, beside computation
   const StageTimes& of(int stage) const { return stages[stages.size() == 1 ? 0 : static_cast<std::size_t>(stage)]; }
 };
@@ -48,6 +55,9 @@ struct Simulation {
   /// Idle time between a rank's first and last action.
   double gaps(int rank) const;
 };
+
+/// The same with each pair's forward, then its backward, as two actions: what is done where pairs do not overlap.
+Schedule with_pairs_in_turn(Schedule schedule);
 
 /// Runs all lists with the sends and receives of with_transfers(): a send leaves when its action has ended, channels
 /// keep their order. Throws Error(bug) where the ranks stand still, naming what each of them waits for.

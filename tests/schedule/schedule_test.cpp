@@ -123,6 +123,47 @@ TEST(Schedule, OverlapShortensPairs) {
   EXPECT_LT(together, apart);
 }
 
+TEST(Schedule, PairsMayHaveTimesOfTheirOwn) {
+  const Schedule s = make_schedule("dualpipev", 2, 1, 16);
+  const std::vector<StageTimes> stages{{1, 1, 1}, {2, 2, 2}, {3, 3, 3}, {4, 4, 4}};
+  Times times{.stages = stages, .pair = 0.7};
+  const double by_share = simulate(s, times).makespan;
+  for (const StageTimes& f : stages) {
+    times.pairs.emplace_back();
+    for (const StageTimes& b : stages) times.pairs.back().push_back(0.7 * (f.forward + b.backward()));
+  }
+  times.pair = 1;
+  EXPECT_NEAR(simulate(s, times).makespan, by_share, 1e-9);
+  // One by one: a single pair that takes 5 longer on the rank that idles least delays the step by as much at most.
+  for (const auto& list : s.actions) times.actions.emplace_back(list.size(), -1.0);
+  EXPECT_NEAR(simulate(s, times).makespan, by_share, 1e-9);
+  const auto pair =
+      std::find_if(s.actions[0].begin(), s.actions[0].end(), [](const Action& a) { return a.verb == Verb::pair; });
+  times.actions[0][static_cast<std::size_t>(pair - s.actions[0].begin())] = by_share;
+  const double late = simulate(s, times).makespan;
+  EXPECT_GT(late, 1.5 * by_share);
+  EXPECT_LT(late, 2 * by_share);
+  times.pairs.pop_back();
+  EXPECT_THROW(simulate(s, times), Error);
+}
+
+TEST(Schedule, PairsInTurnAreTwoActions) {
+  for (const char* name : {"dualpipev", "dualpipe"}) {
+    const Schedule s = make_schedule(name, 4, 1, 16), apart = with_pairs_in_turn(s);
+    EXPECT_NO_THROW(check_complete(apart));
+    for (const auto& list : apart.actions)
+      for (const Action& a : list) EXPECT_NE(a.verb, Verb::pair);
+    // A forward need not wait for what its pair's backward waits for.
+    EXPECT_LE(simulate(apart).makespan, simulate(s).makespan);
+  }
+}
+
+TEST(Schedule, ABackwardAtOnceMayDifferFromItsHalves) {
+  const Schedule s = make_schedule("1f1b", 1, 1, 3);
+  EXPECT_EQ(simulate(s, {.stages = {{1, 2, 3}}}).makespan, 3 * 6);
+  EXPECT_EQ(simulate(s, {.stages = {{1, 2, 3, 4}}}).makespan, 3 * 5);
+}
+
 TEST(Schedule, MessagesOfAChannelAreReceivedAsTheyAreSent) {
   for_all([&](const Schedule& s) {
     const auto lists = with_transfers(s);
