@@ -4,7 +4,7 @@
 
 #include "framework/train/engine.h"
 #include "parallel/order/order_groups.h"
-#include "tests/layouts/mixture.h"
+#include "tests/layouts/pairs_recipe.h"
 #include "tests/layouts/virtual_group.h"
 
 namespace fourmi {
@@ -61,29 +61,14 @@ Measured run(const Recipe& recipe, int ranks, int steps, double seconds_per_byte
   return all;
 }
 
-/// 2 stages of a V with two layers each, experts over 2 ranks.
-Recipe recipe_of(OverlapPairs pairs, std::int64_t width) {
-  Recipe r = small_recipe(Compute::fp32, Reproducibility::run);
-  ModelSection& m = r.model;
-  m.num_hidden_layers = 8, m.num_nextn_predict_layers = 0, m.first_k_dense_replace = 0;
-  m.hidden_size = width, m.moe_intermediate_size = width, m.n_shared_experts = 1;
-  m.q_lora_rank = m.kv_lora_rank = width / 2;
-  m.qk_nope_head_dim = m.v_head_dim = 32, m.qk_rope_head_dim = 16;
-  r.data.sequence_length = m.max_position_embeddings = 64;
-  r.data.global_batch_size.over_tokens.steps = {{0, 32}};
-  const Mixture mixture{.ranks = 4, .pipeline = 2, .expert = 2, .schedule = "dualpipev"};
-  r = mixture.of(r);
-  r.parallel.overlap_pairs = pairs;
-  return r;
-}
-
 struct Compared {
   Measured in_turn, together;
 };
 
 /// Where all that travels to experts takes as long as all that is computed.
 Compared compare(std::int64_t width, int steps) {
-  const Recipe in_turn = recipe_of(OverlapPairs::never, width), together = recipe_of(OverlapPairs::always, width);
+  const Recipe in_turn = pairs_recipe("dualpipev", OverlapPairs::never, width),
+               together = pairs_recipe("dualpipev", OverlapPairs::always, width);
   const Measured free = run(in_turn, 4, 1, 0);
   const double seconds_per_byte = free.computed / static_cast<double>(free.bytes);
   const Compared c{run(in_turn, 4, steps, seconds_per_byte), run(together, 4, steps, seconds_per_byte)};
