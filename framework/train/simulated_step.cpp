@@ -33,6 +33,7 @@ std::array<Sum, num_verbs> sums_of(const StagePlace& place, std::span<const Rank
 Times mean_times(const StageMap& map, std::span<const RankActions> ranks) {
   Times times{.stages = {}};
   double pairs = 0, apart = 0;
+  std::vector<double> pair_of;  // by its forward's stage; 0: none was
   for (const StagePlace& place : map.places) {
     const auto sums = sums_of(place, ranks);
     const auto of = [&](Verb v) { return sums[static_cast<std::size_t>(v)]; };
@@ -42,9 +43,31 @@ Times mean_times(const StageMap& map, std::span<const RankActions> ranks) {
     const double input = whole ? std::max(0.0, of(Verb::backward).mean() - weight) : of(Verb::backward_input).mean();
     times.stages.push_back({of(Verb::forward).mean(), input, weight});
     const Sum pair = of(Verb::pair);
+    pair_of.push_back(pair.mean());
     pairs += pair.seconds, apart += pair.count * (of(Verb::forward).mean() + input + weight);
   }
-  if (apart > 0) times.pair = pairs / apart;
+  if (apart == 0) return times;
+  times.pair = pairs / apart;
+  for (std::size_t f = 0; f < pair_of.size(); ++f) {
+    times.pairs.emplace_back();
+    for (const StageTimes& b : times.stages)
+      times.pairs.back().push_back(pair_of[f] > 0 ? pair_of[f] : times.pair * (times.stages[f].forward + b.backward()));
+  }
+  return times;
+}
+
+/// Of each action of a replica, what it took; empty where that is not the schedule's list.
+std::vector<std::vector<double>> single_times(const Schedule& schedule, std::span<const RankActions> ranks,
+                                              int replica) {
+  std::vector<std::vector<double>> times(schedule.actions.size());
+  for (const RankActions& rank : ranks) {
+    if (rank.replica != replica) continue;
+    std::vector<double>& mine = times[static_cast<std::size_t>(rank.place)];
+    mine.clear();
+    for (const Pipeline::Done& d : rank.done) mine.push_back(static_cast<double>(d.end - d.begin) * 1e-9);
+  }
+  for (std::size_t r = 0; r < times.size(); ++r)
+    if (times[r].size() != schedule.actions[r].size()) return {};
   return times;
 }
 
@@ -79,10 +102,18 @@ SimulatedStep simulate_step(const Recipe& recipe, const StageMap& map, std::span
     }
   FOURMI_CHECK(!replicas.empty(), "a step without an action");
   std::int64_t longest = -1;
+  int of = 0;
   for (const auto& [replica, span] : replicas)
-    if (span.second - span.first > longest) longest = span.second - span.first, step.begin = span.first;
+    if (span.second - span.first > longest) longest = span.second - span.first, step.begin = span.first, of = replica;
   step.schedule = schedule_of(recipe, micro_batches);
-  step.simulation = simulate(step.schedule, mean_times(map, ranks));
+  const bool pairs = std::any_of(ranks.begin(), ranks.end(), [](const RankActions& rank) {
+    return std::any_of(rank.done.begin(), rank.done.end(), [](const auto& d) { return d.verb == Verb::pair; });
+  });
+  if (!pairs) step.schedule = with_pairs_in_turn(std::move(step.schedule));
+  Times times = mean_times(map, ranks);
+  step.simulation = simulate(step.schedule, times);
+  times.actions = single_times(step.schedule, ranks, of);
+  step.uneven = simulate(step.schedule, times).makespan;
   step.measured = static_cast<double>(longest) * 1e-9;
   return step;
 }

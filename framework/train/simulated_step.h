@@ -29,6 +29,7 @@ struct SimulatedStep {
   Schedule schedule;
   Simulation simulation;   ///< in seconds
   std::int64_t begin = 0;  ///< of the first action of the longest replica, nanoseconds
+  double uneven = 0;       ///< seconds that the same takes if each action takes what it took, and messages nothing
   double measured = 0;     ///< seconds from that to the replica's last action's end
 };
 

@@ -98,8 +98,10 @@ std::string Telemetry::simulated(std::int64_t step, const Engine& engine) {
   reporting_.also("simulated_step_seconds", simulated);
   narrator_.note(
       fmt::format("step {} took {:.4f} s, {:.4f} s of them its micro-batches; simulated with the mean times "
-                  "of its stages {:.4f} s and {:.4f} s ({:+.1f}% of the step)",
-                  step, seconds, s.measured, simulated, s.simulation.makespan, 100 * (seconds - simulated) / seconds));
+                  "of its stages {:.4f} s and {:.4f} s ({:+.1f}% of the step: {:+.1f}% since actions of a stage took "
+                  "unequal time, {:+.1f}% between the actions)",
+                  step, seconds, s.measured, simulated, s.simulation.makespan, 100 * (seconds - simulated) / seconds,
+                  100 * (s.uneven - s.simulation.makespan) / seconds, 100 * (s.measured - s.uneven) / seconds));
   return trace_events(s, context_.group.size());
 }
 

@@ -193,11 +193,39 @@ TEST(SimulatedStep, DiffersByWhatIsBetweenTheActions) {
     EXPECT_NEAR(step.measured, made.makespan, 1e-8);
     EXPECT_EQ(step.begin, 77);
     EXPECT_NEAR(step.simulation.makespan, simulate(schedule, stages).makespan, 1e-8);
+    EXPECT_NEAR(step.uneven, step.simulation.makespan, 1e-8) << "all is between the actions";
     EXPECT_NEAR(step.measured - step.simulation.makespan, made.makespan - simulate(schedule, stages).makespan, 1e-8);
     if (transfer > 0) {
       EXPECT_GT(step.measured, step.simulation.makespan + 2 * transfer);
     }
   }
+}
+
+/// What differs since an action took longer once is told apart from what lies between the actions.
+TEST(SimulatedStep, KnowsActionsThatTookUnequalTime) {
+  const Recipe recipe = recipe_of();
+  const Schedule schedule = schedule_of(recipe, 8);
+  fourmi::Times times{.stages = {{0.010, 0.012, 0.008}}};
+  for (const auto& list : schedule.actions) {
+    times.actions.emplace_back();
+    for (std::size_t i = 0; i < list.size(); ++i) times.actions.back().push_back(i % 3 == 0 ? 0.025 : 0.010);
+  }
+  const SimulatedStep step =
+      simulate_step(recipe, stage_map(recipe), as_simulated(schedule, simulate(schedule, times)));
+  EXPECT_NEAR(step.uneven, step.measured, 1e-8);
+  EXPECT_GT(step.measured, 1.02 * step.simulation.makespan);
+}
+
+/// Pairs that were not overlapped are two actions each, that wait for what they need themselves.
+TEST(SimulatedStep, PairsInTurn) {
+  Recipe recipe = recipe_of();
+  recipe.model.num_hidden_layers = 4;
+  recipe.parallel.pipeline_schedule = "dualpipev";
+  const Schedule schedule = with_pairs_in_turn(schedule_of(recipe, 8));
+  const Simulation made = simulate(schedule, {.stages = {{0.010, 0.012, 0.008}, {0.013, 0.012, 0.008}, {}, {}}});
+  const SimulatedStep step = simulate_step(recipe, stage_map(recipe), as_simulated(schedule, made));
+  EXPECT_NEAR(step.simulation.makespan, made.makespan, 1e-6);
+  EXPECT_NEAR(step.uneven, step.measured, 1e-8);
 }
 
 TEST(SimulatedStep, KnowsHowMuchShorterPairsWere) {
