@@ -14,8 +14,9 @@ Schedule one_f_one_b(int num_ranks, int num_micro_batches);
 /// micro-batches at most (Qi et al., Zero Bubble Pipeline Parallelism, ZB-H1).
 Schedule zb_h1(int num_ranks, int num_micro_batches);
 /// Rank r holds the stages r, P+r, 2P+r, ...; micro-batches go through in groups of P (Narayanan et al., Megatron-LM).
-/// M % P = 0.
-Schedule interleaved(int num_ranks, int chunks, int num_micro_batches);
+/// M % P = 0. `paired`: a rank does one forward more before its first backward, and from there on one forward and one
+/// backward at a time as a pair (as Megatron-LM's overlap_moe_expert_parallel_comm).
+Schedule interleaved(int num_ranks, int chunks, int num_micro_batches, bool paired);
 /// Rank r holds the stages r and 2P-1-r, so first and last are both on rank 0 (Qi et al., ZB-V). Made by a greedy
 /// choice with unit times and a memory of 2P chunks, which is what 1F1B takes.
 Schedule zb_v(int num_ranks, int num_micro_batches);

@@ -4,7 +4,7 @@
 
 namespace fourmi::schedules {
 
-Schedule interleaved(int num_ranks, int chunks, int num_micro_batches) {
+Schedule interleaved(int num_ranks, int chunks, int num_micro_batches, bool paired) {
   std::vector<StagePlace> route;
   for (int c = 0; c < chunks; ++c)
     for (int r = 0; r < num_ranks; ++r) route.push_back({r, c});
@@ -12,16 +12,23 @@ Schedule interleaved(int num_ranks, int chunks, int num_micro_batches) {
   const int total = num_micro_batches * chunks, group = num_ranks * chunks;
   // The k-th forward: groups of P micro-batches go through chunk 0, then through chunk 1, ...; the k-th backward: from
   // the last chunk.
-  const auto micro_batch = [&](int k) { return k / group * num_ranks + k % num_ranks; };
-  const auto chunk = [&](int k) { return k % group / num_ranks; };
+  const auto forward = [&](int k) { return Pass{k % group / num_ranks, k / group * num_ranks + k % num_ranks}; };
+  const auto backward = [&](int k) { return Pass{chunks - 1 - forward(k).chunk, forward(k).micro_batch}; };
   for (int r = 0; r < num_ranks; ++r) {
     auto& list = s.actions[static_cast<std::size_t>(r)];
-    const int ahead =
-        num_micro_batches == num_ranks ? total : std::min(2 * (num_ranks - 1 - r) + (chunks - 1) * num_ranks, total);
-    for (int k = 0; k < ahead; ++k) list.push_back({Verb::forward, {chunk(k), micro_batch(k)}, {}});
+    // The next rank gives the k-th gradient a forward and a backward after it took the forward that this one did two
+    // turns before: one forward more and neither half of a turn needs anything of the other, here or on any rank.
+    const int least = 2 * (num_ranks - 1 - r) + (chunks - 1) * num_ranks + paired;
+    const int ahead = std::min(!paired && num_micro_batches == num_ranks ? total : least, total);
+    for (int k = 0; k < ahead; ++k) list.push_back({Verb::forward, forward(k), {}});
     for (int k = 0; k < total; ++k) {
-      if (const int f = k + ahead; f < total) list.push_back({Verb::forward, {chunk(f), micro_batch(f)}, {}});
-      list.push_back({Verb::backward, {chunks - 1 - chunk(k), micro_batch(k)}, {}});
+      const int f = k + ahead;
+      if (paired && f < total) {
+        list.push_back({Verb::pair, forward(f), backward(k)});
+        continue;
+      }
+      if (f < total) list.push_back({Verb::forward, forward(f), {}});
+      list.push_back({Verb::backward, backward(k), {}});
     }
   }
   return s;

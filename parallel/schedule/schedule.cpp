@@ -59,7 +59,7 @@ std::vector<std::string_view> schedule_names() {
   return {"gpipe", "1f1b", "interleaved", "zb-h1", "zb-v", "dualpipe", "dualpipev"};
 }
 
-Schedule make_schedule(std::string_view name, int num_ranks, int chunks, int num_micro_batches) {
+Schedule make_schedule(std::string_view name, int num_ranks, int chunks, int num_micro_batches, bool paired) {
   FOURMI_CHECK(num_ranks >= 1 && chunks >= 1 && num_micro_batches >= 1, "{} of {} ranks, {} chunks, {} micro-batches",
                name, num_ranks, chunks, num_micro_batches);
   if (name == "interleaved") {
@@ -67,7 +67,7 @@ Schedule make_schedule(std::string_view name, int num_ranks, int chunks, int num
       refuse(name, fmt::format("{} micro-batches on {} ranks", num_micro_batches, num_ranks),
              fmt::format("a multiple of the ranks, {} for example", (num_micro_batches / num_ranks + 1) * num_ranks),
              "Change data.global_batch_size or data.micro_batch_size");
-    return schedules::interleaved(num_ranks, chunks, num_micro_batches);
+    return schedules::interleaved(num_ranks, chunks, num_micro_batches, paired);
   }
   if (name == "gpipe" || name == "1f1b" || name == "zb-h1") {
     check_one_chunk(name, chunks, 1);

@@ -60,8 +60,10 @@ std::vector<std::string_view> schedule_names();
 
 /// `chunks` is parallel.virtual_stages: how many stages a rank holds, for `interleaved` (the V shapes and DualPipe hold
 /// two, the others one, and take 1 as "as the schedule wants it"). Throws Error(usage) for an unknown name and for
-/// sizes that the schedule cannot have, naming the next ones that it can.
-Schedule make_schedule(std::string_view name, int num_ranks, int chunks, int num_micro_batches);
+/// sizes that the schedule cannot have, naming the next ones that it can. `paired`: of `interleaved`, whether its
+/// forwards and backwards go in pairs, which takes the activations of one stage more a rank; DualPipe's always do, the
+/// others' never.
+Schedule make_schedule(std::string_view name, int num_ranks, int chunks, int num_micro_batches, bool paired = false);
 
 /// Throws Error(bug) unless each rank's list does, for every micro-batch and each of its chunks on that route, one
 /// forward and then one whole backward (at once, or as its two halves in order), and nothing else.

@@ -24,10 +24,11 @@ void for_all(const std::function<void(const Schedule&)>& body) {
   for (std::string_view name : schedule_names())
     for (int ranks : {1, 2, 3, 4, 8})
       for (int m : {1, 2, 3, ranks, 2 * ranks, 2 * ranks + 1, 4 * ranks})
-        if (legal(name, ranks, m)) {
-          SCOPED_TRACE(fmt::format("{} of {} ranks, {} micro-batches", name, ranks, m));
-          body(make_schedule(name, ranks, name == "interleaved" ? 2 : 1, m));
-        }
+        for (const bool paired : {false, true})
+          if (legal(name, ranks, m) && (!paired || name == "interleaved")) {
+            SCOPED_TRACE(fmt::format("{} of {} ranks, {} micro-batches, {}", name, ranks, m, paired));
+            body(make_schedule(name, ranks, name == "interleaved" ? 2 : 1, m, paired));
+          }
 }
 
 std::vector<Action> apart(const std::vector<Action>& list) {
@@ -47,6 +48,17 @@ TEST(Program, IsProvenForEverySchedule) {
     for (const Pairs pairs : {Pairs::in_turn, Pairs::together})
       EXPECT_NO_THROW(prove_order(s, make_proven_programs(s, pairs)));
   });
+}
+
+TEST(Program, IsProvenForAllSizesOfInterleavedPairs) {
+  for (int ranks : {2, 3, 4, 5, 6, 7, 8})
+    for (int chunks : {1, 2, 3, 4})
+      for (int m : {ranks, 2 * ranks, 3 * ranks}) {
+        SCOPED_TRACE(fmt::format("{} ranks, {} chunks, {} micro-batches", ranks, chunks, m));
+        const Schedule s = make_schedule("interleaved", ranks, chunks, m, true);
+        for (const Pairs pairs : {Pairs::in_turn, Pairs::together})
+          EXPECT_NO_THROW(prove_order(s, make_proven_programs(s, pairs)));
+      }
 }
 
 TEST(Program, DoesWhatTheListSays) {
