@@ -59,6 +59,10 @@ class Writer {
         slots_(static_cast<std::size_t>(s.num_chunks)),
         kept_(slots_) {
     for (const Action& a : single_actions(actions_)) ++uses_[a.pass.micro_batch];
+    for (int from = 0; from < s.num_ranks; ++from)
+      for (const Action& a : s.actions[static_cast<std::size_t>(from)])
+        for (const Message& m : needs_of(s, from, a).outputs)
+          if (m.to == rank && from != rank) sent_[from].push_back(m);
   }
 
   Program write() {
@@ -98,14 +102,20 @@ class Writer {
     return i;
   }
 
-  /// What the action waits for, if that was not done yet.
+  /// What the action waits for, if that was not done yet, behind all that its sender sends before.
   void post(std::size_t index) {
-    for (const Message& m : needs_of(s_, rank_, actions_[index]).inputs) {
-      if (m.from == rank_ || at_border_.contains(key_of(m))) continue;
-      const int border = borders_.take(), request = requests_.take();
-      at_border_[key_of(m)] = border;
-      receiving_[key_of(m)] = request;
-      add(Instruction::Kind::start_receive, m, border, request);
+    for (const Message& wanted : needs_of(s_, rank_, actions_[index]).inputs) {
+      if (wanted.from == rank_ || at_border_.contains(key_of(wanted))) continue;
+      const std::vector<Message>& sent = sent_.at(wanted.from);
+      for (std::size_t& next = posted_[wanted.from];;) {
+        FOURMI_CHECK(next < sent.size(), "{}: rank {} waits for what rank {} never sends", s_.name, rank_, wanted.from);
+        const Message& m = sent[next++];
+        const int border = borders_.take(), request = requests_.take();
+        at_border_[key_of(m)] = border;
+        receiving_[key_of(m)] = request;
+        add(Instruction::Kind::start_receive, m, border, request);
+        if (m == wanted) break;
+      }
     }
   }
 
@@ -208,7 +218,9 @@ class Writer {
   std::map<std::pair<int, int>, Open> open_;
   std::map<Key, int> at_border_, receiving_;  // border of what was not taken yet; request of what was not waited for
   std::map<Channel, std::deque<Travelling>> sends_;
-  std::map<int, int> rows_of_, uses_;  // by micro-batch
+  std::map<int, int> rows_of_, uses_;         // by micro-batch
+  std::map<int, std::vector<Message>> sent_;  // to this rank, by sender, in its order
+  std::map<int, std::size_t> posted_;         // how many of them
   Program program_;
 };
 

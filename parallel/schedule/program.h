@@ -2,8 +2,9 @@
 //
 // Everything that crosses a stage's border has one shape, so all of it lives in one row of border tensors, each taken
 // when a message is expected or made and free again after its last reader. Receives are posted one action before the
-// one that waits for them, sends are waited for when their turn comes again. Nothing of this depends on time, so it is
-// decided once, counted exactly, and proven before the first step.
+// one that waits for them, or earlier: those of one sender in its order, since between two GPUs messages are told apart
+// by nothing else. Sends are waited for when their turn comes again. Nothing of this depends on time, so it is decided
+// once, counted exactly, and proven before the first step.
 #pragma once
 
 #include <vector>
@@ -50,8 +51,8 @@ std::vector<Program> make_programs(const Schedule& schedule, int most_sends, Pai
 std::vector<Program> make_proven_programs(const Schedule& schedule, Pairs pairs = Pairs::in_turn);
 
 /// The programs of all ranks as one graph, where a send may end only after its receive is posted. Throws Error(bug)
-/// unless each message is sent once and received once, by those that it names, and no ranks wait for one another in a
-/// circle; names what each of them waits for and what it would do next.
+/// unless each message is sent once and received once, by those that it names, those from one rank to another in one
+/// order, and no ranks wait for one another in a circle; names what each of them waits for and what it would do next.
 void prove_order(const Schedule& schedule, const std::vector<Program>& programs);
 
 /// "F 1.2", "wait for the output of stage 3, micro-batch 0, from rank 1".

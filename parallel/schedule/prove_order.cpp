@@ -21,6 +21,10 @@ Key key_of(const Message& m) {
 /// What has been started; a message's two ends have to name the same ranks.
 struct Ends {
   std::set<Key> sent, posted;
+  struct InOrder {
+    std::vector<Message> sent, posted;
+  };
+  std::map<std::pair<int, int>, InOrder> channels;  // from, to
 };
 
 bool is_done(const Instruction& i, const Ends& ends) {
@@ -37,6 +41,18 @@ void start(const Schedule& s, int rank, const Instruction& i, Ends& ends) {
   if (i.kind == Instruction::Kind::start_receive)
     FOURMI_CHECK(m.to == rank && ends.posted.insert(key_of(m)).second,
                  "{}: rank {} receives {} that is meant for rank {}, or twice", s.name, rank, text_of(m), m.to);
+  auto& [sent, posted] = ends.channels[{m.from, m.to}];
+  if (i.kind == Instruction::Kind::start_send) sent.push_back(m);
+  if (i.kind == Instruction::Kind::start_receive) posted.push_back(m);
+}
+
+void check_channels(const Schedule& s, const Ends& ends) {
+  for (const auto& [ranks, of] : ends.channels) {
+    const auto at = std::mismatch(of.sent.begin(), of.sent.end(), of.posted.begin(), of.posted.end());
+    if (at.first == of.sent.end() || at.second == of.posted.end()) continue;
+    FOURMI_CHECK(false, "{}: rank {} sends {} where rank {} receives {}", s.name, ranks.first, text_of(*at.first),
+                 ranks.second, text_of(*at.second));
+  }
 }
 
 }  // namespace
@@ -89,6 +105,7 @@ void prove_order(const Schedule& s, const std::vector<Program>& programs) {
                s.num_ranks, s.num_micro_batches, waiting);
   FOURMI_CHECK(ends.sent == ends.posted, "{}: {} messages are sent, {} received, expected the same", s.name,
                ends.sent.size(), ends.posted.size());
+  check_channels(s, ends);
 }
 
 }  // namespace fourmi

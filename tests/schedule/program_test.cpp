@@ -202,6 +202,20 @@ TEST(Program, ACircleIsNamedWithBothPrograms) {
   EXPECT_NE(said.find("rank 1: wait for the output of stage 0, micro-batch 0, from rank 0"), std::string::npos) << said;
 }
 
+// Between two GPUs nothing but their order tells messages apart.
+TEST(Program, AnotherOrderOfReceivesIsRefused) {
+  const Schedule s = make_schedule("zb-v", 2, 1, 4);
+  std::vector<Program> programs = make_programs(s, 8);
+  EXPECT_EQ(refusal(s, programs), "proven");
+  std::vector<Instruction*> receives;
+  for (Instruction& i : programs[1].instructions)
+    if (i.kind == Instruction::Kind::start_receive) receives.push_back(&i);
+  ASSERT_GT(receives.size(), 2u);
+  std::swap(*receives[0], *receives[1]);
+  EXPECT_NE(refusal(s, programs).find("rank 0 sends the output of stage 0, micro-batch 0 where rank 1 receives"),
+            std::string::npos);
+}
+
 TEST(Program, AMessageThatNobodyTakesIsRefused) {
   const Schedule s = make_schedule("gpipe", 2, 1, 2);
   for (Instruction::Kind kind : {Instruction::Kind::start_receive, Instruction::Kind::start_send}) {
