@@ -35,7 +35,8 @@ Model::Model(const ModelSection& section, const ParameterStore& store, const Sta
     if (const Gqa* gqa = b.attention().gqa()) window_ = std::max(window_, gqa->window());
 }
 
-Context Model::context(const Stream& stream, const StagePass& p, const Context& options) const {
+Context Model::context(const Stream& stream, const StagePass& p, const Context& options,
+                       const Tensor& window_begin_M) const {
   Context c = options;
   c.stream = &stream;
   c.parameters = store_;
@@ -56,8 +57,8 @@ Context Model::context(const Stream& stream, const StagePass& p, const Context& 
   c.late_memory = workspace_->late_memory ? &*workspace_->late_memory : nullptr;
   c.balance_weight = p.weights.balance;
   if (window_ > 0) {
-    window_key_begin(stream, window_, p.batch.key_begin_M, p.batch.key_end_M, window_begin_M_);
-    c.window_begin = window_begin_M_;
+    window_key_begin(stream, window_, p.batch.key_begin_M, p.batch.key_end_M, window_begin_M);
+    c.window_begin = window_begin_M;
   }
   return c;
 }

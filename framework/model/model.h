@@ -112,7 +112,11 @@ class Model {
     std::vector<Tensor> dy;  // of each block; empty where the next stage gives it
   };
 
-  Context context(const Stream&, const StagePass&, const Context& options) const;
+  /// `window_begin_M`: memory for it where layers have windows.
+  Context context(const Stream&, const StagePass&, const Context& options, const Tensor& window_begin_M) const;
+  Context context(const Stream& stream, const StagePass& p, const Context& options) const {
+    return context(stream, p, options, window_begin_M_);
+  }
   Tensor counts_row(std::size_t layer) const;
   Activations& activations(const StagePass& p) { return slots_[static_cast<std::size_t>(p.slot)]; }
   /// Of a block, or of MTP as the layer after the last.

@@ -91,6 +91,7 @@ void Workspace::allocate(const ModelSection& m, const BatchSizes& sizes, const M
   if (!pairs) return;
   beside.emplace();
   beside->layers = arena.allocate(layers.memory().shape, layers.memory().dtype, "shared by layers of a pair's forward");
+  if (has_windows) beside->window_begin_M = arena.allocate({sizes.rows}, DType::i32, "window of a pair's forward");
   if (experts)
     beside->experts.emplace(*experts, sizes.experts, sizes.experts.options(m, sizes.shard_rows(), types.accumulate),
                             arena);
@@ -150,6 +151,7 @@ void Model::reserve(const BatchSizes& sizes, Recompute recompute, Workspace& wor
   workspace_ = &workspace;
   const ModelTypes &types = store_->types(), &promoted = store_->types_without_scales();
   promotable_ = promotable && types.scaled();
+  workspace.has_windows |= window_ > 0;
   block_sizes_.clear(), promoted_sizes_.clear();
   for (const Block& b : blocks_) {
     block_sizes_.push_back(b.sizes(sizes, types));

@@ -7,11 +7,11 @@ namespace fourmi {
 PairRunner::PairRunner(const Stream& stream, Half forward, Half backward, const Context& options)
     : forward_(forward),
       backward_(backward),
-      forward_context_(forward.model.context(stream, forward.pass, options)),
       backward_context_(backward.model.context(stream, backward.pass, options)) {
   Workspace* const workspace = forward.model.workspace_;
-  FOURMI_CHECK(&forward.model != &backward.model && workspace == backward.model.workspace_ && workspace->beside,
-               "a pair of one stage, or without memory for both halves");
+  FOURMI_CHECK(workspace == backward.model.workspace_ && workspace->beside && forward.pass.slot != backward.pass.slot,
+               "a pair without memory for both halves");
+  forward_context_ = forward.model.context(stream, forward.pass, options, workspace->beside->window_begin_M);
   if (forward_context_.experts) forward_context_.experts = &*workspace->beside->experts;
 }
 

@@ -36,6 +36,7 @@ struct Workspace {
   /// A second set, for a pair's forward while its backward has the first (pair.h); absent where none is asked for.
   struct Beside {
     Tensor layers;
+    Tensor window_begin_M;  ///< a stage has memory for one micro-batch's, and a pair may be of one stage
     std::optional<ExpertExchange> experts;
   };
   std::optional<Beside> beside;
@@ -47,6 +48,7 @@ struct Workspace {
   ColumnMemory::Largest largest_columns;  ///< of the stages that have reserved
   std::int64_t largest_late = 0;          ///< elements, of the stages that have reserved
   std::int64_t widest_part = 0;           ///< columns, of the stages that have reserved
+  bool has_windows = false;               ///< have layers of the stages that have reserved sliding windows?
 
   /// After all stages have reserved. `pairs`: of stages that have a forward and a backward under way at once.
   void allocate(const ModelSection& model, const BatchSizes& sizes, const ModelTypes& types, const LayerGroups& groups,

@@ -85,7 +85,7 @@ void add_parallel(std::vector<Field>& table) {
                        FOURMI_AT(parallel.virtual_stages)));
   table.push_back(bind({.path = "parallel.overlap_pairs",
                         .type = Type::choice,
-                        .meaning = "Whether the forward and the backward that dualpipev pairs take turns phase by "
+                        .meaning = "Whether a forward and a backward of dualpipev or interleaved take turns phase by "
                                    "phase, so that one computes while rows of the other travel (docs/pairs.md); the "
                                    "same bits. auto: where rows travel to experts and nothing stands against it, which "
                                    "a dry run says; always: refused unless it can be; never: forward first.",

@@ -8,8 +8,18 @@ namespace fourmi {
 
 namespace {
 
+bool has_pairs(const ParallelSection& p) {
+  return p.pipeline > 1 && (p.pipeline_schedule == "dualpipev" || p.pipeline_schedule == "interleaved");
+}
+
 /// What keeps the halves of a pair apart; empty: nothing.
 std::string obstacle(const Recipe& r) {
+  // The table gets parts in forward, of the head, and in backward, of multi-token prediction; interleaved with pairs
+  // has another order of these.
+  if (r.parallel.pipeline_schedule == "interleaved" && r.model.tie_word_embeddings &&
+      r.model.num_nextn_predict_layers > 0 && r.run.reproducibility == Reproducibility::run)
+    return "tied embeddings and multi-token prediction in mode run, where pairs of interleaved would change the order "
+           "in which the table's gradient is added up";
   if (r.parallel.zero >= 3) return "parallel.zero 3, whose layers take turns in memory with their weights";
   const BatchSizes sizes = batch_sizes(r);
   if (sizes.experts.alone()) return "";
@@ -26,7 +36,7 @@ std::string obstacle(const Recipe& r) {
 std::string to_text(const PairRule& rule) {
   return fmt::format("{} ({})",
                      rule.how == Pairs::together ? "forward and backward of a pair take turns phase by phase"
-                                                 : "of a pair forward comes first, then backward",
+                                                 : "forwards and backwards go one after the other",
                      rule.why);
 }
 
@@ -36,8 +46,10 @@ PairRule pair_rule(const Recipe& r) {
     throw Error(ExitStatus::usage, "parallel.overlap_pairs", fmt::format("found always with {}", found),
                 "Take parallel.overlap_pairs=auto, or change the other key");
   };
-  if (r.parallel.pipeline == 1 || r.parallel.pipeline_schedule != "dualpipev") {
-    if (wanted) refuse("a schedule that has no pairs, expected parallel.pipeline_schedule dualpipev");
+  if (!has_pairs(r.parallel)) {
+    if (wanted)
+      refuse(
+          "a schedule that has no pairs, expected a pipeline with parallel.pipeline_schedule dualpipev or interleaved");
     return {};
   }
   if (r.parallel.overlap_pairs == OverlapPairs::never) return {Pairs::in_turn, "parallel.overlap_pairs is never"};

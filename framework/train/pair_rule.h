@@ -1,5 +1,6 @@
-// Are the pairs of a schedule done phase by phase, or one half after the other? A pure function of the recipe, so all
-// ranks decide alike, before the first step, and say so (docs/pairs.md).
+// Are the pairs of a schedule done phase by phase, or one half after the other? Interleaved has pairs only where they
+// are done phase by phase. A pure function of the recipe, so all ranks decide alike, before the first step, and say so
+// (docs/pairs.md).
 #pragma once
 
 #include <string>

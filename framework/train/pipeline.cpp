@@ -37,11 +37,13 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
   if (groups.context)
     part_ = {groups.context->rank(), groups.context->size(), recipe.parallel.context_method == ContextMethod::ring};
   std::size_t actions = 0;
-  const PairRule pairs = pair_rule(recipe);
+  const Pairs pairs = pair_rule(recipe).how;
+  bool together = false;
   for (int count : counts) {
-    std::vector<Program> all = make_proven_programs(schedule_of(recipe, count), pairs.how);
+    std::vector<Program> all = make_proven_programs(schedule_of(recipe, count), pairs);
     Program& mine = programs_[count] = std::move(all[static_cast<std::size_t>(rank)]);
     actions = std::max(actions, mine.instructions.size());
+    for (const Instruction& i : mine.instructions) together |= i.together;
   }
   const BatchSizes sizes = batch_sizes(recipe);
   for (int index : map.stages_of(rank)) {
@@ -50,7 +52,7 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
   }
   const Shape rows{sizes.shard_rows(), recipe.model.hidden_size};
   const DType activation = store.types().activation;
-  workspace_.allocate(recipe.model, sizes, store.types(), groups, arena, pairs.how == Pairs::together);
+  workspace_.allocate(recipe.model, sizes, store.types(), groups, arena, together);
   for (std::size_t chunk = 0; chunk < models_.size(); ++chunk)
     models_[chunk]->place(most(programs_, [&](const Program& p) { return p.num_slots[chunk]; }),
                           most(programs_, [&](const Program& p) { return p.num_kept[chunk]; }), arena);

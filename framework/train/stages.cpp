@@ -5,6 +5,7 @@
 
 #include "framework/model/parameters.h"
 #include "framework/train/mesh_sizes.h"
+#include "framework/train/pair_rule.h"
 #include "kernels/runtime/error.h"
 #include "parallel/peer_memory/reach.h"
 
@@ -127,7 +128,8 @@ Holding StageMap::holding(const ModelSection& m, int rank) const {
 
 Schedule schedule_of(const Recipe& r, int num_micro_batches) {
   return make_schedule(r.parallel.pipeline_schedule, static_cast<int>(r.parallel.pipeline),
-                       static_cast<int>(r.parallel.virtual_stages), num_micro_batches);
+                       static_cast<int>(r.parallel.virtual_stages), num_micro_batches,
+                       pair_rule(r).how == Pairs::together);
 }
 
 std::vector<int> micro_batch_counts(const Recipe& r, std::int64_t data_ranks) {

@@ -2,6 +2,8 @@
 // order of calls is the one that was proven, memory is as measured, and what does not go is refused or said.
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "framework/train/pair_rule.h"
 #include "tests/layouts/mixtures.h"
 
@@ -28,6 +30,16 @@ const std::vector<Case> cases{
     {"four_stages_a_side", {.pipeline = 4, .expert = 2, .schedule = "dualpipev"}},
     {"nothing_travels", {.ranks = 2, .pipeline = 2, .schedule = "dualpipev"}},
     {"dense", {.ranks = 4, .tensor = 2, .pipeline = 2, .schedule = "dualpipev"}, false},
+    {"interleaved", {.ranks = 4, .pipeline = 2, .expert = 2, .schedule = "interleaved"}},
+    {"interleaved_zero_0", {.pipeline = 2, .expert = 2, .schedule = "interleaved", .zero = 0, .recompute = selective}},
+    {"interleaved_zero_2", {.ranks = 4, .pipeline = 2, .expert = 2, .schedule = "interleaved", .zero = 2}},
+    {"interleaved_four_stages", {.pipeline = 4, .expert = 2, .schedule = "interleaved", .recompute = full}},
+    {"interleaved_tensor_and_expert_tensor",
+     {.tensor = 2, .pipeline = 2, .expert = 2, .expert_tensor = 2, .schedule = "interleaved", .recompute = full}},
+    {"interleaved_context", {.context = 2, .pipeline = 2, .expert = 4, .schedule = "interleaved", .device = true}},
+    {"interleaved_nodes",
+     {.pipeline = 2, .expert = 4, .schedule = "interleaved", .node_size = 2, .recompute = selective}},
+    {"interleaved_dense", {.ranks = 4, .tensor = 2, .pipeline = 2, .schedule = "interleaved"}, false},
 };
 
 Recipe with(Recipe r, OverlapPairs pairs) {
@@ -91,6 +103,28 @@ TEST(PairRule, SaysWhatItDoesAndWhy) {
   expect_refused(bounded, "parallel.dispatch_bound");
   expect_refused(no_pairs, "no pairs");
   EXPECT_EQ(pair_rule(no_pairs).why, "");
+  // Interleaved has pairs where they are done phase by phase, and only there.
+  Recipe interleaved = r;
+  interleaved.parallel.pipeline_schedule = "interleaved", interleaved.parallel.virtual_stages = 2;
+  const auto num_pairs = [](const Recipe& recipe) {
+    const std::vector<Action> list = schedule_of(recipe, 8).actions.back();
+    return std::count_if(list.begin(), list.end(), [](const Action& a) { return a.verb == Verb::pair; });
+  };
+  EXPECT_EQ(pair_rule(interleaved).how, Pairs::together);
+  EXPECT_EQ(num_pairs(interleaved), 2 * 8 - (2 + 1));
+  EXPECT_EQ(num_pairs(with(interleaved, OverlapPairs::never)), 0);
+  weights_take_turns.parallel.pipeline_schedule = "interleaved";
+  expect_refused(weights_take_turns, "parallel.zero 3");
+  Recipe tied = interleaved;
+  tied.model.tie_word_embeddings = true;
+  ASSERT_GT(tied.model.num_nextn_predict_layers, 0);
+  expect_refused(tied, "tied embeddings");
+  tied.run.reproducibility = Reproducibility::layout;
+  EXPECT_EQ(pair_rule(tied).how, Pairs::together);
+  interleaved.parallel.expert = 1;
+  EXPECT_EQ(pair_rule(interleaved).how, Pairs::in_turn);
+  EXPECT_EQ(num_pairs(interleaved), 0);
+
   // A bound that no routing reaches keeps nothing apart.
   bounded.parallel.dispatch_bound = 100;
   EXPECT_EQ(pair_rule(bounded).how, Pairs::together);
