@@ -6,6 +6,7 @@
 #include "parallel/dispatch/device_window.h"
 #include "parallel/dispatch/exchange.h"
 #include "parallel/dispatch/methods.h"
+#include "parallel/dispatch/rail.h"
 
 namespace fourmi {
 namespace {
@@ -23,9 +24,8 @@ DispatchOptions checked(DispatchMethod method, std::int64_t P, DispatchOptions o
   if (o.num_experts % P != 0)
     refuse(fmt::format("found {} experts on {} ranks, expected a multiple of the ranks", o.num_experts, P),
            "Choose a number of expert-parallel ranks that divides the experts");
-  if (method == DispatchMethod::hierarchical &&
-      (o.node_size < 1 || o.node_size > 64 || !std::has_single_bit(static_cast<unsigned>(o.node_size)) ||
-       P % o.node_size != 0))
+  if (knows_nodes(method) && (o.node_size < 1 || o.node_size > 64 ||
+                              !std::has_single_bit(static_cast<unsigned>(o.node_size)) || P % o.node_size != 0))
     refuse(fmt::format("found nodes of {} ranks in a group of {}, expected a power of two up to 64 that divides it",
                        o.node_size, P),
            "Choose another size of a node, or the all-to-all dispatcher");
@@ -71,7 +71,8 @@ DispatchSizes dispatch_sizes(DispatchMethod method, int num_ranks, const Dispatc
     s.window_bytes = device_window(num_ranks, o).bytes();
     return s;
   }
-  if (method == DispatchMethod::hierarchical) {
+  if (method == DispatchMethod::rail) s.window_bytes = rail_window(num_ranks, o).bytes();
+  if (knows_nodes(method)) {
     const std::int64_t nodes = P / o.node_size;
     s.token_ranks = std::min(K, nodes);
     s.forward_ranks = std::min<std::int64_t>(K, o.node_size);
@@ -261,6 +262,7 @@ std::unique_ptr<Dispatcher> make_dispatcher(DispatchMethod method, Group& group,
     refuse(fmt::format("found the local dispatcher for {} ranks, expected a group of one", group.size()),
            "Choose all-to-all or hierarchical");
   if (method == DispatchMethod::device) return make_device(group, o, window);
+  if (method == DispatchMethod::rail) return make_rail(group, o, window);
   return method == DispatchMethod::all_to_all ? make_all_to_all(group, o) : make_hierarchical(group, o);
 }
 

@@ -1,6 +1,7 @@
 // Expert parallelism: a group of P ranks shares E experts, rank r holds experts [r E/P, (r+1) E/P), and tokens visit
-// the experts that they chose. A token travels once to each rank (hierarchical: node) that holds some of its experts,
-// and one sum comes back from there. The library knows rows, not models: the same calls serve forward and backward.
+// the experts that they chose. A token travels once to each rank (hierarchical, rail: node) that holds some of its
+// experts, and one sum comes back from there. The library knows rows, not models: the same calls serve forward and
+// backward.
 //
 //   plan(experts)                              once a micro-batch: counts are exchanged, rounds chosen
 //   for each round
@@ -29,7 +30,11 @@
 
 namespace fourmi {
 
-enum class DispatchMethod : std::uint8_t { local, all_to_all, hierarchical, device };
+enum class DispatchMethod : std::uint8_t { local, all_to_all, hierarchical, device, rail };
+/// Does a token go once to each node, and from there to its ranks?
+constexpr bool knows_nodes(DispatchMethod m) {
+  return m == DispatchMethod::hierarchical || m == DispatchMethod::rail;
+}
 
 struct DispatchOptions {
   std::int64_t num_experts = 0;  ///< E, a multiple of the number of ranks
@@ -43,10 +48,11 @@ struct DispatchOptions {
   /// Most choices (rows of experts) that any rank computes at a time; 0: what max_rows allows.
   std::int64_t max_choices = 0;
   std::int64_t block = 0;  ///< rounds begin at multiples of so many tokens; 0: max_tokens
-  int node_size = 1;       ///< hierarchical: consecutive ranks of a node, a power of two that divides the group
-  int num_channels = 2;    ///< device: runs that a rank's tokens are cut into, each with rings of its own
-  int num_slots = 8;       ///< device: of a ring
-  std::chrono::milliseconds patience{0};  ///< device: a peer that lets nothing come for longer is lost; 0: for ever
+  int node_size = 1;       ///< hierarchical, rail: consecutive ranks of a node, a power of two that divides the group
+  int num_channels = 2;    ///< device: runs that a rank's tokens are cut into, each with rings of its own; rail: chunks
+  int num_slots = 8;       ///< device, rail: of a ring
+  std::chrono::milliseconds patience{
+      0};  ///< device, rail: a peer that lets nothing come for longer is lost; 0: for ever
 };
 
 /// Bytes and rows of this rank that left it, since the beginning.
@@ -64,7 +70,7 @@ struct DispatchLoad {
   std::int64_t arrived = 0;            ///< rows that visit this rank
   std::int64_t most_arrived = 0;       ///< of a micro-batch
   std::int64_t most_in_a_round = 0;    ///< at most max_rows
-  std::int64_t most_destinations = 0;  ///< ranks (hierarchical: nodes) of one token
+  std::int64_t most_destinations = 0;  ///< ranks (hierarchical, rail: nodes) of one token
 };
 
 /// A transfer that was started; finished by finish_dispatch or finish_combine. Tensors and plan given to start_* stay
@@ -176,10 +182,10 @@ ReachableBounds reachable_bounds(int num_ranks, const DispatchOptions& options);
 /// What a rank of a group of so many needs memory for; the same on all of them. Throws as make_dispatcher.
 DispatchSizes dispatch_sizes(DispatchMethod method, int num_ranks, const DispatchOptions& options);
 
-/// Collective (hierarchical makes subgroups). A group of one is always local. Throws Error(usage) for sizes that do not
-/// fit: experts or nodes that do not divide, a bound into which one block of every rank may not fit.
-/// `window` (device): u8 [DispatchSizes::window_bytes], which the other ranks write to for as long as the dispatcher
-/// is.
+/// Collective (hierarchical and rail make subgroups). A group of one is always local. Throws Error(usage) for sizes
+/// that do not fit: experts or nodes that do not divide, a bound into which one block of every rank may not fit.
+/// `window` (device, rail): u8 [DispatchSizes::window_bytes], which the other ranks write to for as long as the
+/// dispatcher is.
 std::unique_ptr<Dispatcher> make_dispatcher(DispatchMethod method, Group& group, const DispatchOptions& options,
                                             const Tensor& window = {});
 

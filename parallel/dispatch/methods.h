@@ -13,5 +13,7 @@ std::unique_ptr<Dispatcher> make_all_to_all(Group& group, const DispatchOptions&
 std::unique_ptr<Dispatcher> make_hierarchical(Group& group, const DispatchOptions& options);
 /// Into rings in the memory of the ranks, which are threads of one process.
 std::unique_ptr<Dispatcher> make_device(Group& group, const DispatchOptions& options, const Tensor& window);
+/// Across nodes as hierarchical, inside of a node as device.
+std::unique_ptr<Dispatcher> make_rail(Group& group, const DispatchOptions& options, const Tensor& window);
 
 }  // namespace fourmi

@@ -10,7 +10,7 @@
 #include <memory>
 #include <vector>
 
-#include "kernels/exchange/lanes.h"
+#include "kernels/exchange/forward.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -18,9 +18,10 @@ namespace fourmi {
 /// One transfer's lanes. Its owner says where they begin (PeerRings::start), and keeps it for the next one.
 struct PeerTransfer {
   exchange::Way way = exchange::Way::dispatch;
-  std::vector<exchange::SendTokens> tokens;    ///< dispatch: [ranks][channels]
-  std::vector<exchange::ReceiveRows> rows;     ///< dispatch: [ranks][channels]
-  std::vector<exchange::SendResults> results;  ///< combine: [ranks][channels]
+  std::vector<exchange::SendTokens> tokens;      ///< dispatch: [ranks][channels]
+  std::vector<exchange::SendForwards> forwards;  ///< dispatch, in place of tokens: rows of other nodes
+  std::vector<exchange::ReceiveRows> rows;       ///< dispatch: [ranks][channels]
+  std::vector<exchange::SendResults> results;    ///< combine: [ranks][channels]
   std::vector<exchange::ReceiveResults>
       arrived;                       ///< combine: [channels]; empty: it is not known yet what becomes of them
   std::vector<char> sent, received;  ///< lanes that are done
@@ -74,7 +75,8 @@ class PeerRings {
     for (const exchange::Way way : {exchange::Way::dispatch, exchange::Way::combine}) {
       const bool to_experts = way == exchange::Way::dispatch;
       moved |= turn(way, &PeerTransfer::sent, [&](PeerTransfer& t, std::size_t i) {
-        return to_experts ? t.tokens[i].step(agent_) : t.results[i].step(agent_);
+        if (!to_experts) return t.results[i].step(agent_);
+        return t.forwards.empty() ? t.tokens[i].step(agent_) : t.forwards[i].step(agent_);
       });
       moved |= turn(way, &PeerTransfer::received, [&](PeerTransfer& t, std::size_t i) {
         if (to_experts) return t.rows[i].step(agent_);

@@ -53,6 +53,7 @@ struct DispatchPlan {
     }
     if (s.two_hops) {
       visit(forwards.rank_RC, "forward_rank", Shape{s.max_forwards, s.forward_ranks}, DType::i32);
+      if (s.window_bytes > 0) return;  // they go on one by one
       visit(forwards.row_RC, "forward_row", Shape{s.max_forwards, s.forward_ranks}, DType::i32);
     }
   }
@@ -65,12 +66,12 @@ struct DispatchBuffers {
 
   template <class Visit>
   void fields(const DispatchSizes& s, Visit&& visit) {
-    if (s.window_bytes > 0) visit(got_records, "dispatch_got_records", Shape{s.max_rows, s.record_bytes}, DType::u8);
+    if (s.window_bytes > 0 || s.staging_rows > 0)
+      visit(got_records, "dispatch_got_records", Shape{s.max_rows, s.record_bytes}, DType::u8);
     if (s.staging_rows == 0) return;
     visit(rows, "dispatch_rows", Shape{s.staging_rows, s.row_bytes}, DType::u8);
     visit(records, "dispatch_records", Shape{s.staging_rows, s.record_bytes}, DType::u8);
     visit(packed_records, "dispatch_packed_records", Shape{s.staging_rows, s.record_bytes}, DType::u8);
-    visit(got_records, "dispatch_got_records", Shape{s.max_rows, s.record_bytes}, DType::u8);
     if (!s.two_hops) return;
     visit(more_rows, "dispatch_more_rows", Shape{s.staging_rows, s.row_bytes}, DType::u8);
   }

@@ -9,10 +9,12 @@ namespace {
 std::vector<Way> ways(int size) {
   std::vector<Way> all{{size == 1 ? DispatchMethod::local : DispatchMethod::all_to_all}};
   for (int node_size : {1, 2, 4, 8})
-    if (size > 1 && size % node_size == 0) all.push_back({DispatchMethod::hierarchical, node_size});
+    for (const DispatchMethod method : {DispatchMethod::hierarchical, DispatchMethod::rail})
+      if (size > 1 && size % node_size == 0) all.push_back({method, node_size});
   if (size > 1) {
     all.push_back({DispatchMethod::device});
     all.push_back({.method = DispatchMethod::device, .num_channels = 3, .num_slots = 2});  // each row waits for room
+    all.push_back({.method = DispatchMethod::rail, .node_size = 2, .num_channels = 3, .num_slots = 2});
   }
   return all;
 }
@@ -77,7 +79,7 @@ TEST(DispatchTraffic, IsTheDeduplicatedMinimum) {
     for (const Way& way : ways(size)) {
       const Layer l{.tokens = std::vector<std::int64_t>(static_cast<std::size_t>(size), 31)};
       const auto got = on_ranks<bfloat16>(l, way);
-      const bool nodes = way.method == DispatchMethod::hierarchical;
+      const bool nodes = knows_nodes(way.method);
       const std::int64_t s = nodes ? way.node_size : 1, local = l.E / size;
       std::int64_t across = 0, inside = 0;
       DispatchTraffic forward, all;

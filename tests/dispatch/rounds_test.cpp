@@ -17,8 +17,10 @@ std::vector<std::pair<Way, int>> bounded_ways(std::int64_t block) {
         all.push_back({{node_size == 0 ? DispatchMethod::all_to_all : DispatchMethod::hierarchical, node_size,
                         size * block, block},
                        size});
-  for (int size : {2, 4, 8})
+  for (int size : {2, 4, 8}) {
     all.push_back({{.method = DispatchMethod::device, .max_rows = size * block, .block = block}, size});
+    all.push_back({{.method = DispatchMethod::rail, .node_size = 2, .max_rows = size * block, .block = block}, size});
+  }
   return all;
 }
 

@@ -58,8 +58,8 @@ std::int64_t send(const Layer& l, const Way& way, DType dtype) {
 
 TEST(DispatchScaledRows, ArriveWholeAndCountedWithTheirScales) {
   Layer l{.D = 2048, .tokens = {9, 14, 0, 11}};
-  for (const Way& way :
-       {Way{DispatchMethod::all_to_all}, Way{DispatchMethod::hierarchical, 2}, Way{DispatchMethod::device}}) {
+  for (const Way& way : {Way{DispatchMethod::all_to_all}, Way{DispatchMethod::hierarchical, 2},
+                         Way{DispatchMethod::device}, Way{DispatchMethod::rail, 2}}) {
     const auto bf16 = static_cast<double>(send(l, way, DType::bf16));
     const auto rows = static_cast<double>(send(l, way, DType::e4m3_rows));
     const auto mx = static_cast<double>(send(l, way, DType::mxe4m3_rows));

@@ -48,7 +48,10 @@ std::vector<Way> remote_ways() {
           {DispatchMethod::hierarchical, 2, 20, 5},
           {DispatchMethod::device},
           {DispatchMethod::device, 1, 20, 5},
-          {.method = DispatchMethod::device, .num_channels = 1, .num_slots = 2}};
+          {.method = DispatchMethod::device, .num_channels = 1, .num_slots = 2},
+          {DispatchMethod::rail, 2},
+          {DispatchMethod::rail, 2, 20, 5},
+          {.method = DispatchMethod::rail, .node_size = 1, .num_channels = 3, .num_slots = 2}};
 }
 
 TEST(DispatchTransfers, TwoMicroBatchesUnderWay) {
@@ -141,6 +144,7 @@ TEST(DispatchTransfers, MemoryIsThatOfTheBound) {
   const std::int64_t row = l.D * 4;
   EXPECT_EQ(bytes({DispatchMethod::all_to_all, 1, 50, 10}), (50 + 50) * row);
   EXPECT_EQ(bytes({DispatchMethod::hierarchical, 2, 50, 10}), (50 + 2 * 50) * row);
+  EXPECT_EQ(bytes({DispatchMethod::rail, 2, 50, 10}), (50 + 2 * 50) * row);
   EXPECT_EQ(bytes({DispatchMethod::all_to_all}), (160 + 160) * row);
   // No rows are packed; beside them is the window (device_test.cpp).
   EXPECT_EQ(bytes({DispatchMethod::device, 1, 50, 10}), 50 * row);
