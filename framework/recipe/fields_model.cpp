@@ -127,7 +127,7 @@ void add_common(std::vector<Field>& table) {
                        FOURMI_AT(model.tie_word_embeddings)));
   table.push_back(only_row("hidden_act", Type::text, "Activation of the gated feed-forward networks.", all, "silu"));
   table.push_back(only_row("attention_dropout", Type::number, "Dropout of attention weights.", all, "0"));
-  table.push_back(only_row("mlp_bias", Type::boolean, "Biases in the feed-forward networks.", kLlama, "false"));
+  table.push_back(only_row("mlp_bias", Type::boolean, "Biases in the feed-forward networks.", kLlama | kV2, "false"));
 }
 
 }  // namespace

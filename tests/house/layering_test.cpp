@@ -40,6 +40,9 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"framework/model", {"framework/model", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/checkpoint", {"framework/checkpoint", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/ledger", {"framework/ledger", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/interop",
+     {"framework/interop", "framework/checkpoint", "framework/ledger", "framework/model", "framework/tokenizer",
+      "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/run", {"framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/telemetry",
      {"framework/telemetry", "framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
@@ -48,9 +51,9 @@ const std::map<std::string, std::set<std::string>> may_include = {
       "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel",
       "kernels"}},
     {"launch",
-     {"launch", "framework/corpus", "framework/train", "framework/telemetry", "framework/run", "framework/checkpoint",
-      "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe",
-      "framework/digest", "parallel", "kernels"}},
+     {"launch", "framework/interop", "framework/corpus", "framework/train", "framework/telemetry", "framework/run",
+      "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer",
+      "framework/recipe", "framework/digest", "parallel", "kernels"}},
 };
 
 TEST(Layering, IncludesPointDownward) {
