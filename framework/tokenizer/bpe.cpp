@@ -4,7 +4,6 @@
 
 #include <utility>
 
-#include "framework/tokenizer/nfc.h"
 #include "framework/tokenizer/utf8.h"
 #include "framework/tokenizer/word_cache.h"
 #include "kernels/runtime/error.h"
@@ -18,9 +17,11 @@ constexpr const char* end_of_document_names[] = {
 
 std::vector<AddedToken> chosen(const TokenizerDefinition& d, bool normalized) {
   std::vector<AddedToken> tokens;
+  TextNormalizer normalizer(d.normalizer);
   for (AddedToken token : d.added_tokens) {
     if (token.normalized != normalized) continue;
-    if (normalized && d.normalize_nfc) token.content = nfc(token.content);
+    if (normalized) token.content = std::string(normalizer.apply(token.content));
+    if (token.content.empty()) continue;
     tokens.push_back(std::move(token));
   }
   return tokens;
@@ -53,9 +54,13 @@ std::int32_t choose_end_of_document(const TokenizerDefinition& d, const std::str
 class BpeEncoder final : public Encoder {
  public:
   explicit BpeEncoder(const BpeTokenizer& tokenizer)
-      : tokenizer_(tokenizer), cutter_(tokenizer.definition_.pre_tokenizer), merger_(tokenizer.merges_) {}
+      : tokenizer_(tokenizer),
+        normalizer_(tokenizer.definition_.normalizer),
+        cutter_(tokenizer.definition_.pre_tokenizer),
+        merger_(tokenizer.merges_) {}
 
   void append(std::string_view text, std::vector<std::int32_t>& out) override {
+    begin_ = text.data();
     if (tokenizer_.in_text_.empty()) return stretches(text, out);
     parts_.clear();
     tokenizer_.in_text_.cut(text, parts_);
@@ -65,9 +70,10 @@ class BpeEncoder final : public Encoder {
 
  private:
   void stretches(std::string_view text, std::vector<std::int32_t>& out) {
-    while (!text.empty()) {
+    for (bool begins = true; !text.empty(); begins = false) {
+      const bool begins_text = text.data() == begin_;
       const std::size_t valid = utf8::valid_prefix(text);
-      if (valid > 0) normalized(text.substr(0, valid), out);
+      if (valid > 0) normalized(text.substr(0, valid), begins, begins_text, out);
       text.remove_prefix(valid);
       const std::size_t invalid = utf8::invalid_prefix(text);
       if (invalid > 0) word(text.substr(0, invalid), out);
@@ -75,20 +81,25 @@ class BpeEncoder final : public Encoder {
     }
   }
 
-  void normalized(std::string_view text, std::vector<std::int32_t>& out) {
-    if (tokenizer_.definition_.normalize_nfc && !surely_nfc(text)) {
-      normal_ = nfc(text);
-      text = normal_;
-    }
-    if (tokenizer_.in_normalized_.empty()) return words(text, out);
+  /// `begins`: the stretch follows an added token or nothing; `begins_text`: nothing.
+  void normalized(std::string_view text, bool begins, bool begins_text, std::vector<std::int32_t>& out) {
+    text = normalizer_.apply(text, begins);
+    if (tokenizer_.in_normalized_.empty()) return words(text, begins_text, out);
     normal_parts_.clear();
     tokenizer_.in_normalized_.cut(text, normal_parts_);
     for (const AddedTokenFinder::Part& part : normal_parts_)
-      part.token >= 0 ? out.push_back(part.token) : words(part.text, out);
+      part.token >= 0 ? out.push_back(part.token)
+                      : words(part.text, begins_text && part.text.data() == text.data(), out);
   }
 
-  void words(std::string_view text, std::vector<std::int32_t>& out) {
-    cutter_.cut(text, [&](std::string_view w) { word(w, out); });
+  void words(std::string_view text, bool begins_text, std::vector<std::int32_t>& out) {
+    cutter_.cut(
+        text,
+        [&](std::string_view w) {
+          if (!tokenizer_.characters_) return word(w, out);
+          tokenizer_.characters_->cut(w, [&](std::string_view part) { word(part, out); });
+        },
+        begins_text);
   }
 
   void word(std::string_view w, std::vector<std::int32_t>& out) {
@@ -96,19 +107,25 @@ class BpeEncoder final : public Encoder {
     const bool cached = w.size() <= WordCache::longest_word;
     if (cached && cache_.append(w, out, place)) return;
     const std::size_t before = out.size();
-    if (const auto whole = tokenizer_.whole_words_.find(w); whole != tokenizer_.whole_words_.end())
+    if (const auto whole = tokenizer_.whole_words_.find(w); whole != tokenizer_.whole_words_.end()) {
       out.push_back(whole->second);
-    else
+    } else if (tokenizer_.characters_) {
+      tokenizer_.characters_->ids(w, first_);
+      merger_.append_ids(first_, out);
+    } else {
       merger_.append(w, out);
+    }
     if (cached) cache_.put(w, place, out.data() + before, out.size() - before);
   }
 
   const BpeTokenizer& tokenizer_;
+  TextNormalizer normalizer_;
   WordCutter cutter_;
   Merger merger_;
   WordCache cache_;
   std::vector<AddedTokenFinder::Part> parts_, normal_parts_;
-  std::string normal_;
+  std::vector<std::int32_t> first_;
+  const char* begin_ = nullptr;  ///< of the text
 };
 
 BpeTokenizer::BpeTokenizer(TokenizerDefinition definition, const std::string& end_of_document, const std::string& key)
@@ -117,25 +134,39 @@ BpeTokenizer::BpeTokenizer(TokenizerDefinition definition, const std::string& en
       merges_(definition_.bytes, definition_.merges),
       in_text_(chosen(definition_, false)),
       in_normalized_(chosen(definition_, true)) {
+  const bool characters = definition_.alphabet == Alphabet::characters;
+  if (characters)
+    characters_.emplace(definition_.written, definition_.merges, definition_.bytes, definition_.ignore_merges);
   if (!definition_.ignore_merges) return;
-  for (std::size_t id = 0; id < definition_.contents.size(); ++id)
-    if (definition_.used[id] && !definition_.added[id])
-      whole_words_.emplace(definition_.contents[id], static_cast<std::int32_t>(id));
+  const std::vector<std::string>& entries = characters ? definition_.written : definition_.contents;
+  for (std::size_t id = 0; id < entries.size(); ++id)
+    if (!entries[id].empty() && (characters || !definition_.added[id]))
+      whole_words_.emplace(entries[id], static_cast<std::int32_t>(id));
 }
 
 std::unique_ptr<Encoder> BpeTokenizer::make_encoder() const {
   return std::make_unique<BpeEncoder>(*this);
 }
 
+const std::string& BpeTokenizer::content(std::int32_t token) const {
+  static const std::string nothing;
+  const bool known = token >= 0 && token < vocab_size() && definition_.used[static_cast<std::size_t>(token)];
+  if (!known)
+    throw Error(ExitStatus::input, name(),
+                fmt::format("token {}, an id of its vocabulary below {} was expected", token, vocab_size()));
+  return token == end_of_document_ ? nothing : definition_.contents[static_cast<std::size_t>(token)];
+}
+
+std::string BpeTokenizer::decode_next(std::int32_t token, bool begins) const {
+  std::string text = content(token);
+  if (begins && definition_.strip_first_space && text.starts_with(' ')) text.erase(0, 1);
+  return text;
+}
+
 std::string BpeTokenizer::decode(std::span<const std::int32_t> tokens) const {
   std::string text;
-  for (const std::int32_t token : tokens) {
-    const bool known = token >= 0 && token < vocab_size() && definition_.used[static_cast<std::size_t>(token)];
-    if (!known)
-      throw Error(ExitStatus::input, name(),
-                  fmt::format("token {}, an id of its vocabulary below {} was expected", token, vocab_size()));
-    if (token != end_of_document_) text += definition_.contents[static_cast<std::size_t>(token)];
-  }
+  for (const std::int32_t token : tokens) text += content(token);
+  if (definition_.strip_first_space && text.starts_with(' ')) text.erase(0, 1);
   return text;
 }
 

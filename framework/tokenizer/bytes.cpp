@@ -23,6 +23,10 @@ std::vector<std::int32_t> Tokenizer::encode(std::string_view text) const {
   return tokens;
 }
 
+std::string Tokenizer::decode_next(std::int32_t token, bool /*begins*/) const {
+  return decode(std::span(&token, 1));
+}
+
 std::unique_ptr<Encoder> ByteTokenizer::make_encoder() const {
   return std::make_unique<ByteEncoder>();
 }

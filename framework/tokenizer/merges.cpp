@@ -27,16 +27,6 @@ MergeTable::MergeTable(const std::array<std::int32_t, 256>& bytes, const std::ve
   }
 }
 
-void Merger::start(std::string_view word) {
-  symbols_.resize(word.size());
-  for (std::size_t i = 0; i < word.size(); ++i) {
-    const auto n = static_cast<std::int32_t>(i);
-    symbols_[i] = {table_.byte(static_cast<unsigned char>(word[i])), n - 1, i + 1 < word.size() ? n + 1 : -1,
-                   MergeTable::no_rank, -1};
-  }
-  for (std::size_t i = 0; i + 1 < word.size(); ++i) look_up(i);
-}
-
 void Merger::look_up(std::size_t i) {
   Symbol& s = symbols_[i];
   if (s.next < 0) {
@@ -97,9 +87,26 @@ void Merger::merge_long() {
 }
 
 void Merger::append(std::string_view word, std::vector<std::int32_t>& out) {
-  if (word.empty()) return;
-  start(word);
-  word.size() <= short_word ? merge_short() : merge_long();
+  symbols_.resize(word.size());
+  for (std::size_t i = 0; i < word.size(); ++i) symbols_[i].id = table_.byte(static_cast<unsigned char>(word[i]));
+  merge(out);
+}
+
+void Merger::append_ids(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) {
+  symbols_.resize(ids.size());
+  for (std::size_t i = 0; i < ids.size(); ++i) symbols_[i].id = ids[i];
+  merge(out);
+}
+
+void Merger::merge(std::vector<std::int32_t>& out) {
+  if (symbols_.empty()) return;
+  for (std::size_t i = 0; i < symbols_.size(); ++i) {
+    const auto n = static_cast<std::int32_t>(i);
+    symbols_[i].previous = n - 1;
+    symbols_[i].next = i + 1 < symbols_.size() ? n + 1 : -1;
+  }
+  for (std::size_t i = 0; i < symbols_.size(); ++i) look_up(i);
+  symbols_.size() <= short_word ? merge_short() : merge_long();
   for (std::int32_t i = 0; i >= 0; i = symbols_[static_cast<std::size_t>(i)].next)
     out.push_back(symbols_[static_cast<std::size_t>(i)].id);
 }

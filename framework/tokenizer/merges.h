@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -52,6 +53,8 @@ class Merger {
   explicit Merger(const MergeTable& table) : table_(table) {}
   /// Appends the ids of a word of any length: time n log n in its bytes.
   void append(std::string_view word, std::vector<std::int32_t>& out);
+  /// The same of a word that begins as `ids`.
+  void append_ids(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out);
 
  private:
   struct Symbol {
@@ -59,7 +62,7 @@ class Merger {
     std::uint32_t rank;               ///< of the merge with the next; in long words only its check
     std::int32_t result;
   };
-  void start(std::string_view word);
+  void merge(std::vector<std::int32_t>& out);
   void look_up(std::size_t i);
   void join(std::size_t i);
   void merge_short();

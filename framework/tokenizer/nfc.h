@@ -1,4 +1,4 @@
-// Unicode's normalization form C.
+// Unicode's normalization forms.
 #pragma once
 
 #include <string>
@@ -6,10 +6,12 @@
 
 namespace fourmi {
 
-/// True where nothing can change: no character from U+0300 on, and well-formed. A quick look, not a full check.
+/// True where form C can change nothing: no character from U+0300 on, and well-formed. A quick look, not a full check.
 bool surely_nfc(std::string_view text);
 
+enum class NormalForm { c, d, kc, kd };
 /// Of well-formed UTF-8.
+std::string normal_form(std::string_view text, NormalForm form);
 std::string nfc(std::string_view text);
 
 }  // namespace fourmi

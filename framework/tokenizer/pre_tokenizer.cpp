@@ -6,6 +6,24 @@ namespace fourmi {
 
 const char* const gpt2_pattern = R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
 
+std::string_view WordCutter::write_spaces(std::string_view piece, const PreTokenizerStep& s, bool begins,
+                                          std::string& text) {
+  text.clear();
+  const bool there = piece.starts_with(' ') || piece.starts_with(s.replacement);
+  const bool wished =
+      s.prepend == PreTokenizerStep::Prepend::always || (s.prepend == PreTokenizerStep::Prepend::first && begins);
+  if (wished && !there) text = s.replacement;
+  while (!piece.empty()) {
+    const std::size_t space = std::min(piece.find(' '), piece.size());
+    text.append(piece.substr(0, space));
+    piece.remove_prefix(space);
+    if (piece.empty()) break;
+    text += s.replacement;
+    piece.remove_prefix(1);
+  }
+  return text;
+}
+
 void WordCutter::collect(std::string_view piece, const PreTokenizerStep& s, std::vector<Span>& spans) {
   struct Part {
     Span span;

@@ -2,6 +2,7 @@
 // left. Merges never cross the border of two words.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -19,10 +20,15 @@ struct PreTokenizerStep {
   enum class Kind {
     split,         ///< cuts at the matches of `regex`
     prefix_space,  ///< puts a space before a piece that does not begin with one
+    metaspace,     ///< writes `replacement` for each space, and puts one before the piece; see `prepend` and `cuts`
   };
+  enum class Prepend { always, first, never };  ///< first: only to the piece that a text begins with
   Kind kind = Kind::split;
   std::shared_ptr<const Regex> regex{};
   SplitBehavior behavior = SplitBehavior::isolated;
+  std::string replacement{};  ///< what a space is written as
+  Prepend prepend = Prepend::never;
+  bool cuts = false;  ///< before each `replacement`
 };
 using PreTokenizer = std::vector<PreTokenizerStep>;
 
@@ -35,9 +41,10 @@ class WordCutter {
   explicit WordCutter(const PreTokenizer& steps) : steps_(steps), buffers_(steps.size()) {}
 
   /// Calls word(std::string_view) for each word of a well-formed text, in order. The view lives until `word` returns.
+  /// `begins`: no other part of the same text stands before.
   template <class Word>
-  void cut(std::string_view text, Word&& word) {
-    if (!text.empty()) step(text, 0, word);
+  void cut(std::string_view text, Word&& word, bool begins = true) {
+    if (!text.empty()) step(text, 0, word, begins);
   }
 
  private:
@@ -47,28 +54,38 @@ class WordCutter {
   };
 
   template <class Word>
-  void step(std::string_view piece, std::size_t i, Word& word) {
+  void step(std::string_view piece, std::size_t i, Word& word, bool begins) {
     if (i == steps_.size()) return word(piece);
     const PreTokenizerStep& s = steps_[i];
     if (s.kind == PreTokenizerStep::Kind::prefix_space) {
-      if (piece.starts_with(' ')) return step(piece, i + 1, word);
+      if (piece.starts_with(' ')) return step(piece, i + 1, word, begins);
       std::string& text = buffers_[i].text;
       text.assign(1, ' ').append(piece);
-      return step(std::string_view(text), i + 1, word);
+      return step(std::string_view(text), i + 1, word, begins);
     }
-    if (s.behavior == SplitBehavior::isolated) {
-      std::size_t at = 0;
-      for (Span match; at < piece.size() && matcher_.find(*s.regex, piece, at, match); at = match.end) {
-        if (match.begin > at) step(piece.substr(at, match.begin - at), i + 1, word);
-        step(piece.substr(match.begin, match.end - match.begin), i + 1, word);
+    std::size_t at = 0;
+    const auto pass_on = [&](std::size_t end) {
+      if (end > at) step(piece.substr(at, end - at), i + 1, word, begins && at == 0);
+      at = std::max(at, end);
+    };
+    if (s.kind == PreTokenizerStep::Kind::metaspace) {
+      piece = write_spaces(piece, s, begins, buffers_[i].text);
+      for (std::size_t next = at; s.cuts && next != std::string_view::npos; next = piece.find(s.replacement, next + 1))
+        pass_on(next);
+    } else if (s.behavior == SplitBehavior::isolated) {
+      for (Span match; at < piece.size() && matcher_.find(*s.regex, piece, at, match);) {
+        pass_on(match.begin);
+        pass_on(match.end);
       }
-      if (at < piece.size()) step(piece.substr(at), i + 1, word);
-      return;
+    } else {
+      collect(piece, s, buffers_[i].spans);
+      for (const Span& span : buffers_[i].spans) pass_on(span.end);
     }
-    collect(piece, s, buffers_[i].spans);
-    for (const Span& span : buffers_[i].spans) step(piece.substr(span.begin, span.end - span.begin), i + 1, word);
+    pass_on(piece.size());
   }
 
+  static std::string_view write_spaces(std::string_view piece, const PreTokenizerStep& s, bool begins,
+                                       std::string& text);
   void collect(std::string_view piece, const PreTokenizerStep& s, std::vector<Span>& spans);
 
   const PreTokenizer& steps_;

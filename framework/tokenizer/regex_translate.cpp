@@ -4,8 +4,10 @@
 //   \w \W     letters, marks, decimal digits, connector punctuation: PCRE2 10.42's own \w has neither marks nor these
 //   \v        one character (PCRE2: a class)
 //   \p{Han}   by script; PCRE2's own also takes characters that several scripts share
-//   && [[]]   set intersection and nested sets: PCRE2 would take them for characters, without a word
-//   {n}+ {n}? ^ $ \b ...   mean different things
+//   [a&&[^b]] intersections of sets, which PCRE2 would take for characters without a word: looks ahead before a set
+//   ^ $       the beginning and end of a line, always
+//   [[]]      other nested sets are refused, and so are
+//   {n}+ {n}? \b ...   which mean different things
 #include <fmt/format.h>
 
 #include <cctype>
@@ -32,7 +34,7 @@ class Translator {
       } else if (c == '{') {
         repeat();
       } else if (c == '^' || c == '$') {
-        refuse(std::string(1, c));
+        replace(1, c == '^' ? "(?m:^)" : "(?m:$)");
       } else if (c == ']') {
         refuse("]");
       } else {
@@ -86,21 +88,52 @@ class Translator {
     copy(length);
   }
 
+  /// [a&&b&&c] is any of a where b and c are any of theirs: (?:(?=[b])(?=[c])[a]).
   void set() {
+    const std::size_t begin = out_.size();
     copy(1);
-    if (follows("^")) copy(1);
+    const bool negated = follows("^");
+    if (negated) copy(1);
     if (follows("]")) refuse("]");
-    while (at_ < in_.size() && in_[at_] != ']') {
+    elements();
+    std::string first = out_.substr(begin) + "]", conditions;
+    while (follows("&&")) {
+      if (negated) refuse("[^...&&");
+      at_ += 2;
+      out_.resize(begin);
+      if (follows("[")) {
+        copy(1);
+        if (follows("^")) copy(1);
+        if (follows("]")) refuse("]");
+        elements();
+        if (follows("&&")) refuse("&&");
+        copy(1);
+      } else {
+        out_ += "[";
+        if (follows("^") || follows("]") || follows("&")) refuse(in_.substr(at_, 1));
+        elements();
+        out_ += "]";
+      }
+      conditions += fmt::format("(?={})", out_.substr(begin));
+      if (!follows("&&") && !follows("]")) refuse(in_.substr(at_, 1));
+    }
+    ++at_;
+    out_.resize(begin);
+    out_ += conditions.empty() ? first : fmt::format("(?:{}{})", conditions, first);
+  }
+
+  /// Up to the ] or && that ends them.
+  void elements() {
+    while (at_ < in_.size() && in_[at_] != ']' && !follows("&&")) {
       if (in_[at_] == '\\') {
         escape(true);
-      } else if (follows("&&") || in_[at_] == '[') {
+      } else if (in_[at_] == '[') {
         refuse(in_.substr(at_, 2));
       } else {
         copy(1);
       }
     }
     if (at_ == in_.size()) refuse("[ without ]");
-    copy(1);
   }
 
   void escape(bool in_set) {

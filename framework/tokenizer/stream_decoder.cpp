@@ -24,7 +24,8 @@ bool begins_character(std::string_view text) {
 
 std::string StreamDecoder::push(std::int32_t token) {
   std::string text = std::exchange(rest_, {});
-  text += tokenizer_.decode(std::span(&token, 1));
+  text += tokenizer_.decode_next(token, begins_);
+  begins_ = begins_ && tokenizer_.decode_next(token, false).empty();
   for (std::size_t length = std::min<std::size_t>(3, text.size()); length > 0; --length) {
     const std::string_view tail = std::string_view(text).substr(text.size() - length);
     if (!begins_character(tail)) continue;

@@ -10,7 +10,9 @@ namespace fourmi {
 
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  /// `continues`: the tokens go on with a text that is there already.
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool continues = false)
+      : tokenizer_(tokenizer), begins_(!continues) {}
   /// What may be shown after this token: everything but the beginning of a character that a later token may complete.
   /// Bytes that are no UTF-8 come out as they are; all pieces together are decode() of all tokens.
   std::string push(std::int32_t token);
@@ -19,6 +21,7 @@ class StreamDecoder {
 
  private:
   const Tokenizer& tokenizer_;
+  bool begins_;
   std::string rest_;
 };
 

@@ -29,6 +29,9 @@ class Tokenizer {
   std::vector<std::int32_t> encode(std::string_view text) const;
   /// The end-of-document token decodes to nothing. Throws Error(input) for an id that is none of the tokenizer's.
   virtual std::string decode(std::span<const std::int32_t> tokens) const = 0;
+  /// What `token` adds to a text: decode() of all tokens is all of these together. `begins`: those before stand for
+  /// nothing. (A space that encoding puts before each text is not decoded.)
+  virtual std::string decode_next(std::int32_t token, bool begins) const;
   virtual std::int32_t end_of_document() const = 0;
   /// Ids are in [0, vocab_size). A model may have more rows than that.
   virtual std::int64_t vocab_size() const = 0;

@@ -17,7 +17,7 @@ if [ "$name" = recipe ]; then  # what is shipped are seeds too; the fuzzer canno
   options+=("-dict=$work/keys")
 fi
 if [ "$name" = tokenizer ]; then
-  sed -n 's/[^"]*"\([A-Za-z_]*\)"[^"]*/"\1"\n/gp' "$tree/framework/tokenizer/read_json.cpp" | grep -x '"[A-Za-z_]*"' | grep -v '""' | sort -u >"$work/keys"
+  sed -n 's/[^"]*"\([A-Za-z_]*\)"[^"]*/"\1"\n/gp' "$tree"/framework/tokenizer/read_*.cpp | grep -x '"[A-Za-z_]*"' | grep -v '""' | sort -u >"$work/keys"
   options+=("-dict=$work/keys")
 fi
 cd "$work"

@@ -47,7 +47,9 @@ TEST_P(Golden, GivesTheIdsOfHuggingFace) {
 TEST_P(Golden, DecodesAnyBytesBack) {
   const BpeTokenizer tokenizer = test::golden_tokenizer(GetParam());
   const std::string name = GetParam();
-  if (name == "prefix") return;  // it puts spaces in
+  for (const char* lossy : {"prefix", "forms", "mistral", "metaspace"})  // these put spaces in, or change the text
+    if (name == lossy) return;
+  const bool opens = name == "llama" || name == "crossing";
   std::mt19937_64 random(7);
   const auto encoder = tokenizer.make_encoder();
   for (int i = 0; i < 3000; ++i) {
@@ -56,7 +58,7 @@ TEST_P(Golden, DecodesAnyBytesBack) {
     encoder->append(text, ids);
     std::string expected = text;
     for (std::size_t at; (at = expected.find("<|endoftext|>")) != std::string::npos;) {
-      if (tokenizer.end_of_document() != 0 || name == "deepseek") break;
+      if (tokenizer.end_of_document() != 0 || name == "deepseek" || opens) break;
       expected.erase(at, 13);  // the end of a document decodes to nothing
     }
     if (name == "qwen2" && utf8::valid_prefix(text) == text.size()) expected = nfc(expected);
@@ -153,6 +155,25 @@ TEST(StreamDecoder, NeverCutsACharacter) {
     }
     all += decoder.finish();
     ASSERT_EQ(all, tokenizer.decode(ids));
+  }
+}
+
+TEST(StreamDecoder, LeavesOutTheSpaceThatEncodingPutBeforeAText) {
+  const BpeTokenizer tokenizer = test::golden_tokenizer("llama");
+  for (const std::string text : {"sata ko", " sata", "   sata", "\xff a", " ", "\u65e5\u672c \U0001f41c"}) {
+    std::vector<std::int32_t> ids = tokenizer.encode(text);
+    ids.insert(ids.begin(), tokenizer.end_of_document());  // which is nothing: the text has not begun
+    StreamDecoder decoder(tokenizer), going_on(tokenizer, true);
+    std::string all, rest;
+    for (const std::int32_t id : ids) {
+      all += decoder.push(id);
+      rest += going_on.push(id);
+    }
+    all += decoder.finish();
+    rest += going_on.finish();
+    EXPECT_EQ(all, text);
+    EXPECT_EQ(tokenizer.decode(ids), text);
+    EXPECT_EQ(rest, text[0] == '\xff' ? text : " " + text);
   }
 }
 

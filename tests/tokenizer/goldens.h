@@ -23,6 +23,7 @@ inline BpeTokenizer golden_tokenizer(const std::string& name) {
   return BpeTokenizer(read_tokenizer_json(golden(name + ".json"), name), "", "data.end_of_document");
 }
 
-inline const char* const golden_names[] = {"gpt2", "cl100k", "qwen2", "deepseek", "prefix", "string", "ignoring"};
+inline const char* const golden_names[] = {"gpt2",   "cl100k", "qwen2", "deepseek", "prefix",    "string",  "ignoring",
+                                           "dollar", "forms",  "llama", "mistral",  "metaspace", "crossing"};
 
 }  // namespace fourmi::test

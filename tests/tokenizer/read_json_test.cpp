@@ -40,17 +40,19 @@ const Refused refusals[] = {
     {"/added_tokens/0/id", "5", "t.json: added_tokens[0].id: found 5, expected 0, its id in model.vocab"},
     {"/added_tokens/1/id", "5", "t.json: added_tokens[1].id"},
     {"/added_tokens/1/content", "\"\"", "t.json: added_tokens[1].content"},
-    {"/normalizer", R"({"type": "NFKC"})", "t.json: normalizer: found {\"type\":\"NFKC\"}"},
-    {"/pre_tokenizer", "null", "t.json: pre_tokenizer: found null, expected Sequence"},
-    {"/pre_tokenizer/pretokenizers/1", "", "only byte-level BPE is supported"},
+    {"/normalizer", R"({"type": "Precompiled"})", "t.json: normalizer: found {\"type\":\"Precompiled\"}"},
+    {"/normalizer", R"({"type": "Replace", "pattern": {"String": ""}, "content": "a"})", "normalizer.pattern.String"},
+    {"/pre_tokenizer", "null", "t.json: model.byte_fallback: found false, expected true, or a ByteLevel"},
+    {"/pre_tokenizer/pretokenizers/1", "", "t.json: model.byte_fallback"},
     {"/pre_tokenizer", R"({"type": "Whitespace"})", "t.json: pre_tokenizer: found {\"type\":\"Whitespace\"}"},
     {"/pre_tokenizer/pretokenizers/0/behavior", "\"Removed\"", "t.json: pre_tokenizer.pretokenizers[0].behavior"},
-    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("[\\p{L}&&[^\\p{Han}]]+")",
-     "'&&' at character 6 of the pattern"},
+    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("[^\\p{L}&&[^\\p{Han}]]+")",
+     "'[^...&&' at character 7 of the pattern"},
+    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("[a&&b[c]]+")", "'[c' at character 5"},
+    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("[a&&]+")", "']' at character 4"},
     {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("a*")", "can match nothing at all"},
     {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("a{1,3}+")", "'{1,3}+'"},
     {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("\\ba")", "'\\b'"},
-    {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("a$")", "'$'"},
     {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("[a[b]]")", "'[b'"},
     {"/pre_tokenizer/pretokenizers/0/pattern/Regex", R"("(a")", "a regular expression was expected"},
     {"/decoder", R"({"type": "WordPiece"})", "t.json: decoder"},
@@ -67,6 +69,31 @@ TEST(TokenizerJson, RefusesWhatItWouldReadDifferently) {
     else
       bad = bad.patch(Json::array({{{"op", "remove"}, {"path", r.pointer}}}));
     const std::string message = test::message_of(ExitStatus::input, [&] { read_tokenizer_json(bad.dump(), "t.json"); });
+    EXPECT_NE(message.find(r.message), std::string::npos) << r.pointer << ": " << message;
+  }
+}
+
+const Refused refusals_of_characters[] = {
+    {"/model/byte_fallback", "false", "t.json: model.byte_fallback: found false"},
+    {"/model/vocab/<0x41>", "", "no token for the byte 0x41 (written <0x41>)"},
+    {"/decoder", "null", "t.json: decoder: found null, expected Sequence"},
+    {"/decoder/decoders/1", "", "expected a ByteFallback among the decoders"},
+    {"/decoder/decoders/3/start", "2", "t.json: decoder.decoders[3]"},
+    {"/decoder/decoders/2", "", "expected one \" \" at the start, after Fuse"},
+    {"/pre_tokenizer", R"({"type": "Metaspace", "replacement": "ab"})", "t.json: pre_tokenizer.replacement"},
+    {"/pre_tokenizer", R"({"type": "Metaspace", "replacement": "_", "prepend_scheme": "first"})",
+     "t.json: pre_tokenizer.prepend_scheme"},
+};
+
+TEST(TokenizerJson, RefusesWhatItWouldReadDifferentlyOfCharacters) {
+  const Json good = Json::parse(test::golden("llama.json"));
+  EXPECT_NO_THROW(read_tokenizer_json(good.dump(), "t.json"));
+  for (const Refused& r : refusals_of_characters) {
+    const std::string op = *r.value ? "replace" : "remove";
+    Json change = {{"op", op}, {"path", r.pointer}};
+    if (*r.value) change["value"] = Json::parse(r.value);
+    const std::string bad = good.patch(Json::array({change})).dump();
+    const std::string message = test::message_of(ExitStatus::input, [&] { read_tokenizer_json(bad, "t.json"); });
     EXPECT_NE(message.find(r.message), std::string::npos) << r.pointer << ": " << message;
   }
 }

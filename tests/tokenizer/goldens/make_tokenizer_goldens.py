@@ -75,6 +75,32 @@ def trained(text, vocab_size, pre_tokenizer, normalizer=None, special=("<|endoft
     return tokenizer
 
 
+def of_characters(text, vocab_size, pre_tokenizer=None, normalizer=None, decoder=None):
+    """As SentencePiece learns it: characters, with their bytes to fall back to."""
+    special = ["<unk>", "<s>", "</s>"] + [f"<0x{b:02X}>" for b in range(256)]
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>", fuse_unk=True, byte_fallback=True))
+    # Learnt word by word: the models of this kind have no token with a space inside.
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
+    tokenizer.train_from_iterator(text.splitlines(), trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=2, special_tokens=special, show_progress=False, limit_alphabet=100))
+    document = json.loads(tokenizer.to_str())
+    document["added_tokens"] = [t for t in document["added_tokens"] if not t["content"].startswith("<0x")]
+    document["normalizer"] = json.loads(normalizer) if normalizer else None
+    document["pre_tokenizer"] = json.loads(pre_tokenizer) if pre_tokenizer else None
+    document["decoder"] = json.loads(decoder or LLAMA_DECODER)
+    return document
+
+
+LLAMA_NORMALIZER = """{"type":"Sequence","normalizers":[{"type":"Prepend","prepend":"\u2581"},
+  {"type":"Replace","pattern":{"String":" "},"content":"\u2581"}]}"""
+LLAMA_DECODER = """{"type":"Sequence","decoders":[{"type":"Replace","pattern":{"String":"\u2581"},"content":" "},{"type":"ByteFallback"},
+  {"type":"Fuse"},{"type":"Strip","content":" ","start":1,"stop":0}]}"""
+
+
+def metaspace(scheme, split):
+    return json.dumps({"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": scheme, "split": split})
+
+
 def splits(*patterns):
     return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(p), "isolated") for p in patterns] +
                                    [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
@@ -105,6 +131,9 @@ def main():
                                        AddedToken("<|end|>", special=True, normalized=False)])
     made["cl100k"].add_tokens([AddedToken("NAMED", single_word=True, normalized=False)])
     made["qwen2"].add_tokens([AddedToken("<nfc\u00e9>", normalized=True), AddedToken("NAMED", normalized=True, lstrip=True)])
+    made["dollar"] = trained(text, 420, splits(r"\s+$", r"^\s?[a-z]+", r"[\p{L}\p{N}&&[^\p{Han}]&&[^a-e]]+|[\s&&[^x]]+|."))
+    made["forms"] = trained(text, 420, splits(CL100K), normalizers.Sequence([
+        normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"[aeiou]{2,}"), "ae"), normalizers.Strip()]))
     documents = {name: json.loads(t.to_str()) for name, t in made.items()}
     # The older spelling of merges.
     documents["gpt2"]["model"]["merges"] = [" ".join(m) for m in documents["gpt2"]["model"]["merges"]]
@@ -112,6 +141,18 @@ def main():
     ignoring = documents["ignoring"] = json.loads(json.dumps(documents["cl100k"]))
     ignoring["model"]["ignore_merges"] = True
     ignoring["model"]["merges"] = ignoring["model"]["merges"][::2]
+    documents["llama"] = of_characters(text, 800, normalizer=LLAMA_NORMALIZER)
+    documents["llama"]["model"]["merges"] = [" ".join(m) for m in documents["llama"]["model"]["merges"]]
+    documents["mistral"] = of_characters(text, 700, metaspace("first", False))
+    documents["metaspace"] = of_characters(text, 600, metaspace("always", True), '{"type":"NFKC"}')
+    # A vocabulary with a token that has a space inside: then merging crosses words.
+    crossing = documents["crossing"] = of_characters(text, 600, metaspace("never", False))
+    crossing["decoder"]["decoders"].pop()  # no space is put before a text
+    for left, right in [("a", "\u2581"), ("a\u2581", "s"), ("\u2581", "\u2581"), ("\u2581\u2581", "\u2581\u2581")]:
+        if left + right not in crossing["model"]["vocab"]:
+            crossing["model"]["vocab"][left + right] = len(crossing["model"]["vocab"])
+        crossing["model"]["merges"].insert(0, [left, right])
+    crossing["model"]["merges"].sort(key=lambda m: m != ["a", "\u2581"])
     for name, document in documents.items():
         write(name, document)
     texts = hostile_texts() + text.splitlines(keepends=True)[:60]
