@@ -1,0 +1,43 @@
+// A GGUF file as a model of Hugging Face's: its tensors as rows of f32, its config.json, tokenizer.json and chat
+// template. Opening reads the header only; rows are read where and when they are asked for.
+//
+//   GgufModel model("SmolLM2.gguf");
+//   for (const LlamaTensor& t : model.tensors()) model.read_rows(t, 0, t.rows(), out);
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "framework/interop/gguf/header.h"
+#include "framework/interop/gguf/llama.h"
+
+namespace fourmi::interop {
+
+class GgufModel {
+ public:
+  /// Throws Error(input) naming file and key or tensor.
+  explicit GgufModel(const std::filesystem::path& file);
+  ~GgufModel();
+
+  const GgufHeader& header() const { return header_; }
+  const std::vector<LlamaTensor>& tensors() const { return tensors_; }  ///< names ascending
+  const LlamaTensor* find(std::string_view name) const;
+
+  /// Rows [begin, begin + count) in Hugging Face's order; out.size() is count * columns(). Several threads may read.
+  /// Throws Error(input) if the file has become shorter or cannot be read.
+  void read_rows(const LlamaTensor& tensor, std::int64_t begin, std::int64_t count, std::span<float> out) const;
+
+  std::string config_json() const { return llama_config_json(header_); }
+  std::string tokenizer_json() const;  ///< vocabulary.h
+  std::string chat_template() const { return header_.get_or<std::string>("tokenizer.chat_template", ""); }
+
+ private:
+  std::unique_ptr<ByteSource> file_;
+  GgufHeader header_;
+  std::vector<LlamaTensor> tensors_;
+};
+
+}  // namespace fourmi::interop
