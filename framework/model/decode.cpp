@@ -1,97 +1,133 @@
 #include "framework/model/decode.h"
 
-#include <algorithm>
-#include <numeric>
-
-#include "kernels/numerics/math.h"
-#include "kernels/numerics/random.h"
+#include "kernels/ops/copy.h"
 #include "kernels/ops/embedding.h"
 #include "kernels/runtime/on_host.h"
 
 namespace fourmi {
 
-Decoder::Decoder(const Model& model, const ParameterStore& store, std::int64_t max_tokens, Arena& arena)
-    : model_(&model), store_(&store), max_tokens_(max_tokens) {
+namespace {
+constexpr std::int64_t block = Context{}.attention_block;
+BatchSizes batch_of(std::int64_t rows) {
+  return {rows, rows};
+}
+}  // namespace
+
+Decoder::Decoder(const Model& model, const ParameterStore& store, const DecoderSizes& sizes, Arena& arena)
+    : model_(&model),
+      store_(&store),
+      sizes_(sizes),
+      stride_((sizes.max_tokens + block - 1) / block * block),
+      lengths_(static_cast<std::size_t>(sizes.texts)) {
   const ModelSection& m = model.section();
   const ModelTypes& t = store.types();
-  const BatchSizes one{1, 1};
+  const CacheSizes cache{sizes.texts * stride_, stride_, sizes.rows};
   if (has_latent_attention(m))
-    latents_.emplace(m, store, max_tokens, arena);
+    latents_.emplace(m, store, cache, arena);
   else
-    keys_values_.emplace(m, store, max_tokens, arena);
+    keys_values_.emplace(m, store, cache, arena);
   for (const Block& b : model.blocks()) {
-    Block::Saved& saved = b.is_moe() ? moe_ : dense_;
-    if (!saved.h_mD) allocate_fields(saved, b.sizes(one, t), arena, "decode.");
+    PrefixFields<Block>& fields = b.is_moe() ? moe_ : dense_;
+    if (!fields.allocated()) fields.allocate(b.sizes(batch_of(sizes.rows), t), arena, "decode.");
   }
-  allocate_fields(head_, model.head().sizes(one, t), arena, "decode.");
-  x_ = arena.allocate({1, m.hidden_size}, t.activation, "decode");
-  y_ = arena.allocate({1, m.hidden_size}, t.activation, "decode");
-  logits_ = arena.allocate({1, m.vocab_size}, t.accumulate, "decode");
-  ids_ = arena.allocate({4, 1}, DType::i32, "decode");
+  allocate_fields(head_, model.head().sizes(batch_of(sizes.logit_rows), t), arena, "decode.");
+  auto make = [&](Shape shape, DType dtype) { return arena.allocate(shape, dtype, "decode"); };
+  x_ = make({sizes.rows, m.hidden_size}, t.activation);
+  y_ = make({sizes.rows, m.hidden_size}, t.activation);
+  selected_ = make({sizes.logit_rows, m.hidden_size}, t.activation);
+  logits_ = make({sizes.logit_rows, m.vocab_size}, t.accumulate);
+  ids_ = make({4, sizes.rows}, DType::i32);
 }
 
-const std::vector<double>& Decoder::next(const Stream& stream, std::int32_t token) {
-  FOURMI_CHECK(length_ < max_tokens_, "a cache of {} tokens is full", max_tokens_);
+/// Fills runs_; returns the step's rows.
+std::int64_t Decoder::place(std::span<const DecoderRun> runs) {
+  runs_.clear();
+  std::int64_t rows = 0, logits = 0;
+  std::vector<bool> seen(lengths_.size());
+  for (const DecoderRun& r : runs) {
+    const auto text = static_cast<std::size_t>(r.text);
+    const std::int64_t count = std::ssize(r.tokens), length = lengths_.at(text);
+    FOURMI_CHECK(count > 0 && !seen[text], "a step has one run a text, of a token at least");
+    FOURMI_CHECK(length + count <= sizes_.max_tokens, "a cache of {} tokens is full", sizes_.max_tokens);
+    FOURMI_CHECK(r.logits >= 0 && r.logits <= count, "logits of {} of {} tokens", r.logits, count);
+    seen[text] = true;
+    runs_.push_back({.row = rows, .count = count, .base = r.text * stride_, .length = length});
+    rows += count;
+    logits += r.logits;
+  }
+  FOURMI_CHECK(rows > 0 && rows <= sizes_.rows && logits <= sizes_.logit_rows,
+               "a step of {} tokens, logits of {}: at most {} and {}", rows, logits, sizes_.rows, sizes_.logit_rows);
+  return rows;
+}
+
+Context Decoder::fill(const Stream& stream, std::span<const DecoderRun> runs, std::int64_t num_rows) {
   const OnHost on_host(stream, ids_, OnHost::Use::fill);
   auto* ids = on_host.tensor().as<std::int32_t>();
-  ids[0] = token;
-  ids[1] = static_cast<std::int32_t>(length_);
-  ids[2] = 0;
-  ids[3] = static_cast<std::int32_t>(length_ + 1);
+  const std::int64_t width = sizes_.rows;
+  std::fill(ids, ids + 4 * width, 0);
+  for (std::size_t i = 0; i < runs.size(); ++i)
+    for (std::int64_t j = 0; j < runs_[i].count; ++j) {
+      const std::int64_t row = runs_[i].row + j, position = runs_[i].length + j;
+      ids[row] = runs[i].tokens[static_cast<std::size_t>(j)];
+      ids[width + row] = static_cast<std::int32_t>(position);
+      ids[3 * width + row] = static_cast<std::int32_t>(position + 1);
+    }
   on_host.back();
+  auto line = [&](std::int64_t i) { return ids_.rows(i, i + 1).view({width}).rows(0, num_rows); };
   Context c;
   c.stream = &stream;
   c.parameters = store_;
-  c.sizes = {1, 1};
-  c.positions = ids_.rows(1, 2).view({1});
-  c.key_begin = ids_.rows(2, 3).view({1});
-  c.key_end = ids_.rows(3, 4).view({1});
+  c.sizes = batch_of(num_rows);
+  c.positions = line(1);
+  c.key_begin = line(2);
+  c.key_end = line(3);
   c.rotary_table = model_->rotary_table();
+  return c;
+}
 
-  embedding_forward(stream, ids_.rows(0, 1).view({1}), store_->weight(model_->embedding()), x_);
-  for (std::size_t l = 0; l < model_->blocks().size(); ++l) {
-    const Block& block = model_->blocks()[l];
-    Block::Saved& saved = block.is_moe() ? moe_ : dense_;
-    if (latents_)
-      latents_->attend(c, *block.attention().mla(), l, length_, x_, saved.attention.mla, saved.h_mD);
-    else
-      keys_values_->attend(c, *block.attention().gqa(), l, length_, x_, saved.attention.gqa, saved.h_mD);
-    block.feed_forward(c, saved.h_mD, saved, y_, {});
-    std::swap(x_, y_);
+/// The rows whose logits are wanted, one behind another; returns how many.
+std::int64_t Decoder::select(const Stream& stream, std::span<const DecoderRun> runs, const Tensor& x_MD) {
+  std::int64_t count = 0;
+  for (std::size_t i = 0; i < runs.size(); ++i) {
+    const std::int64_t wanted = runs[i].logits, end = runs_[i].row + runs_[i].count;
+    if (wanted == 0) continue;
+    copy(stream, x_MD.rows(end - wanted, end), selected_.rows(count, count + wanted));
+    count += wanted;
   }
-  model_->head().logits(c, x_, head_, logits_);
-  ++length_;
-  result_.resize(static_cast<std::size_t>(logits_.num_elements()));
-  const OnHost all(stream, logits_);
-  const Tensor& logits = all.tensor();
+  return count;
+}
+
+std::span<const double> Decoder::step(const Stream& stream, std::span<const DecoderRun> runs) {
+  const std::int64_t M = place(runs);
+  const Context c = fill(stream, runs, M);
+  Tensor x = x_.rows(0, M), y = y_.rows(0, M);
+  embedding_forward(stream, ids_.rows(0, 1).view({sizes_.rows}).rows(0, M), store_->weight(model_->embedding()), x);
+  for (std::size_t l = 0; l < model_->blocks().size(); ++l) {
+    const Block& b = model_->blocks()[l];
+    Block::Saved& saved = (b.is_moe() ? moe_ : dense_).of(b.sizes(c.sizes, store_->types()));
+    if (latents_)
+      latents_->attend(c, *b.attention().mla(), l, runs_, x, saved.attention.mla, saved.h_mD);
+    else
+      keys_values_->attend(c, *b.attention().gqa(), l, runs_, x, saved.attention.gqa, saved.h_mD);
+    b.feed_forward(c, saved.h_mD, saved, y, {});
+    std::swap(x, y);
+  }
+  for (const DecoderRun& r : runs) lengths_[static_cast<std::size_t>(r.text)] += std::ssize(r.tokens);
+  const std::int64_t wanted = select(stream, runs, x);
+  if (wanted == 0) return {};
+  const Tensor logits = logits_.rows(0, wanted);
+  model_->head().logits(c, selected_.rows(0, wanted), head_, logits);
+  const OnHost on_host(stream, logits);
+  result_.resize(static_cast<std::size_t>(logits.num_elements()));
   for (std::size_t i = 0; i < result_.size(); ++i)
-    result_[i] = logits.dtype == DType::f64 ? logits.as<double>()[i] : static_cast<double>(logits.as<float>()[i]);
+    result_[i] = logits.dtype == DType::f64 ? on_host.tensor().as<double>()[i]
+                                            : static_cast<double>(on_host.tensor().as<float>()[i]);
   return result_;
 }
 
-std::int32_t sample(const std::vector<double>& logits, const Sampling& s, std::int64_t index,
-                    std::int64_t banned_from) {
-  const auto n =
-      static_cast<std::size_t>(std::min<std::int64_t>(banned_from, static_cast<std::int64_t>(logits.size())));
-  std::vector<std::int32_t> order(n);
-  std::iota(order.begin(), order.end(), 0);
-  auto logit = [&](std::int32_t id) { return logits[static_cast<std::size_t>(id)]; };
-  std::sort(order.begin(), order.end(),
-            [&](std::int32_t a, std::int32_t b) { return logit(a) != logit(b) ? logit(a) > logit(b) : a < b; });
-  if (s.temperature <= 0) return order[0];
-  std::vector<double> probability(n);
-  double total = 0;
-  for (std::size_t i = 0; i < n; ++i)
-    total += probability[i] = fourmi::exp((logit(order[i]) - logit(order[0])) / s.temperature);
-  double kept = 0;
-  std::size_t count = 0;
-  while (count < n && (count == 0 || kept < s.top_p * total)) kept += probability[count++];
-  double u = random_uniform(random_key(s.seed, "sample", ""), static_cast<std::uint64_t>(index)) * kept;
-  for (std::size_t i = 0; i < count; ++i) {
-    u -= probability[i];
-    if (u < 0) return order[i];
-  }
-  return order[count - 1];
+std::span<const double> Decoder::next(const Stream& stream, std::int32_t token) {
+  const DecoderRun run{.tokens = {&token, 1}};
+  return step(stream, {&run, 1});
 }
 
 }  // namespace fourmi

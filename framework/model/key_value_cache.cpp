@@ -5,31 +5,38 @@
 
 namespace fourmi {
 
-KeyValueCache::KeyValueCache(const ModelSection& m, const ParameterStore& store, std::int64_t max_tokens,
-                             Arena& arena) {
-  const Shape shape{max_tokens, m.num_key_value_heads, m.head_dim};
+KeyValueCache::KeyValueCache(const ModelSection& m, const ParameterStore& store, const CacheSizes& sizes, Arena& arena)
+    : text_rows_(sizes.text_rows) {
+  const Shape shape{sizes.cache_rows, m.num_key_value_heads, m.head_dim};
   for (std::int64_t l = 0; l < m.num_hidden_layers; ++l) {
     keys_PGQ_.push_back(arena.allocate(shape, store.types().activation, "key cache"));
     values_PGQ_.push_back(arena.allocate(shape, store.types().activation, "value cache"));
   }
-  key_begin_ = arena.allocate({1}, DType::i32, "decode");
+  key_begin_M_ = arena.allocate({sizes.step_rows}, DType::i32, "decode");
 }
 
-void KeyValueCache::attend(const Context& c, const Gqa& gqa, std::size_t layer, std::int64_t length, const Tensor& x_1D,
-                           Gqa::Saved& s, const Tensor& y_1D) {
-  gqa.project(c, x_1D, s);
+void KeyValueCache::attend(const Context& c, const Gqa& gqa, std::size_t layer, CacheRuns runs, const Tensor& x_MD,
+                           Gqa::Saved& s, const Tensor& y_MD) {
+  gqa.project(c, x_MD, s);
   gqa.assemble(c, s);
-  const Tensor &keys = keys_PGQ_[layer], &values = values_PGQ_[layer];
-  copy(*c.stream, s.key_MGQ, keys.rows(length, length + 1));
-  copy(*c.stream, s.value_MGQ, values.rows(length, length + 1));
-  Tensor begin = c.key_begin;
+  Tensor begin_M = c.key_begin;
   if (gqa.window() > 0) {
-    window_key_begin(*c.stream, gqa.window(), c.key_begin, c.key_end, key_begin_);
-    begin = key_begin_;
+    begin_M = key_begin_M_.rows(0, x_MD.dim(0));
+    window_key_begin(*c.stream, gqa.window(), c.key_begin, c.key_end, begin_M);
   }
-  attention_forward(*c.stream, gqa.attention(c), s.query_MHQ, keys.rows(0, length + 1), values.rows(0, length + 1),
-                    begin, c.key_end, s.o_MHQ, s.lse_MH);
-  gqa.output(c, x_1D, s.o_MHQ, y_1D);
+  Attention attention = gqa.attention(c);
+  attention.sequence = text_rows_;
+  for (const CacheRun& r : runs) {
+    const std::int64_t row_end = r.row + r.count;
+    const Tensor keys = keys_PGQ_[layer].rows(r.base, r.base + r.end()),
+                 values = values_PGQ_[layer].rows(r.base, r.base + r.end());
+    copy(*c.stream, s.key_MGQ.rows(r.row, row_end), keys.rows(r.length, r.end()));
+    copy(*c.stream, s.value_MGQ.rows(r.row, row_end), values.rows(r.length, r.end()));
+    attention_forward(*c.stream, attention, s.query_MHQ.rows(r.row, row_end), keys, values,
+                      begin_M.rows(r.row, row_end), c.key_end.rows(r.row, row_end), s.o_MHQ.rows(r.row, row_end),
+                      s.lse_MH.rows(r.row, row_end));
+  }
+  gqa.output(c, x_MD, s.o_MHQ, y_MD);
 }
 
 }  // namespace fourmi

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/model/decode.h"
+#include "framework/model/sampling.h"
 #include "framework/tokenizer/choose.h"
 #include "framework/train/inference.h"
 #include "launch/commands.h"
@@ -21,11 +22,12 @@ struct Arguments {
 /// The prompt's tokens, and up to `max_tokens` more.
 std::vector<std::int32_t> continue_text(InferenceModel& inference, const Tokenizer& tokenizer, const Arguments& a,
                                         const Stream& stream, std::vector<std::int32_t> tokens) {
-  const std::int64_t window = inference.recipe().data.sequence_length;
+  const std::int64_t window = inference.recipe().data.sequence_length, at_once = std::min<std::int64_t>(window, 64);
+  const DecoderSizes sizes{.max_tokens = window, .rows = at_once};
   Arena measure({"cache", Arena::Mode::measure}, 0);
-  Decoder(inference.model(), inference.store(), window, measure);
+  Decoder(inference.model(), inference.store(), sizes, measure);
   Arena arena({"cache"}, measure.peak());
-  Decoder decoder(inference.model(), inference.store(), window, arena);
+  Decoder decoder(inference.model(), inference.store(), sizes, arena);
   auto last = [&](std::int64_t count) {
     return tokens.size() - std::min(tokens.size(), static_cast<std::size_t>(count));
   };
@@ -36,9 +38,15 @@ std::vector<std::int32_t> continue_text(InferenceModel& inference, const Tokeniz
       decoder.clear();
       read = last(std::max<std::int64_t>(1, window / 2));
     }
-    const std::vector<double>* logits = nullptr;
-    while (read < tokens.size()) logits = &decoder.next(stream, tokens[read++]);
-    const std::int32_t next = sample(*logits, a.sampling, i, tokenizer.vocab_size());
+    std::span<const double> logits;
+    while (read < tokens.size()) {
+      const auto part =
+          std::span(tokens).subspan(read, std::min(tokens.size() - read, static_cast<std::size_t>(at_once)));
+      read += part.size();
+      const DecoderRun run{.tokens = part, .logits = read == tokens.size() ? 1 : 0};
+      logits = decoder.step(stream, {&run, 1});
+    }
+    const std::int32_t next = sample(logits, a.sampling, i, tokenizer.vocab_size());
     if (next == tokenizer.end_of_document()) break;
     tokens.push_back(next);
   }

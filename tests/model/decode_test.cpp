@@ -5,6 +5,8 @@
 
 #include <cmath>
 
+#include "framework/model/sampling.h"
+#include "tests/model/decode_together.h"
 #include "tests/model/small_model.h"
 
 namespace fourmi {
@@ -18,10 +20,10 @@ void check_decoding(const ModelSection& section, Compute compute, double toleran
   const BatchLosses losses = m.model.evaluate(m.stream, batch.tensors(), m.options);
 
   Arena arena({"cache", Arena::Mode::allocate, true}, 8 << 20);
-  Decoder decoder(m.model, m.store, 16, arena);
+  Decoder decoder(m.model, m.store, {.max_tokens = 16}, arena);
   for (int round = 0; round < 2; ++round) {  // a cleared decoder begins anew
     for (std::int64_t t = 0; t < sizes.rows; ++t) {
-      const std::vector<double>& logits = decoder.next(m.stream, batch.tokens[static_cast<std::size_t>(t)]);
+      const std::span<const double> logits = decoder.next(m.stream, batch.tokens[static_cast<std::size_t>(t)]);
       double sum = 0;
       for (double l : logits) sum += std::exp(l);
       const double loss = std::log(sum) - logits[5];
@@ -40,6 +42,12 @@ TEST(Decode, EqualsTheWholeForwardPass) {
     check_decoding(small_section(query_latent), Compute::fp32, 1e-4);
     check_decoding(small_section(query_latent), Compute::bf16, 0.1);
   }
+}
+
+TEST(Decode, TextsTogetherHaveTheBitsOfEachAlone) {
+  for (bool query_latent : {true, false})
+    for (Compute compute : {Compute::fp64, Compute::fp32, Compute::bf16})
+      check_texts_together(small_section(query_latent), compute);
 }
 
 TEST(Decode, SamplingFollowsTemperatureTopPAndSeed) {

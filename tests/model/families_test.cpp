@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "framework/model/decode.h"
+#include "tests/model/decode_together.h"
 #include "tests/model/small_families.h"
 
 namespace fourmi {
@@ -94,10 +95,10 @@ TEST_P(EveryFamily, DecodingEqualsTheWholeForwardPass) {
     std::fill(batch.targets.begin(), batch.targets.end(), 5);
     const BatchLosses losses = m.model.evaluate(m.stream, batch.tensors(), m.options);
     Arena arena({"cache", Arena::Mode::allocate, true}, 8 << 20);
-    Decoder decoder(m.model, m.store, 16, arena);
+    Decoder decoder(m.model, m.store, {.max_tokens = 16}, arena);
     for (int round = 0; round < 2; ++round) {  // a cleared decoder begins anew
       for (std::int64_t t = 0; t < sizes.rows; ++t) {
-        const std::vector<double>& logits = decoder.next(m.stream, batch.tokens[static_cast<std::size_t>(t)]);
+        const std::span<const double> logits = decoder.next(m.stream, batch.tokens[static_cast<std::size_t>(t)]);
         double sum = 0;
         for (double l : logits) sum += std::exp(l);
         const double expected = losses.loss_M.dtype == DType::f64 ? losses.loss_M.as<double>()[t]
@@ -107,6 +108,10 @@ TEST_P(EveryFamily, DecodingEqualsTheWholeForwardPass) {
       decoder.clear();
     }
   }
+}
+
+TEST_P(EveryFamily, TextsTogetherHaveTheBitsOfEachAlone) {
+  for (Compute compute : {Compute::fp64, Compute::fp32, Compute::bf16}) check_texts_together(section(), compute);
 }
 
 TEST(Families, AWindowHidesWhatIsBeforeIt) {
