@@ -13,6 +13,7 @@ void add_schema(CLI::App& app, ExitStatus& status);
 void add_explain(CLI::App& app, ExitStatus& status);
 void add_train(CLI::App& app, ExitStatus& status);
 void add_generate(CLI::App& app, ExitStatus& status);
+void add_serve(CLI::App& app, ExitStatus& status);
 void add_eval(CLI::App& app, ExitStatus& status);
 void add_checkpoint(CLI::App& app, ExitStatus& status);
 void add_data(CLI::App& app, ExitStatus& status);

@@ -27,6 +27,7 @@ void add_commands(CLI::App& app, ExitStatus& status) {
   add_schema(app, status);
   add_explain(app, status);
   add_generate(app, status);
+  add_serve(app, status);
   add_eval(app, status);
   add_checkpoint(app, status);
   add_data(app, status);

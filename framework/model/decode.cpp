@@ -19,6 +19,8 @@ Decoder::Decoder(const Model& model, const ParameterStore& store, const DecoderS
       sizes_(sizes),
       stride_((sizes.max_tokens + block - 1) / block * block),
       lengths_(static_cast<std::size_t>(sizes.texts)) {
+  FOURMI_CHECK(sizes.max_tokens <= model.rotary_table().dim(0), "{} positions, the model has {}", sizes.max_tokens,
+               model.rotary_table().dim(0));
   const ModelSection& m = model.section();
   const ModelTypes& t = store.types();
   const CacheSizes cache{sizes.texts * stride_, stride_, sizes.rows};

@@ -36,14 +36,15 @@ inline Holding holding(const ModelSection& section, const LayerGroups& groups) {
 
 struct SmallModel {
   SmallModel(const ModelSection& section_, Compute compute, Reproducibility mode, BatchSizes sizes_,
-             std::uint64_t seed = 7, Model::Use use = Model::Use::training, const LayerGroups& groups = {})
+             std::uint64_t seed = 7, Model::Use use = Model::Use::training, const LayerGroups& groups = {},
+             std::int64_t num_positions = 128)
       : section(section_),
         sizes(sizes_),
         table(section, holding(section, groups)),
         types(model_types(compute, mode)),
         arena({"test", Arena::Mode::allocate, true}, 512 << 20),
         store(table, types, arena, &arena),
-        model(section, store, 128, arena) {
+        model(section, store, num_positions, arena) {
     if (groups.tensor) sizes.tensor = groups.tensor->size();
     if (groups.expert) sizes.experts.size = groups.expert->size();
     if (groups.expert_tensor) sizes.experts.tensor = groups.expert_tensor->size();
