@@ -32,14 +32,20 @@ Head::Head(const ModelSection& m, const ParameterStore& store, const std::string
   first_ = store.table().find(head_name(m)).first_row;
 }
 
-std::int64_t Head::chunk_rows(const BatchSizes& batch) {
+std::int64_t Head::partial_rows(const BatchSizes& batch) {
   const std::int64_t leaf =
       batch.tokens_per_sequence % 16 == 0 ? batch.tokens_per_sequence / 16 : batch.tokens_per_sequence;
   return std::min(batch.rows, std::max<std::int64_t>(1, 256 / leaf) * leaf);
 }
 
+std::int64_t Head::chunk_rows(const BatchSizes& batch, std::int64_t V) {
+  const std::int64_t partial = partial_rows(batch);
+  if (batch.tensor == 1) return partial;
+  return std::min(batch.rows, std::max<std::int64_t>(1, most_logits / (partial * V)) * partial);
+}
+
 Head::Sizes Head::sizes(const BatchSizes& batch, const ModelTypes& types) const {
-  return {batch, types, D_, V_, chunk_rows(batch)};
+  return {batch, types, D_, V_, chunk_rows(batch, V_)};
 }
 
 /// max = the largest of every rank's.
@@ -77,7 +83,7 @@ void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool
   const Tensor xn_MD = gathered(c, s.xn_mD, s.all_xn_MD);
   RowExchange::Moves moves = c.moves();
   const Tensor dxn_MD = backward ? moves.partial(s.dxn_mD) : Tensor{};
-  const std::int64_t M = xn_MD.dim(0), chunk = s.logits_CV.dim(0);
+  const std::int64_t M = xn_MD.dim(0), chunk = s.logits_CV.dim(0), partial = partial_rows(c.sizes);
   // A chunk's gradients are formed while ranks exchange what they found of the next one.
   std::int64_t late_begin = 0, late_end = 0;
   const auto form_input_gradient = [&] {
@@ -86,9 +92,11 @@ void Head::chunks(const Context& c, const Tensor& targets_M, double weight, bool
                             dxn_MD.rows(late_begin, late_end), {}, c.leaves.vocabulary);
   };
   const auto form_weight_gradient = [&] {
-    if (late_end > late_begin)
-      linear_backward_weight(stream, s.dlogits_CV.rows(0, late_end - late_begin), xn_MD.rows(late_begin, late_end),
+    for (std::int64_t begin = late_begin; begin < late_end; begin += partial) {
+      const std::int64_t end = std::min(late_end, begin + partial);
+      linear_backward_weight(stream, s.dlogits_CV.rows(begin - late_begin, end - late_begin), xn_MD.rows(begin, end),
                              c.gradient(head_), c.weight_cuts);
+    }
     late_begin = late_end;
   };
   for (std::int64_t begin = 0; begin < M; begin += chunk) {

@@ -21,9 +21,13 @@ class Head {
     std::int64_t D, V, chunk;
   };
   Sizes sizes(const BatchSizes& batch, const ModelTypes& types) const;
-  /// Rows a chunk: about 256, and whole leaves of T/16 tokens, so that mode layout's partials never straddle two
-  /// chunks.
-  static std::int64_t chunk_rows(const BatchSizes& batch);
+  /// Rows that make one partial of the weight's gradient: about 256, and whole leaves of T/16 tokens, so that none of
+  /// mode layout's partials straddles two of them.
+  static std::int64_t partial_rows(const BatchSizes& batch);
+  /// Rows a chunk: one partial's where this rank is alone. Ranks that share the vocabulary exchange what they found of
+  /// each chunk, and each exchange takes its latency: they take as many partials at once as fit into `most_logits`.
+  static constexpr std::int64_t most_logits = std::int64_t{1} << 20;
+  static std::int64_t chunk_rows(const BatchSizes& batch, std::int64_t V);
 
   struct Saved {
     Tensor xn_mD, rstd_m, dxn_mD, all_xn_MD, logits_CV, dlogits_CV, max_C, sum_LC, sum_C, target_logit_C;

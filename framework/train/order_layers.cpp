@@ -166,7 +166,8 @@ void LayerOrder::block_backward(std::int64_t layer, bool halves_apart, const std
 
 void LayerOrder::head() {
   gather(m_.hidden_size, types_.activation);
-  const std::int64_t chunk = Head::chunk_rows(sizes_);
+  const VocabularyShare vocabulary = vocabulary_share(m_.vocab_size, {0, static_cast<int>(sizes_.tensor)});
+  const std::int64_t chunk = Head::chunk_rows(sizes_, vocabulary.padded_rows);
   for (std::int64_t begin = 0; begin < sizes_.rows; begin += chunk) {
     const std::int64_t n = std::min(chunk, sizes_.rows - begin);
     for (std::int64_t numbers : {n, leaves_.vocabulary * n, n})  // maximum, sums, the target's logit

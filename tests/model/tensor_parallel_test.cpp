@@ -107,8 +107,7 @@ void add_bits(const Tensor& losses, std::vector<std::uint64_t>& bits) {
     bits.push_back(std::bit_cast<std::uint32_t>(losses.as<float>()[i]));
 }
 
-Bits bits_of(const ModelSection& section, Compute compute, int size) {
-  const BatchSizes sizes{64, 32};
+Bits bits_of(const ModelSection& section, Compute compute, int size, const BatchSizes& sizes) {
   const LossWeights weights{.mtp = section.num_nextn_predict_layers > 0 ? 0.3 : 0.0,
                             .balance = section.n_routed_experts > 0 ? 0.05 : 0.0};
   Bits all;
@@ -143,9 +142,9 @@ Bits bits_of(const ModelSection& section, Compute compute, int size) {
   return all;
 }
 
-void expect_equal_bits(const ModelSection& section, int size) {
+void expect_equal_bits(const ModelSection& section, int size, const BatchSizes& sizes = {64, 32}) {
   for (const Compute compute : {Compute::fp32, Compute::bf16}) {
-    const Bits one = bits_of(section, compute, 1), many = bits_of(section, compute, size);
+    const Bits one = bits_of(section, compute, 1, sizes), many = bits_of(section, compute, size, sizes);
     EXPECT_EQ(one.losses, many.losses);
     for (const auto& [name, expected] : one.gradients) {
       EXPECT_TRUE(expected == many.gradients.at(name)) << name;
@@ -186,6 +185,20 @@ TEST_P(TensorParallel, BitsOfGroupedQueryAttention) {
     m.intermediate_size = 64;
     expect_equal_bits(m, GetParam());
   }
+}
+/// Ranks that share the vocabulary take several partials of its gradient at once, and still several times.
+TEST_P(TensorParallel, BitsOfAHeadInSeveralChunks) {
+  ModelSection m = qwen("qwen3", false);
+  m.intermediate_size = 64, m.vocab_size = 4090, m.num_hidden_layers = 1;
+  const BatchSizes sizes{2304, 64};
+  BatchSizes shared = sizes;
+  shared.tensor = GetParam();
+  const std::int64_t partial = Head::partial_rows(sizes), chunk = Head::chunk_rows(shared, 4096 / GetParam());
+  EXPECT_EQ(Head::chunk_rows(sizes, 4096), partial);
+  EXPECT_GT(chunk, partial);
+  EXPECT_LT(2 * chunk, sizes.rows);
+  EXPECT_EQ(chunk % partial, 0);
+  expect_equal_bits(m, GetParam(), sizes);
 }
 
 }  // namespace
