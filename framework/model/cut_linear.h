@@ -12,16 +12,22 @@ namespace fourmi {
 
 /// y_mN = residual_mN + the sum over ranks of x_MK w_NK^T, where K is what this rank holds of the summed dim, in
 /// `leaves` leaves. Others' rows come first, so that they travel while this rank's own are computed: a row's bits do
-/// not depend on those beside it.
+/// not depend on those beside it. `make_own` makes x's own rows, where they are not there yet.
 inline void sum_of_linear(const Context& c, const Tensor& x_MK, const Tensor& w_NK, std::int64_t leaves,
-                          const Tensor& y_mN, const Tensor& residual_mN = {}) {
+                          const Tensor& y_mN, const Tensor& residual_mN = {}, const Meanwhile& make_own = {}) {
   RowExchange::Moves moves = c.moves();
-  if (moves.alone()) return linear_forward(*c.stream, x_MK, w_NK, y_mN, residual_mN, leaves);
+  if (moves.alone()) {
+    make_own();
+    return linear_forward(*c.stream, x_MK, w_NK, y_mN, residual_mN, leaves);
+  }
   const RowExchange::Split x = c.rows->split(x_MK), partial = moves.partial_split(y_mN);
   if (x.before.dim(0) > 0) linear_forward(*c.stream, x.before, w_NK, partial.before, {}, leaves);
   if (x.behind.dim(0) > 0) linear_forward(*c.stream, x.behind, w_NK, partial.behind, {}, leaves);
   moves.sum_of_others(partial, y_mN, residual_mN);
-  moves.finish([&] { linear_forward(*c.stream, x.own, w_NK, partial.own, {}, leaves); });
+  moves.finish([&] {
+    make_own();
+    linear_forward(*c.stream, x.own, w_NK, partial.own, {}, leaves);
+  });
 }
 
 /// dx_mK = the sum over ranks of dy_MN w_NK, where N is what this rank holds.

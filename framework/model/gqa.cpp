@@ -74,16 +74,20 @@ void Gqa::assemble(const Context& c, Saved& s) const {
   c.sequences->finish(*c.stream);
 }
 
-void Gqa::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHQ, const Tensor& y_mD) const {
-  sum_of_linear(c, o_MHQ.view({o_MHQ.dim(0), H_ * Q_}), c.matrix(o_), c.leaves.heads, y_mD, x_mD);
+void Gqa::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHQ, const Tensor& y_mD,
+                 const Meanwhile& own) const {
+  sum_of_linear(c, o_MHQ.view({o_MHQ.dim(0), H_ * Q_}), c.matrix(o_), c.leaves.heads, y_mD, x_mD, own);
   if (o_bias_) bias_add(*c.stream, c.weight(*o_bias_), y_mD);
 }
 
 void Gqa::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD) const {
   project(c, x_mD, s);
   assemble(c, s);
-  attention_forward(c, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), s.sequence, s.o_MHQ, s.lse_MH);
-  output(c, x_mD, activation_operand(c, s.o_MHQ.view({s.o_MHQ.dim(0), H_ * Q_}), s.operand_MO, o_), y_mD);
+  attend_and_project(c, attention(c), s.query_MHQ, s.keys(), s.values(), key_begin(c), s.sequence, s.o_MHQ, s.lse_MH,
+                     s.operand_MO, [&](const Meanwhile& own) {
+                       const Tensor o_MO = s.o_MHQ.view({s.o_MHQ.dim(0), H_ * Q_});
+                       output(c, x_mD, activation_operand(c, o_MO, s.operand_MO, o_), y_mD, own);
+                     });
 }
 
 void Gqa::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {

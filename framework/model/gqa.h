@@ -102,7 +102,9 @@ class Gqa {
   void project(const Context&, const Tensor& x_mD, Saved&) const;  ///< fills xn, a
   void assemble(const Context&, Saved&) const;  ///< a into query, key, value; every rank's keys and values
   Attention attention(const Context&) const;
-  void output(const Context&, const Tensor& x_mD, const Tensor& o_MHQ, const Tensor& y_mD) const;
+  /// `own` makes the own rows of o, where they are not there yet.
+  void output(const Context&, const Tensor& x_mD, const Tensor& o_MHQ, const Tensor& y_mD,
+              const Meanwhile& own = {}) const;
 
   std::int64_t window() const { return window_; }  ///< keys that a query sees at most; 0: all
 

@@ -85,12 +85,17 @@ void Mla::project(const Context& c, const Tensor& x_mD, Saved& s) const {
   project_queries(c, s);
 }
 
-void Mla::expand_latent(const Context& c, const Tensor& cn_NKr, const Tensor& kv_NHC) const {
-  linear_forward(*c.stream, cn_NKr, c.matrix(kv_b_), kv_NHC.view({kv_NHC.dim(0), H_ * (nope_ + V_)}));
+Tensor Mla::expanded(const Tensor& kv_NHC) const {
+  return kv_NHC.view({kv_NHC.dim(0), H_ * (nope_ + V_)});
 }
 
-void Mla::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHV, const Tensor& y_mD) const {
-  sum_of_linear(c, o_MHV.view({o_MHV.dim(0), H_ * V_}), c.matrix(o_), c.leaves.heads, y_mD, x_mD);
+void Mla::expand_latent(const Context& c, const Tensor& cn_NKr, const Tensor& kv_NHC) const {
+  linear_forward(*c.stream, cn_NKr, c.matrix(kv_b_), expanded(kv_NHC));
+}
+
+void Mla::output(const Context& c, const Tensor& x_mD, const Tensor& o_MHV, const Tensor& y_mD,
+                 const Meanwhile& own) const {
+  sum_of_linear(c, o_MHV.view({o_MHV.dim(0), H_ * V_}), c.matrix(o_), c.leaves.heads, y_mD, x_mD, own);
 }
 
 void Mla::assemble(const Context& c, Saved& s) const {
@@ -110,8 +115,11 @@ void Mla::assemble(const Context& c, Saved& s) const {
 void Mla::forward(const Context& c, const Tensor& x_mD, Saved& s, const Tensor& y_mD) const {
   project(c, x_mD, s);
   assemble(c, s);
-  attention_forward(c, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, s.sequence, s.o_MHV, s.lse_MH);
-  output(c, x_mD, activation_operand(c, s.o_MHV.view({s.o_MHV.dim(0), H_ * V_}), s.operand_MO, o_), y_mD);
+  attend_and_project(c, attention(c), s.query_MHQ, s.key_NHQ, s.value_NHV, c.key_begin, s.sequence, s.o_MHV, s.lse_MH,
+                     s.operand_MO, [&](const Meanwhile& own) {
+                       const Tensor o_MO = s.o_MHV.view({s.o_MHV.dim(0), H_ * V_});
+                       output(c, x_mD, activation_operand(c, o_MO, s.operand_MO, o_), y_mD, own);
+                     });
 }
 
 void Mla::recompute(const Context& c, const Tensor& x_mD, Saved& s) const {

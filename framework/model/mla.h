@@ -132,7 +132,9 @@ class Mla {
   void project(const Context&, const Tensor& x_mD, Saved&) const;  ///< fills a, queries and the normalised latent
   void expand_latent(const Context&, const Tensor& cn_NKr, const Tensor& kv_NHC) const;
   Attention attention(const Context&) const;
-  void output(const Context&, const Tensor& x_mD, const Tensor& o_MHV, const Tensor& y_mD) const;
+  /// `own` makes the own rows of o, where they are not there yet.
+  void output(const Context&, const Tensor& x_mD, const Tensor& o_MHV, const Tensor& y_mD,
+              const Meanwhile& own = {}) const;
 
  private:
   void normalise_input(const Context&, const Tensor& x_mD, const Saved&) const;

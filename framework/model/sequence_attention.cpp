@@ -13,6 +13,12 @@ void attention_forward(const Context& c, const Attention& attention, const Tenso
     attention_forward(*c.stream, attention, q_MHQ, k_NGQ, v_NGV, key_begin_M, c.key_end, o_MHV, lse_MH);
 }
 
+Share::Range rows_put_off(const Context& c, const Tensor& operand_MO) {
+  if (c.moves().alone() || c.sizes.ring() || operand_MO || c.after_operand || c.stream->device()) return {};
+  const std::int64_t m = c.sizes.shard_rows();
+  return {c.rows->rank() * m, (c.rows->rank() + 1) * m};
+}
+
 void attention_backward(const Context& c, const Attention& attention, const Tensor& q_MHQ, const Tensor& k_NGQ,
                         const Tensor& v_NGV, const Tensor& key_begin_M, const Tensor& o_MHV, const Tensor& lse_MH,
                         const Tensor& do_MHV, const SequenceBackward& memory, const Tensor& dq_MHQ,

@@ -85,6 +85,34 @@ struct SequenceBackward {
 void attention_forward(const Context&, const Attention&, const Tensor& q_MHQ, const Tensor& k_NGQ, const Tensor& v_NGV,
                        const Tensor& key_begin_M, const SequenceForward&, const Tensor& o_MHV, const Tensor& lse_MH);
 
+/// Rows of a tensor axis' rank whose attention is put off until partial sums of the others' rows travel: those that it
+/// has between layers. None where nothing travels; in a ring, where keys come by for all rows at once; where rows get
+/// their scales (`operand`) or are looked at together; on a device, where a library takes whole documents.
+Share::Range rows_put_off(const Context&, const Tensor& operand_MO);
+
+/// attention_forward, and project(own), which makes the sums of o and calls `own` before it reads the rows put off.
+template <class Project>
+void attend_and_project(const Context& c, const Attention& attention, const Tensor& q_MHQ, const Tensor& k_NGQ,
+                        const Tensor& v_NGV, const Tensor& key_begin_M, const SequenceForward& memory,
+                        const Tensor& o_MHV, const Tensor& lse_MH, const Tensor& operand_MO, const Project& project) {
+  const Share::Range late = rows_put_off(c, operand_MO);
+  if (late.count() == 0) {
+    attention_forward(c, attention, q_MHQ, k_NGQ, v_NGV, key_begin_M, memory, o_MHV, lse_MH);
+    return project(Meanwhile{});
+  }
+  Attention part = attention;
+  part.documents = {}, part.query_leaves = 0;  // rows are no whole documents, and leaves are backward's
+  const auto attend = [&](std::int64_t begin, std::int64_t end) {
+    if (begin == end) return;
+    const auto rows = [&](const Tensor& x) { return x.rows(begin, end); };
+    attention_forward(*c.stream, part, rows(q_MHQ), k_NGQ, v_NGV, rows(key_begin_M), rows(c.key_end), rows(o_MHV),
+                      rows(lse_MH));
+  };
+  attend(0, late.begin);
+  attend(late.end, q_MHQ.dim(0));
+  project([&] { attend(late.begin, late.end); });
+}
+
 /// attention_backward, with dk and dv of this rank's own rows.
 void attention_backward(const Context&, const Attention&, const Tensor& q_MHQ, const Tensor& k_NGQ, const Tensor& v_NGV,
                         const Tensor& key_begin_M, const Tensor& o_MHV, const Tensor& lse_MH, const Tensor& do_MHV,
