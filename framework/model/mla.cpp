@@ -69,7 +69,10 @@ void Mla::project_queries(const Context& c, Saved& s) const {
   if (s.pe_mR) copy_columns(*c.stream, s.a_mA, key_column(), s.pe_mR, 0, rope_);
   const Tensor source_MS = moves.gather(source(s), s.all_source_MS);
   const Tensor cn_MKr = moves.gather(s.cn_mKr, s.all_cn_MKr), pe_MR = moves.gather(s.pe_mR, s.all_pe_MR);
-  moves.finish([&] { linear_of_own(c, source(s), c.matrix(q_), s.q_MHQ); });
+  moves.finish([&] {
+    linear_of_own(c, source(s), c.matrix(q_), s.q_MHQ);
+    if (expands_apart(s)) linear_of_own(c, s.cn_mKr, c.matrix(kv_b_), expanded(s.kv_NHC));
+  });
   if (s.keys_cn_NKr) {
     c.sequences->gather(cn_MKr, s.keys_cn_NKr);
     c.sequences->gather(pe_MR, s.keys_pe_NR);
@@ -106,8 +109,11 @@ void Mla::assemble(const Context& c, Saved& s) const {
                          s.key_NHQ, s.value_NHV);
     return;
   }
-  const bool apart = static_cast<bool>(s.all_pe_MR);
-  expand_latent(c, apart ? s.all_cn_MKr : s.cn_mKr, s.kv_NHC);
+  const bool apart = expands_apart(s);
+  if (apart)
+    linear_of_others(c, s.all_cn_MKr, c.matrix(kv_b_), expanded(s.kv_NHC));
+  else
+    expand_latent(c, s.cn_mKr, s.kv_NHC);
   mla_assemble_forward(*c.stream, assembly(apart), c.rotary_table, c.positions, s.q_MHQ, s.kv_NHC,
                        apart ? s.all_pe_MR : s.a_mA, s.query_MHQ, s.key_NHQ, s.value_NHV);
 }

@@ -142,6 +142,9 @@ class Mla {
   void normalise_latents(const Context&, Saved&) const;
   void project_queries(const Context&, Saved&) const;  ///< after every rank's latents came to all
   void assemble(const Context&, Saved&) const;         ///< key and value up-projection, rotary, heads
+  /// Keys and values of the own rows are made while the others' latents travel.
+  static bool expands_apart(const Saved& s) { return s.all_pe_MR && !s.keys_cn_NKr; }
+  Tensor expanded(const Tensor& kv_NHC) const;  ///< as the product writes it
   MlaAssemble assembly(bool shared_key_apart) const;
   const Tensor& source(const Saved& s) const { return q_rank_ > 0 ? s.qn_mQr : s.xn_mD; }  ///< of queries
   std::int64_t key_column() const { return q_rank_ + kv_rank_; }
