@@ -35,30 +35,40 @@ Tensor Moe::router_input(const Context& c, const Tensor& x_MD, const Tensor& x32
   return x32_MD;
 }
 
-/// Every block's statistics, sequence after sequence, inside one in the order of the ranks.
-void Moe::share_statistics(const Context& c, Saved& s) const {
+/// Every block's statistics, sequence after sequence, inside one in the order of the ranks. Nobody waits for them but
+/// the balance loss, so others work meanwhile.
+void Moe::share_statistics(const Context& c, const Saved& s, const Meanwhile& meanwhile) const {
   const bool both = static_cast<bool>(s.row_counts_BE);
   RowExchange::Moves moves = c.moves();
   const Tensor counts = moves.gather(s.counts_BE, both ? s.row_counts_BE : s.all_counts_BE);
   const Tensor sums = moves.gather(s.sums_BE, both ? s.row_sums_BE : s.all_sums_BE);
-  moves.finish();
-  if (!c.sequences) return;
-  c.sequences->gather(counts, s.all_counts_BE);
-  c.sequences->gather(sums, s.all_sums_BE);
-  c.sequences->finish(*c.stream);
+  const auto of_sequences = [&] {
+    if (!c.sequences) return;
+    c.sequences->gather(counts, s.all_counts_BE);
+    c.sequences->gather(sums, s.all_sums_BE);
+  };
+  if (moves.alone()) of_sequences();
+  moves.finish(meanwhile);
+  if (!moves.alone()) of_sequences();
+  if (c.sequences) c.sequences->finish(*c.stream);
 }
 
-/// Statistics are a sequence's, so ranks that share one exchange what they found of its blocks; the loss counts where
-/// the sequence begins.
-void Moe::balance(const Context& c, Saved& s) const {
+/// Statistics are a sequence's, so ranks that share one exchange what they found of its blocks.
+void Moe::begin_balance(const Context& c, Saved& s) const {
+  const std::int64_t T = c.sizes.tokens_per_sequence;
+  if (s.counts_BE)
+    balance_partials(*c.stream, K_, T / 16, s.scores_ME, s.counts_BE, s.sums_BE);
+  else
+    balance_loss(*c.stream, c.balance_weight, T, K_, s.scores_ME, s.balance_S, s.dscores_ME);
+}
+
+/// The loss counts where the sequence begins.
+void Moe::finish_balance(const Context& c, const Saved& s, const Meanwhile& meanwhile) const {
+  if (c.balance_weight == 0 || !s.counts_BE) return meanwhile();
   const Stream& stream = *c.stream;
   const std::int64_t T = c.sizes.tokens_per_sequence;
-  if (!s.counts_BE) {
-    balance_loss(stream, c.balance_weight, T, K_, s.scores_ME, s.balance_S, s.dscores_ME);
-    return;
-  }
-  balance_partials(stream, K_, T / 16, s.scores_ME, s.counts_BE, s.sums_BE);
-  share_statistics(c, s);
+  share_statistics(c, s, meanwhile);
+  const OwningSpan span(stream.timeline(), Work::router, "finish_balance");
   const std::int64_t rows = s.scores_ME.dim(0), first = (c.rows ? c.rows->rank() : 0) * rows;
   const std::int64_t of_sequence = T / c.sizes.context;  // rows among those of the tensor axis
   for (std::int64_t i = 0; i < s.balance_S.dim(0); ++i) {
@@ -78,7 +88,7 @@ void Moe::route(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& co
   linear_forward(stream, router_input(c, x_MD, s.x32_MD), c.weight(router_), s.logits_ME);
   routing_forward(stream, routing_, s.logits_ME, bias_ ? c.weight(*bias_) : Tensor{}, s.scores_ME, s.experts_MK,
                   s.weights_MK);
-  if (c.balance_weight != 0) balance(c, s);
+  if (c.balance_weight != 0) begin_balance(c, s);
   if (counts_E) count_choices(stream, s.experts_MK, counts_E);
 }
 
@@ -90,7 +100,9 @@ void Moe::plan_forward(const Context& c, const Tensor& x_MD, Saved& s, const Ten
 
 void Moe::start_forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& residual_MD) const {
   experts_.start_forward(c, operand(s, x_MD), choices(s), s.experts);
-  if (shared_) shared_->forward(c, c.leaves.shared_intermediate, operand(s, x_MD), s.shared, s.base_MD, residual_MD);
+  finish_balance(c, s, [&] {
+    if (shared_) shared_->forward(c, c.leaves.shared_intermediate, operand(s, x_MD), s.shared, s.base_MD, residual_MD);
+  });
 }
 
 void Moe::compute_forward(const Context& c, const Tensor& x_MD, const Saved& s) const {
@@ -113,8 +125,11 @@ void Moe::forward(const Context& c, const Tensor& x_MD, Saved& s, const Tensor& 
 void Moe::recompute(const Context& c, const Tensor& x_MD, Saved& s, Recompute mode) const {
   if (mode == Recompute::full) route(c, x_MD, s, {});
   const Tensor rows_MD = activation_operand(c, x_MD, s.operand_MD, experts_.gate_up());
-  experts_.recompute(c, rows_MD, choices(s), s.experts, mode);
-  if (shared_) shared_->recompute(c, rows_MD, s.shared, mode);
+  const auto others = [&] {
+    experts_.recompute(c, rows_MD, choices(s), s.experts, mode);
+    if (shared_) shared_->recompute(c, rows_MD, s.shared, mode);
+  };
+  mode == Recompute::full ? finish_balance(c, s, others) : others();
 }
 
 void Moe::restore_operand(const Context& c, const Tensor& x_MD, const Saved& s) const {

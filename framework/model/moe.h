@@ -132,8 +132,9 @@ class Moe {
 
  private:
   static Tensor router_input(const Context&, const Tensor& x_MD, const Tensor& x32_MD);
-  void balance(const Context&, Saved&) const;
-  void share_statistics(const Context&, Saved&) const;
+  void begin_balance(const Context&, Saved&) const;
+  void finish_balance(const Context&, const Saved&, const Meanwhile&) const;
+  void share_statistics(const Context&, const Saved&, const Meanwhile&) const;
   void route(const Context&, const Tensor& x_MD, Saved&, const Tensor& counts_E) const;
   void route_backward(const Context&, const Saved&, Share::Range tokens, Gradients&) const;
   static const Tensor& operand(const Saved& s, const Tensor& x_MD) { return s.operand_MD ? s.operand_MD : x_MD; }

@@ -114,8 +114,9 @@ void LayerOrder::feed_forward_backward(std::int64_t layer, const std::function<v
     mlp();
 }
 
-void LayerOrder::balance(std::int64_t layer) {
-  if (!shares_statistics_ || !is_moe(layer)) return;
+/// A balance loss' statistics, which travel while others work.
+void LayerOrder::balance(std::int64_t layer, const std::function<void()>& meanwhile) {
+  if (!shares_statistics_ || !is_moe(layer)) return meanwhile();
   const std::int64_t blocks = 16 * sizes_.num_sequences() / sizes_.context;
   const auto of_dtypes = [&](const auto& each) {
     for (DType dtype : {DType::i32, types_.accumulate}) each(dtype);
@@ -124,29 +125,32 @@ void LayerOrder::balance(std::int64_t layer) {
     order_.call(GroupKind::tensor, Call::all_gather,
                 blocks / sizes_.tensor * m_.n_routed_experts * size_of(dtype) * (sizes_.tensor - 1));
   });
-  of_dtypes([&](DType dtype) { gather_of_sequences(m_.n_routed_experts, dtype, blocks); });
+  const auto of_sequences = [&] {
+    of_dtypes([&](DType dtype) { gather_of_sequences(m_.n_routed_experts, dtype, blocks); });
+  };
+  if (sizes_.tensor == 1) of_sequences();
+  meanwhile();
+  if (sizes_.tensor > 1) of_sequences();
 }
 
 void LayerOrder::block_forward(std::int64_t layer) {
   begin(layer);
   attention_forward();
-  balance(layer);
   if (is_moe(layer))
-    experts_.forward([&] { shared_forward(); });
+    experts_.forward([&] { balance(layer, [&] { shared_forward(); }); });
   else
     mlp_forward();
 }
 
 void LayerOrder::block_recompute(std::int64_t layer) {
   begin(layer);
-  if (mode(layer) == Recompute::full) {
-    attention_forward();
-    balance(layer);
-  } else {
-    project();
-  }
-  if (is_moe(layer)) experts_.recompute(mode(layer));
-  if (has_mlp(layer)) gather_operand(m_.hidden_size);
+  const bool full = mode(layer) == Recompute::full;
+  full ? attention_forward() : project();
+  const auto feed_forward = [&] {
+    if (is_moe(layer)) experts_.recompute(mode(layer));
+    if (has_mlp(layer)) gather_operand(m_.hidden_size);
+  };
+  full ? balance(layer, feed_forward) : feed_forward();
 }
 
 void LayerOrder::block_backward_input(std::int64_t layer) {

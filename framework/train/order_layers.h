@@ -52,7 +52,7 @@ class LayerOrder {
   void feed_forward_backward(std::int64_t layer, const std::function<void()>& gathering);
   bool is_moe(std::int64_t layer) const { return is_moe_layer(m_, layer); }
   bool has_mlp(std::int64_t layer) const { return !is_moe(layer) || m_.n_shared_experts > 0; }
-  void balance(std::int64_t layer);
+  void balance(std::int64_t layer, const std::function<void()>& meanwhile);
 
   void block_forward(std::int64_t layer);
   void block_recompute(std::int64_t layer);

@@ -9,12 +9,13 @@ void LayerOrder::phase(PairPhase phase, std::int64_t layer) {
   switch (phase) {
     case PairPhase::attention:
       attention_forward();
-      balance(layer);
       if (moe) experts_.plan();
       break;
     case PairPhase::rows_leave:
       if (moe) experts_.start_dispatch(true);
-      if (has_mlp(layer)) mlp_forward();
+      balance(layer, [&] {
+        if (has_mlp(layer)) mlp_forward();
+      });
       break;
     case PairPhase::experts:
       if (!moe) break;
