@@ -131,9 +131,9 @@ EvaluationResult Engine::evaluate(const Validation& validation, std::int64_t num
                           recipe_->data.micro_batch_size);
 }
 
-/// Losses and gradient norm of all ranks, in two calls: each takes its latency, whatever it carries.
+/// Losses, gradient norm and experts' counts of all ranks, in two calls: each takes its latency, whatever it carries.
 StepResult Engine::agree(const Sums& sums, const StepPlan& plan) const {
-  const Parts& p = *parts_;
+  Parts& p = *parts_;
   double most[3] = {p.optimizer.largest_gradient(*stream_), p.refused ? 1.0 : 0.0, sums.finite ? 0.0 : 1.0};
   {
     const Span span(stream_->timeline(), Work::reduce, "wait_for_ranks");
@@ -143,9 +143,13 @@ StepResult Engine::agree(const Sums& sums, const StepPlan& plan) const {
   const bool has_norm = largest != 0 && std::isfinite(largest);
   int exponent = 0;
   if (has_norm) std::frexp(largest, &exponent);
-  int128 exact[4] = {sums.loss, sums.loss_mtp, sums.balance,
-                     has_norm ? p.optimizer.gradient_squares(*stream_, exponent) : 0};
-  groups_->world().all_sum(std::span(exact));
+  const std::span<int128> exact(p.agreed);
+  exact[0] = sums.loss, exact[1] = sums.loss_mtp, exact[2] = sums.balance;
+  exact[3] = has_norm ? p.optimizer.gradient_squares(*stream_, exponent) : 0;
+  if (device_ && p.counts_LE.bytes() > 0) device_->read(p.counts_LE.data, p.tables.counts_LE.data, p.counts_LE.bytes());
+  std::copy_n(p.counts_LE.as<std::int64_t>(), p.counts_LE.num_elements(), exact.begin() + Parts::num_sums);
+  groups_->world().all_sum(exact);
+  std::copy(exact.begin() + Parts::num_sums, exact.end(), p.counts_LE.as<std::int64_t>());
 
   StepResult result;
   result.targets = plan.num_targets;
@@ -223,9 +227,7 @@ double Engine::update_router_bias(double rate) {
   Parts& p = *parts_;
   const Tensor& counts = p.counts_LE;
   if (counts.num_elements() == 0 || recipe_->model.n_routed_experts == 0) return 1;
-  if (device_) device_->read(counts.data, p.tables.counts_LE.data, counts.bytes());
-  auto* c = counts.as<std::int64_t>();
-  groups_->world().all_sum(std::span(c, static_cast<std::size_t>(counts.num_elements())));
+  const auto* c = counts.as<std::int64_t>();
   const std::int64_t layers = counts.dim(0), E = counts.dim(1);
   const std::vector<Slot>& biases = p.router_biases;
   double worst = 1;

@@ -82,6 +82,7 @@ Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTab
   counts_LE = with_tables.device() == Device::cpu
                   ? tables.counts_LE
                   : with_tables.allocate_table(tables.counts_LE.shape, DType::i64, "expert counts of a step");
+  agreed.resize(static_cast<std::size_t>(num_sums + counts_LE.num_elements()));
   for (const Parameter* p : held.of(ParameterSet::router_bias)) router_biases.push_back(store.slot(p->name));
   if (promotes(r)) guarded = std::make_unique<Guarded>(ParameterTable(r.model), store, optimizer, arenas);
 }

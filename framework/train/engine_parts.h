@@ -83,7 +83,9 @@ struct Engine::Parts {
         const LayerGroups& groups, Arenas& arenas);
   ParameterStore store;
   ModelTables tables;
-  Tensor counts_LE;  // the tables' of the last step, for the host
+  Tensor counts_LE;  // the tables' of the last step, for the host; in the end of all ranks
+  static constexpr std::int64_t num_sums = 4;
+  std::vector<int128> agreed;  // what ranks add up of a step: losses and the norm's squares, then these counts
   Optimizer optimizer;
   Panels panels;
   Pipeline pipeline;

@@ -122,8 +122,6 @@ class Writer {
       for (const ShardCalls& s : shards_)
         if (s.layer < 0 || level_ < ZeroLevel::weights) gather(s);
     });
-    if (const std::int64_t counts = num_expert_counts(recipe_.model); counts > 0)
-      world(Call::all_sum, reduce_bytes(counts, sizeof(std::int64_t), order_.place(GroupKind::world), num_ranks()));
   }
 
  private:
@@ -189,10 +187,12 @@ class Writer {
     }
   }
 
-  /// As Engine::agree does: the largest gradient and what is not finite, then the losses and the norm's squares.
+  /// As Engine::agree does: the largest gradient and what is not finite; the losses, the norm's squares, the experts'
+  /// counts.
   void agree() {
     world(Call::all_max, 3 * static_cast<std::int64_t>(sizeof(double)) * (num_ranks() - 1));
-    world(Call::all_sum, 4 * size_of(DType::fx128) * (num_ranks() - 1));
+    world(Call::all_sum, reduce_bytes(4 + num_expert_counts(recipe_.model), size_of(DType::fx128),
+                                      order_.place(GroupKind::world), num_ranks()));
   }
 
   const Recipe& recipe_;
