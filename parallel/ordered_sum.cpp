@@ -66,22 +66,29 @@ struct Rounds {
   }
   Tensor receive_buffer(std::int64_t begin) const { return part(send_buffer(begin), others * chunk, others * chunk); }
 
-  /// start(begin) gives the request of a round, finish(begin) is called when it has ended.
+  /// start(begin) gives the request of a round, finish(begin) is called when it has ended. What is done meanwhile is no
+  /// time of the transfer.
   template <class Start, class Finish>
-  void run(const Start& start, const Finish& finish) const {
+  void run(const Stream& stream, Work work, const Start& start, const Finish& finish,
+           const std::function<void()>& meanwhile) const {
     std::array<Request, 2> requests;
-    const auto end = [&](std::int64_t begin) {
-      requests[static_cast<std::size_t>(begin / chunk % 2)].wait();
-      finish(begin);
-    };
-    std::int64_t begin = 0, oldest = 0;
-    for (; begin < owners.most_elements(); begin += chunk) {
+    std::int64_t begin = 0;
+    const auto start_next = [&] {
+      if (begin >= owners.most_elements()) return;
       requests[static_cast<std::size_t>(begin / chunk % 2)] = start(begin);
-      if ((begin - oldest) / chunk + 1 < under_way) continue;
-      end(oldest);
-      oldest += chunk;
+      begin += chunk;
+    };
+    {
+      const OwningSpan span(stream.timeline(), work, "start_rounds");
+      for (std::int64_t i = 0; i < under_way; ++i) start_next();
     }
-    for (; oldest < begin; oldest += chunk) end(oldest);
+    if (meanwhile) meanwhile();
+    const OwningSpan span(stream.timeline(), work, "finish_rounds");
+    for (std::int64_t oldest = 0; oldest < begin; oldest += chunk) {
+      requests[static_cast<std::size_t>(oldest / chunk % 2)].wait();
+      finish(oldest);
+      start_next();
+    }
   }
 
   const Ownership& owners;
@@ -91,17 +98,17 @@ struct Rounds {
   std::span<std::size_t> send_counts, recv_counts;
 };
 
-void reduce(const Stream& stream, Group& group, Rounds& rounds, const Tensor& flat, const Tensor& mine, Into into) {
-  const int me = group.rank();
-  if (group.size() == 1) {
-    if (into == Into::write && mine.data == flat.data && mine.dtype == flat.dtype && rounds.owners.is_identity())
-      return;
-    for (const Piece& p : rounds.owners.pieces(0)) {
-      const Tensor all = part(flat, p.flat, p.count);
-      sum_in_order(stream, std::span(&all, 1), part(mine, p.packed, p.count), into);
-    }
-    return;
+void reduce_alone(const Stream& stream, const Rounds& rounds, const Tensor& flat, const Tensor& mine, Into into) {
+  if (into == Into::write && mine.data == flat.data && mine.dtype == flat.dtype && rounds.owners.is_identity()) return;
+  for (const Piece& p : rounds.owners.pieces(0)) {
+    const Tensor all = part(flat, p.flat, p.count);
+    sum_in_order(stream, std::span(&all, 1), part(mine, p.packed, p.count), into);
   }
+}
+
+void reduce(const Stream& stream, Group& group, Rounds& rounds, const Tensor& flat, const Tensor& mine, Into into,
+            const std::function<void()>& meanwhile) {
+  const int me = group.rank();
   const auto start = [&](std::int64_t begin) {
     const std::int64_t my_count = rounds.in_round(me, begin);
     const Tensor packed_here = rounds.send_buffer(begin);
@@ -121,7 +128,7 @@ void reduce(const Stream& stream, Group& group, Rounds& rounds, const Tensor& fl
                                   bytes(part(rounds.receive_buffer(begin), 0, my_count * rounds.others)),
                                   rounds.recv_counts);
   };
-  rounds.run(start, [&](std::int64_t begin) {
+  const auto finish = [&](std::int64_t begin) {
     const std::int64_t my_count = rounds.in_round(me, begin);
     const Tensor received = rounds.receive_buffer(begin);
     for_range(rounds.owners.pieces(me), begin, begin + rounds.chunk,
@@ -131,7 +138,8 @@ void reduce(const Stream& stream, Group& group, Rounds& rounds, const Tensor& fl
                       r == me ? part(flat, from, n) : part(received, (r - (r > me)) * my_count + (packed - begin), n);
                 sum_in_order(stream, std::span(rounds.parts).first(index(group.size())), part(mine, packed, n), into);
               });
-  });
+  };
+  rounds.run(stream, Work::reduce, start, finish, meanwhile);
 }
 
 }  // namespace
@@ -176,7 +184,7 @@ SumRounds sum_rounds(std::int64_t most_elements, std::int64_t scratch_bytes, std
 }
 
 void reduce_scatter(const Stream& stream, Group& group, const Ownership& owners, const Tensor& flat, const Tensor& mine,
-                    const Tensor& scratch, Into into) {
+                    const Tensor& scratch, Into into, const std::function<void()>& meanwhile) {
   FOURMI_CHECK(into == Into::write || flat.dtype == mine.dtype, "a sum of {} added to {}", name_of(flat.dtype),
                name_of(mine.dtype));
   const bool exact = flat.dtype == DType::fx128 && (mine.dtype == DType::f32 || mine.dtype == DType::f64);
@@ -184,16 +192,21 @@ void reduce_scatter(const Stream& stream, Group& group, const Ownership& owners,
                    (exact || flat.dtype == DType::f32 || flat.dtype == DType::f64 || flat.dtype == DType::fx128),
                "a sum of {} into {}", name_of(flat.dtype), name_of(mine.dtype));
   Rounds rounds(group, owners, flat, mine, scratch);
-  reduce(stream, group, rounds, flat, mine, into);
+  if (group.size() > 1) return reduce(stream, group, rounds, flat, mine, into, meanwhile);
+  reduce_alone(stream, rounds, flat, mine, into);
+  if (meanwhile) meanwhile();
 }
 
 void all_gather(const Stream& stream, Group& group, const Ownership& owners, const Tensor& mine, const Tensor& flat,
-                const Tensor& scratch) {
+                const Tensor& scratch, const std::function<void()>& meanwhile) {
   FOURMI_CHECK(mine.dtype == flat.dtype, "{} gathered into {}", name_of(mine.dtype), name_of(flat.dtype));
   Rounds rounds(group, owners, flat, mine, scratch);
   const int me = group.rank();
   for (const Piece& p : owners.pieces(me)) move(stream, part(mine, p.packed, p.count), part(flat, p.flat, p.count));
-  if (group.size() == 1) return;
+  if (group.size() == 1) {
+    if (meanwhile) meanwhile();
+    return;
+  }
   const auto start = [&](std::int64_t begin) {
     std::int64_t total = 0;
     for (int r = 0; r < group.size(); ++r) {
@@ -204,7 +217,7 @@ void all_gather(const Stream& stream, Group& group, const Ownership& owners, con
     return group.start_all_gather_v(bytes(part(mine, begin, rounds.in_round(me, begin))),
                                     bytes(part(rounds.send_buffer(begin), 0, total)), rounds.recv_counts);
   };
-  rounds.run(start, [&](std::int64_t begin) {
+  const auto finish = [&](std::int64_t begin) {
     std::int64_t place = 0;
     for (int r = 0; r < group.size(); ++r) {
       if (r != me)
@@ -214,7 +227,8 @@ void all_gather(const Stream& stream, Group& group, const Ownership& owners, con
                   });
       place += rounds.in_round(r, begin);
     }
-  });
+  };
+  rounds.run(stream, Work::gather, start, finish, meanwhile);
 }
 
 void all_sum_ordered(Group& group, std::span<double> values) {

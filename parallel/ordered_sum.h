@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -60,13 +61,14 @@ SumRounds sum_rounds(std::int64_t most_elements, std::int64_t scratch_bytes, std
 ///   nearest, ties to even.
 /// scratch is u8, of equal size on all ranks. mine does not overlap flat, except that with one rank and the same dtype
 ///   and layout it may be flat itself: then nothing is copied. Collective.
+/// meanwhile, here and below: work without calls that is done once, when the first rounds travel.
 void reduce_scatter(const Stream&, Group& group, const Ownership& owners, const Tensor& flat, const Tensor& mine,
-                    const Tensor& scratch, Into into = Into::write);
+                    const Tensor& scratch, Into into = Into::write, const std::function<void()>& meanwhile = {});
 
 /// The other direction, for any dtype: flat = every rank's pieces, from their owners' packed buffers. Elements of flat
 /// that nobody owns stay. Collective.
 void all_gather(const Stream&, Group& group, const Ownership& owners, const Tensor& mine, const Tensor& flat,
-                const Tensor& scratch);
+                const Tensor& scratch, const std::function<void()>& meanwhile = {});
 
 /// Small vectors: values = sum over ranks in ascending order, on every rank. Collective.
 void all_sum_ordered(Group& group, std::span<double> values);

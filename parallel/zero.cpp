@@ -119,13 +119,14 @@ std::int64_t zero_scratch_bytes(const ShardPlan& plan, DType dtype) {
 }
 
 void reduce_scatter_gradients(const Stream& stream, Group& group, const ShardPlan& plan, const Tensor& flat,
-                              const Tensor& shard, const Tensor& scratch, Into into) {
-  reduce_scatter(stream, group, plan.owners(), flat, shard, scratch, into);
+                              const Tensor& shard, const Tensor& scratch, Into into,
+                              const std::function<void()>& meanwhile) {
+  reduce_scatter(stream, group, plan.owners(), flat, shard, scratch, into, meanwhile);
 }
 
 void all_gather_parameters(const Stream& stream, Group& group, const ShardPlan& plan, const Tensor& shard,
-                           const Tensor& flat, const Tensor& scratch) {
-  all_gather(stream, group, plan.owners(), shard, flat, scratch);
+                           const Tensor& flat, const Tensor& scratch, const std::function<void()>& meanwhile) {
+  all_gather(stream, group, plan.owners(), shard, flat, scratch, meanwhile);
 }
 
 }  // namespace fourmi

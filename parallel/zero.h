@@ -71,10 +71,11 @@ std::int64_t zero_scratch_bytes(const ShardPlan& plan, DType dtype);
 /// scratch and what may overlap: ordered_sum.h. Whether an fx128 gradient was finite travels beside it (an integer
 /// holds no NaN): the caller's all_max.
 void reduce_scatter_gradients(const Stream& stream, Group& group, const ShardPlan& plan, const Tensor& flat,
-                              const Tensor& shard, const Tensor& scratch, Into into = Into::write);
+                              const Tensor& shard, const Tensor& scratch, Into into = Into::write,
+                              const std::function<void()>& meanwhile = {});
 
 /// flat = every rank's shard in its place (any dtype). Elements that no tensor of the plan covers stay.
 void all_gather_parameters(const Stream& stream, Group& group, const ShardPlan& plan, const Tensor& shard,
-                           const Tensor& flat, const Tensor& scratch);
+                           const Tensor& flat, const Tensor& scratch, const std::function<void()>& meanwhile = {});
 
 }  // namespace fourmi

@@ -204,14 +204,15 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
     const double targets = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets));
     const double clip =
         o.clip_grad_norm > 0 && result.grad_norm > o.clip_grad_norm ? o.clip_grad_norm / result.grad_norm : 1.0;
-    p.optimizer.update(*stream_, {.learning_rate = result.learning_rate,
-                                  .beta1 = o.beta1,
-                                  .beta2 = o.beta2,
-                                  .epsilon = o.epsilon,
-                                  .weight_decay = o.weight_decay,
-                                  .step = step,
-                                  .grad_scale = clip / targets});
-    gather_weights();
+    const AdamW adamw{.learning_rate = result.learning_rate,
+                      .beta1 = o.beta1,
+                      .beta2 = o.beta2,
+                      .epsilon = o.epsilon,
+                      .weight_decay = o.weight_decay,
+                      .step = step,
+                      .grad_scale = clip / targets};
+    p.optimizer.update_and_gather(*stream_, *groups_, adamw, {promoted_});
+    p.panels.begin({promoted_});
   }
   result.expert_load_max_over_mean =
       update_router_bias(result.updated ? recipe_->loss.router_bias_rate.at(tokens_before) : 0);

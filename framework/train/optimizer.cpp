@@ -88,6 +88,7 @@ void Optimizer::add_shard(const Region& region, std::vector<const Parameter*> pa
           std::move(plan),
           {},
           {},
+          -1,
           {},
           {},
           {},
@@ -160,45 +161,11 @@ void Optimizer::reduce_layer(const Stream& stream, const RankGroups& groups, std
       if (r.layer == layer) fill_zero(stream, store_->gradients(r));
 }
 
-void Optimizer::reduce(const Stream& stream, const RankGroups& groups) {
-  const OwningSpan span(stream.timeline(), Work::reduce, "reduce_scatter");
-  for (const Shard& s : shards_) {
-    if (!summed_in_step(s))
-      reduce_scatter_gradients(stream, group_of(s, groups), s.plan, store_->gradients(s.region), s.gradient,
-                               scratch_.rows(0, s.scratch));
-    else if (s.sum.data != s.gradient.data)
-      convert(stream, s.sum, s.gradient);
-  }
-}
-
-double Optimizer::largest_gradient(const Stream& stream) const {
-  const OwningSpan span(stream.timeline(), Work::optimizer, "largest_gradient");
-  double largest = 0;
-  for (const Shard& s : shards_) {
-    const double here = max_abs(stream, s.gradient);
-    largest = std::isnan(here) || std::isnan(largest) ? std::nan("") : std::max(largest, here);
-  }
-  return largest;
-}
-
 int128 Optimizer::gradient_squares(const Stream& stream, int exponent) const {
   const OwningSpan span(stream.timeline(), Work::optimizer, "gradient_squares");
   int128 total = 0;
   for (const Shard& s : shards_) total += sum_squares(stream, s.gradient, exponent);
   return total;
-}
-
-void Optimizer::update(const Stream& stream, const AdamW& options) {
-  const OwningSpan span(stream.timeline(), Work::optimizer, "update");
-  runs([&](const Shard& s, const Parameter& p, const RowRun& run) {
-    AdamW o = options;
-    if (!p.weight_decay) o.weight_decay = 0;
-    const OptimizerState mine = s.state.rows(run.offset, run.offset + run.num_elements);
-    on_device(stream, mine, Staging::Back::yes, [&](std::int64_t begin, std::int64_t end, const OptimizerState& state) {
-      const auto part = [&](const Tensor& t) { return elements(t, run).rows(begin, end); };
-      adamw_step(stream, o, part(s.gradient), state.master, state.exp_avg, state.exp_avg_sq, part(s.weight));
-    });
-  });
 }
 
 void Optimizer::quantise(const Stream& stream, const RankGroups& groups) {
@@ -238,9 +205,10 @@ void Optimizer::quantise(const Stream& stream, const RankGroups& groups) {
   }
 }
 
-void Optimizer::gather_weight(const Stream& stream, const Shard& s, const RankGroups& groups) const {
+void Optimizer::gather_weight(const Stream& stream, const Shard& s, const RankGroups& groups,
+                              const std::function<void()>& meanwhile) const {
   all_gather_parameters(stream, group_of(s, groups), s.plan, s.weight, store_->weights(s.region),
-                        scratch_.rows(0, s.scratch));
+                        scratch_.rows(0, s.scratch), meanwhile);
 }
 
 void Optimizer::gather(const Stream& stream, const Shard& s, const RankGroups& groups, const WeightForms& forms) const {

@@ -77,8 +77,9 @@ class Optimizer {
   /// infinity as max_abs has them), and the sum of squares as sum_squares has it.
   double largest_gradient(const Stream&) const;
   int128 gradient_squares(const Stream&, int exponent) const;
-  /// One AdamW step on the shards (weight_decay only where the parameter table says so).
-  void update(const Stream&, const AdamW&);
+  /// One AdamW step on the shards (weight_decay only where the parameter table says so), and then as gather_weights;
+  /// what no other rank waits for is updated while the first weights travel.
+  void update_and_gather(const Stream&, const RankGroups&, const AdamW&, const WeightForms&);
   /// Every rank's new weights to every rank; under ZeRO 3 but for those of layers, which are quantised alone.
   void gather_weights(const Stream&, const RankGroups&, const WeightForms&);
   /// ZeRO 3: a layer's weights.
@@ -108,6 +109,7 @@ class Optimizer {
     std::vector<const Parameter*> parameters;
     ShardPlan plan;
     Tensor gradient, weight;         // packed: my runs, one after another
+    double magnitude = -1;           // the largest of the reduced gradient; negative: not known
     Tensor scaled;                   // u8: my runs of weights' copies; absent: there are none, or they lie in the store
     std::optional<Ownership> bytes;  // of these
     std::vector<double> largest;     // magnitude of each parameter, where it decides the scale
@@ -123,7 +125,11 @@ class Optimizer {
   /// Copies of my rows of all shards that have such.
   void quantise(const Stream&, const RankGroups&);
   void gather(const Stream&, const Shard& s, const RankGroups&, const WeightForms&) const;
-  void gather_weight(const Stream&, const Shard& s, const RankGroups&) const;
+  void gather_weight(const Stream&, const Shard& s, const RankGroups&,
+                     const std::function<void()>& meanwhile = {}) const;
+  void update(const Stream&, Shard& s, const AdamW&);
+  void take_sum(const Stream&, Shard& s, const RankGroups&, const std::function<void()>& meanwhile = {});
+  static void measure(const Stream&, Shard& s);
   void derive(const Stream&, const Region&, const WeightForms&) const;
   static Group& group_of(const Shard& s, const RankGroups& groups) {
     return s.stage_copies ? groups.embedding() : groups.holders(s.copies);
