@@ -32,6 +32,7 @@ struct VirtualClock {
   std::string
       slow;  ///< the group whose calls take time, with those that it is cut into; what others send is there at once
   double seconds_per_byte = 0;
+  double seconds_per_call = 0;
   double now = 0;        ///< seconds
   double computed = 0;   ///< of them
   double travelled = 0;  ///< of the slow group's calls, as if nothing hid them
@@ -39,6 +40,7 @@ struct VirtualClock {
   double late = 0;       ///< really: how much later than they came messages between two ranks were found to be there
   std::int64_t messages = 0;
   std::int64_t bytes = 0;  ///< that the slow group sent
+  std::int64_t calls = 0;  ///< of the slow group
 
   bool really = false;
   TravelObserver* observer = nullptr;  ///< outlives the calls
@@ -137,8 +139,8 @@ class VirtualGroup : public Group {
   bool is_slow() const { return name_.starts_with(clock_.slow); }
   Stamp stamp(std::size_t bytes_sent) {
     if (!is_slow()) return {clock_.now, 0};
-    clock_.bytes += static_cast<std::int64_t>(bytes_sent);
-    return {clock_.now, static_cast<double>(bytes_sent) * clock_.seconds_per_byte};
+    clock_.bytes += static_cast<std::int64_t>(bytes_sent), ++clock_.calls;
+    return {clock_.now, clock_.seconds_per_call + static_cast<double>(bytes_sent) * clock_.seconds_per_byte};
   }
   template <class Start>
   Request of_all(std::size_t bytes_sent, const Start& start) {

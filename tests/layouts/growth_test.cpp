@@ -1,0 +1,75 @@
+// What calls that take 5 ms each add to a step of 2 tensor ranks, on a clock that other programs do not change.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+#include "framework/train/engine.h"
+#include "tests/layouts/virtual_group.h"
+#include "tests/layouts/wide_layers.h"
+
+namespace fourmi {
+namespace {
+
+constexpr double seconds_per_call = 0.005;
+
+struct Growth {
+  double plain = 0, delayed = 0;  ///< medians of a step, seconds of rank 0
+  std::int64_t calls = 0;         ///< of a step
+  double share() const { return (delayed - plain) / (static_cast<double>(calls) * seconds_per_call); }
+};
+
+double median(std::vector<double>& v) {
+  std::nth_element(v.begin(), v.begin() + std::ssize(v) / 2, v.end());
+  return v[v.size() / 2];
+}
+
+/// Steps with and without the delay in turn, behind two.
+Growth grow(const Recipe& recipe, int steps) {
+  auto groups = make_thread_groups("world", 2);
+  Growth growth;
+  std::vector<std::thread> threads;
+  for (std::size_t rank = 0; rank < 2; ++rank)
+    threads.emplace_back([&, rank] {
+      ThreadPool pool(1);
+      const Stream stream(pool);
+      VirtualClock clock;
+      VirtualGroup world(std::move(groups[rank]), clock);
+      const Loader loader(recipe.data, load_sources(recipe.data.train, "data.train"), recipe.run.seed,
+                          recipe.model.vocab_size);
+      const RankGroups mine = make_groups(recipe, world);
+      Engine engine(recipe, mine, stream);
+      engine.initialise();
+      Position position = loader.start();
+      std::vector<double> plain, delayed;
+      for (int s = 0; s < 2 + 2 * steps; ++s) {
+        clock.seconds_per_call = 0;
+        world.barrier();
+        clock.seconds_per_call = s % 2 ? seconds_per_call : 0;
+        const VirtualClock begin = clock;
+        const StepPlan plan = loader.plan_step(position);
+        engine.step(loader, plan, s + 1, 0, [](Phase, std::int64_t) {});
+        position = plan.next;
+        clock.pause();
+        if (s >= 2) (s % 2 ? delayed : plain).push_back(clock.now - begin.now);
+        if (rank == 0) growth.calls = clock.calls - begin.calls;
+        clock.resume();
+      }
+      if (rank == 0) growth.plain = median(plain), growth.delayed = median(delayed);
+    });
+  for (std::thread& t : threads) t.join();
+  return growth;
+}
+
+class Growths : public testing::TestWithParam<bool> {};
+INSTANTIATE_TEST_SUITE_P(Long, Growths, testing::Bool());
+
+TEST_P(Growths, AStepGrowsByLessThanItsCalls) {
+  const Growth g = grow(wide_recipe(GetParam()), 10);
+  fmt::print("step {:.4f} s, with the delay {:.4f} s, {} calls: grown by {:.1f}% of them\n", g.plain, g.delayed,
+             g.calls, 100 * g.share());
+  EXPECT_GT(g.calls, 30);
+  EXPECT_LT(g.share(), 0.37);
+}
+
+}  // namespace
+}  // namespace fourmi
