@@ -94,9 +94,9 @@ TEST_P(Golden, LogitsOfDecoding) {
   LoadedModel m(folder(), Compute::fp32, Model::Use::evaluation, {batch.sequences * batch.length, batch.length});
   const std::vector<float> theirs = expected("logits");
   Arena arena({"cache", Arena::Mode::allocate, true}, 8 << 20);
-  Decoder decoder(m.model, m.store, batch.length, arena);
+  Decoder decoder(m.model, m.store, {.max_tokens = batch.length}, arena);
   for (auto i = static_cast<std::size_t>(batch.length); i < 2 * static_cast<std::size_t>(batch.length); ++i) {
-    const std::vector<double>& logits = decoder.next(m.stream, batch.tokens[i]);
+    const std::span<const double> logits = decoder.next(m.stream, batch.tokens[i]);
     for (std::size_t v = 0; v < logits.size(); ++v)
       ASSERT_NEAR(logits[v], static_cast<double>(theirs[i * logits.size() + v]), 1e-5)
           << "row " << i << ", token " << v;
