@@ -9,7 +9,8 @@ PairRunner::PairRunner(const Stream& stream, Half forward, Half backward, const 
       backward_(backward),
       backward_context_(backward.model.context(stream, backward.pass, options)) {
   Workspace* const workspace = forward.model.workspace_;
-  FOURMI_CHECK(workspace == backward.model.workspace_ && workspace->beside && forward.pass.slot != backward.pass.slot,
+  const bool apart = &forward.model != &backward.model || forward.pass.slot != backward.pass.slot;
+  FOURMI_CHECK(apart && workspace == backward.model.workspace_ && workspace->beside,
                "a pair without memory for both halves");
   forward_context_ = forward.model.context(stream, forward.pass, options, workspace->beside->window_begin_M);
   if (forward_context_.experts) forward_context_.experts = &*workspace->beside->experts;
