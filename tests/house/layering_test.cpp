@@ -43,6 +43,9 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"framework/interop",
      {"framework/interop", "framework/checkpoint", "framework/ledger", "framework/model", "framework/tokenizer",
       "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/serve",
+     {"framework/serve", "framework/model", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel",
+      "kernels"}},
     {"framework/run", {"framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/telemetry",
      {"framework/telemetry", "framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
@@ -51,7 +54,7 @@ const std::map<std::string, std::set<std::string>> may_include = {
       "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel",
       "kernels"}},
     {"launch",
-     {"launch", "framework/interop", "framework/corpus", "framework/train", "framework/telemetry", "framework/run",
+     {"launch", "framework/interop", "framework/serve", "framework/corpus", "framework/train", "framework/telemetry", "framework/run",
       "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer",
       "framework/recipe", "framework/digest", "parallel", "kernels"}},
 };
