@@ -37,14 +37,14 @@ Times mean_times(const StageMap& map, std::span<const RankActions> ranks) {
   for (const StagePlace& place : map.places) {
     const auto sums = sums_of(place, ranks);
     const auto of = [&](Verb v) { return sums[static_cast<std::size_t>(v)]; };
-    // A whole backward tells of its halves' sum alone: what the weight's half takes by itself is known, or taken as 0.
-    const double weight = of(Verb::backward_weight).mean();
-    const bool whole = of(Verb::backward).count > 0;
-    const double input = whole ? std::max(0.0, of(Verb::backward).mean() - weight) : of(Verb::backward_input).mean();
-    times.stages.push_back({of(Verb::forward).mean(), input, weight});
+    // A whole backward tells of its halves together alone: of the weights' what it takes by itself, or nothing.
+    const double weight = of(Verb::backward_weight).mean(), whole = of(Verb::backward).mean();
+    const double input =
+        of(Verb::backward_input).count > 0 ? of(Verb::backward_input).mean() : std::max(0.0, whole - weight);
+    times.stages.push_back({of(Verb::forward).mean(), input, weight, whole});
     const Sum pair = of(Verb::pair);
     pair_of.push_back(pair.mean());
-    pairs += pair.seconds, apart += pair.count * (of(Verb::forward).mean() + input + weight);
+    pairs += pair.seconds, apart += pair.count * (times.stages.back().forward + times.stages.back().backward());
   }
   if (apart == 0) return times;
   times.pair = pairs / apart;
