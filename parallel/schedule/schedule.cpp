@@ -115,8 +115,9 @@ void check_complete(const Schedule& s) {
           step(a.pass, Done::input, Done::all, a);
           break;
         case Verb::pair:
-          step(a.pass, Done::nothing, Done::forward, a);
+          // Its backward is of an earlier forward: the halves are under way at once.
           step(a.behind, Done::forward, Done::all, a);
+          step(a.pass, Done::nothing, Done::forward, a);
           break;
       }
     for (int m = 0; m < s.num_micro_batches; ++m)

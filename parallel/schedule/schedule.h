@@ -66,7 +66,8 @@ std::vector<std::string_view> schedule_names();
 Schedule make_schedule(std::string_view name, int num_ranks, int chunks, int num_micro_batches, bool paired = false);
 
 /// Throws Error(bug) unless each rank's list does, for every micro-batch and each of its chunks on that route, one
-/// forward and then one whole backward (at once, or as its two halves in order), and nothing else.
+/// forward and then one whole backward (at once, or as its two halves in order), and nothing else; the backward of a
+/// pair is of a forward before that pair.
 void check_complete(const Schedule& schedule);
 
 /// "F 3", "I 1.2" (chunk 1, micro-batch 2), "[F 0.4 B 1.2]": for messages and tests.

@@ -200,6 +200,16 @@ TEST(Schedule, InterleavedHasPairsThatCostNoTime) {
       }
 }
 
+TEST(Schedule, APairOfOnePassIsNone) {
+  Schedule s = make_schedule("interleaved", 2, 2, 4, true);
+  auto& list = s.actions.back();
+  const auto first = std::find_if(list.begin(), list.end(), [](const Action& a) { return a.verb == Verb::pair; });
+  // Its backward's forward is done in the pair itself.
+  first->pass = first->behind;
+  list.erase(std::find(list.begin(), first, Action{Verb::forward, first->behind, {}}));
+  EXPECT_THROW(check_complete(s), Error);
+}
+
 TEST(Schedule, MessagesOfAChannelAreReceivedAsTheyAreSent) {
   for_all([&](const Schedule& s) {
     const auto lists = with_transfers(s);
