@@ -22,7 +22,7 @@ class Rank {
         ranks_(make_groups(recipe, world_)),
         engine_(recipe, ranks_, stream_),
         position_(loader_.start()) {
-    clock_.slow = name_of(GroupKind::expert), clock_.observer = &log;
+    clock_.slow = {name_of(GroupKind::expert)}, clock_.observer = &log;
     timeline_.tell(&log);
     engine_.initialise();
     clock_.pause();

@@ -13,6 +13,7 @@
 #include <numeric>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "parallel/group.h"
 
@@ -29,18 +30,19 @@ class TravelObserver {
 
 /// Of one rank, by all of its groups.
 struct VirtualClock {
-  std::string
-      slow;  ///< the group whose calls take time, with those that it is cut into; what others send is there at once
+  std::vector<std::string> slow;  ///< the groups whose calls take time, with those that they are cut into (their name
+                                  ///< and a dot); what others send is there at once
+  bool all_to_alls = true;        ///< do theirs take time, too?
   double seconds_per_byte = 0;
   double seconds_per_call = 0;
   double now = 0;        ///< seconds
   double computed = 0;   ///< of them
-  double travelled = 0;  ///< of the slow group's calls, as if nothing hid them
+  double travelled = 0;  ///< of the slow groupss' calls, as if nothing hid them
   double exposed = 0;    ///< of `travelled`: what the rank waited for
   double late = 0;       ///< really: how much later than they came messages between two ranks were found to be there
   std::int64_t messages = 0;
-  std::int64_t bytes = 0;  ///< that the slow group sent
-  std::int64_t calls = 0;  ///< of the slow group
+  std::int64_t bytes = 0;  ///< that the slow groups sent
+  std::int64_t calls = 0;  ///< of the slow groups
 
   bool really = false;
   TravelObserver* observer = nullptr;  ///< outlives the calls
@@ -84,8 +86,9 @@ class VirtualGroup : public Group {
   }
   Request start_all_to_all(std::span<const std::byte> send, std::span<const std::size_t> send_counts,
                            std::span<std::byte> recv, std::span<const std::size_t> recv_counts) override {
-    return of_all(send.size() - send_counts[static_cast<std::size_t>(rank_)],
-                  [&] { return inner_->start_all_to_all(send, send_counts, recv, recv_counts); });
+    return of_all(
+        send.size() - send_counts[static_cast<std::size_t>(rank_)],
+        [&] { return inner_->start_all_to_all(send, send_counts, recv, recv_counts); }, clock_.all_to_alls);
   }
   void broadcast(std::span<std::byte> data, int root) override {
     of_all(0, [&] {
@@ -136,19 +139,22 @@ class VirtualGroup : public Group {
   static std::span<std::byte> bytes(Stamp& s) { return std::as_writable_bytes(std::span(&s, 1)); }
   std::size_t others() const { return static_cast<std::size_t>(size_ - 1); }
 
-  bool is_slow() const { return name_.starts_with(clock_.slow); }
-  Stamp stamp(std::size_t bytes_sent) {
-    if (!is_slow()) return {clock_.now, 0};
+  bool is_slow(bool counts) const {
+    const auto is_mine = [&](const std::string& s) { return name_ == s || name_.starts_with(s + "."); };
+    return counts && std::any_of(clock_.slow.begin(), clock_.slow.end(), is_mine);
+  }
+  Stamp stamp(std::size_t bytes_sent, bool counts = true) {
+    if (!is_slow(counts)) return {clock_.now, 0};
     clock_.bytes += static_cast<std::int64_t>(bytes_sent), ++clock_.calls;
     return {clock_.now, clock_.seconds_per_call + static_cast<double>(bytes_sent) * clock_.seconds_per_byte};
   }
   template <class Start>
-  Request of_all(std::size_t bytes_sent, const Start& start) {
+  Request of_all(std::size_t bytes_sent, const Start& start, bool counts = true) {
     if (size_ == 1) return start();
     clock_.pause();
     auto call = std::make_shared<State>();
-    call->mine = stamp(bytes_sent);
-    if (clock_.observer && is_slow()) call->number = clock_.observer->left();
+    call->mine = stamp(bytes_sent, counts);
+    if (clock_.observer && is_slow(counts)) call->number = clock_.observer->left();
     call->all.resize(static_cast<std::size_t>(size_));
     call->moves = start();
     call->stamps = inner_->start_all_gather(bytes(call->mine), std::as_writable_bytes(std::span(call->all)));
