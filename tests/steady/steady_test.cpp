@@ -145,6 +145,8 @@ TEST(Steady, NorInAPipeline) {
     if (recipe.parallel.pipeline_schedule != "dualpipev") continue;
     recipe.parallel.expert = 2;
     expect_steady(recipe, 4, "pairs, " + what_of(recipe, 4));
+    recipe.parallel.pipeline_schedule = "interleaved", recipe.parallel.virtual_stages = 2;
+    expect_steady(recipe, 4, "pairs of interleaved, " + what_of(recipe, 4));
   }
 }
 
