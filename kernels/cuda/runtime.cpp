@@ -9,6 +9,7 @@
 #include "kernels/cuda/operations.h"
 #include "kernels/cuda/profiler/nvtx_ranges.h"
 #include "kernels/cuda/stream.h"
+#include "kernels/cuda/window_addresses.h"
 #include "kernels/runtime/cuda_devices.h"
 #include "kernels/runtime/device_sharing.h"
 #include "kernels/runtime/memory_ranges.h"
@@ -160,6 +161,12 @@ class CudaRuntime final : public DeviceRuntime, public DeviceSharing {
   void close(std::byte* opened, const Handle& shared) noexcept override {
     cudaSetDevice(card_.index);
     cudaIpcCloseMemHandle(opened - shared.offset);
+  }
+  int version_of_windows() const override { return cuda::version_of_windows(); }
+  void read_window_addresses(void* window, std::span<std::byte*> addresses) override {
+    take_card();
+    check(cudaDeviceSynchronize(), "work on the GPU");
+    cuda::read_window_addresses(window, addresses, nullptr);
   }
 
  private:

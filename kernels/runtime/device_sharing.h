@@ -4,6 +4,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <string>
 
 namespace fourmi {
@@ -26,6 +27,11 @@ class DeviceSharing {
   /// Throws Error(environment).
   virtual std::byte* open(const Handle& handle) = 0;
   virtual void close(std::byte* opened, const Handle& handle) noexcept = 0;
+
+  /// The version of NCCL (22809) whose windows code of this build reads on the device; 0: of none.
+  virtual int version_of_windows() const { return 0; }
+  /// Where each rank of the load/store team of an ncclWindow_t has it.
+  virtual void read_window_addresses([[maybe_unused]] void* window, [[maybe_unused]] std::span<std::byte*> addresses) {}
 };
 
 }  // namespace fourmi

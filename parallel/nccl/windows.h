@@ -19,7 +19,7 @@ struct WindowFunctions {
   Result (*window_register)(Communicator* comm, void* memory, std::size_t bytes, Window** window, int flags) = nullptr;
   Result (*window_deregister)(Communicator* comm, Window* window) = nullptr;
   Team (*team_lsa)(Communicator* comm) = nullptr;  ///< ranks that this one's loads and stores reach
-  /// Where a member of that team has the window, as this rank reaches it.
+  /// Where a member of that team has the window, as this rank reaches it. Null before 2.30.
   Result (*get_lsa_device_pointer)(Window* window, std::size_t offset, int lsa_rank, void** address) = nullptr;
 };
 
@@ -33,10 +33,10 @@ void for_each_window_function(Table& f, const Visit& visit) {
 struct WindowLibrary {
   std::shared_ptr<const Functions> functions;
   WindowFunctions windows;
+  int version = 0;
 };
 
-/// As load(). Throws Error(environment) also where the library is too old for windows; 2.30 has all of
-/// their functions, 2.28 lacks the last one.
+/// As load(). Throws Error(environment) also where the library is too old for windows (2.28 has them).
 WindowLibrary load_windows(const std::string& name = "libnccl.so.2");
 
 }  // namespace fourmi::nccl

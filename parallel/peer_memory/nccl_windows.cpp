@@ -1,5 +1,6 @@
 // Memory of GPUs, on one host or several, as windows of NCCL's: each rank has a piece of memory of NCCL's own, and NCCL
 // maps it into the address space of all GPUs that its loads and stores reach.
+#include "kernels/runtime/device_sharing.h"
 #include "parallel/nccl/windows.h"
 #include "parallel/peer_memory/agree.h"
 #include "parallel/peer_memory/devices.h"
@@ -36,12 +37,7 @@ class NcclWindows final : public PeerMemory {
       check(library_.windows.window_register(comm_, memory_, bytes, &window_, nccl::collective_symmetric),
             "ncclCommWindowRegister");
       if (!window_) fail("ncclCommWindowRegister gave no window");
-      for (int r = 0; r < group_.size(); ++r) {
-        void* address = nullptr;
-        check(library_.windows.get_lsa_device_pointer(window_, 0, r, &address), "ncclGetLsaDevicePointer");
-        if (!address) fail(fmt::format("ncclGetLsaDevicePointer gave no address of rank {}", r));
-        bases_[static_cast<std::size_t>(r)] = static_cast<std::byte*>(address);
-      }
+      find_addresses();
     };
     return open_ = try_on_all(group_, map, why);
   }
@@ -68,6 +64,26 @@ class NcclWindows final : public PeerMemory {
     if (result == nccl::success) return;
     const char* const text = library_.functions->get_error_string(result);
     fail(fmt::format("{} says '{}'", what, text ? text : "?"));
+  }
+  /// By the host's function where NCCL has it, else by code on the device that was built for this version.
+  void find_addresses() {
+    auto* const device = dynamic_cast<DeviceSharing*>(&group_.device()->runtime());
+    if (library_.windows.get_lsa_device_pointer) {
+      for (int r = 0; r < group_.size(); ++r) {
+        void* address = nullptr;
+        check(library_.windows.get_lsa_device_pointer(window_, 0, r, &address), "ncclGetLsaDevicePointer");
+        bases_[static_cast<std::size_t>(r)] = static_cast<std::byte*>(address);
+      }
+    } else if (device && device->version_of_windows() / 100 == library_.version / 100) {
+      device->read_window_addresses(window_, bases_);
+    } else {
+      fail(
+          fmt::format("version {} of NCCL has no ncclGetLsaDevicePointer (2.30 does), and this build reads windows of "
+                      "version {}",
+                      library_.version, device ? device->version_of_windows() : 0));
+    }
+    for (const std::byte* base : bases_)
+      if (!base) fail("NCCL has no address of a window");
   }
   /// A team is of consecutive ranks. Where it has all, its ranks are the group's.
   void require_all(const nccl::Team& team) const {

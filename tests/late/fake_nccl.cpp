@@ -257,7 +257,13 @@ Result get_lsa_device_pointer(Window* window, std::size_t offset, int rank, void
 nccl::WindowLibrary fake_windows(int team_size) {
   team = team_size;
   return {.functions = std::make_shared<nccl::Functions>(fake_nccl()),
-          .windows = {mem_alloc, mem_free, window_register, window_deregister, team_lsa, get_lsa_device_pointer}};
+          .windows = {mem_alloc, mem_free, window_register, window_deregister, team_lsa, get_lsa_device_pointer},
+          .version = 23000};
+}
+void* fake_window_address(void* window, int rank) {
+  void* address = nullptr;
+  get_lsa_device_pointer(static_cast<Window*>(window), 0, rank, &address);
+  return address;
 }
 int fake_nccl_pieces() {
   return pieces;

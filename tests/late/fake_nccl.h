@@ -13,6 +13,8 @@ namespace fourmi::test {
 nccl::Functions fake_nccl();
 /// With windows, where load/store teams have so many consecutive ranks.
 nccl::WindowLibrary fake_windows(int team_size);
+/// As code on a device finds it.
+void* fake_window_address(void* window, int rank);
 /// Pieces of memory for windows that are not given back.
 int fake_nccl_pieces();
 /// Calls so far that would have waited for ever.

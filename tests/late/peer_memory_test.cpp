@@ -35,8 +35,8 @@ class Opened {
 /// A GPU whose memory other processes open.
 class LendingDevice final : public test::LateDevice, public DeviceSharing {
  public:
-  LendingDevice(int number, Opened& opened, std::string out_of_reach)
-      : number_(number), opened_(opened), out_of_reach_(std::move(out_of_reach)) {}
+  LendingDevice(int number, Opened& opened, std::string out_of_reach, int reads_version)
+      : number_(number), opened_(opened), out_of_reach_(std::move(out_of_reach)), reads_version_(reads_version) {}
   void release(void* memory) noexcept override {
     EXPECT_FALSE(opened_.any(memory)) << "GPU " << number_ << " frees what is open elsewhere";
     LateDevice::release(memory);
@@ -57,6 +57,11 @@ class LendingDevice final : public test::LateDevice, public DeviceSharing {
     EXPECT_EQ(opened, base_of(h) + h.offset);
     opened_.add(base_of(h), -1);
   }
+  int version_of_windows() const override { return reads_version_; }
+  void read_window_addresses(void* window, std::span<std::byte*> addresses) override {
+    for (std::size_t r = 0; r < addresses.size(); ++r)
+      addresses[r] = static_cast<std::byte*>(test::fake_window_address(window, static_cast<int>(r)));
+  }
 
  private:
   static std::byte* base_of(const Handle& h) {
@@ -67,6 +72,7 @@ class LendingDevice final : public test::LateDevice, public DeviceSharing {
   int number_;
   Opened& opened_;
   std::string out_of_reach_;
+  int reads_version_;
 };
 
 struct Machine {
@@ -74,6 +80,8 @@ struct Machine {
   std::string out_of_reach = {};  ///< a GPU that rank 1's does not reach
   int team = 1;                   ///< of NCCL
   bool has_nccl = true;
+  int nccl_version = 23000;  ///< before that the host is not told of addresses
+  int reads_version = 0;     ///< of NCCL's windows, by code on the device
 };
 
 constexpr int num_ranks = 3;
@@ -87,14 +95,17 @@ std::vector<std::string> reach_each_other(const Machine& machine) {
   const int hangs = test::fake_nccl_hangs(), pieces = test::fake_nccl_pieces();
   const LoadWindows load = [&]() -> nccl::WindowLibrary {
     if (!machine.has_nccl) throw Error(ExitStatus::environment, "NCCL", "it is not there", "Install it");
-    return test::fake_windows(machine.team);
+    nccl::WindowLibrary library = test::fake_windows(machine.team);
+    library.version = machine.nccl_version;
+    if (library.version < 23000) library.windows.get_lsa_device_pointer = nullptr;
+    return library;
   };
   std::vector<std::string> said(num_ranks);
   std::vector<std::thread> threads;
   for (auto& host : groups)
     threads.emplace_back([&] {
       const int me = host->rank();
-      LendingDevice device(me, opened, me == 1 ? machine.out_of_reach : "");
+      LendingDevice device(me, opened, me == 1 ? machine.out_of_reach : "", machine.reads_version);
       test::LateStream stream(device, static_cast<unsigned>(me) + 3);
       auto* const arena = static_cast<std::byte*>(device.allocate(bytes + 256, "an arena"));
       device.fill(arena, 0x77, bytes + 256);
@@ -141,6 +152,19 @@ TEST(PeerMemoryOfDevices, IsNcclsWhereCardsOfOneHostHaveNoOtherWay) {
 
 TEST(PeerMemoryOfDevices, IsNcclsAcrossHosts) {
   EXPECT_EQ(reach_each_other({.reach = Reach::nccl_windows, .team = 72})[0], "windows");
+}
+
+TEST(PeerMemoryOfDevices, IsFoundByTheDeviceWhereNcclTellsNobodyElse) {
+  const Machine old{.reach = Reach::nccl_windows, .team = 3, .nccl_version = 22809, .reads_version = 22807};
+  EXPECT_EQ(reach_each_other(old)[0], "windows");
+  Machine other = old;
+  other.reads_version = 22900;  // laid out in another way
+  const std::string said = reach_each_other(other)[0];
+  EXPECT_NE(
+      said.find("version 22809 of NCCL has no ncclGetLsaDevicePointer (2.30 does), and this build reads windows of "
+                "version 22900"),
+      std::string::npos)
+      << said;
 }
 
 TEST(PeerMemoryOfDevices, NamesTwoRanksWhereThereIsNoWay) {
