@@ -54,6 +54,7 @@ class NcclWindows final : public PeerMemory {
       } catch (const Error&) {  // poisoned: its processes end, and NCCL would wait for the lost one
       }
     library_.functions->comm_abort(comm_);
+    if (!open_ && memory_) library_.windows.mem_free(memory_);  // nobody has its address
   }
 
  private:
