@@ -1,4 +1,4 @@
-// The agent on the CPU: one thread, whose peers are threads of the same process.
+// The agent on the CPU: one thread, whose peers are threads of the same process or of others that map the same memory.
 #pragma once
 
 #include <atomic>

@@ -11,7 +11,7 @@ std::unique_ptr<Dispatcher> make_local(Group& group, const DispatchOptions& opti
 std::unique_ptr<Dispatcher> make_all_to_all(Group& group, const DispatchOptions& options);
 /// Across nodes to the peer with the same place in its node, once a node; from there to the ranks of the node.
 std::unique_ptr<Dispatcher> make_hierarchical(Group& group, const DispatchOptions& options);
-/// Into rings in the memory of the ranks, which are threads of one process.
+/// Into rings in the memory of the ranks, which reach one another's (parallel/peer_memory).
 std::unique_ptr<Dispatcher> make_device(Group& group, const DispatchOptions& options, const Tensor& window);
 /// Across nodes as hierarchical, inside of a node as device.
 std::unique_ptr<Dispatcher> make_rail(Group& group, const DispatchOptions& options, const Tensor& window);
