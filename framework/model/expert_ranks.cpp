@@ -8,7 +8,8 @@ namespace fourmi {
 namespace {
 
 DispatchMethod method_of(const ParallelSection& p) {
-  if (p.dispatcher == "device") return DispatchMethod::device;
+  if (p.dispatcher == "device")
+    return p.dispatch_node_size.value_or(p.expert) < p.expert ? DispatchMethod::rail : DispatchMethod::device;
   const bool nodes = p.dispatcher == "hierarchical" || (p.dispatcher == "auto" && p.dispatch_node_size);
   return nodes ? DispatchMethod::hierarchical : DispatchMethod::all_to_all;
 }

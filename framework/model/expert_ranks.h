@@ -12,7 +12,7 @@ struct ExpertRanks {
   int size = 1;    ///< of the expert axis; each rank holds as many consecutive experts
   int tensor = 1;  ///< of the expert-tensor axis; each rank holds as many columns of them
   DispatchMethod method = DispatchMethod::all_to_all;
-  int node_size = 1;                      ///< of hierarchical dispatch: consecutive ranks of the axis
+  int node_size = 1;                      ///< where the method knows nodes: consecutive ranks of the axis
   std::chrono::milliseconds patience{0};  ///< of the device dispatcher: guard.hang
   double bound = 0;        ///< most rows at a time, in multiples of the mean; 0: what the worst routing brings
   std::int64_t block = 0;  ///< tokens; rounds begin at multiples of it

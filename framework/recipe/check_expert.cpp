@@ -26,9 +26,9 @@ void node_issues(const ParallelSection& p, const RefuseExpert& refuse) {
     return;
   }
   const auto size = static_cast<std::uint64_t>(*p.dispatch_node_size);
-  if (!hierarchical && p.dispatcher != "auto")
+  if (!hierarchical && p.dispatcher != "auto" && p.dispatcher != "device")
     refuse(key, fmt::format("found {} with the dispatcher {}", size, p.dispatcher),
-           "expected none: only hierarchical dispatch knows nodes");
+           "expected none: only hierarchical and device dispatch know nodes");
   else if (!std::has_single_bit(size) || p.expert % static_cast<std::int64_t>(size) != 0)
     refuse(key, fmt::format("found {}", size),
            fmt::format("expected a power of two that divides expert, {}", p.expert));

@@ -4,23 +4,23 @@
 namespace fourmi::recipe {
 
 void add_dispatch_fields(std::vector<Field>& table) {
-  table.push_back(
-      bind({.path = "parallel.dispatcher",
-            .type = Type::text,
-            .meaning =
-                "How tokens reach experts on other ranks. all-to-all: each token once to each rank that holds some of "
-                "its experts. hierarchical: once to each node, from there to the node's ranks. device: as all-to-all, "
-                "by writing into the other ranks' memory, which ranks of one host can, on the CPU. local: not at all, "
-                "for expert: 1. auto: hierarchical where dispatch_node_size is given, else all-to-all. The "
-                "results are the same.",
-            .key_class = KeyClass::free,
-            .choices = {"auto", "local", "all-to-all", "hierarchical", "device"},
-            .foreign = {"moe_token_dispatcher_type", "moe_dispatcher"}},
-           FOURMI_AT(parallel.dispatcher)));
+  table.push_back(bind(
+      {.path = "parallel.dispatcher",
+       .type = Type::text,
+       .meaning =
+           "How tokens reach experts on other ranks. all-to-all: each token once to each rank that holds some of "
+           "its experts. hierarchical: once to each node, from there to the node's ranks. device: as all-to-all (with "
+           "dispatch_node_size as hierarchical), where ranks write into the memory of others of the group (of the "
+           "node), which ranks of one host can, on the CPU. local: not at all, for expert: 1. auto: hierarchical "
+           "where dispatch_node_size is given, else all-to-all. The results are the same.",
+       .key_class = KeyClass::free,
+       .choices = {"auto", "local", "all-to-all", "hierarchical", "device"},
+       .foreign = {"moe_token_dispatcher_type", "moe_dispatcher"}},
+      FOURMI_AT(parallel.dispatcher)));
   table.push_back(bind({.path = "parallel.dispatch_node_size",
                         .type = Type::whole,
-                        .meaning = "Consecutive ranks of the expert axis that make a node for hierarchical dispatch: a "
-                                   "power of two that divides expert.",
+                        .meaning = "Consecutive ranks of the expert axis that make a node for hierarchical and device "
+                                   "dispatch: a power of two that divides expert.",
                         .unit = "ranks",
                         .key_class = KeyClass::free,
                         .nullable = true,

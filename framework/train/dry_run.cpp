@@ -44,9 +44,8 @@ void add_memory_and_traffic(DryRun& run, const Recipe& r, const ParameterTable& 
   run.dispatches = r.parallel.expert * r.parallel.expert_tensor > 1;
   if (r.parallel.dispatcher == "device" && r.parallel.expert > 1)
     run.warnings.push_back(
-        "parallel.dispatcher: device is for ranks of one host, on the CPU, where those share experts; elsewhere "
-        "`train` "
-        "refuses");
+        "parallel.dispatcher: device is for ranks of one host, on the CPU, where those share experts (or are a node by "
+        "dispatch_node_size); elsewhere `train` refuses");
   for (const auto& [name, bytes] : Engine::measure(r, run.ranks)) {
     run.memory_bytes_per_rank.emplace_back(name, bytes);
     run.memory_total += bytes;

@@ -6,7 +6,9 @@ ExpertOrder::ExpertOrder(const ModelSection& model, const BatchSizes& sizes, DTy
                          StepOrder& order)
     : ranks_(sizes.experts), apart_(apart), order_(order) {
   if (ranks_.alone()) return;
-  const ReachableBounds bounds = reachable_bounds(ranks_.size, ranks_.options(model, sizes.shard_rows(), accumulate));
+  const DispatchOptions options = ranks_.options(model, sizes.shard_rows(), accumulate);
+  const ReachableBounds bounds = reachable_bounds(ranks_.size, options);
+  if (ranks_.method == DispatchMethod::rail) num_chunks_ = options.num_channels;
   rows_bounded_ = bounds.rows, choices_bounded_ = bounds.choices;
 }
 
@@ -33,21 +35,24 @@ void ExpertOrder::plan() {
   if (choices_bounded_) routed(GroupKind::expert, Call::all_to_all);
   if (has_hops()) {
     for (int list_or_masks = 0; list_or_masks < 2; ++list_or_masks) routed(GroupKind::expert_across, Call::all_to_all);
-    routed(GroupKind::expert_inside, Call::all_to_all);
+    if (ranks_.method == DispatchMethod::hierarchical || bounded()) routed(GroupKind::expert_inside, Call::all_to_all);
   } else if (ranks_.method != DispatchMethod::device || bounded()) {
     routed(GroupKind::expert, Call::all_to_all);
   }
   if (bounded()) routed(GroupKind::expert, Call::all_gather);
   // Counts go by way of memory when rounds are known, as the rows do: not a collective, but ordered and counted as one.
   if (ranks_.method == DispatchMethod::device) routed(GroupKind::expert, Call::all_to_all);
+  if (ranks_.method == DispatchMethod::rail) routed(GroupKind::expert_inside, Call::all_to_all);
   if (shares_columns()) routed(GroupKind::expert_tensor, Call::all_max);  // of their rounds
 }
 
 void ExpertOrder::start_dispatch(bool with_records) {
   if (!travels()) return;
   const GroupKind group = has_hops() ? GroupKind::expert_across : GroupKind::expert;
-  if (with_records) routed(group, Call::all_to_all);
-  routed(group, Call::all_to_all);
+  for_chunks([&] {
+    if (with_records) routed(group, Call::all_to_all);
+    routed(group, Call::all_to_all);
+  });
 }
 
 void ExpertOrder::finish_dispatch(bool with_records) {
@@ -61,7 +66,8 @@ void ExpertOrder::start_combine() {
 }
 
 void ExpertOrder::finish_combine() {
-  if (travels() && has_hops()) routed(GroupKind::expert_across, Call::all_to_all);
+  if (!travels() || !has_hops()) return;
+  for_chunks([&] { routed(GroupKind::expert_across, Call::all_to_all); });
 }
 
 void ExpertOrder::gather_columns() {

@@ -56,7 +56,12 @@ class ExpertOrder {
   }
   void gather_columns();
   void sum_columns(int parts);
-  bool has_hops() const { return ranks_.method == DispatchMethod::hierarchical; }
+  bool has_hops() const { return knows_nodes(ranks_.method); }
+  /// What crosses nodes goes in chunks, a call each.
+  template <class Crossing>
+  void for_chunks(const Crossing& crossing) {
+    for (int c = 0; c < num_chunks_; ++c) crossing();
+  }
   void bring(bool has_rows);
   void to_gate_up();
   void backward_to_gate_up(bool has_rows);
@@ -64,6 +69,7 @@ class ExpertOrder {
 
   ExpertRanks ranks_;
   bool rows_bounded_ = false, choices_bounded_ = false, apart_;
+  int num_chunks_ = 1;
   StepOrder& order_;
 };
 

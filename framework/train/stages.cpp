@@ -1,6 +1,7 @@
 #include "framework/train/stages.h"
 
 #include <algorithm>
+#include <numeric>
 #include <set>
 
 #include "framework/model/parameters.h"
@@ -70,13 +71,21 @@ BatchSizes batch_sizes(const Recipe& r) {
 }
 
 namespace {
-/// The device dispatcher's ranks write into one another's memory. Collective among those that share experts.
+/// The device dispatcher's ranks write into one another's memory, those of a node where it has nodes. Collective among
+/// those that share experts.
 void require_reachable_peers(const Recipe& r, Group& experts) {
   if (r.parallel.dispatcher != "device" || r.parallel.expert == 1) return;
   if (experts.device())
     throw Error(ExitStatus::usage, "parallel.dispatcher", "found device for ranks on GPUs, expected ranks on the CPU",
                 "Choose all-to-all or hierarchical, which give the same bits");
-  agree_on_reach(experts);
+  const ExpertRanks ranks = expert_ranks(r);
+  if (ranks.method == DispatchMethod::device) {
+    agree_on_reach(experts);
+    return;
+  }
+  std::vector<int> node(static_cast<std::size_t>(ranks.node_size));
+  std::iota(node.begin(), node.end(), experts.rank() / ranks.node_size * ranks.node_size);
+  agree_on_reach(*experts.subgroup(experts.name() + ".node", node));
 }
 }  // namespace
 

@@ -207,10 +207,10 @@ class Writer {
   std::int64_t present_ = -1;  // the layer whose weights are in memory
 };
 
-/// Of hierarchical dispatch; 0: none.
+/// Of dispatch that knows nodes; 0: none.
 int node_size(const Recipe& r) {
   const ExpertRanks ranks = expert_ranks(r);
-  return ranks.method == DispatchMethod::hierarchical && !ranks.alone() ? ranks.node_size : 0;
+  return knows_nodes(ranks.method) && !ranks.alone() ? ranks.node_size : 0;
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 
 namespace fourmi {
 
-/// The groups that a rank works in: those of RankGroups, and the two that hierarchical dispatch makes of `expert`.
+/// The groups that a rank works in: those of RankGroups, and the two that dispatch over nodes makes of `expert`.
 enum class GroupKind : std::uint8_t {
   world,
   stage,
@@ -31,7 +31,7 @@ const char* name_of(GroupKind kind);
 
 class OrderGroups {
  public:
-  /// `embedding_stages`: as RankGroups has them. `node_size`: of hierarchical dispatch; 0 where there is none.
+  /// `embedding_stages`: as RankGroups has them. `node_size`: of dispatch over nodes; 0 where there is none.
   OrderGroups(const Mesh& mesh, std::span<const int> embedding_stages, int node_size);
 
   int num_ranks() const { return num_ranks_; }
