@@ -5,14 +5,12 @@
 // Here the agents are the ranks' own threads (of one process): the protocol is that of the GPUs' kernels, to the line.
 #pragma once
 
-#include <chrono>
-
 #include "kernels/exchange/counts.h"
-#include "parallel/backoff.h"
 #include "parallel/dispatch/device_window.h"
 #include "parallel/dispatch/dispatcher.h"
 #include "parallel/dispatch/exchange.h"
 #include "parallel/dispatch/peer_rings.h"
+#include "parallel/dispatch/peer_wait.h"
 #include "parallel/dispatch/peer_windows.h"
 
 namespace fourmi {
@@ -262,24 +260,12 @@ class DeviceDispatcher final : public Dispatcher {
   /// Turns over all that is under way until `done()`. Throws where a peer was lost, or lets nothing come for too long.
   template <class Done, class Peer>
   void wait_until(const Done& done, const Peer& peer) {
-    using Clock = std::chrono::steady_clock;
-    Backoff backoff;
-    Clock::time_point moved = Clock::now();
-    while (!done()) {
-      if (turn()) {
-        backoff = {}, moved = Clock::now();
-        continue;
-      }
-      if (group_.cancelled()) group_.barrier();  // says why
-      if (options_.patience.count() > 0 && Clock::now() - moved > options_.patience) {
-        const std::string cause = fmt::format("rank {} of {} has let nothing come or go for {} ms", peer(),
-                                              group_.name(), options_.patience.count());
-        group_.cancel(cause);
-        throw Error(ExitStatus::rank_lost, "expert-parallel dispatch", cause,
-                    "Start the run again; it goes on at its last checkpoint");
-      }
-      backoff.pause();
-    }
+    wait_for_peers(
+        group_, options_.patience, [this] { return turn(); }, done,
+        [&](std::chrono::milliseconds waited) {
+          return fmt::format("rank {} of {} has let nothing come or go for {} ms", peer(), group_.name(),
+                             waited.count());
+        });
   }
   /// What goes past the group is a call of it all the same.
   void made(std::int64_t sent, std::int64_t received) { group_.made(Call::all_to_all, sent, received); }
