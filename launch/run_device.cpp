@@ -40,6 +40,7 @@ void require_possible(const Recipe& recipe) {
 }  // namespace
 
 RunDevice::RunDevice(const Recipe& recipe, const LaunchInfo& launch, Group& world) {
+  if (recipe.parallel.dispatcher == "device" && recipe.parallel.expert > 1) load_kernels_at_once();
   const CudaDevices found = recipe.run.device == DeviceChoice::cpu ? CudaDevices{} : find_cuda_devices();
   std::string trouble = found.trouble;
   if (found.count > 0) trouble = fmt::format("there are {} for {} ranks here", found.count, launch.local_size);

@@ -8,6 +8,8 @@ std::string cuda_build() {
   return "none";
 }
 
+void load_kernels_at_once() {}
+
 CudaDevices find_cuda_devices() {
   return {0, "this fourmi was built without CUDA"};
 }

@@ -88,6 +88,7 @@ class SendTokens {
 struct ArrivingRows {
   std::byte* rows = nullptr;
   std::int64_t row_bytes = 0;
+  std::int64_t capacity = 0;     ///< rows that there is room for; what comes beyond is lost, and who asked is told
   std::byte* records = nullptr;  ///< as they came, record_bytes each; null: none travel
   std::int64_t record_bytes = 0, record_at = 0;
 };
@@ -105,8 +106,9 @@ class ReceiveRows {
     for (; row_ < end_; ++row_) {
       if (!ring_->has_row(agent)) return row_ == before ? Progress::stuck : Progress::moved;
       const std::byte* const slot = ring_->next();
-      agent.copy(into_.rows + row_ * into_.row_bytes, slot, into_.row_bytes);
-      if (into_.records)
+      const bool fits = row_ < into_.capacity;
+      if (fits) agent.copy(into_.rows + row_ * into_.row_bytes, slot, into_.row_bytes);
+      if (fits && into_.records)
         agent.copy(into_.records + row_ * into_.record_bytes, slot + into_.record_at, into_.record_bytes);
       ring_->pop(agent);
     }

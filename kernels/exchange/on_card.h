@@ -46,11 +46,14 @@ class CardExchange {
   /// sum_copies() does (kernels/ops/dispatch_rows.h), by the experts of `tokens`.
   virtual void combine(const Tokens& tokens, TokenRun run, const CardRoute& route, const Tensor& partial_UD,
                        const Tensor& y_MD, const Tensor& first_MD, const Tensor& second_MD) = 0;
-  /// Throws Error(rank_lost) that names a peer and the flag that it should have written, if a kernel gave up; may be
-  /// asked at any time. After that nothing that the kernels wrote is good, here and on ranks that got some of it: all
+  /// Throws Error(rank_lost) that names a peer and the flag that it should have written, if a kernel gave up, and
+  /// Error(bug) if more rows came than ArrivingRows::capacity; may be asked at any time. After that nothing that the kernels wrote is good, here and on ranks that got some of it: all
   /// ranks ask before they keep anything of a step.
   virtual void check() const = 0;
 };
+
+/// Of the stream's GPU.
+int num_multiprocessors(const DeviceStream& stream);
 
 /// bases: [P] this rank's and its peers' windows, as this card reaches them; a window is zeroed before any rank begins.
 /// Calls go to the stream, in order. Where ranks share a card nobody may wait for all of it (DeviceRuntime's allocate,

@@ -17,6 +17,11 @@ struct CudaDevices {
 /// What this build has for GPUs, whether or not the machine has one: "13.0 (sm_90a, PTX of compute_80)"; "none".
 std::string cuda_build();
 
+/// Before the process' first look at GPUs: all kernels, those of NVIDIA's libraries too, get onto a GPU when it is
+/// opened, and not when they are first launched, which takes memory and time there. For who has kernels that wait for
+/// other ranks (kernels/exchange/on_card.h): loading another one may wait for them.
+void load_kernels_at_once();
+
 /// Looks, and throws nothing: a machine without a driver has none.
 CudaDevices find_cuda_devices();
 

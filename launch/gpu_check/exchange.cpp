@@ -80,7 +80,8 @@ class Rank {
   void count() { exchange_->count(tokens(), run(), ++announcement_, 0, route_); }
   void dispatch() {
     exchange_->dispatch(tokens(), run(), route_,
-                        {.rows = static_cast<std::byte*>(arrived_.data), .row_bytes = scene_.row_bytes()});
+                        {.rows = static_cast<std::byte*>(arrived_.data), .row_bytes = scene_.row_bytes(),
+                         .capacity = scene_.sizes.tokens * scene_.num_ranks});
   }
   void combine() { exchange_->combine(tokens(), run(), route_, partial_, y_, {}, {}); }
   void end() {

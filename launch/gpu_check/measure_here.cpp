@@ -27,6 +27,7 @@ void measure_here(const std::string& name, std::int64_t from) {
   if (!ceilings && !exchange && name != "kernels")
     throw Error(ExitStatus::usage, "--part",
                 fmt::format("found {}, expected probe, facts, nccl, ceilings, exchange or kernels", name));
+  if (exchange) load_kernels_at_once();
   const std::unique_ptr<DeviceRuntime> device = open_cuda_device(0);
   const std::unique_ptr<DeviceStream> card = device->make_stream();
   ThreadPool pool(usable_cores());

@@ -40,6 +40,7 @@ class DeviceDispatcher final : public Dispatcher {
     const exchange::Tokens tokens = tokens_of(plan, x_MD, t.row_bytes, weights_MK);
     const exchange::ArrivingRows arriving{.rows = static_cast<std::byte*>(t.into.x_UD.data),
                                           .row_bytes = t.row_bytes,
+                                          .capacity = t.into.x_UD.dim(0),
                                           .records = weights_MK ? static_cast<std::byte*>(b.got_records.data) : nullptr,
                                           .record_bytes = sizes_.record_bytes,
                                           .record_at = tokens.record_at};

@@ -18,6 +18,7 @@ struct ExchangeCase {
   std::int64_t row_bytes = 96;  ///< that are dispatched
   DType weights = DType::f32;   ///< of a record
   int num_channels = 2, num_slots = 4, num_rounds = 1;
+  std::int64_t capacity = -1;  ///< rows that may arrive; -1: all that come
   std::chrono::milliseconds patience{60'000};
   int stops_at = 99, who_stops = 2;  ///< before which call a rank stops: 0 count, 1 dispatch, 2 combine
 

@@ -96,10 +96,12 @@ Exchanged on_rank(const ExchangeCase& c, int rank, std::vector<std::byte*>& base
   gradients.weights_MK = nullptr;
   const exchange::ArrivingRows into{.rows = memory.zeros(most * c.row_bytes),
                                     .row_bytes = c.row_bytes,
+                                    .capacity = c.capacity < 0 ? most : c.capacity,
                                     .records = memory.zeros(most * c.record_bytes()),
                                     .record_bytes = c.record_bytes(),
                                     .record_at = tokens.record_at};
-  const exchange::ArrivingRows other{.rows = memory.zeros(most * c.row_bytes), .row_bytes = c.row_bytes};
+  const exchange::ArrivingRows other{
+      .rows = memory.zeros(most * c.row_bytes), .row_bytes = c.row_bytes, .capacity = most};
   const Tensor y = memory.tensor(memory.zeros(M * D * size_of(c.rows)), c.rows, {M, D}),
                residual = memory.tensor(memory.of(numbers_of(c, rank, M, c.rows, of_residuals)), c.rows, {M, D});
   std::vector<CardRoute> routes;
@@ -232,6 +234,13 @@ TEST(CardExchange, NamesWhoStopped) {
           << error;
     }
   }
+}
+
+TEST(CardExchange, SaysThatMoreArrivesThanThereIsSpaceFor) {
+  ExchangeCase c{.layer = {.E = 4, .K = 4, .D = 8, .tokens = {9, 9}}};
+  c.patience = std::chrono::milliseconds(1500), c.capacity = 17;
+  for (const Exchanged& got : on_ranks(c))
+    EXPECT_NE(got.error.find("18 rows arrive where there is space for 17"), std::string::npos) << got.error;
 }
 
 TEST(CardExchange, RefusesMoreRanksThanTheKernelsTake) {

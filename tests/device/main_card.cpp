@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "kernels/runtime/cuda_devices.h"
 #include "tests/device/mirror.h"
 
 namespace {
@@ -21,6 +22,7 @@ class NoCard : public ::testing::EmptyTestEventListener {
 
 int main(int argc, char** argv) {
   ::testing::InitGoogleTest(&argc, argv);
+  fourmi::load_kernels_at_once();
   std::string why;
   if (!fourmi::test::mirrored_device(&why))
     ::testing::UnitTest::GetInstance()->listeners().Append(std::make_unique<NoCard>(why).release());

@@ -88,9 +88,4 @@ void count_rows(const CudaStream& stream, const Ends& ends, const exchange::Toke
   launch(stream, hear_counts, 1, threads, (threads + ends.num_lanes()) * 4, ends, announcement, round, route);
 }
 
-void prepare_counts() {
-  prepare(count_tokens);
-  prepare(hear_counts);
-}
-
 }  // namespace fourmi::cuda

@@ -9,6 +9,5 @@ namespace fourmi::cuda {
 
 void count_rows(const CudaStream&, const Ends&, const exchange::Tokens&, exchange::TokenRun, std::uint64_t announcement,
                 int round, const RouteTables&);
-void prepare_counts();
 
 }  // namespace fourmi::cuda

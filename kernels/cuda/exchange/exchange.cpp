@@ -5,6 +5,7 @@
 #include "kernels/cuda/exchange/counts.h"
 #include "kernels/cuda/exchange/from_experts.h"
 #include "kernels/cuda/exchange/to_experts.h"
+#include "kernels/cuda/loading/loading.h"
 #include "kernels/exchange/on_card.h"
 
 namespace fourmi::exchange {
@@ -63,9 +64,7 @@ class Exchange final : public CardExchange {
     ends_ = {{bases_.as<std::byte*>(), window, rank},
              positions_.as<std::uint64_t>(),
              {claimed_.as<std::uint32_t>(), report_.as<cuda::GaveUp>(), static_cast<std::uint64_t>(patience_.count())}};
-    cuda::prepare_counts();
-    cuda::prepare_to_experts();
-    cuda::prepare_from_experts();
+    cuda::require_loaded_kernels();
   }
 
   /// A warp that gives up still writes its report.
@@ -104,6 +103,9 @@ class Exchange final : public CardExchange {
   void check() const override {
     auto& r = *report_.as<cuda::GaveUp>();
     if (std::atomic_ref(r.written).load(std::memory_order_acquire) == 0) return;
+    if (r.what == cuda::Awaited::space)
+      throw Error(ExitStatus::bug, "expert-parallel dispatch",
+                  fmt::format("{} rows arrive where there is space for {}", r.seen, r.wanted), "Report this");
     const char* const way = r.way == Way::dispatch ? "dispatch" : "combine";
     const std::string what =
         r.what == cuda::Awaited::count ? "has not said how many rows it sends"
@@ -141,6 +143,10 @@ class Exchange final : public CardExchange {
 };
 
 }  // namespace
+
+int num_multiprocessors(const DeviceStream& stream) {
+  return static_cast<const cuda::CudaStream&>(stream).card().num_multiprocessors;
+}
 
 std::unique_ptr<CardExchange> make_card_exchange(DeviceStream& stream, std::span<std::byte* const> bases,
                                                  const Window& window, int rank, const CardExchangeOptions& options) {

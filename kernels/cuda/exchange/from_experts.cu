@@ -1,6 +1,7 @@
 // What ranks made of the rows that visited them, back to where the tokens are, and there the sum of a token's copies
-// and of what is added to it. Persistent, a block a channel: some warps send, one for each rank, and some sum. Bound by
-// the link between the cards, or where rows are bf16 and copies f32 by reading those: a copy is read and written once
+// and of what is added to it. Persistent: of a channel some warps send, one for each rank, and some sum; of few ranks
+// several channels share a block, so that a block has a multiprocessor to itself, however many they are. Bound by the
+// link between the cards, or where rows are bf16 and copies f32 by reading those: a copy is read and written once
 // where it leaves, and read once where it arrives.
 #include <bit>
 
@@ -16,8 +17,13 @@ namespace {
 
 constexpr int most_threads = 640;  // 96 registers each
 
-/// Warps of a block that sum: as many as send, but enough for few ranks.
+/// Channels of a block: as many as to_experts has in one, so that both take as many multiprocessors (size_on_card.h).
+int channels_of_block(int num_ranks) {
+  return std::max(1, 8 / num_ranks);
+}
+/// Warps that sum a channel: as many as send; 16 or more of a block in all.
 int summing_warps(int num_ranks) {
+  if (const int channels = channels_of_block(num_ranks); channels > 1) return 16 / channels - num_ranks;
   return std::clamp(num_ranks, 4, std::min(8, most_threads / warp_size - num_ranks));
 }
 static_assert((exchange::CardExchange::most_ranks + 4) * warp_size <= most_threads);
@@ -25,23 +31,37 @@ int levels_of(int num_ranks) {
   return std::bit_width(std::bit_ceil(static_cast<unsigned>(num_ranks))) - 1;
 }
 
+/// Shared memory of a channel: what the summing threads keep of the tree, tables of copies, a word.
+template <class T, int n>
+FOURMI_INLINE constexpr int waiting_bytes(int levels, int summing) {
+  return levels * summing * warp_size * n * static_cast<int>(sizeof(Accumulator<T>));
+}
+template <class T, int n>
+FOURMI_INLINE constexpr int shared_of_channel(int levels, int summing) {
+  constexpr int aligned = 128;
+  const int bytes = waiting_bytes<T, n>(levels, summing) + summing * static_cast<int>(sizeof(CopiesOfToken)) +
+                    static_cast<int>(sizeof(TeamWords));
+  return (bytes + aligned - 1) / aligned * aligned;
+}
+
 template <class T, int n>
 __global__ void __launch_bounds__(most_threads)
     from_experts(Ends ends, exchange::Tokens tokens, exchange::TokenRun all, RouteTables route,
-                 const std::byte* __restrict__ partial, int levels, Outcome<T> out) {
+                 const std::byte* __restrict__ partial, int levels, int summing, Outcome<T> out) {
   using A = Accumulator<T>;
   using exchange::Way;
   const int P = ends.num_ranks(), C = ends.num_channels(), me = ends.peers.rank;
-  const int channel = static_cast<int>(blockIdx.x), warp = static_cast<int>(threadIdx.x) / warp_size;
+  const int each = P + summing, part = static_cast<int>(threadIdx.x) / warp_size / each,
+            warp = static_cast<int>(threadIdx.x) / warp_size % each;
+  const int channel = static_cast<int>(blockIdx.x) * (static_cast<int>(blockDim.x) / warp_size / each) + part;
   const bool speaks = threadIdx.x % warp_size == 0;
   const std::int64_t row_bytes = std::int64_t{out.D} * static_cast<std::int64_t>(sizeof(A));
-  SummingTeam team{warp - P, static_cast<int>(blockDim.x) / warp_size - P, nullptr, dynamic_shared(), nullptr};
-  auto* const tables = reinterpret_cast<CopiesOfToken*>(dynamic_shared() + std::int64_t{levels} * team.num_threads() *
-                                                                               n * static_cast<int>(sizeof(A)));
-  team.copies = tables + max(0, team.warp);
-  team.left = reinterpret_cast<int*>(tables + team.num_warps);
-  if (threadIdx.x == 0) *team.left = 0;
+  auto* const waiting = dynamic_shared() + part * shared_of_channel<T, n>(levels, summing);
+  const SummingTeam team{warp - P, summing, waiting,
+                         reinterpret_cast<CopiesOfToken*>(waiting + waiting_bytes<T, n>(levels, summing))};
+  if (team.thread() == 0) team.words().left = 0, team.words().barrier = 1 + part;
   __syncthreads();
+  if (channel >= C) return;
   const auto first_row = [&](int rank) { return route.first[ends.lane(rank, channel)]; };
   if (warp >= P) {
     sum_results<T, n>(ends, tokens, exchange::run_of(channel, C, all.begin, all.end - all.begin), channel,
@@ -61,13 +81,6 @@ __global__ void __launch_bounds__(most_threads)
   if (walk(lane, agent, ends.watch, flag, wanted) && speaks) at = writer.at();
 }
 
-template <class T, int n>
-std::int64_t shared_bytes(int num_ranks) {
-  const int warps = summing_warps(num_ranks);
-  return levels_of(num_ranks) * std::int64_t{warps} * warp_size * n * static_cast<int>(sizeof(Accumulator<T>)) +
-         warps * static_cast<std::int64_t>(sizeof(CopiesOfToken)) + 16;
-}
-
 }  // namespace
 
 void bring_from_experts(const CudaStream& stream, const Ends& ends, const exchange::Tokens& tokens,
@@ -82,16 +95,18 @@ void bring_from_experts(const CudaStream& stream, const Ends& ends, const exchan
                  to_string(y_MD.shape));
   FOURMI_CHECK(0 <= run.begin && run.begin <= run.end && run.end <= y_MD.dim(0), "tokens {} to {} of {}", run.begin,
                run.end, y_MD.dim(0));
-  const int P = ends.num_ranks();
-  const auto threads = static_cast<unsigned>((P + summing_warps(P)) * warp_size);
+  const int P = ends.num_ranks(), summing = summing_warps(P), levels = levels_of(P),
+            channels = std::min(channels_of_block(P), ends.num_channels());
+  const auto threads = static_cast<unsigned>(channels * (P + summing) * warp_size);
+  const auto blocks = static_cast<unsigned>(ceil_div(ends.num_channels(), channels));
   visit_float(y_MD.dtype, "combine", [&]<class T>(std::type_identity<T>) {
     using A = Accumulator<T>;
     const Outcome<T> out{addend_of<T>(first_MD), addend_of<T>(second_MD), pointer<T>(y_MD), static_cast<int>(D)};
     const A* const partial = pointer<A>(partial_UD);
     const auto with = [&]<int n>(std::integral_constant<int, n>) {
-      launch_together(stream, from_experts<T, n>, static_cast<unsigned>(ends.num_channels()), threads,
-                      shared_bytes<T, n>(P), ends, tokens, run, route, reinterpret_cast<const std::byte*>(partial),
-                      levels_of(P), out);
+      launch_together(stream, from_experts<T, n>, blocks, threads,
+                      std::int64_t{channels} * shared_of_channel<T, n>(levels, summing), ends, tokens, run, route,
+                      reinterpret_cast<const std::byte*>(partial), levels, summing, out);
     };
     constexpr int n = vector_length<T>;
     if (is_vector_aligned<n>(partial, D) && has_whole_vectors(out.y, D) && has_whole_vectors_of<T>(first_MD, D) &&
@@ -100,16 +115,6 @@ void bring_from_experts(const CudaStream& stream, const Ends& ends, const exchan
     else
       with(std::integral_constant<int, 1>{});
   });
-}
-
-void prepare_from_experts() {
-  const auto both = []<class T>(std::type_identity<T>) {
-    prepare(from_experts<T, vector_length<T>>);
-    prepare(from_experts<T, 1>);
-  };
-  both(std::type_identity<double>{});
-  both(std::type_identity<float>{});
-  both(std::type_identity<bfloat16>{});
 }
 
 }  // namespace fourmi::cuda

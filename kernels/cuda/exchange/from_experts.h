@@ -11,6 +11,5 @@ namespace fourmi::cuda {
 void bring_from_experts(const CudaStream&, const Ends&, const exchange::Tokens& tokens, exchange::TokenRun,
                         const RouteTables&, const Tensor& partial_UD, const Tensor& y_MD, const Tensor& first_MD,
                         const Tensor& second_MD);
-void prepare_from_experts();
 
 }  // namespace fourmi::cuda

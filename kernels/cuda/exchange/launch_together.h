@@ -20,11 +20,4 @@ void launch_together(const CudaStream& stream, void (*kernel)(Parameters...), di
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), "launching blocks all at once");
 }
 
-/// Loads a kernel's code now: where CUDA loads lazily, loading may wait for kernels that run, which wait for this one.
-template <class... Parameters>
-void prepare(void (*kernel)(Parameters...)) {
-  cudaFuncAttributes attributes;
-  check(cudaFuncGetAttributes(&attributes, kernel), "loading a kernel");
-}
-
 }  // namespace fourmi::cuda

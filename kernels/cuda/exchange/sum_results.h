@@ -41,16 +41,23 @@ __device__ void load_copy(const std::byte* row, int column, A (&v)[n]) {
   }
 }
 
-/// The warps that sum: this one's number among them, and what they share.
+/// What the warps that sum a channel have in common, in shared memory.
+struct TeamWords {
+  volatile int left;  ///< not zero: one of them has given up at this token of the run, counted from 1
+  int barrier;        ///< where they meet
+};
+
+/// The warps that sum a channel: this one's number among them, and what they share. Few members: registers are scarce.
 struct SummingTeam {
   int warp, num_warps;
-  CopiesOfToken* copies;  ///< this warp's
   void* waiting;          ///< [levels][threads] vectors
-  volatile int* left;     ///< not zero: one of them has given up at this token of the run, counted from 1
+  CopiesOfToken* tables;  ///< [warps], and behind them the words
 
+  __device__ CopiesOfToken& copies() const { return tables[warp]; }
+  __device__ TeamWords& words() const { return *reinterpret_cast<TeamWords*>(tables + num_warps); }
   __device__ int thread() const { return warp * warp_size + static_cast<int>(threadIdx.x) % warp_size; }
   __device__ int num_threads() const { return num_warps * warp_size; }
-  __device__ void meet() const { cuda::meet(1, num_threads()); }
+  __device__ void meet() const { cuda::meet(words().barrier, num_threads()); }
 };
 
 /// n: columns of a thread at a time. rows: this rank's own, the channel's first. False: it gave up.
@@ -86,7 +93,7 @@ __device__ bool sum_results(const Ends& ends, const exchange::Tokens& tokens, ex
           Flag{Awaited::row, Way::combine, lane, channel, ring.tail}.say(report, reader.at() + 1);
         });
       if (__any_sync(all_lanes, over)) {
-        *team.left = static_cast<int>(t - run.begin) + 1;
+        team.words().left = static_cast<int>(t - run.begin) + 1;
         break;
       }
       pause();
@@ -95,22 +102,22 @@ __device__ bool sum_results(const Ends& ends, const exchange::Tokens& tokens, ex
     // What the lanes acquired comes before what the others read (warp_agent.h).
     if ((visited >> lane & 1) != 0) {
       const int place = __popc(visited & ((1u << lane) - 1));
-      team.copies->rows[place] = lane == me ? own : reader.next();
-      team.copies->ranks[place] = lane;
+      team.copies().rows[place] = lane == me ? own : reader.next();
+      team.copies().ranks[place] = lane;
     }
     __syncwarp();
     const int num_copies = __popc(visited);
     const std::int64_t row = t * out.D;
-    for (int column = team.thread() * n; column < out.D && *team.left == 0; column += team.num_threads() * n) {
+    for (int column = team.thread() * n; column < out.D && team.words().left == 0; column += team.num_threads() * n) {
       CopiesTree<A, n> tree(static_cast<Vector<A, n>*>(team.waiting) + team.thread(), team.num_threads());
       for (int c = 0; c < num_copies; c += together) {
         A copies[together][n];
 #pragma unroll
         for (int i = 0; i < together; ++i)
-          if (c + i < num_copies) load_copy(team.copies->rows[c + i], column, copies[i]);
+          if (c + i < num_copies) load_copy(team.copies().rows[c + i], column, copies[i]);
 #pragma unroll
         for (int i = 0; i < together; ++i)
-          if (c + i < num_copies) tree.add(team.copies->ranks[c + i], copies[i]);
+          if (c + i < num_copies) tree.add(team.copies().ranks[c + i], copies[i]);
       }
       auto& sum = tree.finish();
       add<T>(out.first, row + column, sum);
@@ -120,7 +127,7 @@ __device__ bool sum_results(const Ends& ends, const exchange::Tokens& tokens, ex
     // Slots may be written again, and the table too, when all warps are through; who gave up comes here as well.
     team.meet();
     // Who is ahead may have given up at the next token by now, and waits for this warp there.
-    if (const int left = *team.left; left != 0 && left <= static_cast<int>(t - run.begin) + 1) return false;
+    if (const int left = team.words().left; left != 0 && left <= static_cast<int>(t - run.begin) + 1) return false;
     if (mine) reader.pop(agent);
     if ((visited >> me & 1) != 0) own += row_bytes;
   }

@@ -36,6 +36,9 @@ __global__ void __launch_bounds__(threads) to_experts(Ends ends, exchange::Token
     std::uint64_t& at = ends.read(Way::dispatch, peer, channel);
     const int i = ends.lane(peer, channel);
     exchange::RingReader reader(ring, shape, at);
+    const std::int64_t arrive = route.first[ends.num_lanes()];
+    if (speaks && arrive > into.capacity)
+      report_overflow(ends.watch, static_cast<std::uint64_t>(arrive), static_cast<std::uint64_t>(into.capacity));
     exchange::ReceiveRows lane(&reader, into, route.first[i], route.received[i]);
     WarpAgent<Reads::slots> agent;
     const Flag flag{Awaited::row, Way::dispatch, peer, channel, ring.tail};
@@ -50,10 +53,6 @@ void send_to_experts(const CudaStream& stream, const Ends& ends, const exchange:
   const std::int64_t warps = 2 * std::int64_t{ends.num_lanes()};
   launch_together(stream, to_experts, static_cast<unsigned>(ceil_div(warps, threads / warp_size)), threads, 0, ends,
                   tokens, run, route, into);
-}
-
-void prepare_to_experts() {
-  prepare(to_experts);
 }
 
 }  // namespace fourmi::cuda

@@ -9,6 +9,5 @@ namespace fourmi::cuda {
 
 void send_to_experts(const CudaStream&, const Ends&, const exchange::Tokens&, exchange::TokenRun, const RouteTables&,
                      const exchange::ArrivingRows&);
-void prepare_to_experts();
 
 }  // namespace fourmi::cuda

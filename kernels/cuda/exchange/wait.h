@@ -35,6 +35,13 @@ class Patience {
   std::uint64_t most_, since_ = 0;
 };
 
+/// More rows arrive than there is space for: the rank gives up.
+__device__ inline void report_overflow(const Watch& watch, std::uint64_t arrive, std::uint64_t space) {
+  if (atomicCAS(watch.claimed, 0u, 1u) != 0) return;
+  watch.report->what = Awaited::space, watch.report->seen = arrive, watch.report->wanted = space;
+  store_release(&watch.report->written, 1);
+}
+
 /// By a whole warp: has one of this rank's given up, in this kernel or in one before it?
 __device__ inline bool has_given_up(const Watch& watch) {
   unsigned claimed = 0;

@@ -9,9 +9,10 @@
 
 namespace fourmi::cuda {
 
-enum class Awaited : std::uint32_t { nothing, count, row, room };
+enum class Awaited : std::uint32_t { nothing, count, row, room, space };
 
-/// Which flag a warp waited for in vain. In the host's memory, written by the device.
+/// Which flag a warp waited for in vain; or (space) more rows arrive than there is space for: `seen` of them, `wanted`
+/// at most. In the host's memory, written by the device.
 struct GaveUp {
   std::uint64_t written;  ///< not zero: the rest is there
   std::uint64_t seen;     ///< what the flag said
