@@ -138,6 +138,12 @@ class Group {
     count(sent, received);
   }
 
+  /// Bytes of a call that made() was told of before they were known.
+  void moved(Call call, std::int64_t sent, std::int64_t received) {
+    asked_ = call;
+    count(sent, received);
+  }
+
   /// Bytes that this rank has sent to and received from other ranks so far.
   std::int64_t bytes_moved() const { return bytes_moved_; }
   /// What it has sent so far, by what it was asked for. A group of one sends nothing and counts no call.

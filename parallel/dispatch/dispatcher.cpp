@@ -69,6 +69,10 @@ DispatchSizes dispatch_sizes(DispatchMethod method, int num_ranks, const Dispatc
   s.record_bytes = record_bytes(K, o.weights);
   if (method == DispatchMethod::device) {
     s.window_bytes = device_window(num_ranks, o).bytes();
+    if (!o.on_card) return s;
+    s.route_rounds = reachable_bounds(num_ranks, o).any() ? (o.max_tokens + o.block - 1) / o.block : 1;
+    s.route_entries = 3 * P * o.num_channels + 1;
+    s.staging_rows = o.max_tokens;
     return s;
   }
   if (method == DispatchMethod::rail) s.window_bytes = rail_window(num_ranks, o).bytes();
@@ -106,8 +110,8 @@ Dispatcher::Dispatcher(DispatchMethod method, Group& group, const DispatchOption
 void Dispatcher::reserve(DispatchPlan& plan) const {
   const auto rounds = static_cast<std::size_t>(num_blocks()), ranks = static_cast<std::size_t>(group_.size());
   plan.token_begin.reserve(rounds + 1);
-  plan.arriving.reserve(rounds * ranks);
-  if (sizes_.window_bytes > 0)
+  plan.arriving.reserve(rounds * ranks), plan.leaving.reserve(rounds * ranks);
+  if (sizes_.window_bytes > 0 && !options_.on_card)
     for (auto* lanes : {&plan.lanes_sent, &plan.lanes_received})
       lanes->reserve(rounds * ranks * static_cast<std::size_t>(options_.num_channels));
   for (Route* route : {&plan.tokens, &plan.forwards}) route->reserve(rounds, ranks);
@@ -135,9 +139,13 @@ void Dispatcher::plan(const Stream& stream, const Tensor& experts_MK, DispatchPl
   loads_.clear();
   if (choices_bounded_) count_choices(plan.experts_MK);
   route(stream, plan, buffers);
+  count_arrivals(plan);
+}
+
+void Dispatcher::count_arrivals(const DispatchPlan& plan) {
   ++load_.micro_batches;
   load_.rounds += plan.num_rounds();
-  load_.tokens += M;
+  load_.tokens += plan.experts_MK.dim(0);
   std::int64_t arrived = 0;
   for (int q = 0; q < plan.num_rounds(); ++q) {
     const std::int64_t n = plan.num_arriving(q);
@@ -231,6 +239,7 @@ Tensor DispatchPlan::of_round(const Tensor& x_M, int round) const {
 }
 
 std::int64_t DispatchPlan::num_arriving(int round) const {
+  FOURMI_CHECK(!arriving.empty(), "nobody knows yet what arrives in round {}", round);
   const std::size_t P = arriving.size() / static_cast<std::size_t>(num_rounds());
   std::size_t sum = 0;
   for (std::size_t r = 0; r < P; ++r) sum += arriving[static_cast<std::size_t>(round) * P + r];
@@ -261,7 +270,8 @@ std::unique_ptr<Dispatcher> make_dispatcher(DispatchMethod method, Group& group,
   if (method == DispatchMethod::local)
     refuse(fmt::format("found the local dispatcher for {} ranks, expected a group of one", group.size()),
            "Choose all-to-all or hierarchical");
-  if (method == DispatchMethod::device) return make_device(group, o, window);
+  if (method == DispatchMethod::device)
+    return o.on_card ? make_on_card(group, o, window) : make_device(group, o, window);
   if (method == DispatchMethod::rail) return make_rail(group, o, window);
   return method == DispatchMethod::all_to_all ? make_all_to_all(group, o) : make_hierarchical(group, o);
 }

@@ -51,6 +51,7 @@ struct DispatchOptions {
   int node_size = 1;       ///< hierarchical, rail: consecutive ranks of a node, a power of two that divides the group
   int num_channels = 2;    ///< device: runs that a rank's tokens are cut into, each with rings of its own; rail: chunks
   int num_slots = 8;       ///< device, rail: of a ring
+  bool on_card = false;    ///< device: rows lie in GPUs' memory, and kernels move them
   std::chrono::milliseconds patience{
       0};  ///< device, rail: a peer that lets nothing come for longer is lost; 0: for ever
 };
@@ -109,7 +110,10 @@ class Dispatcher {
   DispatchPlan make_plan() const;
 
   /// Collective. experts_MK: i32, M at most max_tokens, each row ascending.
-  void plan(const Stream&, const Tensor& experts_MK, DispatchPlan&, DispatchBuffers&);
+  virtual void plan(const Stream&, const Tensor& experts_MK, DispatchPlan&, DispatchBuffers&);
+  /// Throws Error(rank_lost) if a transfer of this rank came to no end: for transfers that the host does not wait for,
+  /// when all work of the stream is done and before anything that came of it is kept.
+  virtual void check() const {}
 
   /// x_MD: all tokens of the micro-batch, of which the round's travel; weights_MK may be absent: then only rows travel,
   /// in the order of the plan. `into` has room for num_arriving(round) rows.
@@ -138,6 +142,9 @@ class Dispatcher {
   Transit open_dispatch(const DispatchPlan&, int round, const Tensor& x_MD, const Tensor& weights_MK,
                         const Arrivals& into, const DispatchBuffers&) const;
   Transit open_combine(const DispatchPlan&, int round, const Tensor& partial_UD, const DispatchBuffers&) const;
+
+  /// Adds to load() what a plan brings, when it is known.
+  void count_arrivals(const DispatchPlan&);
 
   std::int64_t num_blocks() const { return loads_.num_blocks(); }
   /// Can a bound be reached, so that a micro-batch may go in several rounds?
@@ -176,6 +183,7 @@ std::int64_t list_destinations(const Tensor& experts_MK, std::int64_t experts_ea
 /// Which of the bounds some routing can reach; where none, there is one round and nobody asks how many.
 struct ReachableBounds {
   bool rows = false, choices = false;
+  bool any() const { return rows || choices; }
 };
 ReachableBounds reachable_bounds(int num_ranks, const DispatchOptions& options);
 

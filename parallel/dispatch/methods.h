@@ -15,5 +15,7 @@ std::unique_ptr<Dispatcher> make_hierarchical(Group& group, const DispatchOption
 std::unique_ptr<Dispatcher> make_device(Group& group, const DispatchOptions& options, const Tensor& window);
 /// Across nodes as hierarchical, inside of a node as device.
 std::unique_ptr<Dispatcher> make_rail(Group& group, const DispatchOptions& options, const Tensor& window);
+/// The same by kernels, between memory of GPUs.
+std::unique_ptr<Dispatcher> make_on_card(Group& group, const DispatchOptions& options, const Tensor& window);
 
 }  // namespace fourmi

@@ -23,16 +23,21 @@ struct DispatchSizes {
   std::int64_t most_arrivals = 0;  ///< rows that arrive here in a round
   std::int64_t most_choices = 0;   ///< choices among them that are computed here
   std::int64_t window_bytes = 0;   ///< of the memory that peers write to (Dispatcher's own)
+  std::int64_t route_rounds = 0;   ///< most rounds whose counts stay on the card
+  std::int64_t route_entries = 0;  ///< numbers of each
   bool two_hops = false;
 };
 
 /// The handle of a micro-batch: made by plan(), used by every dispatch and combine of it, forward and backward.
 struct DispatchPlan {
-  Tensor experts_MK;                                     ///< the caller's, unchanged for as long as the plan is used
-  Route tokens;                                          ///< my tokens to ranks, or to nodes
-  Route forwards;                                        ///< rows that pass through here, to the ranks of my node
-  std::vector<std::int64_t> token_begin;                 ///< [rounds + 1]
-  std::vector<std::size_t> arriving;                     ///< [rounds][ranks]: rows from each rank
+  Tensor experts_MK;                      ///< the caller's, unchanged for as long as the plan is used
+  Route tokens;                           ///< my tokens to ranks, or to nodes
+  Route forwards;                         ///< rows that pass through here, to the ranks of my node
+  std::vector<std::int64_t> token_begin;  ///< [rounds + 1]
+  /// [rounds][ranks]: rows from each rank; on a card those to each as well. Empty: not known yet. On a card whoever
+  /// finishes the first transfer of the plan finds them.
+  mutable std::vector<std::size_t> arriving, leaving;
+  Tensor counts_QN;                                      ///< on a card: i32, of each round exchange::CardRoute's tables
   std::vector<std::int32_t> lanes_sent, lanes_received;  ///< device: [rounds][ranks][channels] rows
 
   int num_rounds() const { return static_cast<int>(token_begin.size()) - 1; }
@@ -51,6 +56,7 @@ struct DispatchPlan {
       visit(tokens.rank_RC, "token_rank", Shape{s.max_tokens, s.token_ranks}, DType::i32);
       visit(tokens.row_RC, "token_row", Shape{s.max_tokens, s.token_ranks}, DType::i32);
     }
+    if (s.route_rounds > 0) visit(counts_QN, "dispatch_counts", Shape{s.route_rounds, s.route_entries}, DType::i32);
     if (s.two_hops) {
       visit(forwards.rank_RC, "forward_rank", Shape{s.max_forwards, s.forward_ranks}, DType::i32);
       if (s.window_bytes > 0) return;  // they go on one by one
@@ -70,6 +76,7 @@ struct DispatchBuffers {
       visit(got_records, "dispatch_got_records", Shape{s.max_rows, s.record_bytes}, DType::u8);
     if (s.staging_rows == 0) return;
     visit(rows, "dispatch_rows", Shape{s.staging_rows, s.row_bytes}, DType::u8);
+    if (s.window_bytes > 0) return;  // sums alone
     visit(records, "dispatch_records", Shape{s.staging_rows, s.record_bytes}, DType::u8);
     visit(packed_records, "dispatch_packed_records", Shape{s.staging_rows, s.record_bytes}, DType::u8);
     if (!s.two_hops) return;
