@@ -39,6 +39,19 @@ void add_dispatch_fields(std::vector<Field>& table) {
        .least = 1,
        .most = 1e6},
       FOURMI_AT(parallel.dispatch_bound)));
+  table.push_back(
+      bind({.path = "parallel.dispatch_multiprocessors",
+            .type = Type::whole,
+            .meaning =
+                "Multiprocessors of a rank's GPU that move rows with dispatcher: device; the others compute meanwhile. "
+                "Ranks that share a GPU take as many each. Without it as many as the link needs, by a data sheet's "
+                "figures (kernels.md). Nothing on the CPU.",
+            .unit = "multiprocessors",
+            .key_class = KeyClass::free,
+            .nullable = true,
+            .least = 1,
+            .most = 128},
+           FOURMI_AT(parallel.dispatch_multiprocessors)));
 }
 
 }  // namespace fourmi::recipe

@@ -151,6 +151,7 @@ struct ParallelSection {
   std::string dispatcher = "auto";                 ///< auto local all-to-all hierarchical device
   std::optional<std::int64_t> dispatch_node_size;  ///< ranks of the expert axis in a node
   std::optional<double> dispatch_bound;  ///< most rows that a rank is sent at a time, in multiples of the mean
+  std::optional<std::int64_t> dispatch_multiprocessors;  ///< of a GPU, for the device dispatcher's kernels
   bool operator==(const ParallelSection&) const = default;
 };
 
