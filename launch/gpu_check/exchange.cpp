@@ -80,7 +80,8 @@ class Rank {
   void count() { exchange_->count(tokens(), run(), ++announcement_, 0, route_); }
   void dispatch() {
     exchange_->dispatch(tokens(), run(), route_,
-                        {.rows = static_cast<std::byte*>(arrived_.data), .row_bytes = scene_.row_bytes(),
+                        {.rows = static_cast<std::byte*>(arrived_.data),
+                         .row_bytes = scene_.row_bytes(),
                          .capacity = scene_.sizes.tokens * scene_.num_ranks});
   }
   void combine() { exchange_->combine(tokens(), run(), route_, partial_, y_, {}, {}); }
@@ -152,6 +153,26 @@ double seconds_of(const ExchangeSizes& sizes, const std::vector<Work>& calls, co
   return bench::spread_of(std::move(rounds)).median;
 }
 
+/// All else rests on this: a rank's tokens are more than its rings hold, so that the first dispatch ends if the GPU
+/// runs the kernels of all ranks at the same time, and only then.
+void tell_whether_at_once(int num_ranks, const std::function<double()>& first_dispatch, const Tell& tell) {
+  const auto said = [&](bool at_once, double seconds) {
+    tell({{"name", "kernels of all ranks at once"},
+          {"shape", fmt::format("{} ranks", num_ranks)},
+          {"at_once", at_once},
+          {"seconds", seconds}});
+  };
+  const Clock::time_point begin = Clock::now();
+  try {
+    said(true, first_dispatch());
+  } catch (const Error& error) {
+    said(false, std::chrono::duration<double>(Clock::now() - begin).count());
+    throw Error(ExitStatus::environment, "gpu-check: exchange",
+                fmt::format("the GPU does not run the kernels of {} ranks at once: {}", num_ranks, error.cause()),
+                "Ranks that share it cannot have parallel.dispatcher: device");
+  }
+}
+
 /// Both transfers of a number of ranks, alone and beside a product.
 void tell_ranks(DeviceRuntime& device, const ExchangeSizes& sizes, int num_ranks, const Ceilings& ceilings,
                 const Tell& tell) {
@@ -170,7 +191,8 @@ void tell_ranks(DeviceRuntime& device, const ExchangeSizes& sizes, int num_ranks
   };
   ExchangeSizes once = sizes;
   once.calls = once.rounds = 1;
-  seconds_of(once, works([](Rank& r) { r.count(); }), ends);
+  tell_whether_at_once(
+      num_ranks, [&] { return seconds_of(once, works([](Rank& r) { r.count(), r.dispatch(); }), ends); }, tell);
   double rows = 0;
   for (const auto& rank : ranks) rows += static_cast<double>(rank->rows());
 

@@ -88,19 +88,21 @@ TEST_F(GpuCheckOnACard, RanksExchangeRowsBesideAProduct) {
   sizes.matrix = 32, sizes.num_slots = 4, sizes.multiprocessors = 2, sizes.rounds = 2, sizes.calls = 2;
   sizes.ceilings = small_;
   tell_exchange(*device_, sizes, 0, {}, tell_);
-  int timed = 0, beside = 0;
+  int timed = 0, beside = 0, at_once = 0;
   for (const ordered_json& figure : told_) {
     EXPECT_FALSE(figure.contains("error")) << figure;
     if (figure.contains("begin")) continue;
     EXPECT_GT(figure["seconds"], 0) << figure;
+    at_once += figure.value("at_once", false);
     timed += figure.contains("share_of_copy"), beside += figure.contains("over_the_longer");
   }
+  EXPECT_EQ(at_once, 2);
   EXPECT_EQ(timed, 4);
   EXPECT_EQ(beside, 2);
   // From the second one on, as after a hang.
   told_.clear();
   tell_exchange(*device_, sizes, 1, {}, tell_);
-  EXPECT_EQ(told_.size(), 5u);
+  EXPECT_EQ(told_.size(), 6u);
 }
 
 /// Its steps, on the card's memory; between threads that memory moves without NCCL.
