@@ -16,8 +16,9 @@ Schedule interleaved(int num_ranks, int chunks, int num_micro_batches, bool pair
   const auto backward = [&](int k) { return Pass{chunks - 1 - forward(k).chunk, forward(k).micro_batch}; };
   for (int r = 0; r < num_ranks; ++r) {
     auto& list = s.actions[static_cast<std::size_t>(r)];
-    // The next rank gives the k-th gradient a forward and a backward after it took the forward that this one did two
-    // turns before: one forward more and neither half of a turn needs anything of the other, here or on any rank.
+    // The last rank's k-th backward may be of the forward of its turn: with one forward more the halves of a turn need
+    // nothing of one another. On all ranks, so that neighbours stay two forwards apart: an output's way to the next
+    // rank and a gradient's way back take two turns.
     const int least = 2 * (num_ranks - 1 - r) + (chunks - 1) * num_ranks + paired;
     const int ahead = std::min(!paired && num_micro_batches == num_ranks ? total : least, total);
     for (int k = 0; k < ahead; ++k) list.push_back({Verb::forward, forward(k), {}});
