@@ -100,6 +100,7 @@ struct Rounds {
 
 void reduce_alone(const Stream& stream, const Rounds& rounds, const Tensor& flat, const Tensor& mine, Into into) {
   if (into == Into::write && mine.data == flat.data && mine.dtype == flat.dtype && rounds.owners.is_identity()) return;
+  const OwningSpan span(stream.timeline(), Work::reduce, "own_pieces");
   for (const Piece& p : rounds.owners.pieces(0)) {
     const Tensor all = part(flat, p.flat, p.count);
     sum_in_order(stream, std::span(&all, 1), part(mine, p.packed, p.count), into);
@@ -202,7 +203,10 @@ void all_gather(const Stream& stream, Group& group, const Ownership& owners, con
   FOURMI_CHECK(mine.dtype == flat.dtype, "{} gathered into {}", name_of(mine.dtype), name_of(flat.dtype));
   Rounds rounds(group, owners, flat, mine, scratch);
   const int me = group.rank();
-  for (const Piece& p : owners.pieces(me)) move(stream, part(mine, p.packed, p.count), part(flat, p.flat, p.count));
+  {
+    const OwningSpan span(stream.timeline(), Work::gather, "own_pieces");
+    for (const Piece& p : owners.pieces(me)) move(stream, part(mine, p.packed, p.count), part(flat, p.flat, p.count));
+  }
   if (group.size() == 1) {
     if (meanwhile) meanwhile();
     return;
