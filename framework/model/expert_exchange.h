@@ -34,6 +34,9 @@ class ExpertExchange {
   void finish_combine(const Stream& stream, const Tensor& y_MD, const Tensor& first_MD = {},
                       const Tensor& second_MD = {});
 
+  /// As Dispatcher::check().
+  void check() const { dispatcher_->check(); }
+
   const Dispatcher& dispatcher() const { return *dispatcher_; }
 
  private:

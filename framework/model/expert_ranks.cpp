@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "kernels/exchange/size_on_card.h"
+
 namespace fourmi {
 
 namespace {
@@ -24,6 +26,10 @@ DispatchOptions ExpertRanks::options(const ModelSection& m, std::int64_t tokens,
                     .row_bytes = std::max(m.hidden_size, K) * size_of(accumulate),
                     .weights = accumulate};
   o.node_size = node_size, o.patience = patience;
+  if (method == DispatchMethod::device && on_card) {
+    o.on_card = true;
+    o.num_channels = exchange::size_on_card(size, {}, multiprocessors).num_channels;
+  }
   if (bound == 0) return o;
   // A row travels for one choice at least, so one bound serves both.
   o.max_choices = static_cast<std::int64_t>(std::floor(bound * static_cast<double>(tokens * K)));
@@ -45,6 +51,8 @@ ExpertRanks expert_ranks(const Recipe& r) {
           .method = method_of(p),
           .node_size = static_cast<int>(p.dispatch_node_size.value_or(1)),
           .patience = std::chrono::milliseconds(static_cast<std::int64_t>(std::min(r.guard.hang_seconds, 1e9) * 1000)),
+          .on_card = r.run.device == DeviceChoice::cuda,
+          .multiprocessors = static_cast<int>(p.dispatch_multiprocessors.value_or(0)),
           .bound = p.dispatch_bound.value_or(0),
           .block = T % 16 == 0 ? T / 16 : T,
           .cut = r.run.reproducibility == Reproducibility::layout};

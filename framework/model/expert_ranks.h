@@ -14,6 +14,8 @@ struct ExpertRanks {
   DispatchMethod method = DispatchMethod::all_to_all;
   int node_size = 1;                      ///< where the method knows nodes: consecutive ranks of the axis
   std::chrono::milliseconds patience{0};  ///< of the device dispatcher: guard.hang
+  bool on_card = false;                   ///< of the device dispatcher: kernels move the rows, between GPUs' memory
+  int multiprocessors = 0;                ///< that these kernels take of a rank's GPU; 0: as size_on_card() finds
   double bound = 0;        ///< most rows at a time, in multiples of the mean; 0: what the worst routing brings
   std::int64_t block = 0;  ///< tokens; rounds begin at multiples of it
   bool cut = false;        ///< sums over tokens are cut (mode layout): a row must know its token

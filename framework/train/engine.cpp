@@ -36,6 +36,13 @@ void Engine::initialise() {
   fill_zero(*stream_, parts_->store.weights(ParameterSet::router_bias));
   has_state_ = true;
   gather_weights();
+  begin_together();
+}
+
+/// On GPUs kernels of the first step wait for those of other ranks, which may share the card: by then nobody waits for
+/// all of a card any more, as memory and loading do.
+void Engine::begin_together() {
+  if (device_) groups_->world().barrier();
 }
 
 void Engine::gather_weights() {
@@ -53,6 +60,7 @@ void Engine::state_loaded() {
   parts_->optimizer.masters_changed(*stream_);
   has_state_ = true;
   gather_weights();
+  begin_together();
 }
 
 /// This rank's micro-batches of a step, and the sums of their losses.
@@ -135,6 +143,7 @@ EvaluationResult Engine::evaluate(const Validation& validation, std::int64_t num
 StepResult Engine::agree(const Sums& sums, const StepPlan& plan) const {
   Parts& p = *parts_;
   double most[3] = {p.optimizer.largest_gradient(*stream_), p.refused ? 1.0 : 0.0, sums.finite ? 0.0 : 1.0};
+  p.pipeline.check_exchange();  // before the others hear of gradients that lack something
   {
     const Span span(stream_->timeline(), Work::reduce, "wait_for_ranks");
     groups_->world().all_max(std::span(most));
@@ -239,7 +248,7 @@ double Engine::update_router_bias(double rate) {
       worst = std::max(worst, static_cast<double>(*std::max_element(row, row + E)) * static_cast<double>(E) /
                                   static_cast<double>(total));
     if (biases.empty() || rate == 0) continue;
-    const OnHost here(device_, p.store.weight(biases[static_cast<std::size_t>(l)]), OnHost::Use::both);
+    const OnHost here(*stream_, p.store.weight(biases[static_cast<std::size_t>(l)]), OnHost::Use::both);
     const Tensor& bias = here.tensor();
     for (std::int64_t e = 0; e < E; ++e) {
       // total / E is compared without dividing: integers, so an exactly average expert stays as it is.

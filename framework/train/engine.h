@@ -123,6 +123,7 @@ class Engine {
   };
   /// Makes the weights of all ranks follow their owners'.
   void gather_weights();
+  void begin_together();
   /// What layers are told of the run, of this engine's memory and of probes.
   Context context(std::int32_t* refused) const;
   int num_micro_batches(const StepPlan& plan) const;

@@ -45,7 +45,8 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
     actions = std::max(actions, mine.instructions.size());
     for (const Instruction& i : mine.instructions) together |= i.together;
   }
-  const BatchSizes sizes = batch_sizes(recipe);
+  BatchSizes sizes = batch_sizes(recipe);
+  sizes.experts.on_card |= arena.device() == Device::cuda;  // run.device: auto
   for (int index : map.stages_of(rank)) {
     models_.push_back(std::make_unique<Model>(recipe.model, store, map.stage(index), tables));
     models_.back()->reserve(sizes, recipe.memory.recompute, workspace_, promotes(recipe));

@@ -38,6 +38,10 @@ class Pipeline {
   };
   std::span<const Done> done() const { return done_; }
   bool has_head() const;
+  /// Throws if rows to experts or back never came, as far as the stream's work is done (parallel/dispatch).
+  void check_exchange() const {
+    if (workspace_.experts) workspace_.experts->check();
+  }
 
  private:
   struct Rows {

@@ -7,6 +7,8 @@
 #include "framework/model/parameters.h"
 #include "framework/train/mesh_sizes.h"
 #include "framework/train/pair_rule.h"
+#include "kernels/exchange/on_card.h"
+#include "kernels/exchange/size_on_card.h"
 #include "kernels/runtime/error.h"
 #include "parallel/peer_memory/reach.h"
 
@@ -71,18 +73,48 @@ BatchSizes batch_sizes(const Recipe& r) {
 }
 
 namespace {
-/// The device dispatcher's ranks write into one another's memory, those of a node where it has nodes. Collective among
-/// those that share experts.
-void require_reachable_peers(const Recipe& r, Group& experts) {
-  if (r.parallel.dispatcher != "device" || r.parallel.expert == 1) return;
-  if (experts.device())
-    throw Error(ExitStatus::usage, "parallel.dispatcher", "found device for ranks on GPUs, expected ranks on the CPU",
+/// Ranks whose kernels run on this rank's GPU, itself among them. Processes have a GPU each.
+std::int64_t num_sharing(Group& world, Reach reach) {
+  if (reach != Reach::threads) return 1;
+  const void* const mine = &world.device()->runtime();
+  std::vector<const void*> all(static_cast<std::size_t>(world.size()));
+  world.all_gather(std::as_bytes(std::span(&mine, 1)), std::as_writable_bytes(std::span(all)));
+  const auto sharing = std::count(all.begin(), all.end(), mine);
+  if (sharing != world.size())  // threads reach memory of the same card alone
+    throw Error(ExitStatus::usage, "parallel.dispatcher",
+                fmt::format("found device for {} threads on several GPUs, expected threads that share one, or a "
+                            "process for each GPU",
+                            world.size()),
                 "Choose all-to-all or hierarchical, which give the same bits");
+  return sharing;
+}
+
+/// Kernels that wait for one another run at once, so a GPU must have room for those of all ranks that share it.
+void require_room_on_gpus(const ExpertRanks& ranks, Group& world, Reach reach) {
+  const std::int64_t sharing = num_sharing(world, reach);
+  const int each = exchange::size_on_card(ranks.size, {}, ranks.multiprocessors).num_multiprocessors,
+            there = exchange::num_multiprocessors(*world.device());
+  if (sharing * each > there)
+    throw Error(ExitStatus::usage, "parallel.dispatch_multiprocessors",
+                fmt::format("found {} for each of {} ranks that share a GPU with {}, expected at most {}", each,
+                            sharing, there, there / sharing),
+                "Set it, or use fewer ranks a GPU");
+}
+
+/// The device dispatcher's ranks write into one another's memory, those of a node where it has nodes. Collective.
+void require_reachable_peers(const Recipe& r, Group& world, Group& experts) {
+  if (r.parallel.dispatcher != "device" || r.parallel.expert == 1) return;
   const ExpertRanks ranks = expert_ranks(r);
   if (ranks.method == DispatchMethod::device) {
-    agree_on_reach(experts);
+    const Reach reach = agree_on_reach(experts);
+    if (world.device()) require_room_on_gpus(ranks, world, reach);
     return;
   }
+  if (experts.device())
+    throw Error(
+        ExitStatus::usage, "parallel.dispatch_node_size",
+        fmt::format("found {} with dispatcher device for ranks on GPUs, expected one node", ranks.node_size),
+        "Leave it out where peers reach each other's memory, or choose hierarchical, which gives the same bits");
   std::vector<int> node(static_cast<std::size_t>(ranks.node_size));
   std::iota(node.begin(), node.end(), experts.rank() / ranks.node_size * ranks.node_size);
   agree_on_reach(*experts.subgroup(experts.name() + ".node", node));
@@ -91,7 +123,7 @@ void require_reachable_peers(const Recipe& r, Group& experts) {
 
 RankGroups make_groups(const Recipe& recipe, Group& world) {
   RankGroups groups(world, mesh_sizes(recipe, world.size()), stage_map(recipe).embedding_ranks(recipe.model));
-  require_reachable_peers(recipe, groups.expert());
+  require_reachable_peers(recipe, world, groups.expert());
   return groups;
 }
 

@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "tests/device/card.h"
-#include "tests/layouts/mixtures.h"
+#include "tests/layouts/device_bits.h"
 
 namespace fourmi {
 namespace {
@@ -37,6 +37,34 @@ TEST_P(CardMatrix, SparseModelIsThatOfOneRank) {
 }
 TEST_P(CardMatrix, DenseModelIsThatOfOneRank) {
   check(dense, without_experts(GetParam()));
+}
+
+class CardDispatcher : public testing::TestWithParam<Mixture> {};
+INSTANTIATE_TEST_SUITE_P(Short, CardDispatcher,
+                         testing::Values(Mixture{.ranks = 2, .expert = 2, .device = true},
+                                         Mixture{.ranks = 4, .expert = 4, .device = true},
+                                         Mixture{.ranks = 2, .expert = 2, .bound = 1.25, .device = true}),
+                         [](const auto& m) { return name_of(m.param); });
+INSTANTIATE_TEST_SUITE_P(
+    Long, CardDispatcher,
+    testing::Values(
+        Mixture{.ranks = 4, .expert = 2, .zero = 3, .recompute = Recompute::full, .device = true},
+        Mixture{.ranks = 4, .expert = 2, .expert_tensor = 2, .device = true},
+        Mixture{.ranks = 4, .pipeline = 2, .expert = 2, .schedule = "dualpipev", .device = true},
+        Mixture{
+            .ranks = 4, .pipeline = 2, .expert = 2, .bound = 1.25, .recompute = Recompute::selective, .device = true}),
+    [](const auto& m) { return name_of(m.param); });
+
+// Kernels move the rows of this one (parallel.dispatcher: device), groups those of the other.
+TEST_P(CardDispatcher, BitsAreThoseOfTheAllToAll) {
+  expect_bits_of_the_all_to_all(GetParam(), sparse(Compute::bf16, Reproducibility::run), 1, name_of(GetParam()),
+                                &card());
+}
+TEST_P(CardDispatcher, EightBitsAreThoseOfTheAllToAll) {
+  const Mixture m = GetParam();
+  Recipe r = with_precision(sparse_in_blocks(Compute::bf16, Reproducibility::run, m), precisions_of_eight[0].second);
+  r.precision.dispatch = DispatchFormat::fp8;
+  expect_bits_of_the_all_to_all(m, r, 1, name_of(m), &card());
 }
 
 }  // namespace

@@ -8,19 +8,10 @@
 #include "kernels/exchange/window.h"
 #include "kernels/numerics/mix.h"
 #include "tests/layouts/delayed_group.h"
-#include "tests/layouts/mixtures.h"
+#include "tests/layouts/device_bits.h"
 
 namespace fourmi {
 namespace {
-
-Mixture with_device(Mixture m) {
-  m.device = true, m.node_size = 0;
-  return m;
-}
-Mixture with_all_to_all(Mixture m) {
-  m.device = false, m.node_size = 0;
-  return m;
-}
 
 /// Rings (of context) are in mode run, which gives one layout's bits as well.
 std::vector<Mixture> sharing_experts(bool rings) {
@@ -32,8 +23,8 @@ std::vector<Mixture> sharing_experts(bool rings) {
 
 void expect_bits_of_the_all_to_all(const Mixture& m, Recipe (*recipe)(Compute, Reproducibility), Compute compute,
                                    int steps) {
-  const Recipe r = recipe(compute, m.ring ? Reproducibility::run : Reproducibility::layout);
-  expect_equal_bits(train_on(with_all_to_all(m).of(r), m.ranks, steps), train_on(m.of(r), m.ranks, steps), name_of(m));
+  expect_bits_of_the_all_to_all(m, recipe(compute, m.ring ? Reproducibility::run : Reproducibility::layout), steps,
+                                name_of(m));
 }
 
 /// Rows of eight bits, with their scales, in some of the precisions that have such.
@@ -42,8 +33,7 @@ void expect_bits_of_eight(const Mixture& m, int steps, int most_precisions) {
     if (!has_mode_layout(precision) || most_precisions-- <= 0) continue;
     Recipe r = with_precision(sparse_in_blocks(Compute::bf16, Reproducibility::layout, m), precision);
     r.precision.dispatch = DispatchFormat::fp8;
-    expect_equal_bits(train_on(with_all_to_all(m).of(r), m.ranks, steps), train_on(m.of(r), m.ranks, steps),
-                      name_of(m) + ", " + name);
+    expect_bits_of_the_all_to_all(m, r, steps, name_of(m) + ", " + name);
   }
 }
 
