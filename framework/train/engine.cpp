@@ -155,7 +155,8 @@ StepResult Engine::agree(const Sums& sums, const StepPlan& plan) const {
   const std::span<int128> exact(p.agreed);
   exact[0] = sums.loss, exact[1] = sums.loss_mtp, exact[2] = sums.balance;
   exact[3] = has_norm ? p.optimizer.gradient_squares(*stream_, exponent) : 0;
-  if (device_ && p.counts_LE.bytes() > 0) device_->read(p.counts_LE.data, p.tables.counts_LE.data, p.counts_LE.bytes());
+  if (stream_->device() && p.counts_LE.bytes() > 0)
+    stream_->device()->read(p.counts_LE.data, p.tables.counts_LE.data, p.counts_LE.bytes());
   std::copy_n(p.counts_LE.as<std::int64_t>(), p.counts_LE.num_elements(), exact.begin() + Parts::num_sums);
   groups_->world().all_sum(exact);
   std::copy(exact.begin() + Parts::num_sums, exact.end(), p.counts_LE.as<std::int64_t>());

@@ -26,10 +26,11 @@ void cuda::require_loaded_kernels() {
   using Ask = CUresult (*)(CUmoduleLoadingMode*);
   const bool told = found == cudaDriverEntryPointSuccess && reinterpret_cast<Ask>(entry)(&mode) == CUDA_SUCCESS;
   if (told && mode == CU_MODULE_EAGER_LOADING) return;
-  throw Error(ExitStatus::environment, "parallel.dispatcher",
-              "CUDA loads kernels when they are first launched, where kernels of ranks wait for one another all have to "
-              "be loaded before",
-              "Call load_kernels_at_once() before the first look at GPUs, or choose all-to-all");
+  throw Error(
+      ExitStatus::environment, "parallel.dispatcher",
+      "CUDA loads kernels when they are first launched, where kernels of ranks wait for one another all have to "
+      "be loaded before",
+      "Call load_kernels_at_once() before the first look at GPUs, or choose all-to-all");
 }
 
 }  // namespace fourmi
