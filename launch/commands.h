@@ -22,5 +22,7 @@ void add_ledger(CLI::App& app, ExitStatus& status);
 void add_doctor(CLI::App& app, ExitStatus& status);
 void add_gpu_check(CLI::App& app, ExitStatus& status);
 void add_tokenize(CLI::App& app, ExitStatus& status);
+void add_import(CLI::App& app, ExitStatus& status);
+void add_export(CLI::App& app, ExitStatus& status);
 
 }  // namespace fourmi

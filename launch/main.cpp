@@ -36,6 +36,8 @@ void add_commands(CLI::App& app, ExitStatus& status) {
   add_doctor(app, status);
   add_gpu_check(app, status);
   add_tokenize(app, status);
+  add_import(app, status);
+  add_export(app, status);
 }
 
 std::string first_line(std::string text) {

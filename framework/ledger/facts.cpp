@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "framework/digest/sha256.h"
+#include "framework/ledger/import_fact.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -151,6 +152,10 @@ std::string to_payload(const OriginFact& f) {
   return text_of({{"path", f.path}, {"root", f.root}, {"step", f.step}, {"tokens", f.tokens}});
 }
 
+std::string to_payload(const ImportFact& f) {
+  return text_of({{"path", f.path}, {"license", f.license}, {"dtype", f.dtype}, {"bytes", f.bytes}});
+}
+
 std::string to_payload(const UnrecordedFact& f) {
   return text_of({{"step", f.step}, {"tokens", f.tokens}, {"cause", f.cause}});
 }
@@ -211,6 +216,11 @@ OriginFact origin_fact(const LedgerEntry& entry, const std::string& place) {
   return {m.text("path"), m.text("root"), m.count("step"), m.count("tokens")};
 }
 
+ImportFact import_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.text("path"), m.text("license"), m.text("dtype"), m.count("bytes")};
+}
+
 UnrecordedFact unrecorded_fact(const LedgerEntry& entry, const std::string& place) {
   const Members m(entry, place);
   return {m.count("step"), m.count("tokens"), m.text("cause")};
@@ -253,6 +263,11 @@ std::string describe(const LedgerEntry& e, const std::string& place) {
     const OriginFact f = origin_fact(e, place);
     return fmt::format("{} {} at step {}, root {}", e.type == branch_type ? "branch from" : "weights of", f.path,
                        f.step, short_digest(f.root));
+  }
+  if (e.type == ImportFact::type) {
+    const ImportFact f = import_fact(e, place);
+    return fmt::format("import of {}, licence {}, {}, {} bytes", f.path, f.license.empty() ? "not given" : f.license,
+                       f.dtype, f.bytes);
   }
   if (e.type == UnrecordedFact::type) {
     const UnrecordedFact f = unrecorded_fact(e, place);

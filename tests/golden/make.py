@@ -73,35 +73,38 @@ def stir(model):
                 x.copy_(0.2 * torch.randn_like(x))
 
 
-def batch(config):
-    tokens = torch.randint(0, VOCABULARY, (SEQUENCES, TOKENS))
-    targets = torch.randint(0, VOCABULARY, (SEQUENCES, TOKENS))
-    targets[:, 4::5] = -100
-    begin = torch.zeros(SEQUENCES, TOKENS, dtype=torch.long)
-    begin[0, 7:] = 7  # a second document
-    row = torch.arange(TOKENS)
+def masks_of(config, begin):
+    """What eager attention adds to its scores: each row sees those of its document, and no more than a window."""
+    row = torch.arange(begin.shape[1])
     seen = (row[None, None, :] <= row[None, :, None]) & (row[None, None, :] >= begin[:, :, None])
     far = row[None, :, None] - row[None, None, :]
 
     def mask(visible):
         return torch.where(visible, 0.0, torch.finfo(torch.float32).min)[:, None]
 
-    masks = mask(seen)
     window = getattr(config, "sliding_window", None)
     kinds = getattr(config, "layer_types", None)
     if window and kinds and len(set(kinds)) > 1:
-        masks = {"full_attention": mask(seen), "sliding_attention": mask(seen & (far < window))}
-    elif window and (not kinds or "sliding_attention" in kinds):
-        masks = mask(seen & (far < window))
-    return tokens, targets, row[None] - begin, begin, masks
+        return {"full_attention": mask(seen), "sliding_attention": mask(seen & (far < window))}
+    if window and (not kinds or "sliding_attention" in kinds):
+        return mask(seen & (far < window))
+    return mask(seen)
+
+
+def batch():
+    tokens = torch.randint(0, VOCABULARY, (SEQUENCES, TOKENS))
+    targets = torch.randint(0, VOCABULARY, (SEQUENCES, TOKENS))
+    targets[:, 4::5] = -100
+    begin = torch.zeros(SEQUENCES, TOKENS, dtype=torch.long)
+    begin[0, 7:] = 7  # a second document
+    return tokens, targets, torch.arange(TOKENS)[None] - begin, begin
 
 
 def make(name, config, root):
     torch.manual_seed(sum(map(ord, name)))
     torch.set_num_threads(1)
     config._attn_implementation = "eager"
-    for experts in ("_experts_implementation",):
-        setattr(config, experts, "eager")
+    config._experts_implementation = "eager"
     model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
     stir(model)
     folder = root / name
@@ -109,8 +112,8 @@ def make(name, config, root):
     model.save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
 
-    tokens, targets, positions, begin, masks = batch(config)
-    logits = model(input_ids=tokens, attention_mask=masks, position_ids=positions, use_cache=False).logits
+    tokens, targets, positions, begin = batch()
+    logits = model(input_ids=tokens, attention_mask=masks_of(config, begin), position_ids=positions, use_cache=False).logits
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
     loss.backward()
     result = {"logits": logits.detach().contiguous()}

@@ -1,8 +1,7 @@
 // Headers and folders of safetensors files: what is not exactly right is refused, by file and tensor.
 #include <gtest/gtest.h>
-#include <unistd.h>
 
-#include "tests/interop/golden.h"
+#include "tests/interop/folders.h"
 
 namespace fourmi::interop {
 namespace {
@@ -104,16 +103,7 @@ TEST(SafetensorsHeader, WrittenIsReadBack) {
   EXPECT_EQ(order, "zabq");
 }
 
-/// A folder of its own under the system's temporary one.
-struct Folder {
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "fourmi-interop-XXXXXX").string();
-    path = mkdtemp(name.data());
-  }
-  ~Folder() { fs::remove_all(path); }
-  void write(const std::string& name, const std::string& text) const {
-    std::ofstream(path / name, std::ios::binary) << text;
-  }
+struct TestFolder : Folder {
   /// Tensors of one F32 each.
   void write_model(const std::string& name, const std::vector<std::string>& tensors) const {
     std::vector<StoredTensor> stored;
@@ -130,11 +120,10 @@ struct Folder {
       return e.what();
     }
   }
-  fs::path path;
 };
 
 TEST(StoredModel, ReadsAFolderInSeveralFiles) {
-  Folder f;
+  TestFolder f;
   f.write_model("one.safetensors", {"a", "c"});
   f.write_model("two.safetensors", {"b"});
   f.write("model.safetensors.index.json",
@@ -149,7 +138,7 @@ TEST(StoredModel, ReadsAFolderInSeveralFiles) {
 }
 
 TEST(StoredModel, NamesAllThatIndexAndFilesDisagreeOn) {
-  Folder f;
+  TestFolder f;
   EXPECT_NE(f.refusal().find("neither model.safetensors"), std::string::npos);
   f.write_model("one.safetensors", {"a", "c"});
   f.write_model("two.safetensors", {"b", "extra"});
@@ -169,7 +158,7 @@ TEST(StoredModel, NamesAllThatIndexAndFilesDisagreeOn) {
 }
 
 TEST(StoredModel, ACutFileIsRefused) {
-  Folder f;
+  TestFolder f;
   f.write_model("model.safetensors", {"a"});
   EXPECT_EQ(f.refusal(), "taken");
   fs::resize_file(f.path / "model.safetensors", fs::file_size(f.path / "model.safetensors") - 1);

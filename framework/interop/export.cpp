@@ -1,0 +1,165 @@
+#include "framework/interop/export.h"
+
+#include <nlohmann/json.hpp>
+
+#include "framework/checkpoint/agree.h"
+#include "framework/checkpoint/load.h"
+#include "framework/interop/companions.h"
+#include "framework/interop/config_json.h"
+#include "framework/interop/export_files.h"
+#include "framework/interop/import_plan.h"
+#include "framework/interop/model_card.h"
+#include "framework/recipe/read.h"
+#include "framework/run/start.h"
+#include "framework/tokenizer/choose.h"
+
+namespace fourmi::interop {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+class Export {
+ public:
+  Export(Group& group, const fs::path& model, const fs::path& to, const ExportOptions& options)
+      : group_(group),
+        to_(fs::absolute(to).lexically_normal()),
+        aside_((to_.has_filename() ? to_ : to_.parent_path()).string() + ".tmp-export"),
+        options_(options),
+        disk_(*options.disk) {
+    agreed(group_, [&] { refuse_what_is_there(); });
+    Choice choice = open_model(group_, model, disk_);
+    report_.warnings = choice.messages;
+    checkpoint_ = std::move(*choice.checkpoint);
+  }
+
+  ExportReport run() {
+    agreed(group_, [&] { plan(); });
+    agreed(group_, [&] {
+      if (group_.rank() == 0) prepare();
+    });
+    agreed(group_, [&] {
+      for (auto i = static_cast<std::size_t>(group_.rank()); i < files_.size();
+           i += static_cast<std::size_t>(group_.size())) {
+        write_export_file(disk_, checkpoint_, files_[i], aside_);
+        if (group_.rank() == 0) options_.say(fmt::format("{} of {} files", i + 1, files_.size()));
+      }
+    });
+    agreed(group_, [&] {
+      if (group_.rank() == 0) finish();
+    });
+    return std::move(report_);
+  }
+
+ private:
+  void refuse_what_is_there() const {
+    std::error_code ignored;
+    if (fs::exists(to_, ignored) && !(fs::is_directory(to_, ignored) && fs::is_empty(to_, ignored)))
+      throw Error(ExitStatus::usage, to_.string(), "found something there, expected a folder that is not there yet",
+                  "Name another, or remove it");
+  }
+
+  void plan() {
+    recipe_ = parse_recipe(checkpoint_.manifest.state.recipe, (checkpoint_.folder / "manifest.json").string());
+    table_ = std::make_unique<ParameterTable>(recipe_.model);
+    for (const Parameter& p : table_->all()) {
+      const TensorEntry* e = checkpoint_.manifest.find(master_name(p));
+      if (!e || e->shape != p.shape || e->dtype != DType::f32)
+        throw Error(ExitStatus::input, checkpoint_.folder.string(),
+                    fmt::format("tensor {} is missing or not f32 {}, expected it", master_name(p), to_string(p.shape)),
+                    "The checkpoint is of another model");
+    }
+    const json info = json::parse(checkpoint_.manifest.state.info, nullptr, false);
+    const json imported = info.is_object() ? info.value("imported", json::object()) : json::object();
+    const std::string stored = imported.is_object() ? imported.value("dtype", "") : "";
+    type_ = options_.type.value_or(stored == "fp32"        ? ExportType::fp32
+                                   : stored == "fp8-block" ? ExportType::fp8_block
+                                                           : ExportType::bf16);
+    if (type_ == ExportType::bf16 && (stored == "fp32" || stored == "f16"))
+      report_.warnings.push_back(fmt::format("the model was imported from {}: bf16 rounds its weights", stored));
+    files_ = plan_export(recipe_.model, *table_, checkpoint_.manifest, type_, options_.file_bytes);
+    report_.folder = to_;
+    report_.checkpoint = checkpoint_.folder;
+    report_.dtype = name_of(type_);
+    report_.files = std::ssize(files_);
+    for (const ExportedFile& f : files_) {
+      report_.tensors += std::ssize(f.tensors);
+      report_.bytes += f.data_bytes();
+    }
+  }
+
+  void prepare() {
+    std::error_code failure;
+    fs::remove_all(aside_, failure);  // of an earlier try
+    if (!failure) fs::create_directories(aside_, failure);
+    if (failure)
+      throw Error(ExitStatus::environment, aside_.string(),
+                  fmt::format("making the folder failed: {}, expected to write there", failure.message()));
+  }
+
+  /// Where the small files are that the model came with: beside an import, or beside the one that the run began from.
+  fs::path companions() const {
+    std::error_code ignored;
+    for (const fs::path& run : {run_of(checkpoint_.folder), run_of(recipe_.model.from)})
+      if (!run.empty() && fs::is_directory(companions_of(run), ignored)) return companions_of(run);
+    return {};
+  }
+
+  void finish() {
+    const fs::path from = companions(), run = run_of(checkpoint_.folder);
+    if (!from.empty()) copy_companions(from, aside_);
+    fs::remove(aside_ / "config.json");
+    fs::remove(aside_ / "README.md");
+    SpecialTokens tokens;
+    take_tokenizer(run, tokens);
+    write("config.json", config_json(recipe_, type_, from.empty() ? from : from / "config.json", tokens));
+    if (!fs::exists(aside_ / "generation_config.json")) write("generation_config.json", generation_config_json(tokens));
+    if (files_.size() > 1) write(std::string(index_name), index_text(files_));
+    write("README.md", model_card(checkpoint_, recipe_, run.empty() ? run : run / "ledger.jsonl", report_.dtype));
+    sync_directory(disk_, aside_);
+    std::error_code ignored;
+    fs::remove(to_, ignored);  // an empty folder
+    rename_path(disk_, aside_, to_.has_filename() ? to_ : to_.parent_path());
+  }
+
+  void take_tokenizer(const fs::path& run, SpecialTokens& tokens) {
+    if (recipe_.data.tokenizer == "bytes") {
+      if (!fs::exists(aside_ / "tokenizer.json"))
+        report_.warnings.push_back("the model reads bytes: no tokenizer is exported");
+      return;
+    }
+    DataSection data = recipe_.data;
+    pin_tokenizer(data, run);
+    const auto tokenizer = make_tokenizer(data, recipe_.model.vocab_size);
+    tokens.end = tokenizer->end_of_document();
+    if (fs::exists(aside_ / "tokenizer.json")) return;
+    fs::copy_file(data.tokenizer_file, aside_ / "tokenizer.json");
+    write("tokenizer_config.json", json{{"tokenizer_class", "PreTrainedTokenizerFast"},
+                                        {"eos_token", data.end_of_document},
+                                        {"clean_up_tokenization_spaces", false}}
+                                           .dump(2) +
+                                       "\n");
+  }
+
+  void write(const std::string& name, const std::string& text) { write_text(disk_, aside_ / name, text); }
+
+  Group& group_;
+  fs::path to_, aside_;
+  const ExportOptions& options_;
+  Disk& disk_;
+  Checkpoint checkpoint_;
+  Recipe recipe_;
+  std::unique_ptr<ParameterTable> table_;
+  ExportType type_ = ExportType::bf16;
+  std::vector<ExportedFile> files_;
+  ExportReport report_;
+};
+
+}  // namespace
+
+ExportReport export_model(Group& group, const fs::path& model, const fs::path& to, const ExportOptions& options) {
+  return Export(group, model, to, options).run();
+}
+
+}  // namespace fourmi::interop

@@ -1,0 +1,36 @@
+// `fourmi export MODEL HF_DIR`: a checkpoint becomes a folder that Hugging Face's libraries load. Tensor by tensor, in
+// pieces: memory does not grow with the model. All is written aside, in HF_DIR.tmp-export, and renamed at the end.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "framework/checkpoint/disk.h"
+#include "framework/interop/export_plan.h"
+#include "parallel/group.h"
+
+namespace fourmi::interop {
+
+struct ExportOptions {
+  std::optional<ExportType> type{};         ///< none: as it was imported, else bf16
+  std::int64_t file_bytes = 5'000'000'000;  ///< of a file of weights at most, unless one tensor has more
+  Disk* disk = &real_disk();
+  std::function<void(const std::string&)> say = [](const std::string&) {};  ///< called on rank 0
+};
+
+struct ExportReport {
+  std::filesystem::path folder, checkpoint;
+  std::string dtype;
+  std::int64_t tensors = 0, files = 0, bytes = 0;  ///< of weights
+  std::vector<std::string> warnings;
+};
+
+/// Collective; each rank writes every n-th file. Throws Error(input) for a MODEL that is absent or damaged,
+/// Error(usage) if HF_DIR is there already.
+ExportReport export_model(Group& group, const std::filesystem::path& model, const std::filesystem::path& to,
+                          const ExportOptions& options = {});
+
+}  // namespace fourmi::interop

@@ -1,0 +1,184 @@
+#include "framework/interop/import.h"
+
+#include <nlohmann/json.hpp>
+
+#include "framework/checkpoint/agree.h"
+#include "framework/checkpoint/commit.h"
+#include "framework/checkpoint/folder.h"
+#include "framework/checkpoint/prove.h"
+#include "framework/digest/sha256.h"
+#include "framework/interop/companions.h"
+#include "framework/interop/import_files.h"
+#include "framework/interop/model_recipe.h"
+#include "framework/ledger/import_fact.h"
+#include "framework/ledger/lineage.h"
+#include "framework/recipe/write.h"
+#include "framework/tokenizer/choose.h"
+
+namespace fourmi::interop {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+constexpr const char* nonce = "import";
+
+/// The widest type among the weights decides: what rounds nothing away.
+std::string dtype_of_weights(const ImportPlan& plan) {
+  if (plan.has_fp8()) return "fp8-block";
+  bool f32 = false, f16 = false;
+  for (const Weight& w : plan.map().weights) {
+    if (w.parameter->set == ParameterSet::router_bias) continue;  // FP32 in every release
+    f32 |= w.stored->tensor.type == StoredType::f32;
+    f16 |= w.stored->tensor.type == StoredType::f16;
+  }
+  return f32 ? "fp32" : f16 ? "f16" : "bf16";
+}
+
+class Import {
+ public:
+  Import(Group& group, const fs::path& from, const fs::path& to, const ImportOptions& options)
+      : group_(group), from_(from), to_(to), options_(options), disk_(*options.disk) {}
+
+  ImportReport run() {
+    agreed(group_, [&] { open(); });
+    if (report_.was_there) return std::move(report_);
+    agreed(group_, [&] {
+      if (group_.rank() == 0) prepare();
+    });
+    std::vector<RankFile> files = write_files(group_, *plan_, unfinished_, disk_, report_.files_kept, [&](auto i) {
+      if (group_.rank() == 0) options_.say(fmt::format("{} of {} files", i + 1, plan_->files().size()));
+    });
+    agreed(group_, [&] {
+      if (group_.rank() == 0) finish(files);
+    });
+    std::int64_t read = stored_->bytes_read();
+    group_.all_sum(std::span(&read, 1));
+    report_.bytes_read = read;
+    return std::move(report_);
+  }
+
+ private:
+  void open() {
+    std::error_code ignored;
+    if (!fs::is_directory(from_, ignored))
+      throw Error(ExitStatus::input, from_.string(), "found no folder, expected one of a model as safetensors");
+    const bool blocks = has_fp8_blocks(from_ / "config.json");
+    ImportedAs as{.name = fs::absolute(to_).lexically_normal().filename().string()};
+    if (as.name.empty()) as.name = fs::absolute(to_).lexically_normal().parent_path().filename().string();
+    recipe_ = model_recipe(from_ / "config.json", as);
+    stored_.emplace(from_, disk_);
+    plan_.emplace(recipe_.model, *stored_, options_.file_bytes);
+    if (plan_->has_fp8() && !blocks)
+      throw Error(ExitStatus::input, (from_ / "config.json").string(),
+                  "found weights in F8_E4M3 but no quantization_config, expected one of blocks of [128, 128]");
+    report_.dtype = dtype_of_weights(*plan_);
+    if (report_.dtype == "fp32") recipe_.precision.compute = Compute::fp32;
+    report_.model_type = recipe_.model.model_type;
+    report_.stored_bytes = stored_->bytes();
+    report_.files = std::ssize(plan_->files());
+    for (const Parameter& p : plan_->table().all())
+      if (p.set != ParameterSet::router_bias) report_.parameters += p.shape.num_elements();
+    checkpoints_ = to_ / "checkpoints";
+    report_.checkpoint = checkpoints_ / step_name(0);
+    unfinished_ = report_.checkpoint.string() + ".tmp-" + nonce;
+    look_for_earlier();
+    take_tokenizer();
+  }
+
+  void look_for_earlier() {
+    const auto other = [&](const std::string& found) {
+      throw Error(ExitStatus::usage, to_.string(), found + ", expected a new folder, or this import", "Name another");
+    };
+    for (const std::int64_t step : list_steps(checkpoints_))
+      if (step != 0) other(fmt::format("found a run with a checkpoint of step {}", step));
+    std::error_code ignored;
+    if (!fs::exists(report_.checkpoint, ignored)) return;
+    const Manifest m = read_manifest(disk_, report_.checkpoint);
+    const json info = json::parse(m.state.info, nullptr, false);
+    if (!info.is_object() || !info.contains("imported") || info["imported"].value("import", "") != plan_->fingerprint())
+      other("found another model");
+    report_.was_there = true;
+    report_.root = m.root;
+  }
+
+  /// What cannot be read is said: the weights are of use without it.
+  void take_tokenizer() {
+    std::error_code ignored;
+    if (!fs::exists(from_ / "tokenizer.json", ignored)) {
+      report_.warnings.push_back(fmt::format("{} has no tokenizer.json: text is taken as bytes", from_.string()));
+      return;
+    }
+    DataSection data = recipe_.data;
+    data.tokenizer = fs::absolute(from_ / "tokenizer.json").lexically_normal().string();
+    try {
+      pin_tokenizer(data, {});
+      recipe_.data = data;
+    } catch (const Error& e) {
+      report_.warnings.push_back(fmt::format("the tokenizer is not taken over, text is taken as bytes: {}", e.what()));
+    }
+  }
+
+  void prepare() {
+    for (const fs::path& folder : {to_, checkpoints_, unfinished_}) {
+      std::error_code failure;
+      fs::create_directories(folder, failure);
+      if (failure)
+        throw Error(ExitStatus::environment, folder.string(),
+                    fmt::format("making the folder failed: {}, expected to write there", failure.message()));
+    }
+  }
+
+  void finish(const std::vector<RankFile>& files) {
+    prove_copies(*plan_, *stored_, files);
+    copy_companions(from_, companions_of(to_));
+    keep_tokenizer(recipe_.data, to_);
+    CheckpointState state;
+    state.recipe = to_yaml(recipe_);
+    state.info = json{{"imported",
+                       {{"import", plan_->fingerprint()},
+                        {"path", fs::absolute(from_).lexically_normal().string()},
+                        {"dtype", report_.dtype}}}}
+                     .dump();
+    Manifest manifest = merge(files, state);
+    manifest.state.ledger_head = enter_ledger(manifest);
+    const fs::path recipe = to_ / "recipe.yaml", aside = to_ / "recipe.yaml.tmp";
+    std::error_code ignored;
+    fs::remove(aside, ignored);
+    write_text(disk_, aside, state.recipe);
+    rename_path(disk_, aside, recipe);
+    remove_notes(*plan_, unfinished_);
+    commit(disk_, manifest, unfinished_, report_.checkpoint, nonce);
+    for (const std::string& warning : tidy_up(disk_, checkpoints_, 0, 1, 0, nonce)) report_.warnings.push_back(warning);
+    report_.root = manifest.root;
+  }
+
+  std::string enter_ledger(const Manifest& manifest) {
+    LedgerWriter writer(to_ / "ledger.jsonl");
+    RunLineage lineage(writer, "");
+    lineage.say(RunFact::type,
+                to_payload(RunFact{recipe_.run.name, sha256(manifest.state.recipe), recipe_.model.model_type}));
+    lineage.say(ImportFact::type, to_payload(ImportFact{fs::absolute(from_).lexically_normal().string(),
+                                                        license_of_card(from_), report_.dtype, report_.stored_bytes}));
+    lineage.snapshot();
+    return lineage.seal(manifest.root, 0);
+  }
+
+  Group& group_;
+  fs::path from_, to_, checkpoints_, unfinished_;
+  const ImportOptions& options_;
+  Disk& disk_;
+  Recipe recipe_;
+  std::optional<StoredModel> stored_;
+  std::optional<ImportPlan> plan_;
+  ImportReport report_;
+};
+
+}  // namespace
+
+ImportReport import_model(Group& group, const fs::path& from, const fs::path& to, const ImportOptions& options) {
+  return Import(group, from, to, options).run();
+}
+
+}  // namespace fourmi::interop
