@@ -32,6 +32,8 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"framework/digest", {"framework/digest", "kernels"}},
     {"framework/recipe", {"framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/tokenizer", {"framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+    {"framework/chat",
+     {"framework/chat", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/data",
      {"framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/corpus",
