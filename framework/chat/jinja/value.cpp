@@ -158,6 +158,7 @@ class JsonWriter {
 }  // namespace
 
 Value::Value(List v) : value_(std::make_shared<List>(std::move(v))) {}
+Value::Value(Dict v) : value_(std::make_shared<Dict>(std::move(v))) {}
 Value::Value(const Value& other) = default;
 Value::Value(Value&& other) noexcept = default;
 Value& Value::operator=(const Value& other) = default;

@@ -16,17 +16,8 @@ namespace fourmi::jinja {
 class Value;
 /// A list, or what Python writes as a tuple.
 struct List;
-/// In the order in which the keys came; keys are texts.
-struct Dict {
-  std::vector<std::pair<std::string, Value>> entries{};
-  bool open = false;  ///< a namespace: its entries may be set
-  const Value* find(std::string_view key) const;
-  Value& operator[](const std::string& key);
-};
-struct Arguments {
-  std::vector<Value> positional{};
-  std::vector<std::pair<std::string, Value>> named{};
-};
+struct Dict;
+struct Arguments;
 using Callable = std::function<Value(Arguments&)>;
 
 struct Undefined {
@@ -48,7 +39,7 @@ class Value {
   Value(std::string v) : value_(std::move(v)) {}
   Value(const char* v) : value_(std::string(v)) {}
   Value(List v);
-  Value(Dict v) : value_(std::make_shared<Dict>(std::move(v))) {}
+  Value(Dict v);
   Value(Callable v) : value_(std::make_shared<Callable>(std::move(v))) {}
   // In value.cpp: where they are inlined GCC 12 warns of alternatives that the variant does not hold.
   Value(const Value& other);
@@ -86,6 +77,18 @@ class Value {
 struct List : std::vector<Value> {
   using std::vector<Value>::vector;
   bool tuple = false;
+};
+
+/// In the order in which the keys came; keys are texts.
+struct Dict {
+  std::vector<std::pair<std::string, Value>> entries{};
+  bool open = false;  ///< a namespace: its entries may be set
+  const Value* find(std::string_view key) const;
+  Value& operator[](const std::string& key);
+};
+struct Arguments {
+  std::vector<Value> positional{};
+  std::vector<std::pair<std::string, Value>> named{};
 };
 
 bool equal(const Value& a, const Value& b);
