@@ -47,6 +47,7 @@ class RailDispatcher final : public NodeDispatcher {
     const auto* const records = weights_MK ? static_cast<const std::byte*>(b.records.data) : nullptr;
     const exchange::ArrivingRows arriving{.rows = static_cast<std::byte*>(t.into.x_UD.data),
                                           .row_bytes = t.row_bytes,
+                                          .capacity = t.into.x_UD.dim(0),
                                           .records = weights_MK ? static_cast<std::byte*>(b.got_records.data) : nullptr,
                                           .record_bytes = record_bytes,
                                           .record_at = rows.record_at};
