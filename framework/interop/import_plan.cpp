@@ -1,6 +1,7 @@
 #include "framework/interop/import_plan.h"
 
 #include <cstring>
+#include <map>
 #include <memory>
 
 #include "framework/digest/sha256.h"
@@ -61,20 +62,17 @@ BlockScales read_scales(const StoredModel& stored, const Weight& w) {
 
 TensorSource ImportPlan::source(std::size_t file) const {
   struct State {
-    const Weight* weight = nullptr;
-    BlockScales scales;
+    std::map<const Weight*, BlockScales> scales;  // of 4 GiB of masters: 256 kB
     std::vector<std::byte> stored;
     std::vector<float> values;
   };
   return [this, &plan = files_[file], state = std::make_shared<State>()](std::size_t index, std::int64_t begin,
                                                                          std::span<std::byte> out) {
     const Weight& w = *plan.weights[index];
-    if (w.scale && state->weight != &w) {
-      state->scales = read_scales(stored_, w);
-      state->weight = &w;
-    }
+    if (w.scale && !state->scales.contains(&w)) state->scales.emplace(&w, read_scales(stored_, w));
     if (plan.is_scale[index]) {
-      std::memcpy(out.data(), reinterpret_cast<const std::byte*>(state->scales.values.data()) + begin, out.size());
+      std::memcpy(out.data(), reinterpret_cast<const std::byte*>(state->scales.at(&w).values.data()) + begin,
+                  out.size());
       return;
     }
     const StoredType type = w.stored->tensor.type;
@@ -83,7 +81,7 @@ TensorSource ImportPlan::source(std::size_t file) const {
     state->stored.resize(state->values.size() * static_cast<std::size_t>(size));
     stored_.read(*w.stored, first * size, state->stored);
     if (w.scale)
-      dequantise(state->stored, first, state->scales, state->values,
+      dequantise(state->stored, first, state->scales.at(&w), state->values,
                  (stored_.folder() / stored_.files()[w.stored->file].name).string(), w.stored->tensor.name);
     else
       widen(type, state->stored, state->values);

@@ -34,7 +34,7 @@ class ImportPlan {
   /// Two tries of one import have the same: names, sizes and times of the stored files, and the plan.
   const std::string& fingerprint() const { return fingerprint_; }
 
-  /// The source of one of the files. It holds one weight's scales at a time.
+  /// The source of one of the files. It holds the scales of that file's weights.
   TensorSource source(std::size_t file) const;
 
  private:
