@@ -45,7 +45,10 @@ struct Expression {
 struct Statement;
 using Block = std::vector<Statement>;
 
-struct Branch;
+struct Branch {
+  ExpressionPtr condition{};  ///< null: else
+  Block body;
+};
 
 struct Statement {
   enum class Kind {
@@ -68,11 +71,6 @@ struct Statement {
   std::vector<ExpressionPtr> defaults{};  ///< of a macro's names; null: none
   std::vector<Branch> branches{};
   Block body{}, other{};
-};
-
-struct Branch {
-  ExpressionPtr condition{};  ///< null: else
-  Block body{};
 };
 
 /// Throws Error(input) at `place:line` naming what is not built.
