@@ -73,10 +73,14 @@ class Reader {
       else
         utf8::append(written, byte_level::characters()[b]);
       const auto found = ids_.find(written);
-      if (found == ids_.end())
+      // A byte that is no token is the unknown one, as there: SmolLM2 lacks those that no text has.
+      const auto known_byte = found != ids_.end() || characters || model["unk_token"].absent()
+                                  ? found
+                                  : ids_.find(model["unk_token"].text());
+      if (known_byte == ids_.end())
         vocab.refuse(fmt::format("no token for the byte 0x{:02x} (written {})", b, written),
                      "one for each of the 256 bytes: texts would lose it");
-      d_.bytes[b] = found->second;
+      d_.bytes[b] = known_byte->second;
     }
   }
   bool is_used(std::int32_t id) const {

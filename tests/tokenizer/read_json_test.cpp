@@ -98,6 +98,14 @@ TEST(TokenizerJson, RefusesWhatItWouldReadDifferentlyOfCharacters) {
   }
 }
 
+TEST(TokenizerJson, AByteThatIsNoTokenIsTheUnknownOne) {
+  Json json = Json::parse(test::golden("gpt2.json"));
+  json["model"]["vocab"].erase("\u0104");  // byte 4
+  json["model"]["unk_token"] = "<|endoftext|>";
+  const BpeTokenizer tokenizer(read_tokenizer_json(json.dump(), "t.json"), "", "data.end_of_document");
+  EXPECT_EQ(tokenizer.encode("\x04\x04"), (std::vector<std::int32_t>{0, 0}));
+}
+
 TEST(TokenizerJson, ANumberThatNothingHoldsIsNamed) {
   for (const char* json : {"1e999", R"({"version": -333333333333e3333333333})"}) {
     const std::string message = test::message_of(ExitStatus::input, [&] { read_tokenizer_json(json, "t.json"); });

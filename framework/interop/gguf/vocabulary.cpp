@@ -133,6 +133,9 @@ class Vocabulary {
     if (rule->nfc) root["normalizer"] = {{"type", "NFC"}};
     root["decoder"] = {{"type", "ByteLevel"}, {"add_prefix_space", true}, {"trim_offsets", true}, {"use_regex", true}};
     root["model"]["ignore_merges"] = rule->ignores_merges;
+    if (const auto unk = header_.get_or<std::int64_t>("tokenizer.ggml.unknown_token_id", -1);
+        unk >= 0 && unk < static_cast<std::int64_t>(tokens_.size()))
+      root["model"]["unk_token"] = tokens_[static_cast<std::size_t>(unk)];
     Json& merges = root["model"]["merges"] = Json::array();
     for (const std::string& merge : header_.get<std::vector<std::string>>("tokenizer.ggml.merges")) {
       if (utf8::valid_prefix(merge) != merge.size()) refuse("merges", "an entry that is no UTF-8, text was expected");
