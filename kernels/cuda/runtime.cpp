@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "kernels/cuda/clock.h"
+#include "kernels/cuda/exchange/exchange.h"
 #include "kernels/cuda/library/libraries.h"
 #include "kernels/cuda/operations.h"
 #include "kernels/cuda/profiler/nvtx_ranges.h"
@@ -78,7 +79,7 @@ Supported find_supported() {
   return s;
 }
 
-class CudaRuntime final : public DeviceRuntime, public DeviceSharing {
+class CudaRuntime final : public DeviceRuntime, public DeviceSharing, public exchange::CardExchangeMaker {
  public:
   explicit CudaRuntime(int index) {
     card_.index = index;
@@ -124,6 +125,12 @@ class CudaRuntime final : public DeviceRuntime, public DeviceSharing {
   void read(void* host, const void* device, std::int64_t bytes) override { move(host, device, bytes); }
   std::unique_ptr<DeviceStream> make_stream() override { return std::make_unique<CudaStream>(card_, *this); }
   SpanObserver* span_observer() override { return nvtx_ranges(); }
+  int num_multiprocessors() const override { return card_.num_multiprocessors; }
+  std::unique_ptr<exchange::CardExchange> make_exchange(DeviceStream& stream, std::span<std::byte* const> bases,
+                                                        const exchange::Window& window, int rank,
+                                                        const exchange::CardExchangeOptions& options) override {
+    return cuda::make_exchange(stream, bases, window, rank, options);
+  }
 
   std::string bus_address() const override {
     std::array<char, 32> text{};

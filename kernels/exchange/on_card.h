@@ -1,7 +1,6 @@
 // Rows to other ranks and their results back, moved by kernels of a card without the host: what one rank's stream does
 // with its window (window.h) and those of its peers. No call here waits for the device, and no number comes to the
-// host: how many rows arrive stays on the device. kernels/cuda/exchange where CMake's FOURMI_CUDA is on, else
-// kernels/cuda_absent/exchange.cpp.
+// host: how many rows arrive stays on the device. Of a GPU it is kernels/cuda/exchange.
 //
 // Shapes   M tokens   P ranks   C channels   U rows that arrive   D columns
 #pragma once
@@ -47,19 +46,30 @@ class CardExchange {
   virtual void combine(const Tokens& tokens, TokenRun run, const CardRoute& route, const Tensor& partial_UD,
                        const Tensor& y_MD, const Tensor& first_MD, const Tensor& second_MD) = 0;
   /// Throws Error(rank_lost) that names a peer and the flag that it should have written, if a kernel gave up, and
-  /// Error(bug) if more rows came than ArrivingRows::capacity; may be asked at any time. After that nothing that the kernels wrote is good, here and on ranks that got some of it: all
-  /// ranks ask before they keep anything of a step.
+  /// Error(bug) if more rows came than ArrivingRows::capacity; may be asked at any time. After that nothing that the
+  /// kernels wrote is good, here and on ranks that got some of it: all ranks ask before they keep anything of a step.
   virtual void check() const = 0;
 };
 
-/// Of the stream's GPU.
+/// What a device's runtime also is whose streams can do that.
+class CardExchangeMaker {
+ public:
+  virtual ~CardExchangeMaker() = default;
+  virtual int num_multiprocessors() const = 0;
+  /// As make_card_exchange; the stream is of this device.
+  virtual std::unique_ptr<CardExchange> make_exchange(DeviceStream& stream, std::span<std::byte* const> bases,
+                                                      const Window& window, int rank,
+                                                      const CardExchangeOptions& options) = 0;
+};
+
+/// Of the stream's device. Throws Error(environment) where it is none of the above.
 int num_multiprocessors(const DeviceStream& stream);
 
 /// bases: [P] this rank's and its peers' windows, as this card reaches them; a window is zeroed before any rank begins.
 /// Calls go to the stream, in order. Where ranks share a card nobody may wait for all of it (DeviceRuntime's allocate,
 /// release, read, write) while kernels of some ranks wait for others': streams alone are waited for. Collective:
 /// windows and exchanges live until all ranks' streams have ended. Throws Error(usage) for a window that the kernels do
-/// not take.
+/// not take, Error(environment) for a device without such kernels.
 std::unique_ptr<CardExchange> make_card_exchange(DeviceStream& stream, std::span<std::byte* const> bases,
                                                  const Window& window, int rank, const CardExchangeOptions& options);
 

@@ -58,7 +58,7 @@ TEST_P(LongMessages, TravelBesideWhatIsComputed) {
   const std::vector<std::string> slow{name_of(GroupKind::pipeline)};
   for (const OverlapPairs pairs : {OverlapPairs::never, OverlapPairs::always}) {
     if (pairs == OverlapPairs::always && !has_pairs) continue;
-    const Recipe recipe = recipe_of(GetParam(), pairs, 128);
+    const Recipe recipe = pairs_recipe(GetParam(), pairs, 128);
     const Measured free = run(recipe, 4, 1, 0, slow);
     const double rate = 0.1 * free.computed / static_cast<double>(free.bytes);
     const Measured m = run(recipe, 4, 5, rate, slow);

@@ -1,3 +1,5 @@
+#include "kernels/cuda/exchange/exchange.h"
+
 #include <fmt/format.h>
 
 #include <atomic>
@@ -6,7 +8,6 @@
 #include "kernels/cuda/exchange/from_experts.h"
 #include "kernels/cuda/exchange/to_experts.h"
 #include "kernels/cuda/loading/loading.h"
-#include "kernels/exchange/on_card.h"
 
 namespace fourmi::exchange {
 namespace {
@@ -144,14 +145,11 @@ class Exchange final : public CardExchange {
 
 }  // namespace
 
-int num_multiprocessors(const DeviceStream& stream) {
-  return static_cast<const cuda::CudaStream&>(stream).card().num_multiprocessors;
-}
-
-std::unique_ptr<CardExchange> make_card_exchange(DeviceStream& stream, std::span<std::byte* const> bases,
-                                                 const Window& window, int rank, const CardExchangeOptions& options) {
-  check_window(window, bases.size());
-  return std::make_unique<Exchange>(stream, bases, window, rank, options);
-}
-
 }  // namespace fourmi::exchange
+
+std::unique_ptr<fourmi::exchange::CardExchange> fourmi::cuda::make_exchange(
+    DeviceStream& stream, std::span<std::byte* const> bases, const exchange::Window& window, int rank,
+    const exchange::CardExchangeOptions& options) {
+  exchange::check_window(window, bases.size());
+  return std::make_unique<exchange::Exchange>(stream, bases, window, rank, options);
+}
