@@ -76,7 +76,7 @@ struct DispatchBuffers {
       visit(got_records, "dispatch_got_records", Shape{s.max_rows, s.record_bytes}, DType::u8);
     if (s.staging_rows == 0) return;
     visit(rows, "dispatch_rows", Shape{s.staging_rows, s.row_bytes}, DType::u8);
-    if (s.window_bytes > 0) return;  // sums alone
+    if (s.route_rounds > 0) return;  // on a card: sums alone
     visit(records, "dispatch_records", Shape{s.staging_rows, s.record_bytes}, DType::u8);
     visit(packed_records, "dispatch_packed_records", Shape{s.staging_rows, s.record_bytes}, DType::u8);
     if (!s.two_hops) return;

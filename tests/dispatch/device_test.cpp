@@ -90,7 +90,10 @@ TEST(DeviceDispatch, WhoLeavesInAnExceptionEndsTheWaitsOfAll) {
     }
     return "went on";
   });
-  EXPECT_EQ(ends, (std::vector<std::string>{"a test", "group threads", "group threads"}));
+  EXPECT_EQ(ends[0], "a test");
+  EXPECT_TRUE(ends[1] == "group threads" || ends[1] == "group pair")
+      << ends[1] << ": it may still be making its windows";
+  EXPECT_EQ(ends[2], "group threads");
 }
 
 TEST(DeviceDispatch, AWindowEndsWithItsLastRing) {
