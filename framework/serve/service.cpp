@@ -49,6 +49,10 @@ class Service::Http final : public httplib::Server {
   explicit Http(Service& service) : service_(service) {
     const ServiceOptions& o = service.options_;
     set_payload_max_length(o.max_body);
+    set_socket_options([](socket_t s) {  // the library's would let two servers share a port
+      const int again = 1;               // soon after one has ended
+      ::setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &again, sizeof(again));
+    });
     new_task_queue = [threads = static_cast<std::size_t>(o.max_clients + spare_threads)] {
       return new httplib::ThreadPool(threads);
     };

@@ -17,8 +17,6 @@ constexpr std::int64_t most_keys = 1 << 16, most_tensors = 1 << 20, most_entries
                        longest_text = 1 << 24;
 
 enum ValueType : std::uint32_t { u8, i8, u16, i16, u32, i32, f32, boolean, text, array, u64, i64, f64, num_types };
-constexpr const char* type_names[num_types] = {"u8",   "i8",     "u16",   "i16", "u32", "i32", "f32",
-                                               "bool", "string", "array", "u64", "i64", "f64"};
 constexpr std::int64_t type_bytes[num_types] = {1, 1, 2, 2, 4, 4, 4, 1, 8, 12, 8, 8, 8};  // of texts: at least
 
 /// Reads the header's bytes in order, a piece of the file at a time.
