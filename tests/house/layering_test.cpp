@@ -56,9 +56,9 @@ const std::map<std::string, std::set<std::string>> may_include = {
       "framework/model", "framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel",
       "kernels"}},
     {"launch",
-     {"launch", "framework/interop", "framework/serve", "framework/corpus", "framework/train", "framework/telemetry", "framework/run",
-      "framework/checkpoint", "framework/ledger", "framework/model", "framework/data", "framework/tokenizer",
-      "framework/recipe", "framework/digest", "parallel", "kernels"}},
+     {"launch", "framework/interop", "framework/serve", "framework/corpus", "framework/train", "framework/telemetry",
+      "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data",
+      "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
 };
 
 TEST(Layering, IncludesPointDownward) {
