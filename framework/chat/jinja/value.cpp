@@ -23,7 +23,7 @@ std::string real_text(double value) {
 
 std::string repr(const Value& value, int depth);
 
-std::string quoted(std::string_view text) {
+std::string in_quotes(std::string_view text) {
   const char quote = text.find('\'') != std::string_view::npos && text.find('"') == std::string_view::npos ? '"' : '\'';
   std::string out(1, quote);
   for (const char c : text) {
@@ -44,7 +44,7 @@ std::string quoted(std::string_view text) {
 
 std::string repr(const Value& value, int depth) {
   if (depth > deepest) throw std::string("lists in each other without end");
-  if (const std::string* text = value.text()) return quoted(*text);
+  if (const std::string* text = value.text()) return in_quotes(*text);
   std::string out;
   if (const List* list = value.list()) {
     for (const Value& v : *list) {
@@ -56,7 +56,7 @@ std::string repr(const Value& value, int depth) {
   }
   if (const Dict* dict = value.dict()) {
     for (const auto& [key, v] : dict->entries)
-      out += (out.empty() ? "" : ", ") + quoted(key) + ": " + repr(v, depth + 1);
+      out += (out.empty() ? "" : ", ") + in_quotes(key) + ": " + repr(v, depth + 1);
     return "{" + out + "}";
   }
   return to_text(value);
