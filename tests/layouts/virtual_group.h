@@ -31,13 +31,14 @@ class TravelObserver {
 /// Of one rank, by all of its groups.
 struct VirtualClock {
   std::vector<std::string> slow;  ///< the groups whose calls take time, with those that they are cut into (their name
-                                  ///< and a dot); what others send is there at once
+                                  ///< and a dot), all where none is named; what others
+                                  ///< send is there at once
   bool all_to_alls = true;        ///< do theirs take time, too?
   double seconds_per_byte = 0;
   double seconds_per_call = 0;
   double now = 0;        ///< seconds
   double computed = 0;   ///< of them
-  double travelled = 0;  ///< of the slow groupss' calls, as if nothing hid them
+  double travelled = 0;  ///< of the slow groups' calls, as if nothing hid them
   double exposed = 0;    ///< of `travelled`: what the rank waited for
   double late = 0;       ///< really: how much later than they came messages between two ranks were found to be there
   std::int64_t messages = 0;
@@ -141,7 +142,7 @@ class VirtualGroup : public Group {
 
   bool is_slow(bool counts) const {
     const auto is_mine = [&](const std::string& s) { return name_ == s || name_.starts_with(s + "."); };
-    return counts && std::any_of(clock_.slow.begin(), clock_.slow.end(), is_mine);
+    return counts && (clock_.slow.empty() || std::any_of(clock_.slow.begin(), clock_.slow.end(), is_mine));
   }
   Stamp stamp(std::size_t bytes_sent, bool counts = true) {
     if (!is_slow(counts)) return {clock_.now, 0};
