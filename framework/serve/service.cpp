@@ -198,7 +198,7 @@ std::shared_ptr<Answering> Service::begin(const std::string& body, bool chat) {
     throw ApiError(404, fmt::format("model {} was asked for, {} is here", request.model.substr(0, 200), options_.model),
                    "model");
   if (chat) {
-    if (!chat_) throw ApiError(400, "this model has no template for conversations; /v1/completions continues texts");
+    if (!chat_) throw ApiError(400, "templates for conversations are not read yet; /v1/completions continues texts");
     request.prompts = {{.text = chat_(request.messages, request.tools)}};
   }
   std::vector<TextRequest> texts;
