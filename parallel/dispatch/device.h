@@ -57,10 +57,7 @@ class DeviceDispatcher final : public Dispatcher {
   Arrivals finish_dispatch(const Stream& stream, Transit& t) override {
     const Span span(stream.timeline(), Work::dispatch, "dispatch_finish");
     t.rows.wait();
-    if (t.into.weights_UK)
-      unpack_records(stream, bytes_of(t.buffers.got_records), first_expert(), num_local(), t.into.experts_UK,
-                     t.into.weights_UK);
-    return t.into;
+    return unpacked(stream, t);
   }
 
   Transit start_combine(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& partial_UD,

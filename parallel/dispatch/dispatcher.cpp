@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "kernels/ops/dispatch_rows.h"
 #include "parallel/dispatch/device_window.h"
 #include "parallel/dispatch/exchange.h"
 #include "parallel/dispatch/methods.h"
@@ -219,6 +220,13 @@ Transit Dispatcher::open_combine(const DispatchPlan& plan, int round, const Tens
                "partial {} {} for {} rows", name_of(partial_UD.dtype), to_string(partial_UD.shape),
                plan.num_arriving(round));
   return t;
+}
+
+Arrivals Dispatcher::unpacked(const Stream& stream, const Transit& t) const {
+  if (t.into.weights_UK)
+    unpack_records(stream, bytes_of(t.buffers.got_records), first_expert(), num_local(), t.into.experts_UK,
+                   t.into.weights_UK);
+  return t.into;
 }
 
 Arrivals Dispatcher::dispatch(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& x_MD,

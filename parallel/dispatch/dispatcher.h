@@ -142,6 +142,8 @@ class Dispatcher {
   Transit open_dispatch(const DispatchPlan&, int round, const Tensor& x_MD, const Tensor& weights_MK,
                         const Arrivals& into, const DispatchBuffers&) const;
   Transit open_combine(const DispatchPlan&, int round, const Tensor& partial_UD, const DispatchBuffers&) const;
+  /// What arrived, with experts and weights out of the records that came with it.
+  Arrivals unpacked(const Stream&, const Transit&) const;
 
   /// Adds to load() what a plan brings, when it is known.
   void count_arrivals(const DispatchPlan&);

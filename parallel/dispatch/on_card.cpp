@@ -79,11 +79,9 @@ class OnCard final : public Dispatcher {
     if (t.plan->arriving.empty()) learn(*t.plan, t);
     const std::int64_t U = t.plan->num_arriving(t.round);
     t.into.x_UD = t.into.x_UD.rows(0, U);
-    if (!t.into.weights_UK) return t.into;
-    t.into.experts_UK = t.into.experts_UK.rows(0, U), t.into.weights_UK = t.into.weights_UK.rows(0, U);
-    unpack_records(stream, bytes_of(t.buffers.got_records), first_expert(), num_local(), t.into.experts_UK,
-                   t.into.weights_UK);
-    return t.into;
+    if (t.into.weights_UK)
+      t.into.experts_UK = t.into.experts_UK.rows(0, U), t.into.weights_UK = t.into.weights_UK.rows(0, U);
+    return unpacked(stream, t);
   }
 
   /// The sums are made while others compute, unrounded; who finishes adds to them and rounds.

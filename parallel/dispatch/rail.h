@@ -84,10 +84,7 @@ class RailDispatcher final : public NodeDispatcher {
     traffic_.rows_inside += away;
     traffic_.bytes_inside += away * t.row_bytes;
     t.rows.wait();
-    if (t.into.weights_UK)
-      unpack_records(stream, bytes_of(t.buffers.got_records), first_expert(), num_local(), t.into.experts_UK,
-                     t.into.weights_UK);
-    return t.into;
+    return unpacked(stream, t);
   }
 
   Transit start_combine(const Stream& stream, const DispatchPlan& plan, int round, const Tensor& partial_UD,

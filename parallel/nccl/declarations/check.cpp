@@ -1,53 +1,8 @@
 // Are our declarations of NCCL's functions its own? Compiled where its header is; nothing here runs.
-#include <nccl.h>
-
-#include <type_traits>
-
-#include "parallel/nccl/library.h"
+#include "parallel/nccl/declarations/ours.h"
 
 namespace fourmi::nccl {
 namespace {
-
-/// What NCCL's types are in our declarations.
-template <class T>
-struct Ours {
-  using type = T;
-};
-template <>
-struct Ours<ncclResult_t> {
-  using type = Result;
-};
-template <>
-struct Ours<ncclResult_t*> {
-  using type = Result*;
-};
-template <>
-struct Ours<ncclDataType_t> {
-  using type = DataType;
-};
-template <>
-struct Ours<ncclComm_t> {
-  using type = Communicator*;
-};
-template <>
-struct Ours<ncclComm_t*> {
-  using type = Communicator**;
-};
-template <>
-struct Ours<ncclUniqueId> {
-  using type = Id;
-};
-template <>
-struct Ours<ncclUniqueId*> {
-  using type = Id*;
-};
-template <>
-struct Ours<cudaStream_t> {
-  using type = void*;
-};
-
-template <class R, class... A>
-auto declared(R (*)(A...)) -> typename Ours<R>::type (*)(typename Ours<A>::type...);
 
 #define FOURMI_SAME(slot, function) \
   static_assert(std::is_same_v<decltype(Functions::slot), decltype(declared(&function))>)

@@ -1,28 +1,13 @@
 // Are our declarations of NCCL's windows its own? Compiled where its device API's headers are; nothing here runs.
-#include <nccl.h>
 #include <nccl_device/core.h>
 
 #include <cstddef>
-#include <type_traits>
 
+#include "parallel/nccl/declarations/ours.h"
 #include "parallel/nccl/windows.h"
 
 namespace fourmi::nccl {
-namespace {
 
-/// What NCCL's types are in our declarations.
-template <class T>
-struct Ours {
-  using type = T;
-};
-template <>
-struct Ours<ncclResult_t> {
-  using type = Result;
-};
-template <>
-struct Ours<ncclComm_t> {
-  using type = Communicator*;
-};
 template <>
 struct Ours<ncclWindow_t> {
   using type = Window*;
@@ -32,8 +17,7 @@ struct Ours<ncclWindow_t*> {
   using type = Window**;
 };
 
-template <class R, class... A>
-auto declared(R (*)(A...)) -> typename Ours<R>::type (*)(typename Ours<A>::type...);
+namespace {
 
 #define FOURMI_SAME(slot, function) \
   static_assert(std::is_same_v<decltype(WindowFunctions::slot), decltype(declared(&function))>)
