@@ -3,8 +3,7 @@
 
 #include <algorithm>
 
-#include "framework/train/engine.h"
-#include "tests/layouts/virtual_group.h"
+#include "tests/layouts/virtual_run.h"
 #include "tests/layouts/wide_layers.h"
 
 namespace fourmi {
@@ -26,39 +25,24 @@ double median(std::vector<double>& v) {
 
 /// Steps with and without the delay in turn, behind two.
 Growth grow(const Recipe& recipe, int steps) {
-  auto groups = make_thread_groups("world", 2);
   Growth growth;
-  std::vector<std::thread> threads;
-  for (std::size_t rank = 0; rank < 2; ++rank)
-    threads.emplace_back([&, rank] {
-      ThreadPool pool(1);
-      const Stream stream(pool);
-      VirtualClock clock;
-      VirtualGroup world(std::move(groups[rank]), clock);
-      const Loader loader(recipe.data, load_sources(recipe.data.train, "data.train"), recipe.run.seed,
-                          recipe.model.vocab_size);
-      const RankGroups mine = make_groups(recipe, world);
-      Engine engine(recipe, mine, stream);
-      engine.initialise();
-      Position position = loader.start();
-      std::vector<double> plain, delayed, waited;
-      for (int s = 0; s < 2 + 2 * steps; ++s) {
-        clock.seconds_per_call = 0;
-        world.barrier();
-        clock.seconds_per_call = s % 2 ? seconds_per_call : 0;
-        const VirtualClock begin = clock;
-        const StepPlan plan = loader.plan_step(position);
-        engine.step(loader, plan, s + 1, 0, [](Phase, std::int64_t) {});
-        position = plan.next;
-        clock.pause();
-        if (s >= 2) (s % 2 ? delayed : plain).push_back(clock.now - begin.now);
-        if (s >= 2 && s % 2) waited.push_back(clock.exposed - begin.exposed);
-        if (rank == 0) growth.calls = clock.calls - begin.calls;
-        clock.resume();
-      }
-      if (rank == 0) growth.plain = median(plain), growth.delayed = median(delayed), growth.waited = median(waited);
-    });
-  for (std::thread& t : threads) t.join();
+  on_virtual_ranks(recipe, 2, [&](VirtualRank& here) {
+    VirtualClock& clock = here.clock;
+    std::vector<double> plain, delayed, waited;
+    for (int s = 0; s < 2 + 2 * steps; ++s) {
+      clock.seconds_per_call = 0;
+      here.world.barrier();
+      clock.seconds_per_call = s % 2 ? seconds_per_call : 0;
+      const VirtualClock begin = clock;
+      here.step(s + 1, [](Phase, std::int64_t) {});
+      clock.pause();
+      if (s >= 2) (s % 2 ? delayed : plain).push_back(clock.now - begin.now);
+      if (s >= 2 && s % 2) waited.push_back(clock.exposed - begin.exposed);
+      if (here.rank == 0) growth.calls = clock.calls - begin.calls;
+      clock.resume();
+    }
+    if (here.rank == 0) growth.plain = median(plain), growth.delayed = median(delayed), growth.waited = median(waited);
+  });
   return growth;
 }
 
