@@ -2,9 +2,8 @@
 // or throws fourmi::Error, which main() prints once and turns into the exit status.
 #pragma once
 
-#include <CLI/CLI.hpp>
-
 #include "kernels/runtime/error.h"
+#include "launch/command_line.h"
 
 namespace fourmi {
 

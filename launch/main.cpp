@@ -8,7 +8,6 @@
 #include <iostream>
 #include <thread>
 
-#include "framework/recipe/field.h"
 #include "kernels/runtime/as_error.h"
 #include "launch/build_info.h"
 #include "launch/commands.h"
@@ -40,36 +39,6 @@ void add_commands(CLI::App& app, ExitStatus& status) {
   add_export(app, status);
 }
 
-std::string first_line(std::string text) {
-  return text.substr(0, text.find('\n'));
-}
-
-/// A wrong command line, in the words of every other error.
-Error usage_error(const CLI::App& app, const CLI::ParseError& error, const std::vector<std::string>& words) {
-  const CLI::App* command = &app;
-  std::string path = app.get_name();
-  while (!command->get_subcommands().empty()) {
-    command = command->get_subcommands().front();
-    path += " " + command->get_name();
-  }
-  const std::string remedy = fmt::format("See {} --help", path);
-  if (command != &app || words.empty()) {
-    const std::string found = first_line(error.what());
-    return Error(ExitStatus::usage, command == &app ? "command line" : path,
-                 fmt::format("{}, expected a command line as its help shows", found), remedy);
-  }
-  std::vector<std::string> names;
-  std::string list;
-  for (const CLI::App* known : app.get_subcommands([](const CLI::App*) { return true; })) {
-    names.push_back(known->get_name());
-    list += (list.empty() ? "" : ", ") + names.back();
-  }
-  const std::string close = recipe::closest(words.front(), names);
-  return Error(ExitStatus::usage, "command line",
-               fmt::format("found {}, expected one of the commands {}", words.front(), list),
-               close.empty() ? remedy : fmt::format("Did you mean {}? {}", close, remedy));
-}
-
 /// Results may be lost without a word when standard output is a full disk.
 void check_output() {
   std::cout.flush();
@@ -86,13 +55,7 @@ ExitStatus run(int argc, char** argv) {
   app.require_subcommand(1);
   ExitStatus status = ExitStatus::ok;
   add_commands(app, status);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& success) {  // --help, --version
-    app.exit(success, std::cout, std::cerr);
-  } catch (const CLI::ParseError& error) {
-    throw usage_error(app, error, std::vector<std::string>(argv + 1, argv + argc));
-  }
+  app.parse(argc, argv);
   check_output();
   return status;
 }
