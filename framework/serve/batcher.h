@@ -18,7 +18,7 @@
 
 namespace fourmi {
 
-class Batcher {
+class Batcher final : public Writer {
  public:
   struct Vocabulary {
     std::int64_t size = 0;             ///< ids of `size` and above are never written
@@ -29,12 +29,11 @@ class Batcher {
   Batcher(const Batcher&) = delete;
   Batcher& operator=(const Batcher&) = delete;
   /// Ends all texts.
-  ~Batcher();
+  ~Batcher() override;
 
-  /// Null where `max_waiting` texts wait already, or after an end. Prompt and max_tokens fit into the decoder's
-  /// max_tokens.
-  std::shared_ptr<Writing> write(TextRequest request);
-  std::int64_t max_tokens() const { return decoder_.sizes().max_tokens; }
+  /// Null where `max_waiting` texts wait already, or after an end.
+  std::shared_ptr<Writing> write(TextRequest request) override;
+  std::int64_t max_tokens() const override { return decoder_.sizes().max_tokens; }
 
   struct Load {
     std::int64_t waiting = 0, writing = 0;

@@ -71,11 +71,20 @@ class Service::Http final : public httplib::Server {
     });
     Get("/health", [](const httplib::Request&, httplib::Response& r) { r.set_content("{}", "application/json"); });
     Get("/v1/models", [this](const httplib::Request&, httplib::Response& r) {
-      r.set_content(model_list(service_.options_.model, service_.created_, service_.batcher_.max_tokens()),
+      r.set_content(model_list(service_.options_.model, service_.created_, service_.writer_.max_tokens()),
                     "application/json");
     });
     Post("/v1/completions", [this](const httplib::Request& q, httplib::Response& r) { answer(q, r, false); });
     Post("/v1/chat/completions", [this](const httplib::Request& q, httplib::Response& r) { answer(q, r, true); });
+  }
+
+  bool answer_one(httplib::Stream& connection) {
+    bool closed = false;
+    return process_request(connection, true, closed, [](httplib::Request& request) {
+      request.headers.erase("Accept-Encoding");  // a stream's pieces would wait for each other
+      request.headers.erase("Range");
+      request.ranges.clear();  // read from it before: the library would cut the answer, and call it 206
+    });
   }
 
  private:
@@ -124,20 +133,16 @@ class Service::Http final : public httplib::Server {
   bool process_and_close_socket(socket_t socket) override {
     Connection connection(socket, {.request = service_.options_.request_time,
                                    .request_bytes = service_.options_.max_body + most_head_bytes});
-    bool closed = false;
-    return process_request(connection, true, closed, [](httplib::Request& request) {
-      request.headers.erase("Accept-Encoding");  // a stream's pieces would wait for each other
-      request.headers.erase("Range");
-    });
+    return answer_one(connection);
   }
 
   Service& service_;
 };
 
-Service::Service(const ServiceOptions& options, const Tokenizer& tokenizer, Batcher& batcher, const ChatPrompt& chat)
+Service::Service(const ServiceOptions& options, const Tokenizer& tokenizer, Writer& writer, const ChatPrompt& chat)
     : options_(options),
       tokenizer_(tokenizer),
-      batcher_(batcher),
+      writer_(writer),
       chat_(chat),
       created_(std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
                    .count()),
@@ -163,6 +168,10 @@ void Service::stop() {
   http_->stop();
 }
 
+bool Service::answer(httplib::Stream& connection) {
+  return http_->answer_one(connection);
+}
+
 TextRequest Service::text_request(const ApiRequest& request, const Prompt& prompt) const {
   TextRequest r;
   if (prompt.is_text) {
@@ -178,12 +187,12 @@ TextRequest Service::text_request(const ApiRequest& request, const Prompt& promp
         throw ApiError(400, fmt::format("prompt: {} was found, ids are below {}", t, tokenizer_.vocab_size()),
                        "prompt");
   }
-  const std::int64_t room = batcher_.max_tokens() - std::ssize(r.prompt);
+  const std::int64_t room = writer_.max_tokens() - std::ssize(r.prompt);
   r.max_tokens = request.chat && !request.has_max_tokens ? std::max<std::int64_t>(0, room) : request.max_tokens;
   if (r.prompt.empty() || r.max_tokens > room)
     throw ApiError(400,
                    fmt::format("a prompt of {} tokens and {} more were asked for, 1 to {} in all are possible",
-                               r.prompt.size(), r.max_tokens, batcher_.max_tokens()),
+                               r.prompt.size(), r.max_tokens, writer_.max_tokens()),
                    "max_tokens");
   r.sampling = request.sampling;
   if (!request.has_seed) r.sampling.seed = any_seed();
@@ -205,7 +214,7 @@ std::shared_ptr<Answering> Service::begin(const std::string& body, bool chat) {
   for (const Prompt& p : request.prompts) texts.push_back(text_request(request, p));
   std::vector<std::shared_ptr<Writing>> writings;
   for (TextRequest& t : texts) {
-    writings.push_back(batcher_.write(std::move(t)));
+    writings.push_back(writer_.write(std::move(t)));
     if (writings.back()) continue;
     writings.pop_back();
     for (const auto& w : writings) w->cancel();

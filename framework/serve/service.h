@@ -10,8 +10,12 @@
 #include <string>
 
 #include "framework/serve/answering.h"
-#include "framework/serve/batcher.h"
+#include "framework/serve/writing.h"
 #include "framework/tokenizer/tokenizer.h"
+
+namespace httplib {
+class Stream;
+}
 
 namespace fourmi {
 
@@ -32,7 +36,7 @@ using ChatPrompt = std::function<std::string(const std::string& messages, const 
 class Service {
  public:
   /// `chat` may be empty: the model has no template for conversations. All outlive this.
-  Service(const ServiceOptions& options, const Tokenizer& tokenizer, Batcher& batcher, const ChatPrompt& chat);
+  Service(const ServiceOptions& options, const Tokenizer& tokenizer, Writer& writer, const ChatPrompt& chat);
   Service(const Service&) = delete;
   Service& operator=(const Service&) = delete;
   ~Service();
@@ -44,6 +48,8 @@ class Service {
   /// From another thread: new requests are answered with 503.
   void drain() { draining_ = true; }
   void stop();
+  /// The one request that comes by `connection`, answered there. False where it could not be.
+  bool answer(httplib::Stream& connection);
   /// Requests that are being answered.
   int num_clients() const { return num_clients_; }
 
@@ -55,7 +61,7 @@ class Service {
 
   const ServiceOptions options_;
   const Tokenizer& tokenizer_;
-  Batcher& batcher_;
+  Writer& writer_;
   const ChatPrompt& chat_;
   std::int64_t created_;
   std::atomic<std::uint64_t> num_requests_ = 0;

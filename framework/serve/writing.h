@@ -1,11 +1,12 @@
 // One text that is being written: what was asked, and its tokens as they come. Whoever asked takes them in a thread of
-// its own.
+// its own. And who writes it.
 #pragma once
 
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <vector>
 
@@ -87,6 +88,15 @@ class Writing {
   std::condition_variable changed_;
   std::deque<WrittenToken> tokens_;
   Finish finish_ = Finish::not_yet;
+};
+
+/// What answers need of whoever writes: any thread may ask.
+class Writer {
+ public:
+  virtual ~Writer() = default;
+  /// Null where no more may wait, or after an end. Prompt and max_tokens of a request are at most max_tokens().
+  virtual std::shared_ptr<Writing> write(TextRequest request) = 0;
+  virtual std::int64_t max_tokens() const = 0;
 };
 
 }  // namespace fourmi

@@ -8,6 +8,7 @@
 
 #include "framework/run/machine.h"
 #include "framework/run/signals.h"
+#include "framework/serve/batcher.h"
 #include "framework/serve/service.h"
 #include "framework/tokenizer/choose.h"
 #include "framework/train/inference.h"

@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 
+#include "framework/serve/batcher.h"
 #include "framework/serve/service.h"
 #include "tests/model/small_model.h"
 
