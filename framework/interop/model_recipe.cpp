@@ -7,6 +7,7 @@
 #include "framework/checkpoint/disk.h"
 #include "framework/interop/weight_map.h"
 #include "framework/recipe/read.h"
+#include "framework/tokenizer/json_depth.h"
 
 namespace fourmi::interop {
 
@@ -21,7 +22,12 @@ json read_config(const fs::path& config) {
   std::error_code ignored;
   if (!fs::exists(config, ignored))
     throw Error(ExitStatus::input, config.string(), "found no config.json, expected the model's beside its weights");
-  json root = json::parse(read_text(real_disk(), config, most_config_bytes), nullptr, false);
+  const std::string text = read_text(real_disk(), config, most_config_bytes);
+  if (is_json_deeper(text))
+    throw Error(
+        ExitStatus::input, config.string(),
+        fmt::format("found more than {} arrays and objects in each other, expected a config.json", most_json_depth));
+  json root = json::parse(text, nullptr, false);
   if (!root.is_object()) throw Error(ExitStatus::input, config.string(), "found what is no JSON object, expected one");
   return root;
 }

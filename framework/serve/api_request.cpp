@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "framework/tokenizer/json_depth.h"
+
 namespace fourmi {
 
 namespace {
@@ -141,6 +143,8 @@ void parse_messages(Fields& f, ApiRequest& r) {
 }  // namespace
 
 ApiRequest parse_api_request(std::string_view body, bool chat) {
+  if (is_json_deeper(body))
+    throw ApiError(400, fmt::format("the body has more than {} lists and objects in each other", most_json_depth));
   const Json json = Json::parse(body, nullptr, false);
   if (json.is_discarded()) throw ApiError(400, "the body is no JSON");
   if (!json.is_object()) throw ApiError(400, "a JSON object was expected");

@@ -1,6 +1,7 @@
 #include <unordered_map>
 
 #include "framework/tokenizer/byte_level.h"
+#include "framework/tokenizer/json_depth.h"
 #include "framework/tokenizer/read_steps.h"
 
 namespace fourmi {
@@ -150,6 +151,11 @@ class Reader {
 }  // namespace
 
 TokenizerDefinition read_tokenizer_json(std::string_view json, const std::string& place) {
+  if (is_json_deeper(json))
+    throw Error(ExitStatus::input, place,
+                fmt::format("more than {} arrays and objects in each other, a Hugging Face tokenizer.json was expected",
+                            most_json_depth),
+                "Fetch the file again, or name another");
   try {
     const Json root = Json::parse(json);
     return Reader(root, place).run();

@@ -189,6 +189,13 @@ TEST(Import, RefusesOtherQuantisationAndCopiesThatDiffer) {
   EXPECT_EQ(refusal(f.path / "tied", f.path / "run3"), "taken");
 }
 
+TEST(Import, RefusesAConfigOfBracketsWithoutEnd) {
+  Folder f;
+  const std::string brackets = std::string(1 << 21, '[') + std::string(1 << 21, ']');
+  f.write("config.json", R"({"model_type":"llama","quantization_config":)" + brackets + "}");
+  EXPECT_NE(refusal(f.path, f.path / "run").find("more than 500 arrays and objects"), std::string::npos);
+}
+
 TEST(Import, ScalesAndProductsMustBeNumbers) {
   for (const auto& [bytes, expected] : {std::pair{std::string("\0\0\0\0", 4), "scale 0"},
                                         {std::string("\0\0\x80\x7f", 4), "scale inf"},

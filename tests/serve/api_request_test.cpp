@@ -53,6 +53,17 @@ TEST(ApiRequest, TakesConversations) {
   EXPECT_EQ(r.stops, std::vector<std::string>{"x"});
 }
 
+// Two million brackets in a field that is copied and written again would take all of a thread's stack.
+TEST(ApiRequest, RefusesBracketsWithoutEnd) {
+  const std::string open(1 << 21, '['), close(1 << 21, ']');
+  const std::string depth = "the body has more than 500 lists and objects in each other";
+  EXPECT_EQ(refused(R"({"messages":)" + open + close + "}", true), depth);
+  EXPECT_EQ(refused(R"({"prompt":"a","stop":)" + open + close + "}"), depth);
+  EXPECT_EQ(refused(R"({"prompt":)" + open), depth);
+  EXPECT_EQ(completion(R"({"prompt":")" + open + "\\\"[[\"}").prompts[0].text, open + "\"[[") << "text is no bracket";
+  EXPECT_EQ(refused(R"({"prompt":"a","stop":)" + open.substr(0, 400) + close.substr(0, 400) + "}"), "stop");
+}
+
 TEST(ApiRequest, RefusesByName) {
   EXPECT_EQ(refused("{"), "the body is no JSON");
   EXPECT_EQ(refused("[1]"), "a JSON object was expected");
@@ -85,7 +96,7 @@ TEST(ApiRequest, RefusesByName) {
   EXPECT_EQ(refused(R"({"prompt":["a","b"],"stream":true})"), "stream");
   EXPECT_EQ(refused(R"({"messages":[{}],"top_logprobs":2})", true), "top_logprobs");
   EXPECT_EQ(refused(R"({"messages":[{}],"tool_choice":"required"})", true), "tool_choice");
-  EXPECT_EQ(refused(std::string(100000, '[')), "the body is no JSON");
+  EXPECT_EQ(refused(std::string(400, '[')), "the body is no JSON");
 }
 
 }  // namespace

@@ -113,6 +113,13 @@ TEST(TokenizerJson, ANumberThatNothingHoldsIsNamed) {
   }
 }
 
+TEST(TokenizerJson, BracketsWithoutEndAreRefused) {
+  const std::string json =
+      R"({"normalizer":)" + std::string(1 << 21, '[') + std::string(1 << 21, ']') + "}";  // a refusal would show it
+  const std::string message = test::message_of(ExitStatus::input, [&] { read_tokenizer_json(json, "t.json"); });
+  EXPECT_NE(message.find("more than 500 arrays and objects"), std::string::npos) << message;
+}
+
 TEST(TokenizerJson, IsRefusedWhenCutAnywhere) {
   const std::string text = test::golden("string.json");
   for (std::size_t length = 0; length + 2 < text.size(); length += 97)
