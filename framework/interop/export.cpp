@@ -42,13 +42,14 @@ class Export {
     agreed(group_, [&] {
       for (auto i = static_cast<std::size_t>(group_.rank()); i < files_.size();
            i += static_cast<std::size_t>(group_.size())) {
-        write_export_file(disk_, checkpoint_, files_[i], aside_);
+        report_.bytes_read += write_export_file(disk_, checkpoint_, files_[i], aside_);
         if (group_.rank() == 0) options_.say(fmt::format("{} of {} files", i + 1, files_.size()));
       }
     });
     agreed(group_, [&] {
       if (group_.rank() == 0) finish();
     });
+    group_.all_sum(std::span(&report_.bytes_read, 1));
     return std::move(report_);
   }
 
@@ -86,6 +87,11 @@ class Export {
     for (const ExportedFile& f : files_) {
       report_.tensors += std::ssize(f.tensors);
       report_.bytes += f.data_bytes();
+      for (const ExportedTensor& t : f.tensors) {
+        const std::string kept = kept_scales_name(t.parameter->name);
+        const TensorEntry* from = checkpoint_.manifest.find(t.is_scale ? kept : master_name(*t.parameter));
+        if (from) report_.stored_bytes += from->shape.num_elements() * size_of(from->dtype);
+      }
     }
   }
 

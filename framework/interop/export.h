@@ -25,6 +25,7 @@ struct ExportReport {
   std::filesystem::path folder, checkpoint;
   std::string dtype;
   std::int64_t tensors = 0, files = 0, bytes = 0;  ///< of weights
+  std::int64_t stored_bytes = 0, bytes_read = 0;   ///< of the checkpoint's tensors that they are made from
   std::vector<std::string> warnings;
 };
 

@@ -16,7 +16,8 @@ class FileExport {
   FileExport(Disk& disk, const Checkpoint& checkpoint, const ExportedFile& file, const std::filesystem::path& folder)
       : disk_(disk), checkpoint_(checkpoint), file_(file), writer_(disk, folder / file.name) {}
 
-  void run() {
+  /// Bytes of the checkpoint that were read.
+  std::int64_t run() {
     writer_.write(std::as_bytes(std::span(file_.header)), 0);
     for (const ExportedTensor& t : file_.tensors) {
       if (t.has_blocks)
@@ -25,6 +26,7 @@ class FileExport {
         write_plain(t);
     }
     writer_.finish();
+    return bytes_read_;
   }
 
  private:
@@ -34,6 +36,7 @@ class FileExport {
     FOURMI_CHECK(entry, "no tensor {}", name);
     read_bytes(disk_, checkpoint_.folder, checkpoint_.manifest, *entry, first * 4,
                std::as_writable_bytes(std::span(values_)));
+    bytes_read_ += count * 4;
     return values_;
   }
   void write(const ExportedTensor& t, std::int64_t offset, std::span<const std::byte> bytes) {
@@ -80,13 +83,14 @@ class FileExport {
   FileWriter writer_;
   std::vector<float> values_;
   std::vector<std::byte> bytes_;
+  std::int64_t bytes_read_ = 0;
 };
 
 }  // namespace
 
-void write_export_file(Disk& disk, const Checkpoint& checkpoint, const ExportedFile& file,
-                       const std::filesystem::path& folder) {
-  FileExport(disk, checkpoint, file, folder).run();
+std::int64_t write_export_file(Disk& disk, const Checkpoint& checkpoint, const ExportedFile& file,
+                               const std::filesystem::path& folder) {
+  return FileExport(disk, checkpoint, file, folder).run();
 }
 
 }  // namespace fourmi::interop

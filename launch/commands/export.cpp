@@ -29,6 +29,8 @@ void print(const Arguments& a, const interop::ExportReport& r) {
     j["tensors"] = r.tensors;
     j["files"] = r.files;
     j["bytes"] = r.bytes;
+    j["bytes_stored"] = r.stored_bytes;
+    j["bytes_read"] = r.bytes_read;
     std::cout << j.dump(2) << "\n";
     return;
   }

@@ -50,7 +50,9 @@ TEST_P(RoundTrip, Fp32GivesTheFileBackThatTransformersWrote) {
   const ImportReport in = import_alone(golden(), f.path / "run");
   EXPECT_EQ(in.dtype, "fp32");
   EXPECT_EQ(in.bytes_read, in.stored_bytes);
-  export_alone(f.path / "run", f.path / "out");
+  const ExportReport out = export_alone(f.path / "run", f.path / "out");
+  EXPECT_GE(out.stored_bytes, 4 * in.parameters);
+  EXPECT_EQ(out.bytes_read, out.stored_bytes);
   EXPECT_TRUE(content(f.path / "out/model.safetensors") == content(golden() / "model.safetensors"));
   const auto ours = nlohmann::json::parse(content(f.path / "out/config.json"));
   EXPECT_EQ(ours, nlohmann::json::parse(content(golden() / "config.json")));
@@ -101,6 +103,7 @@ TEST(Fp8, ImportedScalesComeOutAgain) {
   EXPECT_EQ(in.bytes_read, in.stored_bytes);
   const ExportReport out = export_alone(f.path / "run", f.path / "out");
   EXPECT_EQ(out.dtype, "fp8-block");
+  EXPECT_EQ(out.bytes_read, out.stored_bytes);
   const auto before = tensors_of(f.path / "in"), after = tensors_of(f.path / "out");
   EXPECT_EQ(before, after);
   EXPECT_TRUE(before.contains("model.layers.2.shared_head.head.weight"));
