@@ -114,4 +114,13 @@ void Connection::get_local_ip_and_port(std::string& ip, int& port) const {
   if (::getsockname(socket_, reinterpret_cast<sockaddr*>(&address), &length) == 0) name_of(address, ip, port);
 }
 
+void refuse_connection(socket_t socket, std::string_view answer) {
+  ::send(socket, answer.data(), answer.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  ::shutdown(socket, SHUT_WR);
+  std::array<char, 4096> unread;  // closing over it would take the answer away
+  for (int i = 0; i < 4 && ::recv(socket, unread.data(), unread.size(), MSG_DONTWAIT) > 0; ++i) {
+  }
+  ::close(socket);
+}
+
 }  // namespace fourmi

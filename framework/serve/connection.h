@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cstddef>
 #include <string>
+#include <string_view>
 
 namespace fourmi {
 
@@ -44,5 +45,8 @@ class Connection final : public httplib::Stream {
   std::size_t received_ = 0, at_ = 0, filled_ = 0;
   std::array<char, 4096> buffer_;
 };
+
+/// Sends what fits at once, reads nothing but what has come, and closes the socket: waits for nobody.
+void refuse_connection(socket_t socket, std::string_view answer);
 
 }  // namespace fourmi

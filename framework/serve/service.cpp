@@ -4,8 +4,10 @@
 #include <openssl/crypto.h>
 
 #include <random>
+#include <thread>
 
 #include "framework/serve/connection.h"
+#include "framework/serve/connection_queue.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -13,6 +15,7 @@ namespace fourmi {
 namespace {
 
 constexpr std::size_t most_head_bytes = 64 << 10;
+constexpr int backlog = 128;      // connections that nobody has accepted yet
 constexpr int spare_threads = 8;  // that refuse what comes beyond max_clients
 
 bool same_secret(const std::string& a, const std::string& b) {  // in a time that tells nothing of where they differ
@@ -53,8 +56,8 @@ class Service::Http final : public httplib::Server {
       const int again = 1;               // soon after one has ended
       ::setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &again, sizeof(again));
     });
-    new_task_queue = [threads = static_cast<std::size_t>(o.max_clients + spare_threads)] {
-      return new httplib::ThreadPool(threads);
+    new_task_queue = [most = static_cast<std::size_t>(o.max_clients)] {
+      return new ConnectionQueue(most + spare_threads, most);
     };
     set_pre_routing_handler([this](const httplib::Request& q, httplib::Response& r) { return check(q, r); });
     set_exception_handler([](const httplib::Request&, httplib::Response& r, std::exception_ptr error) {
@@ -76,6 +79,13 @@ class Service::Http final : public httplib::Server {
     });
     Post("/v1/completions", [this](const httplib::Request& q, httplib::Response& r) { answer(q, r, false); });
     Post("/v1/chat/completions", [this](const httplib::Request& q, httplib::Response& r) { answer(q, r, true); });
+  }
+
+  /// The thread that calls this listens.
+  bool listen() {
+    ::listen(svr_sock_, backlog);  // once more: the library's own 5 would leave out whoever comes with many others
+    listener_ = std::this_thread::get_id();
+    return listen_after_bind();
   }
 
   bool answer_one(httplib::Stream& connection) {
@@ -106,6 +116,8 @@ class Service::Http final : public httplib::Server {
   }
 
   void answer(const httplib::Request& request, httplib::Response& response, bool chat) {
+    if (request.body.size() > service_.options_.max_body)  // in chunks: the library counts only what is announced
+      throw ApiError(413, fmt::format("a body of at most {} bytes was expected", service_.options_.max_body));
     auto client = std::make_shared<Client>(service_.num_clients_);
     if (service_.draining_) throw ApiError(503, "the server ends");
     if (service_.num_clients_ > service_.options_.max_clients)
@@ -131,12 +143,21 @@ class Service::Http final : public httplib::Server {
 
   /// One request a connection.
   bool process_and_close_socket(socket_t socket) override {
+    if (std::this_thread::get_id() == listener_) {  // no thread has room for it
+      const std::string body = error_answer(503, "too many connections are open", "");
+      refuse_connection(socket, fmt::format("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: "
+                                            "close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{}",
+                                            body.size(), body));
+      return false;
+    }
     Connection connection(socket, {.request = service_.options_.request_time,
+                                   .write = service_.options_.write_time,
                                    .request_bytes = service_.options_.max_body + most_head_bytes});
     return answer_one(connection);
   }
 
   Service& service_;
+  std::thread::id listener_;
 };
 
 Service::Service(const ServiceOptions& options, const Tokenizer& tokenizer, Writer& writer, const ChatPrompt& chat)
@@ -160,7 +181,7 @@ int Service::bind() {
 }
 
 void Service::run() {
-  if (!http_->listen_after_bind())
+  if (!http_->listen())
     throw Error(ExitStatus::environment, fmt::format("{}:{}", options_.host, options_.port), "listening ended");
 }
 

@@ -27,6 +27,7 @@ struct ServiceOptions {
   int max_clients = 64;                            ///< requests at once; one more is answered with 429
   std::size_t max_body = 4 << 20;                  ///< bytes
   std::chrono::milliseconds request_time{20'000};  ///< in which a request must have come
+  std::chrono::milliseconds write_time{20'000};    ///< in which a client must take something of its answer
 };
 
 /// The prompt of a conversation: `messages` and `tools` as JSON (tools: empty where there are none). Throws
