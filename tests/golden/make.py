@@ -8,7 +8,9 @@ Each folder is a tiny random model as transformers saves it (config.json, model.
 golden.json (a batch of two sequences: tokens, targets, positions, first visible key of each row; the mean loss;
 versions) and golden.safetensors (logits [sequences, tokens, vocabulary]; "gradient.<name>" of that loss by every
 parameter, under the names that the model is saved with). The first sequence holds two documents that do not see each
-other, and some targets do not count.
+other, and some targets do not count. deepseek-v3-mtp has a multi-token-prediction layer as well, which is computed by
+mtp.py: golden.json has its tokens, targets, mean loss and the weight with which its summed loss is added (both sums over
+the number of main targets), golden.safetensors its logits ("logits_mtp").
 """
 import json
 import pathlib
@@ -20,7 +22,11 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+import mtp
+
 SEQUENCES, TOKENS, VOCABULARY = 2, 16, 64
+MTP_WEIGHT = 0.3
+SEEDS = {"deepseek-v3-mtp": 16}  # others: by their names; of this one so that every expert is chosen
 COMMON = dict(vocab_size=VOCABULARY, hidden_size=24, num_hidden_layers=2, num_attention_heads=4,
               max_position_embeddings=64, initializer_range=0.2, attention_dropout=0.0, rms_norm_eps=1e-6,
               tie_word_embeddings=False, bos_token_id=1, eos_token_id=2, pad_token_id=None)
@@ -56,6 +62,8 @@ def families():
                                           **rope(**latent_yarn)),
         "deepseek-v3": t.DeepseekV3Config(**LATENT, q_lora_rank=9, n_group=4, topk_group=2, norm_topk_prob=True,
                                           num_nextn_predict_layers=0, **rope(**latent_yarn)),
+        "deepseek-v3-mtp": t.DeepseekV3Config(**LATENT, q_lora_rank=9, n_group=4, topk_group=2, norm_topk_prob=True,
+                                              num_nextn_predict_layers=1, **rope(**latent_yarn)),
     }
 
 
@@ -100,8 +108,56 @@ def batch():
     return tokens, targets, torch.arange(TOKENS)[None] - begin, begin
 
 
+def seen_of(begin):
+    row = torch.arange(begin.shape[1])
+    return (row[None, None, :] <= row[None, :, None]) & (row[None, None, :] >= begin[:, :, None])
+
+
+def shifted(tokens, targets, begin):
+    """What multi-token prediction reads and predicts: one further on, in the same document."""
+    next_tokens, next_targets = torch.zeros_like(tokens), torch.full_like(targets, -100)
+    same = begin[:, 1:] == begin[:, :-1]
+    next_tokens[:, :-1][same] = tokens[:, 1:][same]
+    next_targets[:, :-1][same] = targets[:, 1:][same]
+    return next_tokens, next_targets
+
+
+class MultiToken:
+    """The layer after the last, its loss, and what it adds to the files."""
+
+    def __init__(self, model):
+        rotary = model.model.rotary_emb
+        weights = mtp.make(model.config, torch.randn)
+        self.prefix = f"model.layers.{model.config.num_hidden_layers}."
+        self.layer = mtp.Layer(model.config, weights, rotary.inv_freq, rotary.attention_scaling)
+        self.embedding, self.head = model.model.embed_tokens.weight, model.lm_head.weight
+        self.hidden = None
+        model.model.norm.register_forward_pre_hook(lambda _, arguments: setattr(self, "hidden", arguments[0]))
+
+    def add_weights(self, file):
+        tensors = load_file(file)
+        tensors.update({self.prefix + name: x.detach().float() for name, x in self.layer.w.items()})
+        tensors[self.prefix + "embed_tokens.weight"] = self.embedding.detach().clone()  # as it is released: once more
+        tensors[self.prefix + "shared_head.head.weight"] = self.head.detach().clone()
+        save_file(tensors, file, metadata={"format": "pt"})
+
+    def loss(self, tokens, targets, positions, begin, facts, result):
+        next_tokens, next_targets = shifted(tokens, targets, begin)
+        logits = self.layer.logits(self.hidden, self.embedding, self.head, next_tokens, positions, seen_of(begin))
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), next_targets.flatten(), ignore_index=-100)
+        facts.update({"mtp_tokens": next_tokens.tolist(), "mtp_targets": next_targets.tolist(),
+                      "loss_mtp": loss.item(), "mtp_weight": MTP_WEIGHT})
+        result["logits_mtp"] = logits.detach().float().contiguous()
+        return MTP_WEIGHT * loss * (next_targets >= 0).sum() / (targets >= 0).sum()
+
+    def add_gradients(self, result):
+        for name, x in self.layer.w.items():
+            if x.requires_grad:
+                result["gradient." + self.prefix + name] = x.grad.float().contiguous()
+
+
 def make(name, config, root):
-    torch.manual_seed(sum(map(ord, name)))
+    torch.manual_seed(SEEDS.get(name, sum(map(ord, name))))
     torch.set_num_threads(1)
     config._attn_implementation = "eager"
     config._experts_implementation = "eager"
@@ -110,13 +166,18 @@ def make(name, config, root):
     folder = root / name
     shutil.rmtree(folder, ignore_errors=True)
     model.save_pretrained(folder)
+    more = MultiToken(model) if getattr(config, "num_nextn_predict_layers", 0) else None
+    if more:
+        more.add_weights(folder / "model.safetensors")
     (folder / "generation_config.json").unlink(missing_ok=True)
 
     tokens, targets, positions, begin = batch()
     logits = model(input_ids=tokens, attention_mask=masks_of(config, begin), position_ids=positions, use_cache=False).logits
     loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-100)
-    loss.backward()
-    result = {"logits": logits.detach().contiguous()}
+    result, facts = {"logits": logits.detach().contiguous()}, {}
+    (loss + more.loss(tokens, targets, positions, begin, facts, result) if more else loss).backward()
+    if more:
+        more.add_gradients(result)
     with torch.no_grad(), tempfile.TemporaryDirectory() as aside:
         for parameter in model.parameters():
             parameter.copy_(torch.zeros_like(parameter) if parameter.grad is None else parameter.grad)
@@ -124,9 +185,11 @@ def make(name, config, root):
         for key, x in load_file(pathlib.Path(aside) / "model.safetensors").items():
             if "e_score_correction_bias" not in key:  # no parameter: it has no gradient
                 result["gradient." + key] = x.contiguous()
+    idle = [key for key, x in result.items() if key.startswith("gradient.") and not x.any()]
+    assert not idle, f"{name}: no gradient: {idle}"
     save_file(result, folder / "golden.safetensors")
     facts = {
-        "tokens": tokens.tolist(), "targets": targets.tolist(), "positions": positions.tolist(),
+        **facts, "tokens": tokens.tolist(), "targets": targets.tolist(), "positions": positions.tolist(),
         "key_begin": begin.tolist(), "loss": loss.item(),
         "torch": torch.__version__.split("+")[0], "transformers": transformers.__version__,
     }

@@ -75,6 +75,8 @@ struct GoldenBatch {
   explicit GoldenBatch(const std::filesystem::path& folder) {
     const auto facts = nlohmann::json::parse(content(folder / "golden.json"));
     loss = facts["loss"].get<double>();
+    has_mtp = facts.contains("loss_mtp");
+    if (has_mtp) loss_mtp = facts["loss_mtp"].get<double>(), weights.mtp = facts["mtp_weight"].get<double>();
     sequences = std::ssize(facts["tokens"]);
     length = std::ssize(facts["tokens"][0]);
     for (std::int64_t s = 0; s < sequences; ++s)
@@ -89,18 +91,30 @@ struct GoldenBatch {
         positions.push_back(at("positions"));
         begin.push_back(first + at("key_begin"));
         end.push_back(first + static_cast<std::int32_t>(t) + 1);
+        if (!has_mtp) continue;
+        mtp_tokens.push_back(at("mtp_tokens"));
+        mtp_targets.push_back(at("mtp_targets") < 0 ? -1 : at("mtp_targets"));
+        num_mtp_targets += at("mtp_targets") >= 0;
       }
   }
   BatchTensors tensors() {
     auto t = [](std::vector<std::int32_t>& v) {
       return Tensor(v.data(), DType::i32, {static_cast<std::int64_t>(v.size())});
     };
-    return {t(tokens), t(targets), t(positions), t(begin), t(end), {}, {}};
+    return {t(tokens),
+            t(targets),
+            t(positions),
+            t(begin),
+            t(end),
+            has_mtp ? t(mtp_tokens) : Tensor(),
+            has_mtp ? t(mtp_targets) : Tensor()};
   }
 
-  double loss = 0;
-  std::int64_t sequences = 0, length = 0, num_targets = 0;
-  std::vector<std::int32_t> tokens, targets, positions, begin, end;
+  double loss = 0, loss_mtp = 0;  ///< means over their own targets
+  LossWeights weights;
+  bool has_mtp = false;
+  std::int64_t sequences = 0, length = 0, num_targets = 0, num_mtp_targets = 0;
+  std::vector<std::int32_t> tokens, targets, positions, begin, end, mtp_tokens, mtp_targets;
 };
 
 }  // namespace fourmi::interop

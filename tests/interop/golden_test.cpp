@@ -34,8 +34,8 @@ class Golden : public testing::TestWithParam<const char*> {
   }
 };
 
-constexpr const char* families[] = {"llama",     "llama-tied", "qwen2",       "qwen3",
-                                    "qwen3-moe", "mixtral",    "deepseek-v2", "deepseek-v3"};
+constexpr const char* families[] = {"llama",   "llama-tied",  "qwen2",       "qwen3",          "qwen3-moe",
+                                    "mixtral", "deepseek-v2", "deepseek-v3", "deepseek-v3-mtp"};
 INSTANTIATE_TEST_SUITE_P(Families, Golden, testing::ValuesIn(families), [](const auto& i) {
   std::string name = i.param;
   std::replace(name.begin(), name.end(), '-', '_');
@@ -45,11 +45,17 @@ INSTANTIATE_TEST_SUITE_P(Families, Golden, testing::ValuesIn(families), [](const
 TEST_P(Golden, LossAndGradientsOfEveryParameter) {
   GoldenBatch batch(folder());
   LoadedModel m(folder(), Compute::fp32, Model::Use::training, {batch.sequences * batch.length, batch.length});
-  const BatchLosses losses = m.model.forward_backward(m.stream, batch.tensors(), {}, m.options);
-  double sum = 0;
-  for (std::int64_t i = 0; i < losses.loss_M.num_elements(); ++i)
-    sum += static_cast<double>(losses.loss_M.as<float>()[i]);
-  EXPECT_NEAR(sum / static_cast<double>(batch.num_targets), batch.loss, 1e-6);
+  const BatchLosses losses = m.model.forward_backward(m.stream, batch.tensors(), batch.weights, m.options);
+  const auto mean = [](const Tensor& rows, std::int64_t targets) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < rows.num_elements(); ++i) sum += static_cast<double>(rows.as<float>()[i]);
+    return sum / static_cast<double>(targets);
+  };
+  EXPECT_NEAR(mean(losses.loss_M, batch.num_targets), batch.loss, 1e-6);
+  ASSERT_EQ(static_cast<bool>(losses.loss_mtp_M), batch.has_mtp);
+  if (batch.has_mtp) {
+    EXPECT_NEAR(mean(losses.loss_mtp_M, batch.num_mtp_targets), batch.loss_mtp, 1e-6);
+  }
   int compared = 0;
   for (const Parameter& p : m.table.all()) {
     if (p.set == ParameterSet::router_bias) continue;
@@ -73,18 +79,24 @@ TEST_P(Golden, LossAndGradientsOfEveryParameter) {
 TEST_P(Golden, LogitsOfEveryRow) {
   GoldenBatch batch(folder());
   LoadedModel m(folder(), Compute::fp32, Model::Use::evaluation, {batch.sequences * batch.length, batch.length});
-  const std::vector<float> theirs = expected("logits");
+  const std::vector<float> theirs = expected("logits"),
+                           of_mtp = batch.has_mtp ? expected("logits_mtp") : std::vector<float>();
   const std::size_t rows = batch.tokens.size(), vocabulary = theirs.size() / rows;
-  for (std::size_t v = 0; v < vocabulary; ++v) {
-    std::fill(batch.targets.begin(), batch.targets.end(), static_cast<std::int32_t>(v));
-    const Tensor loss = m.model.evaluate(m.stream, batch.tensors(), m.options).loss_M;
+  const auto expect_rows = [&](const Tensor& loss, const std::vector<float>& logits, std::size_t v) {
     for (std::size_t i = 0; i < rows; ++i) {
       double sum = 0;
-      for (std::size_t k = 0; k < vocabulary; ++k) sum += std::exp(static_cast<double>(theirs[i * vocabulary + k]));
+      for (std::size_t k = 0; k < vocabulary; ++k) sum += std::exp(static_cast<double>(logits[i * vocabulary + k]));
       ASSERT_NEAR(std::log(sum) - static_cast<double>(loss.as<float>()[i]),
-                  static_cast<double>(theirs[i * vocabulary + v]), 1e-5)
+                  static_cast<double>(logits[i * vocabulary + v]), 1e-5)
           << "row " << i << ", token " << v;
     }
+  };
+  for (std::size_t v = 0; v < vocabulary; ++v) {
+    std::fill(batch.targets.begin(), batch.targets.end(), static_cast<std::int32_t>(v));
+    std::fill(batch.mtp_targets.begin(), batch.mtp_targets.end(), static_cast<std::int32_t>(v));
+    const BatchLosses losses = m.model.evaluate(m.stream, batch.tensors(), m.options);
+    expect_rows(losses.loss_M, theirs, v);
+    if (batch.has_mtp) expect_rows(losses.loss_mtp_M, of_mtp, v);
   }
 }
 

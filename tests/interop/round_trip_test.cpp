@@ -36,8 +36,8 @@ class RoundTrip : public testing::TestWithParam<const char*> {
  protected:
   fs::path golden() const { return golden_folder() / GetParam(); }
 };
-constexpr const char* families[] = {"llama",     "llama-tied", "qwen2",       "qwen3",
-                                    "qwen3-moe", "mixtral",    "deepseek-v2", "deepseek-v3"};
+constexpr const char* families[] = {"llama",   "llama-tied",  "qwen2",       "qwen3",          "qwen3-moe",
+                                    "mixtral", "deepseek-v2", "deepseek-v3", "deepseek-v3-mtp"};
 INSTANTIATE_TEST_SUITE_P(Families, RoundTrip, testing::ValuesIn(families), [](const auto& i) {
   std::string name = i.param;
   std::replace(name.begin(), name.end(), '-', '_');
