@@ -2,6 +2,7 @@
 
 #include "framework/checkpoint/agree.h"
 #include "framework/recipe/write.h"
+#include "framework/run/companions.h"
 #include "framework/run/host.h"
 #include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
@@ -196,6 +197,10 @@ void Trainer::Impl::record_launch(const std::optional<Checkpoint>& checkpoint) {
     // First the ledger: it may refuse, and then nothing of the run has changed.
     provenance.begin(beginning, checkpoint, record, options.accept_changes);
     keep_tokenizer(recipe.data, context.directory);
+    if (beginning.origin)
+      keep_companions(beginning.origin->folder, context.directory);
+    else if (!beginning.checkpoint.empty())
+      keep_companions(beginning.checkpoint, context.directory);
     record_start(context.directory, beginning.decision, record);
     reporting->open(progress.step, progress.launch);
   });
