@@ -3,9 +3,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "framework/model/sampling.h"
+#include "kernels/numerics/random.h"
 #include "tests/model/decode_together.h"
 #include "tests/model/small_model.h"
 
@@ -65,6 +68,34 @@ TEST(Decode, SamplingFollowsTemperatureTopPAndSeed) {
     EXPECT_TRUE(id == 1 || id == 2) << "outside of the nucleus";
     EXPECT_EQ(id, sample(logits, {.temperature = 1, .top_p = 0.6, .seed = 3}, i, 4));
   }
+}
+
+// Of a large vocabulary only the likeliest are sorted: the draw is that of all of them.
+TEST(Decode, SamplingOfManyIsThatOfAllInOrder) {
+  std::vector<double> logits(5000);
+  const RandomKey key = random_key(1, "logits", "");
+  for (std::size_t i = 0; i < logits.size(); ++i)
+    logits[i] = std::round(random_normal(key, i) * 8) / 8;  // many are equal
+  std::vector<std::int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  const auto logit = [&](std::int32_t id) { return logits[static_cast<std::size_t>(id)]; };
+  std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) { return logit(a) > logit(b); });
+  double total = 0;
+  for (const double l : logits) total += std::exp(l);
+  std::size_t deepest = 0;
+  for (const double top_p : {1.0, 0.9, 0.2})
+    for (std::int64_t i = 0; i < 100; ++i) {
+      double kept = 0;
+      std::size_t count = 0;
+      while (count < order.size() && kept < top_p * total) kept += std::exp(logit(order[count++]));
+      double u = random_uniform(random_key(5, "sample", ""), static_cast<std::uint64_t>(i)) * kept;
+      std::size_t rank = 0;
+      while (rank + 1 < count && (u -= std::exp(logit(order[rank]))) >= 0) ++rank;
+      deepest = std::max(deepest, rank);
+      EXPECT_EQ(sample(logits, {.temperature = 1, .top_p = top_p, .seed = 5}, i, 5000), order[rank])
+          << top_p << " " << i;
+    }
+  EXPECT_GT(deepest, 512U) << "beyond the second piece that is sorted";
 }
 
 }  // namespace
