@@ -23,20 +23,22 @@ std::vector<TextPiece> lines_of(const Text& text) {
 }
 
 Split split_source(const LoadedSource& source, double share, const Tokenizer& tokenizer, std::int64_t vocab_size,
-                   const std::string& place, bool bytes) {
+                   const std::string& place, bool bytes, std::int32_t opening) {
   if (source.tokens)
-    return split_documents(source.tokens->scan(vocab_size, tokenizer.end_of_document()).documents, share, place);
+    return split_documents(source.tokens->scan(vocab_size, tokenizer.end_of_document(), opening).documents, share,
+                           place);
   if (source.recipe.format == "jsonl") return split_documents(lines_of(*source.text), share, place);
   return split_text(*source.text, share, place, !bytes);
 }
 
 /// Ids of one document into the store; end-of-document inside of them (whatever the tokenizer makes of such a text)
-/// cuts.
-void append_document(std::span<const std::int32_t> ids, std::int32_t end_of_document, EncodedStore& store,
-                     std::vector<TextPiece>& pieces) {
+/// cuts, and so does what opens documents.
+void append_document(std::span<const std::int32_t> ids, std::int32_t end_of_document, std::int32_t opening,
+                     EncodedStore& store, std::vector<TextPiece>& pieces) {
+  const auto cuts = [&](std::int32_t id) { return id == end_of_document || id == opening; };
   for (auto at = ids.begin(); at != ids.end();) {
-    at = std::find_if(at, ids.end(), [&](std::int32_t id) { return id != end_of_document; });
-    const auto end = std::find(at, ids.end(), end_of_document);
+    at = std::find_if_not(at, ids.end(), cuts);
+    const auto end = std::find_if(at, ids.end(), cuts);
     if (at == end) continue;
     const std::int64_t begin = store.size();
     store.append({at, end});
@@ -69,7 +71,7 @@ std::vector<Portion> next_portions(std::span<const TextPiece>& pieces, int threa
 }
 
 void encode(const Text& text, const Tokenizer& tokenizer, const std::string& place, ThreadPool* pool,
-            Documents& documents) {
+            std::int32_t opening, Documents& documents) {
   const auto start = std::chrono::steady_clock::now();
   auto store = std::make_shared<EncodedStore>(tokenizer.vocab_size());
   std::vector<TextPiece> pieces;
@@ -92,8 +94,8 @@ void encode(const Text& text, const Tokenizer& tokenizer, const std::string& pla
     for (const Portion& portion : portions) {
       std::size_t begin = 0;
       for (const std::size_t end : portion.ends) {
-        append_document(std::span(portion.ids).subspan(begin, end - begin), tokenizer.end_of_document(), *store,
-                        pieces);
+        append_document(std::span(portion.ids).subspan(begin, end - begin), tokenizer.end_of_document(), opening,
+                        *store, pieces);
         begin = end;
       }
     }
@@ -129,10 +131,10 @@ std::int64_t decoded_bytes(const TokenStore& store, const std::vector<TextPiece>
 }  // namespace
 
 Documents documents_of(const LoadedSource& source, Side side, double share, const Tokenizer& tokenizer,
-                       std::int64_t vocab_size, const std::string& place, ThreadPool* pool) {
+                       std::int64_t vocab_size, const std::string& place, ThreadPool* pool, std::int32_t opening) {
   FOURMI_CHECK(!source.synthetic(), "documents of a synthetic source");
   const bool bytes = dynamic_cast<const ByteTokenizer*>(&tokenizer) != nullptr;
-  Split split = split_source(source, share, tokenizer, vocab_size, place, bytes);
+  Split split = split_source(source, share, tokenizer, vocab_size, place, bytes, opening);
   Documents documents;
   documents.pieces = std::move(side == Side::train ? split.train : split.held_out);
   if (source.tokens) {
@@ -143,7 +145,7 @@ Documents documents_of(const LoadedSource& source, Side side, double share, cons
     if (bytes)
       documents.store = std::make_shared<ByteStore>(source.text);
     else
-      encode(*source.text, tokenizer, place, pool, documents);
+      encode(*source.text, tokenizer, place, pool, opening, documents);
   }
   if (documents.pieces.empty() && (side == Side::train || share > 0))
     throw Error(ExitStatus::input, place, "no token at all, at least one was expected");

@@ -26,7 +26,7 @@ Loader::Loader(const DataSection& data, const std::vector<LoadedSource>& train, 
                std::int64_t vocab_size, ThreadPool* pool)
     : seed_(seed), global_batch_size_(data.global_batch_size), repeat_(data.repeat) {
   const auto tokenizer = make_tokenizer(data, vocab_size);
-  shape_ = {data.sequence_length, data.cross_document_attention, tokenizer->end_of_document(), data.packing};
+  shape_ = window_shape(data, *tokenizer);
   double total = 0;
   for (const LoadedSource& source : train) total += source.recipe.weight;
   if (!(total > 0))
@@ -55,7 +55,8 @@ Loader::Supply Loader::make_supply(const DataSection& data, const LoadedSource& 
           "Set data.packing: true, or data.overlong: truncate.");
   } else {
     check_made_with(source, data, place);
-    Documents documents = documents_of(source, Side::train, data.holdout, tokenizer, vocab_size, place, pool);
+    Documents documents =
+        documents_of(source, Side::train, data.holdout, tokenizer, vocab_size, place, pool, shape_.end_of_document);
     if (!documents.note.empty()) notes_.push_back(documents.note);
     if (!shape_.packing) fit_documents(data, place, documents.pieces);
     supply.tokens = std::make_unique<DocumentSource>(std::move(documents.store), std::move(documents.pieces),

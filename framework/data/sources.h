@@ -51,8 +51,10 @@ enum class Side { train, held_out };
 
 /// One side of a source that is not synthetic. With `share` 0 all is on the side `train`. Text becomes ids here, and
 /// ids of token files are checked. `place` is the source's, e.g. "data.train.web"; with a pool its threads share the
-/// encoding, which changes no id. Throws Error(input).
+/// encoding, which changes no id. `opening`, if it is a token, is none inside of a document, as the end of a document
+/// is none: that is where documents are cut. Throws Error(input).
 Documents documents_of(const LoadedSource& source, Side side, double share, const Tokenizer& tokenizer,
-                       std::int64_t vocab_size, const std::string& place, ThreadPool* pool = nullptr);
+                       std::int64_t vocab_size, const std::string& place, ThreadPool* pool = nullptr,
+                       std::int32_t opening = -1);
 
 }  // namespace fourmi

@@ -23,8 +23,13 @@ std::uint32_t add_to_crc(std::uint32_t crc, const void* bytes, std::size_t size)
 class Scanner {
  public:
   Scanner(const IndexedTokens& file, std::int64_t base, std::int64_t vocab_size, std::int32_t end_of_document,
-          TokenFiles::Scan& scan)
-      : file_(file), base_(base), vocab_size_(vocab_size), end_of_document_(end_of_document), scan_(scan) {}
+          std::int32_t opening, TokenFiles::Scan& scan)
+      : file_(file),
+        base_(base),
+        vocab_size_(vocab_size),
+        end_of_document_(end_of_document),
+        opening_(opening),
+        scan_(scan) {}
 
   void run() {
     switch (file_.type()) {
@@ -65,7 +70,7 @@ class Scanner {
       close(token);
       while (token >= document_end_) document_end_ = file_.document_begin(++document_);
     }
-    if (id == end_of_document_) return close(token);
+    if (id == end_of_document_ || (opening_ >= 0 && id == opening_)) return close(token);
     if (id < 0 || id >= vocab_size_) file_.refuse_token(token, id, vocab_size_);
     if (begin_ < 0) begin_ = token;
   }
@@ -75,7 +80,7 @@ class Scanner {
   }
 
   const IndexedTokens& file_;
-  std::int64_t base_, vocab_size_, end_of_document_;
+  std::int64_t base_, vocab_size_, end_of_document_, opening_;
   TokenFiles::Scan& scan_;
   std::int64_t document_ = 0, document_end_ = 0;  // of .idx
   std::int64_t begin_ = -1;                       // of ours that is open
@@ -110,11 +115,12 @@ std::int64_t TokenFiles::num_bytes() const {
   return sum;
 }
 
-const TokenFiles::Scan& TokenFiles::scan(std::int64_t vocab_size, std::int32_t end_of_document) const {
+const TokenFiles::Scan& TokenFiles::scan(std::int64_t vocab_size, std::int32_t end_of_document,
+                                         std::int32_t opening) const {
   if (scan_) return *scan_;
   Scan scan;
   for (std::size_t f = 0; f < files_.size(); ++f) {
-    Scanner(files_[f], begin_[f], vocab_size, end_of_document, scan).run();
+    Scanner(files_[f], begin_[f], vocab_size, end_of_document, opening, scan).run();
     files_[f].check_unchanged();
   }
   scan.documents.shrink_to_fit();

@@ -32,7 +32,7 @@ class TokenFiles {
   };
   /// Reads every token once (the first time). Throws Error(input) for an id that is not in [0, vocab_size), with file,
   /// document, offset and id.
-  const Scan& scan(std::int64_t vocab_size, std::int32_t end_of_document) const;
+  const Scan& scan(std::int64_t vocab_size, std::int32_t end_of_document, std::int32_t opening = -1) const;
   std::uint32_t checksum() const;  ///< after scan()
 
   /// out[i] = token begin + i, all in one file. Throws Error(input) if the file was changed since it was opened.

@@ -21,7 +21,8 @@ constexpr std::int64_t synthetic_documents = 64;
 Validation::Validation(const DataSection& data, const std::vector<LoadedSource>& train, std::uint64_t seed,
                        std::int64_t vocab_size, ThreadPool* pool) {
   const auto tokenizer = make_tokenizer(data, vocab_size);
-  shape_ = {data.sequence_length, data.cross_document_attention, tokenizer->end_of_document()};
+  shape_ = window_shape(data, *tokenizer);
+  shape_.packing = true;
   const bool files = !data.validation.empty();
   if (!files && data.holdout == 0) return;
   for (const LoadedSource& source : files ? load_sources(data.validation, "data.validation") : train) {
@@ -34,8 +35,8 @@ Validation::Validation(const DataSection& data, const std::vector<LoadedSource>&
     }
     check_made_with(source, data, place);
     const double share = files ? 0 : data.holdout;
-    Documents documents =
-        documents_of(source, files ? Side::train : Side::held_out, share, *tokenizer, vocab_size, place, pool);
+    Documents documents = documents_of(source, files ? Side::train : Side::held_out, share, *tokenizer, vocab_size,
+                                       place, pool, shape_.end_of_document);
     num_bytes_ += documents.num_bytes;
     if (!documents.note.empty()) notes_.push_back(documents.note);
     checksum_ = checksum_ * 31 + source.checksum();

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "framework/tokenizer/begin_of_text.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -30,6 +31,12 @@ void read_window(const TokenSource& source, const WindowShape& shape, std::int64
 }
 
 }  // namespace
+
+WindowShape window_shape(const DataSection& data, const Tokenizer& tokenizer) {
+  const std::int32_t end = tokenizer.end_of_document();
+  const std::int32_t opening = begin_of_text(data, tokenizer).value_or(end);
+  return {data.sequence_length, data.cross_document_attention, opening, data.packing, opening == end ? -1 : end};
+}
 
 std::int64_t num_windows(const TokenSource& source, const WindowShape& shape) {
   if (!shape.packing) return source.num_documents();
@@ -93,10 +100,10 @@ void write_window(const TokenSource& source, const WindowShape& shape, std::int6
     batch.key_begin[row] = static_cast<std::int32_t>(first_row + begin);
     if (padding) continue;
     batch.tokens[row] = tokens[at];
-    batch.targets[row] = tokens[at + 1];
+    batch.targets[row] = shape.target(tokens[at + 1]);
     if (has_mtp_target(shape, tokens[at + 1], tokens[at + 2])) {
       batch.mtp_tokens[row] = tokens[at + 1];
-      batch.mtp_targets[row] = tokens[at + 2];
+      batch.mtp_targets[row] = shape.target(tokens[at + 2]);
     }
   }
 }

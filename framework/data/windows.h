@@ -7,6 +7,8 @@
 
 #include "framework/data/batch.h"
 #include "framework/data/token_source.h"
+#include "framework/recipe/recipe.h"
+#include "framework/tokenizer/tokenizer.h"
 
 namespace fourmi {
 
@@ -14,9 +16,13 @@ namespace fourmi {
 struct WindowShape {
   std::int64_t sequence_length = 0;
   bool cross_document_attention = false;
-  std::int32_t end_of_document = 0;
+  std::int32_t end_of_document = 0;  ///< opens each document; the target behind each, unless `closing` is
   bool packing = true;
+  std::int32_t closing = -1;  ///< the target behind a document that opens with another token (data.begin_of_text)
+  std::int32_t target(std::int32_t token) const { return closing >= 0 && token == end_of_document ? closing : token; }
 };
+/// As the recipe has them; throws Error(usage) for a data.begin_of_text that the tokenizer does not have.
+WindowShape window_shape(const DataSection& data, const Tokenizer& tokenizer);
 
 std::int64_t num_windows(const TokenSource& source, const WindowShape& shape);
 /// Rows with a target: sequence_length but for a source's last window, and for documents on their own.

@@ -13,6 +13,7 @@
 #include "framework/ledger/import_fact.h"
 #include "framework/ledger/lineage.h"
 #include "framework/recipe/write.h"
+#include "framework/tokenizer/begin_of_text.h"
 #include "framework/tokenizer/choose.h"
 
 namespace fourmi::interop {
@@ -114,6 +115,7 @@ class Import {
     data.tokenizer = fs::absolute(from_ / "tokenizer.json").lexically_normal().string();
     try {
       pin_tokenizer(data, {});
+      data.begin_of_text = begin_of_text_in(data.tokenizer);
       recipe_.data = data;
     } catch (const Error& e) {
       report_.warnings.push_back(fmt::format("the tokenizer is not taken over, text is taken as bytes: {}", e.what()));

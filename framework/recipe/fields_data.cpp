@@ -124,6 +124,15 @@ void add_data_fields(std::vector<Field>& table) {
                             "<eos> that the tokenizer has",
             .foreign = {"eos_token", "eod_token", "append_eod"}},
            FOURMI_AT(data.end_of_document)));
+  table.push_back(bind({.path = "data.begin_of_text",
+                        .type = Type::text,
+                        .meaning = "What a document opens with, and a text that is to be gone on with: "
+                                   "end_of_document, or a token of the tokenizer as it is written. none: nothing "
+                                   "before a text that is to be gone on with, end_of_document in training.",
+                        .key_class = KeyClass::fixed,
+                        .default_text = "end_of_document; of an imported model what its tokenizer says",
+                        .foreign = {"add_bos_token", "bos_token"}},
+                       FOURMI_AT(data.begin_of_text)));
   table.push_back(bind({.path = "data.tokenizer_sha256",
                         .type = Type::text,
                         .meaning = "The SHA-256 that tokenizer.json must have; another file is refused.",

@@ -97,6 +97,7 @@ struct DataSource {
 struct DataSection {
   std::string tokenizer = "bytes";  ///< bytes, or a tokenizer.json or the folder of one
   std::string end_of_document;      ///< empty: the tokenizer's own (tokenizer/choose.h)
+  std::string begin_of_text;        ///< empty: end_of_document; none; or a token as it is written
   std::string tokenizer_sha256;     ///< empty: not known yet
   std::string tokenizer_file;       ///< no key: where the file is read from, if not by `tokenizer` (a run's own copy)
   std::int64_t sequence_length = 0;

@@ -37,8 +37,8 @@ struct TokenizerDefinition {
 
 /// Hugging Face's tokenizer.json: model BPE, of bytes (a pre-tokenizer ByteLevel) or of characters with byte fallback.
 /// What is not supported is refused by its key, since a tokenizer that is read differently gives other ids without a
-/// word: docs/data.md lists what is read. Not used, and not refused: the post-processor (a document's own opening token
-/// takes its place), unk_token (every byte has a token). Throws Error(input) naming file and key.
+/// word: docs/data.md lists what is read. Not used, and not refused: the post-processor (begin_of_text.h reads what it
+/// puts before a text), unk_token (every byte has a token). Throws Error(input) naming file and key.
 TokenizerDefinition read_tokenizer_json(std::string_view json, const std::string& place);
 
 /// The bytes that <0x00> to <0xFF> stand for; -1: `written` is none of them.

@@ -37,6 +37,8 @@ void compare_architecture(const Checkpoint& origin, const Recipe& recipe, std::v
   for (const ChangedKey& change : compare(theirs, recipe)) {
     if (change.key == "data.tokenizer")
       messages.push_back(fmt::format("model.from: other tokens mean other things ({})", to_string(change)));
+    if (change.key == "data.begin_of_text")
+      messages.push_back(fmt::format("model.from: its texts begin otherwise ({})", to_string(change)));
     if (!change.key.starts_with("model.")) continue;
     if (!may_differ(change.key))
       differ.push_back(to_string(change));

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "framework/data/loader.h"
+#include "framework/tokenizer/begin_of_text.h"
 #include "framework/tokenizer/choose.h"
 #include "kernels/runtime/error.h"
 
@@ -28,6 +29,7 @@ class Show {
   Show(const Recipe& recipe, std::int64_t num_samples)
       : recipe_(recipe),
         tokenizer_(make_tokenizer(recipe.data, recipe.model.vocab_size)),
+        opening_(begin_of_text(recipe.data, *tokenizer_).value_or(tokenizer_->end_of_document())),
         loader_(recipe.data, load_sources(recipe.data.train, "data.train"), recipe.run.seed, recipe.model.vocab_size),
         plan_(loader_.plan(loader_.start(), num_samples)) {}
 
@@ -98,7 +100,7 @@ class Show {
     std::vector<Stretch> all;
     for (std::size_t row = 0; row < batch.tokens.size(); ++row) {
       const bool counted = batch.targets[row] >= 0;
-      const bool opens = counted && batch.tokens[row] == tokenizer_->end_of_document();
+      const bool opens = counted && batch.tokens[row] == opening_;
       if (all.empty() || opens || counted != all.back().counted) all.push_back({opens, counted, {}});
       all.back().ids.push_back(batch.tokens[row]);
     }
@@ -153,6 +155,7 @@ class Show {
 
   const Recipe& recipe_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::int32_t opening_;  ///< of each document
   Loader loader_;
   StepPlan plan_;
 };

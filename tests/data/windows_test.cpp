@@ -82,6 +82,22 @@ TEST(Windows, DocumentsAreSeparate) {
   EXPECT_EQ(Ids(batch.tokens.begin(), batch.tokens.begin() + 8), Ids(8, E));
 }
 
+// A model that knows texts to begin with a token of their own ends them with another all the same.
+TEST(Windows, WhatOpensADocumentIsNotWhatFollowsIt) {
+  constexpr std::int32_t B = 300;
+  const auto store = std::make_shared<ByteStore>(text_of("abxy", {4}));
+  const DocumentSource source(store, {{0, 2}, {2, 4}}, B, true);
+  for (const bool cross : {false, true}) {
+    const WindowShape shape{6, cross, B, true, E};
+    Batch batch = empty_batch(shape, 1);
+    write_window(source, shape, 0, 0, batch);
+    EXPECT_EQ(batch.tokens, (Ids{B, 'a', 'b', B, 'x', 'y'}));
+    EXPECT_EQ(batch.targets, (Ids{'a', 'b', E, 'x', 'y', E}));
+    EXPECT_EQ(batch.positions, cross ? (Ids{0, 1, 2, 3, 4, 5}) : (Ids{0, 1, 2, 0, 1, 2}));
+    EXPECT_EQ(batch.mtp_targets, cross ? (Ids{'b', E, 'x', 'y', E, -1}) : (Ids{'b', E, -1, 'y', E, -1}));
+  }
+}
+
 TEST(Windows, DocumentsSeeOneAnother) {
   const DocumentSource source = two_documents();
   const WindowShape shape{8, true, E};
