@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <fstream>
 #include <iterator>
 #include <utility>
@@ -78,8 +79,9 @@ ModelChat::ModelChat(ChatTemplate chat, Dict special_tokens)
     : chat_(std::move(chat)), special_tokens_(std::move(special_tokens)) {}
 
 jinja::Rendered ModelChat::render(const Value& messages, const Value& tools, bool add_generation_prompt,
-                                  std::time_t now) const {
+                                  std::time_t now, const Dict& more) const {
   Dict variables = special_tokens_;
+  for (const auto& [name, value] : more.entries) variables[name] = value;
   variables["messages"] = messages;
   variables["tools"] = tools;
   variables["add_generation_prompt"] = add_generation_prompt;
@@ -106,6 +108,35 @@ std::optional<ModelChat> read_model_chat(const fs::path& folder) {
   if (found == nullptr || found->none()) return std::nullopt;
   return ModelChat(ChatTemplate(template_text(*found, file), file.string() + ": chat_template"),
                    read_special_tokens(folder));
+}
+
+std::vector<std::int32_t> read_end_tokens(const fs::path& folder, const Tokenizer& tokenizer) {
+  std::vector<std::int32_t> tokens{tokenizer.end_of_document()};
+  const fs::path file = folder / "generation_config.json";
+  const auto take = [&](const Value& value) {
+    const std::int64_t* id = value.integer();
+    if (id == nullptr || *id < 0 || *id >= tokenizer.vocab_size())
+      throw Error(ExitStatus::input, file.string() + ": eos_token_id",
+                  fmt::format("{} was found, a token from 0 to {} was expected", jinja::to_repr(value),
+                              tokenizer.vocab_size() - 1));
+    tokens.push_back(static_cast<std::int32_t>(*id));
+  };
+  const Value config = read_object(file);
+  if (const Value* found = config.dict()->find("eos_token_id"); found != nullptr && !found->none()) {
+    if (found->list() != nullptr)
+      std::for_each(found->list()->begin(), found->list()->end(), take);
+    else
+      take(*found);
+  }
+  const Dict special = read_special_tokens(folder);
+  if (const Value* text = special.find("eos_token"); text != nullptr) {
+    // An added token is one token; what is none cannot be written as one, and ends nothing.
+    const std::vector<std::int32_t> ids = tokenizer.encode(*text->text());
+    if (ids.size() == 1) tokens.push_back(ids[0]);
+  }
+  std::sort(tokens.begin(), tokens.end());
+  tokens.erase(std::unique(tokens.begin(), tokens.end()), tokens.end());
+  return tokens;
 }
 
 ModelChat read_chat_template(const fs::path& file, const fs::path& folder) {

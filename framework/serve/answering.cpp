@@ -5,7 +5,11 @@ namespace fourmi {
 Answering::Answering(AnswerHead head, ApiRequest request, std::vector<std::shared_ptr<Writing>> writings,
                      const Tokenizer& tokenizer)
     : head_(std::move(head)), request_(std::move(request)), writings_(std::move(writings)), tokenizer_(tokenizer) {
-  for (std::size_t i = 0; i < writings_.size(); ++i) choices_.emplace_back(tokenizer_, request_.stops);
+  for (const auto& w : writings_) {
+    const TextRequest& text = w->request();
+    choices_.emplace_back(tokenizer_, request_.stops,
+                          !request_.chat && !request_.echo && text.prompt.size() > text.num_hidden);
+  }
 }
 
 Answering::~Answering() {

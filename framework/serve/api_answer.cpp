@@ -34,7 +34,7 @@ Json usage_json(const Usage& u) {
 
 Json bytes_json(const Tokenizer& tokenizer, std::int32_t token) {
   Json bytes = Json::array();
-  for (char c : tokenizer.decode(std::span(&token, 1))) bytes.push_back(static_cast<unsigned char>(c));
+  for (char c : tokenizer.decode_next(token, false)) bytes.push_back(static_cast<unsigned char>(c));
   return bytes;
 }
 

@@ -13,8 +13,8 @@ namespace fourmi {
 
 namespace {
 
-using Json = nlohmann::json;
-constexpr std::size_t max_prompts = 128, max_stops = 16, max_stop_bytes = 1024;
+using Json = nlohmann::ordered_json;  // templates write out what they are given, in the order in which it came
+constexpr std::size_t max_prompts = 128, max_stops = 16, max_stop_bytes = 1024, max_keys = 1024;
 
 [[noreturn]] void refuse(const std::string& param, const std::string& message) {
   throw ApiError(400, fmt::format("{}: {}", param, message), param);
@@ -135,9 +135,29 @@ void parse_messages(Fields& f, ApiRequest& r) {
     if (!tools->is_array()) refuse("tools", "a list was expected");
     if (!tools->empty()) r.tools = tools->dump();
   }
+  if (const Json* variables = f.find("chat_template_kwargs")) {
+    if (!variables->is_object()) refuse("chat_template_kwargs", "an object was expected");
+    r.variables = variables->dump();
+  }
   f.only("tool_choice", {"auto", "none"});
   f.only("response_format", {{{"type", "text"}}});
   f.ignore("parallel_tool_calls");
+}
+
+/// In the order of its keys, so looking for one takes the longer the more there are.
+Json parse(std::string_view body) {
+  std::vector<std::size_t> keys;
+  return Json::parse(
+      body,
+      [&](int depth, Json::parse_event_t event, Json&) {
+        keys.resize(static_cast<std::size_t>(depth) + 1);
+        if (event == Json::parse_event_t::object_end) keys.back() = 0;
+        if (event != Json::parse_event_t::key) return true;
+        if (++keys.back() > max_keys)
+          throw ApiError(400, fmt::format("an object of more than {} keys was found", max_keys));
+        return true;
+      },
+      false);
 }
 
 }  // namespace
@@ -145,7 +165,7 @@ void parse_messages(Fields& f, ApiRequest& r) {
 ApiRequest parse_api_request(std::string_view body, bool chat) {
   if (is_json_deeper(body))
     throw ApiError(400, fmt::format("the body has more than {} lists and objects in each other", most_json_depth));
-  const Json json = Json::parse(body, nullptr, false);
+  const Json json = parse(body);
   if (json.is_discarded()) throw ApiError(400, "the body is no JSON");
   if (!json.is_object()) throw ApiError(400, "a JSON object was expected");
   Fields f(json);

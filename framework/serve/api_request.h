@@ -32,6 +32,7 @@ struct ApiRequest {
   std::vector<Prompt> prompts{};  ///< of completions; one answer each
   std::string messages{};         ///< of chat: the JSON array, as it came
   std::string tools{};            ///< the same; empty: none
+  std::string variables{};        ///< of chat: chat_template_kwargs, the JSON object; empty: none
   std::int64_t max_tokens = 16;
   bool has_max_tokens = false;
   Sampling sampling{};

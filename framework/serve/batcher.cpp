@@ -153,7 +153,8 @@ void Batcher::write_next(Text& t, std::span<const double> logits) {
   const TextRequest& r = t.writing->request();
   if (r.max_tokens == 0) return leave(t, Finish::length);
   const std::int32_t token = sample(logits, r.sampling, t.written, vocabulary_.size);
-  if (token == vocabulary_.end_of_document) return leave(t, Finish::stop);
+  const std::vector<std::int32_t>& ends = vocabulary_.ends;
+  if (std::find(ends.begin(), ends.end(), token) != ends.end()) return leave(t, Finish::stop);
   t.writing->push(token_of(logits, token, r.num_likeliest));
   t.tokens.push_back(token);
   if (++t.written == r.max_tokens) leave(t, Finish::length);

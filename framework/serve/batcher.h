@@ -22,7 +22,7 @@ class Batcher final : public Writer {
  public:
   struct Vocabulary {
     std::int64_t size = 0;             ///< ids of `size` and above are never written
-    std::int32_t end_of_document = 0;  ///< ends a text
+    std::vector<std::int32_t> ends{};  ///< each ends a text, and does not belong to it
   };
   /// The decoder has room for all its texts' next tokens and logits in one step. Both outlive this.
   Batcher(Decoder& decoder, const Stream& stream, const Vocabulary& vocabulary, std::int64_t max_waiting);

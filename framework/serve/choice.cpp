@@ -30,7 +30,8 @@ std::int64_t num_characters(std::string_view text) {
 void Choice::remember(const WrittenToken& token) {
   tokens_.push_back(token);
   begins_.push_back(bytes_);
-  bytes_ += tokenizer_.decode(std::span(&token.token, 1)).size();
+  bytes_ += tokenizer_.decode_next(token.token, begins_text_).size();
+  begins_text_ = begins_text_ && tokenizer_.decode_next(token.token, false).empty();
 }
 
 void Choice::echo(const WrittenToken& token) {
@@ -82,7 +83,7 @@ std::vector<Choice::Placed> Choice::tokens() const {
 }
 
 std::string shown(const Tokenizer& tokenizer, std::int32_t token) {
-  const std::string bytes = tokenizer.decode(std::span(&token, 1));
+  const std::string bytes = tokenizer.decode_next(token, false);
   if (utf8::valid_prefix(bytes) == bytes.size()) return bytes;
   std::string text = "bytes:";
   for (char c : bytes) fmt::format_to(std::back_inserter(text), "\\x{:02x}", static_cast<unsigned char>(c));

@@ -12,9 +12,10 @@ namespace fourmi {
 
 class Choice {
  public:
-  /// `stops`: texts that end the answer and do not belong to it. Both outlive this.
-  Choice(const Tokenizer& tokenizer, const std::vector<std::string>& stops)
-      : tokenizer_(tokenizer), stops_(stops), decoder_(tokenizer) {}
+  /// `stops`: texts that end the answer and do not belong to it. Both outlive this. `continues`: it goes on with a text
+  /// that is not a part of it.
+  Choice(const Tokenizer& tokenizer, const std::vector<std::string>& stops, bool continues = false)
+      : tokenizer_(tokenizer), stops_(stops), decoder_(tokenizer, continues), begins_text_(!continues) {}
 
   /// A token of the prompt, of an answer that begins with its prompt: no stop text is looked for.
   void echo(const WrittenToken& token);
@@ -46,9 +47,10 @@ class Choice {
   std::size_t bytes_ = 0;            ///< of all tokens so far
   std::int64_t num_written_ = 0;
   bool stopped_ = false;
+  bool begins_text_;  ///< what came so far stands for nothing
 };
 
-/// A token's bytes as a text that is UTF-8: "bytes:\x.." where they are none by themselves.
+/// What a token adds to a text, as a text that is UTF-8: "bytes:\x.." where they are none by themselves.
 std::string shown(const Tokenizer& tokenizer, std::int32_t token);
 
 }  // namespace fourmi

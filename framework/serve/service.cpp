@@ -8,6 +8,7 @@
 
 #include "framework/serve/connection.h"
 #include "framework/serve/connection_queue.h"
+#include "framework/tokenizer/begin_of_text.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -196,11 +197,13 @@ bool Service::answer(httplib::Stream& connection) {
 TextRequest Service::text_request(const ApiRequest& request, const Prompt& prompt) const {
   TextRequest r;
   if (prompt.is_text) {
-    if (!request.chat) {  // a text begins where another ended
-      r.prompt.push_back(tokenizer_.end_of_document());
-      r.num_hidden = 1;
+    if (request.chat) {  // its template says what it begins with
+      r.prompt = tokenizer_.encode(prompt.text);
+    } else {
+      TextPrompt text = text_prompt(prompt.text, options_.begin_of_text, tokenizer_);
+      r.prompt = std::move(text.tokens);
+      r.num_hidden = text.num_opening;
     }
-    for (std::int32_t t : tokenizer_.encode(prompt.text)) r.prompt.push_back(t);
   } else {
     r.prompt = prompt.tokens;
     for (std::int32_t t : r.prompt)
@@ -222,14 +225,24 @@ TextRequest Service::text_request(const ApiRequest& request, const Prompt& promp
   return r;
 }
 
+std::string Service::prompt_of_chat(const ApiRequest& request) const {
+  try {
+    return chat_({request.messages, request.tools, request.variables});
+  } catch (const Error& e) {                                               // what the template does not take of it
+    const std::string place = e.place().substr(e.place().rfind('/') + 1);  // a template's file, without its folder
+    const bool of_field = place == e.place();
+    throw ApiError(400, fmt::format("{}: {}", place, e.cause()), of_field ? place : "messages");
+  }
+}
+
 std::shared_ptr<Answering> Service::begin(const std::string& body, bool chat) {
   ApiRequest request = parse_api_request(body, chat);
   if (!request.model.empty() && request.model != options_.model)
     throw ApiError(404, fmt::format("model {} was asked for, {} is here", request.model.substr(0, 200), options_.model),
                    "model");
   if (chat) {
-    if (!chat_) throw ApiError(400, "templates for conversations are not read yet; /v1/completions continues texts");
-    request.prompts = {{.text = chat_(request.messages, request.tools)}};
+    if (!chat_) throw ApiError(400, "this model has no template for conversations; /v1/completions continues texts");
+    request.prompts = {{.text = prompt_of_chat(request)}};
   }
   std::vector<TextRequest> texts;
   for (const Prompt& p : request.prompts) texts.push_back(text_request(request, p));

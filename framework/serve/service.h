@@ -7,8 +7,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
+#include "framework/chat/chat_prompt.h"
 #include "framework/serve/answering.h"
 #include "framework/serve/writing.h"
 #include "framework/tokenizer/tokenizer.h"
@@ -28,11 +30,11 @@ struct ServiceOptions {
   std::size_t max_body = 4 << 20;                  ///< bytes
   std::chrono::milliseconds request_time{20'000};  ///< in which a request must have come
   std::chrono::milliseconds write_time{20'000};    ///< in which a client must take something of its answer
+  std::optional<std::int32_t> begin_of_text{};     ///< stands before a prompt that is a text
 };
 
-/// The prompt of a conversation: `messages` and `tools` as JSON (tools: empty where there are none). Throws
-/// ApiError(400).
-using ChatPrompt = std::function<std::string(const std::string& messages, const std::string& tools)>;
+/// The prompt of a conversation. Throws ApiError(400), or Error: 400 as well.
+using ChatPrompt = std::function<std::string(const ChatRequest&)>;
 
 class Service {
  public:
@@ -58,6 +60,7 @@ class Service {
   class Http;
 
   std::shared_ptr<Answering> begin(const std::string& body, bool chat);
+  std::string prompt_of_chat(const ApiRequest& request) const;
   TextRequest text_request(const ApiRequest& request, const Prompt& prompt) const;
 
   const ServiceOptions options_;

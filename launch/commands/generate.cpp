@@ -1,27 +1,40 @@
-// fourmi generate MODEL --prompt TEXT: samples of text.
+// fourmi generate MODEL --prompt TEXT: samples of text; or the answer to a conversation.
+#include <algorithm>
+#include <ctime>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "framework/model/decode.h"
 #include "framework/model/sampling.h"
-#include "framework/tokenizer/choose.h"
-#include "framework/train/inference.h"
+#include "framework/run/machine.h"
+#include "framework/tokenizer/begin_of_text.h"
+#include "framework/tokenizer/stream_decoder.h"
 #include "launch/commands.h"
+#include "launch/speaker.h"
 
 namespace fourmi {
 
 namespace {
 
 struct Arguments {
-  std::string model, prompt;
-  std::int64_t max_tokens = 200;
+  std::string model, prompt, messages, chat_template;
+  bool chat = false;
+  std::int64_t max_tokens = 200, threads = 0;
   Sampling sampling;
   bool json = false;
+  bool converses() const { return chat || !messages.empty(); }
+};
+
+struct Written {
+  std::vector<std::int32_t> tokens;  ///< with the prompt's
+  bool stopped = false;              ///< the model ended its text
 };
 
 /// The prompt's tokens, and up to `max_tokens` more.
-std::vector<std::int32_t> continue_text(InferenceModel& inference, const Tokenizer& tokenizer, const Arguments& a,
-                                        const Stream& stream, std::vector<std::int32_t> tokens) {
+Written continue_text(InferenceModel& inference, const Speaker& speaker, const Arguments& a, const Stream& stream,
+                      std::vector<std::int32_t> tokens) {
   const std::int64_t window = inference.recipe().data.sequence_length, at_once = std::min<std::int64_t>(window, 64);
   const DecoderSizes sizes{.max_tokens = window, .rows = at_once};
   Arena measure({"cache", Arena::Mode::measure}, 0);
@@ -46,32 +59,83 @@ std::vector<std::int32_t> continue_text(InferenceModel& inference, const Tokeniz
       const DecoderRun run{.tokens = part, .logits = read == tokens.size() ? 1 : 0};
       logits = decoder.step(stream, {&run, 1});
     }
-    const std::int32_t next = sample(logits, a.sampling, i, tokenizer.vocab_size());
-    if (next == tokenizer.end_of_document()) break;
+    const std::int32_t next = sample(logits, a.sampling, i, speaker.tokenizer->vocab_size());
+    if (std::find(speaker.ends.begin(), speaker.ends.end(), next) != speaker.ends.end()) return {tokens, true};
     tokens.push_back(next);
   }
-  return tokens;
+  return {tokens, false};
+}
+
+std::string read_file(const std::string& file) {
+  std::ifstream in(file, std::ios::binary);
+  std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  if (in.bad() || text.empty())
+    throw Error(ExitStatus::input, file, "no text was found, a JSON list of messages was expected");
+  return text;
+}
+
+/// A list of messages, or an object with `messages`, `tools` and `chat_template_kwargs`, as `serve` takes them.
+ChatRequest read_request(const std::string& file) {
+  const std::string text = read_file(file);
+  const auto json = nlohmann::ordered_json::parse(text, nullptr, false);
+  if (json.is_array()) return {.messages = text};
+  if (!json.is_object() || !json.contains("messages"))
+    throw Error(ExitStatus::input, file, "no JSON list of messages was found, nor an object with one");
+  ChatRequest c;
+  for (const auto& [key, value] : json.items()) {
+    std::string* to = key == "messages"               ? &c.messages
+                      : key == "tools"                ? &c.tools
+                      : key == "chat_template_kwargs" ? &c.variables
+                                                      : nullptr;
+    if (to == nullptr)
+      throw Error(ExitStatus::input, file,
+                  fmt::format("{} was found, messages, tools or chat_template_kwargs was expected", key));
+    *to = value.dump();
+  }
+  return c;
+}
+
+TextPrompt prompt_tokens(const Speaker& speaker, const Arguments& a) {
+  if (!a.converses()) return text_prompt(a.prompt, speaker.begin_of_text, *speaker.tokenizer);
+  if (!speaker.chat)
+    throw Error(ExitStatus::input, a.messages.empty() ? "--chat" : "--messages", speaker.no_chat + ", one was expected",
+                "Name one by --chat-template, or leave this out: the text is then gone on with.");
+  ChatRequest c;
+  if (a.messages.empty())
+    c.messages = nlohmann::json::array({{{"role", "user"}, {"content", a.prompt}}})
+                     .dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  else
+    c = read_request(a.messages);
+  return {.tokens = speaker.tokenizer->encode(chat_prompt(*speaker.chat, c, std::time(nullptr)))};
 }
 
 void generate(const Arguments& a) {
   auto group = make_self_group("world");
-  ThreadPool pool(1);
+  ThreadPool pool(static_cast<int>(a.threads > 0 ? a.threads : usable_cores()));
   const Stream stream(pool);
   InferenceModel inference(*group, a.model, stream);
   for (const std::string& m : inference.messages()) std::cerr << "fourmi: warning: " << m << "\n";
-  const Recipe& r = inference.recipe();
-  const auto tokenizer = make_tokenizer(r.data, r.model.vocab_size);
-  std::vector<std::int32_t> prompt{tokenizer->end_of_document()};  // a text begins where another ended
-  for (std::int32_t t : tokenizer->encode(a.prompt)) prompt.push_back(t);
-  const std::vector<std::int32_t> tokens = continue_text(inference, *tokenizer, a, stream, prompt);
-  const std::string text = a.prompt + tokenizer->decode(std::span(tokens).subspan(prompt.size()));
+  const Speaker speaker = make_speaker(inference, a.chat_template);
+  const TextPrompt prompt = prompt_tokens(speaker, a);
+  if (prompt.tokens.empty())
+    throw Error(ExitStatus::input, "--chat-template", "an empty text was rendered, one to answer was expected");
+  const Written written = continue_text(inference, speaker, a, stream, prompt.tokens);
+  const auto answer = std::span(written.tokens).subspan(prompt.tokens.size());
+  // A text that goes on keeps the space that it goes on with.
+  const bool continues = !a.converses() && prompt.tokens.size() > prompt.num_opening;
+  StreamDecoder decoder(*speaker.tokenizer, continues);
+  std::string text = a.converses() ? "" : a.prompt;
+  for (const std::int32_t t : answer) text += decoder.push(t);
+  text += decoder.finish();
   if (!a.json) {
     std::cout << text << "\n";
     return;
   }
   nlohmann::ordered_json j;
   j["text"] = text;
-  j["tokens"] = tokens.size() - prompt.size();
+  j["tokens"] = answer.size();
+  j["prompt_tokens"] = prompt.tokens.size();
+  j["finish_reason"] = written.stopped ? "stop" : "length";
   j["checkpoint"] = inference.checkpoint().string();
   j["step"] = inference.step();
   std::cout << j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) << "\n";
@@ -81,9 +145,19 @@ void generate(const Arguments& a) {
 
 void add_generate(CLI::App& app, ExitStatus& status) {
   auto a = std::make_shared<Arguments>();
-  CLI::App* c = app.add_subcommand("generate", "samples text from a trained model");
+  CLI::App* c = app.add_subcommand("generate", "samples text from a trained model, or answers a conversation");
   c->add_option("MODEL", a->model, "a run directory (its newest proven checkpoint) or a checkpoint")->required();
-  c->add_option("--prompt", a->prompt, "what the text begins with");
+  CLI::Option* prompt = c->add_option("--prompt", a->prompt, "what the text begins with; with --chat what a user says");
+  CLI::Option* chat =
+      c->add_flag("--chat", a->chat, "answer the prompt, through the model's chat template")->needs(prompt);
+  c->add_option("--messages", a->messages,
+                "answer a conversation: a JSON file with a list of messages, or with an object of `messages`, `tools` "
+                "and `chat_template_kwargs`")
+      ->check(CLI::ExistingFile)
+      ->excludes(prompt)
+      ->excludes(chat);
+  c->add_option("--chat-template", a->chat_template, "a file (Jinja) instead of the model's own template")
+      ->check(CLI::ExistingFile);
   c->add_option("--max-tokens", a->max_tokens, "how many tokens to write at most")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
@@ -94,6 +168,7 @@ void add_generate(CLI::App& app, ExitStatus& status) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   c->add_option("--seed", a->sampling.seed, "the same seed writes the same text")->capture_default_str();
+  c->add_option("--threads", a->threads, "of the CPU; else one a core")->check(CLI::PositiveNumber);
   c->add_flag("--json", a->json, "one JSON object");
   c->callback([a, &status] {
     generate(*a);

@@ -1,5 +1,6 @@
 // fourmi serve MODEL: an OpenAI-compatible server for one model.
 #include <chrono>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -10,16 +11,16 @@
 #include "framework/run/signals.h"
 #include "framework/serve/batcher.h"
 #include "framework/serve/service.h"
-#include "framework/tokenizer/choose.h"
 #include "framework/train/inference.h"
 #include "launch/commands.h"
+#include "launch/speaker.h"
 
 namespace fourmi {
 
 namespace {
 
 struct Arguments {
-  std::string model, key_file;
+  std::string model, key_file, chat_template;
   ServiceOptions service;
   std::int64_t texts = 16, context = 0, waiting = 256, threads = 0, grace = 30;
   bool json = false;
@@ -84,7 +85,8 @@ void serve(Arguments a) {
   const Stream stream(pool);
   InferenceModel inference(*group, a.model, stream);
   for (const std::string& m : inference.messages()) std::cerr << "fourmi: warning: " << m << "\n";
-  const auto tokenizer = make_tokenizer(inference.recipe().data, inference.recipe().model.vocab_size);
+  const Speaker speaker = make_speaker(inference, a.chat_template);
+  const Tokenizer& tokenizer = *speaker.tokenizer;
   const DecoderSizes sizes = sizes_of(a, inference.recipe().data.sequence_length);
   Arena measure({"cache", Arena::Mode::measure}, 0);
   Decoder(inference.model(), inference.store(), sizes, measure);
@@ -93,9 +95,11 @@ void serve(Arguments a) {
   if (a.service.model.empty()) a.service.model = name_of(a.model);
 
   const StopSignals signals;
-  Batcher batcher(decoder, stream, {tokenizer->vocab_size(), tokenizer->end_of_document()}, a.waiting);
-  const ChatPrompt no_template;
-  Service service(a.service, *tokenizer, batcher, no_template);
+  Batcher batcher(decoder, stream, {tokenizer.vocab_size(), speaker.ends}, a.waiting);
+  ChatPrompt chat;
+  if (speaker.chat) chat = [&](const ChatRequest& c) { return chat_prompt(*speaker.chat, c, std::time(nullptr)); };
+  a.service.begin_of_text = speaker.begin_of_text;
+  Service service(a.service, tokenizer, batcher, chat);
   const int port = service.bind();
   if (a.json) {
     nlohmann::ordered_json j;
@@ -104,11 +108,12 @@ void serve(Arguments a) {
     j["model"] = a.service.model;
     j["texts"] = sizes.texts;
     j["max_tokens"] = sizes.max_tokens;
+    j["conversations"] = speaker.chat.has_value();
     std::cout << j.dump() << std::endl;
   } else {
     std::cout << fmt::format("{} answers on http://{}:{}/v1: {} texts at once, of {} tokens each", a.service.model,
                              a.service.host, port, sizes.texts, sizes.max_tokens)
-              << std::endl;
+              << (speaker.chat ? "" : "; no conversations: " + speaker.no_chat) << std::endl;
   }
   if (a.service.api_key.empty() && a.service.host != "127.0.0.1" && a.service.host != "localhost" &&
       a.service.host != "::1")
@@ -128,6 +133,8 @@ void add_serve(CLI::App& app, ExitStatus& status) {
   c->add_option("--host", s.host, "the address to listen on")->capture_default_str();
   c->add_option("--port", s.port, "0: one that is free")->check(CLI::Range(0, 65535))->capture_default_str();
   c->add_option("--api-key-file", a->key_file, "a file whose first line every request must bring as its key");
+  c->add_option("--chat-template", a->chat_template, "a file (Jinja) instead of the model's own template")
+      ->check(CLI::ExistingFile);
   c->add_option("--name", s.model, "the model's name in answers; else its folder's");
   c->add_option("--texts", a->texts, "texts that are written at once")
       ->check(CLI::Range(1, 1024))

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "framework/chat/jinja/json.h"
+#include "framework/tokenizer/bytes.h"
 #include "tests/data/files.h"
 
 namespace fourmi {
@@ -38,6 +39,35 @@ TEST(ModelChat, OfSeveralNamedTemplatesTheDefault) {
       "tokenizer_config.json",
       R"({"chat_template": [{"name": "tool_use", "template": "tools"}, {"name": "default", "template": "d"}]})");
   EXPECT_EQ(rendered(*read_model_chat(folder.path())), "d");
+}
+
+TEST(ModelChat, EndsAtWhatAnyOfItsFilesNames) {
+  const test::Folder folder;
+  const ByteTokenizer bytes;  // 256 ends a document
+  const auto ends = [&] { return read_end_tokens(folder.path(), bytes); };
+  using Tokens = std::vector<std::int32_t>;
+  EXPECT_EQ(ends(), Tokens{256});
+  folder.write("generation_config.json", R"({"eos_token_id": 7})");
+  EXPECT_EQ(ends(), (Tokens{7, 256}));
+  folder.write("generation_config.json", R"({"eos_token_id": [9, 7, 256]})");
+  EXPECT_EQ(ends(), (Tokens{7, 9, 256}));
+  folder.write("special_tokens_map.json", R"({"eos_token": {"content": "A"}})");
+  EXPECT_EQ(ends(), (Tokens{7, 9, 65, 256}));
+  folder.write("special_tokens_map.json", R"({"eos_token": "no single token"})");
+  EXPECT_EQ(ends(), (Tokens{7, 9, 256}));
+  for (const char* wrong : {"257", "[-1]", "1.5", "\"x\""}) {
+    folder.write("generation_config.json", R"({"eos_token_id": )" + std::string(wrong) + "}");
+    EXPECT_NE(test::message_of(ExitStatus::input, ends).find("eos_token_id"), std::string::npos) << wrong;
+  }
+}
+
+TEST(ModelChat, TakesFurtherVariables) {
+  const test::Folder folder;
+  folder.write("chat_template.jinja", "{% if enable_thinking %}think{% endif %}");
+  const ModelChat chat = *read_model_chat(folder.path());
+  EXPECT_EQ(chat.render(jinja::parse_json(conversation), jinja::None{}, true, 0, {{{"enable_thinking", true}}}).text,
+            "think");
+  EXPECT_EQ(rendered(chat), "");
 }
 
 TEST(ModelChat, WhatIsWrongIsNamed) {

@@ -46,8 +46,8 @@ const std::map<std::string, std::set<std::string>> may_include = {
      {"framework/interop", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model",
       "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/serve",
-     {"framework/serve", "framework/model", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel",
-      "kernels"}},
+     {"framework/serve", "framework/model", "framework/chat", "framework/tokenizer", "framework/recipe",
+      "framework/digest", "parallel", "kernels"}},
     {"framework/run", {"framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/telemetry",
      {"framework/telemetry", "framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
@@ -58,7 +58,7 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"launch",
      {"launch", "framework/interop", "framework/serve", "framework/corpus", "framework/train", "framework/telemetry",
       "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data",
-      "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+      "framework/chat", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
 };
 
 TEST(Layering, IncludesPointDownward) {

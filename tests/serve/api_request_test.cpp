@@ -46,7 +46,7 @@ TEST(ApiRequest, TakesConversations) {
       R"({"messages":[{"role":"user","content":"hi"}],"max_completion_tokens":7,"logprobs":true,"top_logprobs":2,
           "stream":true,"stream_options":{"include_usage":true},"stop":"x","n":1,"presence_penalty":0})",
       true);
-  EXPECT_EQ(r.messages, R"([{"content":"hi","role":"user"}])");
+  EXPECT_EQ(r.messages, R"([{"role":"user","content":"hi"}])");
   EXPECT_EQ(r.max_tokens, 7);
   EXPECT_EQ(r.num_likeliest, 2);
   EXPECT_TRUE(r.stream && r.stream_usage);
@@ -62,6 +62,17 @@ TEST(ApiRequest, RefusesBracketsWithoutEnd) {
   EXPECT_EQ(refused(R"({"prompt":)" + open), depth);
   EXPECT_EQ(completion(R"({"prompt":")" + open + "\\\"[[\"}").prompts[0].text, open + "\"[[") << "text is no bracket";
   EXPECT_EQ(refused(R"({"prompt":"a","stop":)" + open.substr(0, 400) + close.substr(0, 400) + "}"), "stop");
+}
+
+// Keys keep their order, for templates, so finding one takes the longer the more there are.
+TEST(ApiRequest, RefusesObjectsOfManyKeys) {
+  std::string many = R"({"prompt":"a")", inner = "{";
+  for (int i = 0; i < 2000; ++i) {
+    many += R"(,"k)" + std::to_string(i) + R"(":1)";
+    inner += (i ? R"(,"k)" : R"("k)") + std::to_string(i) + R"(":{})";
+  }
+  EXPECT_EQ(refused(many + "}"), "an object of more than 1024 keys was found");
+  EXPECT_EQ(refused(R"({"messages":[)" + inner + "}]}", true), "an object of more than 1024 keys was found");
 }
 
 TEST(ApiRequest, RefusesByName) {

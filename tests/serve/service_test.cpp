@@ -41,17 +41,6 @@ std::string raw(int port, const std::string& bytes) {
   return answer;
 }
 
-/// The events of a stream.
-std::vector<std::string> events(const std::string& body) {
-  std::vector<std::string> all;
-  for (std::size_t at = 0; (at = body.find("data: ", at)) != std::string::npos;) {
-    const std::size_t end = body.find("\n\n", at);
-    all.push_back(body.substr(at + 6, end - at - 6));
-    at = end;
-  }
-  return all;
-}
-
 TEST(Service, SaysTheSameWholeStreamedAndToManyClients) {
   const SmallService s;
   const std::string ask = R"({"model":"small","prompt":"abc","max_tokens":12,"temperature":0)";
@@ -115,29 +104,6 @@ TEST(Service, ScoresAPromptOfTokens) {
   const auto text = s.post("/v1/completions", R"({"prompt":"cada","max_tokens":1,"echo":true,"logprobs":0})").json;
   EXPECT_EQ(text["choices"][0]["logprobs"]["tokens"].size(), 5U);
   EXPECT_LT(text["choices"][0]["logprobs"]["token_logprobs"][0].get<double>(), 0);
-}
-
-TEST(Service, ConversationsGoThroughTheTemplate) {
-  std::string seen;
-  const SmallService s({}, nullptr, [&](const std::string& messages, const std::string& tools) {
-    seen = messages + tools;
-    return std::string("hello");
-  });
-  const std::string ask = R"({"messages":[{"role":"user","content":"x"}],"max_tokens":5,"temperature":0)";
-  const auto whole = s.post("/v1/chat/completions", ask + R"(,"logprobs":true,"top_logprobs":1})");
-  ASSERT_EQ(whole.status, 200) << whole.body;
-  EXPECT_EQ(seen, R"([{"content":"x","role":"user"}])");
-  const auto& choice = whole.json["choices"][0];
-  EXPECT_EQ(choice["message"]["role"], "assistant");
-  EXPECT_EQ(choice["message"]["content"].get<std::string>().size(), 5U);
-  EXPECT_EQ(choice["logprobs"]["content"].size(), 5U);
-  EXPECT_EQ(whole.json["usage"]["prompt_tokens"], 5) << "the template says what a conversation begins with";
-  const auto pieces = events(s.post("/v1/chat/completions", ask + R"(,"stream":true})").body);
-  std::string joined;
-  for (std::size_t i = 1; i + 2 < pieces.size(); ++i)
-    joined += nlohmann::json::parse(pieces[i])["choices"][0]["delta"]["content"].get<std::string>();
-  EXPECT_EQ(joined, choice["message"]["content"]);
-  EXPECT_EQ(SmallService().post("/v1/chat/completions", ask + "}").status, 400) << "a model without a template";
 }
 
 TEST(Service, RefusesWhatItCannotDo) {

@@ -41,14 +41,15 @@ class Letters final : public Tokenizer {
 };
 
 struct SmallWriter {
-  explicit SmallWriter(std::int64_t texts = 4, std::int64_t max_tokens = 64, std::int64_t max_waiting = 100)
+  explicit SmallWriter(std::int64_t texts = 4, std::int64_t max_tokens = 64, std::int64_t max_waiting = 100,
+                       std::vector<std::int32_t> ends = {})
       : model(small_section(), Compute::fp32, Reproducibility::run, {8, 8}, 7, Model::Use::evaluation, {}, max_tokens),
         letters(model.section.vocab_size),
         arena({"cache", Arena::Mode::allocate, true}, 64 << 20),
         decoder(model.model, model.store,
                 {.texts = texts, .max_tokens = max_tokens, .rows = texts + 8, .logit_rows = texts + 4}, arena),
         // The end of a document is never written: it would be at a place of chance.
-        batcher(decoder, model.stream, {letters.vocab_size() - 1, -1}, max_waiting) {}
+        batcher(decoder, model.stream, {letters.vocab_size() - 1, std::move(ends)}, max_waiting) {}
 
   SmallModel model;
   Letters letters;
@@ -70,6 +71,7 @@ struct SmallService {
         chat(std::move(chat_)) {
     options.port = 0;
     if (options.model.empty()) options.model = "small";
+    if (!options.begin_of_text) options.begin_of_text = writer.letters.end_of_document();
     service = std::make_unique<Service>(options, writer.letters, writer.batcher, chat);
     port = service->bind();
     thread = std::thread([this] { service->run(); });
@@ -104,5 +106,16 @@ struct SmallService {
   int port = 0;
   std::thread thread;
 };
+
+/// The events of a stream.
+inline std::vector<std::string> events(const std::string& body) {
+  std::vector<std::string> all;
+  for (std::size_t at = 0; (at = body.find("data: ", at)) != std::string::npos;) {
+    const std::size_t end = body.find("\n\n", at);
+    all.push_back(body.substr(at + 6, end - at - 6));
+    at = end;
+  }
+  return all;
+}
 
 }  // namespace fourmi
