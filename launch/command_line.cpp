@@ -74,6 +74,10 @@ Option* Option::capture_default_str() {
   return this;
 }
 
+Option* Option::excludes(Option* other) {
+  option_->excludes(other->option_);
+  return this;
+}
 Option* Option::needs(Option* other) {
   option_->needs(other->option_);
   return this;

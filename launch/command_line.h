@@ -41,6 +41,7 @@ class Option {
   Option* check(const Check& what);
   Option* capture_default_str();  ///< the help shows the value that the variable has now
   Option* needs(Option* other);
+  Option* excludes(Option* other);
   Option* delimiter(char letter);          ///< one word may bring several values
   Option* group(const std::string& name);  ///< empty: the help does not show it
 

@@ -153,11 +153,9 @@ void add_generate(CLI::App& app, ExitStatus& status) {
   c->add_option("--messages", a->messages,
                 "answer a conversation: a JSON file with a list of messages, or with an object of `messages`, `tools` "
                 "and `chat_template_kwargs`")
-      ->check(CLI::ExistingFile)
       ->excludes(prompt)
       ->excludes(chat);
-  c->add_option("--chat-template", a->chat_template, "a file (Jinja) instead of the model's own template")
-      ->check(CLI::ExistingFile);
+  c->add_option("--chat-template", a->chat_template, "a file (Jinja) instead of the model's own template");
   c->add_option("--max-tokens", a->max_tokens, "how many tokens to write at most")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();

@@ -133,8 +133,7 @@ void add_serve(CLI::App& app, ExitStatus& status) {
   c->add_option("--host", s.host, "the address to listen on")->capture_default_str();
   c->add_option("--port", s.port, "0: one that is free")->check(CLI::Range(0, 65535))->capture_default_str();
   c->add_option("--api-key-file", a->key_file, "a file whose first line every request must bring as its key");
-  c->add_option("--chat-template", a->chat_template, "a file (Jinja) instead of the model's own template")
-      ->check(CLI::ExistingFile);
+  c->add_option("--chat-template", a->chat_template, "a file (Jinja) instead of the model's own template");
   c->add_option("--name", s.model, "the model's name in answers; else its folder's");
   c->add_option("--texts", a->texts, "texts that are written at once")
       ->check(CLI::Range(1, 1024))
