@@ -59,11 +59,13 @@ void name_what_is_absent(ordered_json& config) {
   for (const char* key : {"q_lora_rank", "sliding_window"})
     if (config.contains(key) && config[key] == 0) config[key] = nullptr;
   if (config.contains("layer_types") && config["layer_types"].empty()) config.erase("layer_types");
+  config.erase("rope_interleave");  // a note of transformers' own: the released files have none
   if (config.contains("rope_scaling") && config["rope_scaling"].is_object()) {
     ordered_json& rope = config["rope_scaling"];
     const bool yarn = rope["type"] == "yarn";
     for (const char* key : {"beta_fast", "beta_slow", "mscale", "mscale_all_dim", "truncate"})
       if (!yarn) rope.erase(key);
+    if (!yarn) rope.erase("type");  // the older word, which releases with YaRN have
   }
 }
 
@@ -108,6 +110,7 @@ std::string config_json(const Recipe& recipe, ExportType type, const fs::path& o
   const std::optional<ordered_json> kept = kept_config(recipe, original);
   ordered_json config = kept ? *kept : new_config(recipe);
   const auto set_token = [&](const char* key, const std::optional<std::int64_t>& id) {
+    if (!kept || tokens.are_others) config[key] = nullptr;  // left out, the default of transformers' class would hold
     if (id && (!config.contains(key) || config[key].is_null())) config[key] = *id;
   };
   set_token("bos_token_id", tokens.begin);

@@ -15,6 +15,7 @@ std::string architecture_name(const std::string& model_type);
 
 struct SpecialTokens {
   std::optional<std::int64_t> begin, end;
+  bool are_others = false;  ///< than those of the model that it began with: what that one's files say does not hold
 };
 
 /// `original`: the config.json that the model was imported with; where it says the same architecture its keys are kept,

@@ -4,13 +4,17 @@
 
 #include "framework/checkpoint/agree.h"
 #include "framework/checkpoint/load.h"
+#include "framework/digest/file_digest.h"
+#include "framework/interop/bytes_tokenizer.h"
 #include "framework/interop/companions.h"
 #include "framework/interop/config_json.h"
 #include "framework/interop/export_files.h"
+#include "framework/interop/export_mark.h"
 #include "framework/interop/import_plan.h"
 #include "framework/interop/model_card.h"
 #include "framework/recipe/read.h"
 #include "framework/run/start.h"
+#include "framework/tokenizer/bytes.h"
 #include "framework/tokenizer/choose.h"
 
 namespace fourmi::interop {
@@ -24,10 +28,12 @@ class Export {
  public:
   Export(Group& group, const fs::path& model, const fs::path& to, const ExportOptions& options)
       : group_(group),
-        to_(fs::absolute(to).lexically_normal()),
-        aside_((to_.has_filename() ? to_ : to_.parent_path()).string() + ".tmp-export"),
+        to_(without_slash(fs::absolute(to).lexically_normal())),
+        aside_(to_.string() + ".tmp-export"),
+        old_(to_.string() + ".old-export"),
         options_(options),
         disk_(*options.disk) {
+    mark_.run = run_of(model).empty() ? "" : run_identity(run_of(model));
     agreed(group_, [&] { refuse_what_is_there(); });
     Choice choice = open_model(group_, model, disk_);
     report_.warnings = choice.messages;
@@ -54,9 +60,11 @@ class Export {
   }
 
  private:
+  static fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
+
   void refuse_what_is_there() const {
-    std::error_code ignored;
-    if (fs::exists(to_, ignored) && !(fs::is_directory(to_, ignored) && fs::is_empty(to_, ignored)))
+    const Found found = look_for_export(to_, mark_);
+    if (found == Found::other || (found != Found::nothing && !options_.replace_own))
       throw Error(ExitStatus::usage, to_.string(), "found something there, expected a folder that is not there yet",
                   "Name another, or remove it");
   }
@@ -98,51 +106,95 @@ class Export {
   void prepare() {
     std::error_code failure;
     fs::remove_all(aside_, failure);  // of an earlier try
+    if (!failure && look_for_export(to_, mark_) != Found::nothing) fs::remove_all(old_, failure);
     if (!failure) fs::create_directories(aside_, failure);
     if (failure)
       throw Error(ExitStatus::environment, aside_.string(),
                   fmt::format("making the folder failed: {}, expected to write there", failure.message()));
   }
 
-  /// Where the small files are that the model came with: beside an import, or beside the one that the run began from.
+  /// Where the small files are that the model came with: beside an import, or beside the one that the first of the runs
+  /// took its weights from.
   fs::path companions() const {
-    std::error_code ignored;
-    for (const fs::path& run : {run_of(checkpoint_.folder), run_of(recipe_.model.from)})
+    fs::path run = run_of(checkpoint_.folder);
+    std::string from = recipe_.model.from;
+    for (int runs = 0; runs < 100; ++runs) {
+      std::error_code ignored;
       if (!run.empty() && fs::is_directory(companions_of(run), ignored)) return companions_of(run);
+      if (from.empty() || (run = run_of(from)).empty()) break;
+      try {
+        from = load_recipe(run / "recipe.yaml").model.from;
+      } catch (const Error&) {  // a run of another version: what it began with is not known
+        from.clear();
+      }
+    }
     return {};
   }
 
   void finish() {
     const fs::path from = companions(), run = run_of(checkpoint_.folder);
     if (!from.empty()) copy_companions(from, aside_);
-    fs::remove(aside_ / "config.json");
-    fs::remove(aside_ / "README.md");
+    for (const char* ours : {"config.json", "README.md"}) fs::remove(aside_ / ours);
     SpecialTokens tokens;
     take_tokenizer(run, tokens);
     write("config.json", config_json(recipe_, type_, from.empty() ? from : from / "config.json", tokens));
+    if (tokens.are_others) fs::remove(aside_ / "generation_config.json");
     if (!fs::exists(aside_ / "generation_config.json")) write("generation_config.json", generation_config_json(tokens));
     if (files_.size() > 1) write(std::string(index_name), index_text(files_));
-    write("README.md", model_card(checkpoint_, recipe_, run.empty() ? run : run / "ledger.jsonl", report_.dtype));
+    write("recipe.yaml", checkpoint_.manifest.state.recipe);
+    write("README.md", model_card(checkpoint_, recipe_, card_facts(checkpoint_, run), report_.dtype));
+    const CheckpointState& state = checkpoint_.manifest.state;
+    mark_.root = checkpoint_.manifest.root, mark_.dtype = report_.dtype;
+    mark_.step = state.step, mark_.tokens = state.tokens;
+    write(mark_name, to_json(mark_));
     sync_directory(disk_, aside_);
-    std::error_code ignored;
-    fs::remove(to_, ignored);  // an empty folder
-    rename_path(disk_, aside_, to_.has_filename() ? to_ : to_.parent_path());
+    put_in_place();
   }
 
+  void put_in_place() {
+    std::error_code ignored;
+    refuse_what_is_there();  // once more: writing takes its time
+    if (look_for_export(to_, mark_) == Found::nothing)
+      fs::remove(to_, ignored);  // an empty folder
+    else
+      rename_path(disk_, to_, old_);
+    rename_path(disk_, aside_, to_);
+    sync_directory(disk_, to_.parent_path());
+    fs::remove_all(old_, ignored);
+  }
+
+  /// The one that the weights know. A base's own files stay where its tokenizer was kept, and go where it was not.
   void take_tokenizer(const fs::path& run, SpecialTokens& tokens) {
     if (recipe_.data.tokenizer == "bytes") {
+      // An import without a tokenizer that fourmi reads says bytes as well; its folder knows better.
+      if (checkpoint_.manifest.state.step > 0) {
+        tokens.begin = tokens.end = ByteTokenizer().end_of_document();
+        write_tokenizer(bytes_tokenizer_json(), bytes_end_token, tokens);
+      }
       if (!fs::exists(aside_ / "tokenizer.json"))
-        report_.warnings.push_back("the model reads bytes: no tokenizer is exported");
+        report_.warnings.push_back("no tokenizer is known of the model: none is exported");
       return;
     }
     DataSection data = recipe_.data;
     pin_tokenizer(data, run);
-    const auto tokenizer = make_tokenizer(data, recipe_.model.vocab_size);
-    tokens.end = tokenizer->end_of_document();
-    if (fs::exists(aside_ / "tokenizer.json")) return;
-    fs::copy_file(data.tokenizer_file, aside_ / "tokenizer.json");
+    tokens.end = make_tokenizer(data, recipe_.model.vocab_size)->end_of_document();
+    if (fs::exists(aside_ / "tokenizer.json") && digest_file(aside_ / "tokenizer.json").sha256 == data.tokenizer_sha256)
+      return;
+    tokens.begin = tokens.end;
+    write_tokenizer(read_text(disk_, data.tokenizer_file, std::int64_t{1} << 30), data.end_of_document, tokens);
+  }
+
+  void write_tokenizer(const std::string& text, const std::string& end, SpecialTokens& tokens) {
+    tokens.are_others = remove_tokenizer_files(aside_);
+    if (tokens.are_others)
+      report_.warnings.push_back(
+          "the model was trained on with another tokenizer than its base's: that one and its chat template are not "
+          "exported");
+    write("tokenizer.json", text);
+    // A document begins with the token that ends the one before.
     write("tokenizer_config.json", json{{"tokenizer_class", "PreTrainedTokenizerFast"},
-                                        {"eos_token", data.end_of_document},
+                                        {"bos_token", end},
+                                        {"eos_token", end},
                                         {"clean_up_tokenization_spaces", false}}
                                            .dump(2) +
                                        "\n");
@@ -151,7 +203,7 @@ class Export {
   void write(const std::string& name, const std::string& text) { write_text(disk_, aside_ / name, text); }
 
   Group& group_;
-  fs::path to_, aside_;
+  fs::path to_, aside_, old_;
   const ExportOptions& options_;
   Disk& disk_;
   Checkpoint checkpoint_;
@@ -159,6 +211,7 @@ class Export {
   std::unique_ptr<ParameterTable> table_;
   ExportType type_ = ExportType::bf16;
   std::vector<ExportedFile> files_;
+  ExportMark mark_;
   ExportReport report_;
 };
 

@@ -1,5 +1,6 @@
 // `fourmi export MODEL HF_DIR`: a checkpoint becomes a folder that Hugging Face's libraries load. Tensor by tensor, in
-// pieces: memory does not grow with the model. All is written aside, in HF_DIR.tmp-export, and renamed at the end.
+// pieces: memory does not grow with the model. All is written aside, in HF_DIR.tmp-export, and renamed at the end; what
+// it replaces steps aside to HF_DIR.old-export first, so a kill leaves the old folder, none, or the new one.
 #pragma once
 
 #include <filesystem>
@@ -15,9 +16,10 @@
 namespace fourmi::interop {
 
 struct ExportOptions {
-  std::optional<ExportType> type{};         ///< none: as it was imported, else bf16
-  std::int64_t file_bytes = 5'000'000'000;  ///< of a file of weights at most, unless one tensor has more
+  std::optional<ExportType> type{};  ///< none: as it was imported, else bf16
+  std::int64_t file_bytes = most_file_bytes;
   Disk* disk = &real_disk();
+  bool replace_own = false;  ///< an earlier export of the same run makes room
   std::function<void(const std::string&)> say = [](const std::string&) {};  ///< called on rank 0
 };
 
@@ -30,7 +32,7 @@ struct ExportReport {
 };
 
 /// Collective; each rank writes every n-th file. Throws Error(input) for a MODEL that is absent or damaged,
-/// Error(usage) if HF_DIR is there already.
+/// Error(usage) if HF_DIR is there already, unless it is to be replaced and an export of the same run (export_mark.h).
 ExportReport export_model(Group& group, const std::filesystem::path& model, const std::filesystem::path& to,
                           const ExportOptions& options = {});
 

@@ -46,7 +46,7 @@ void lay_out_file(ExportedFile& file) {
 }  // namespace
 
 std::string_view name_of(ExportType type) {
-  constexpr std::string_view names[] = {"fp32", "bf16", "fp8-block"};
+  constexpr std::string_view names[] = {"bf16", "fp8-block", "fp32"};
   return names[static_cast<std::size_t>(type)];
 }
 
@@ -78,6 +78,13 @@ std::vector<ExportedFile> plan_export(const ModelSection& model, const Parameter
     lay_out_file(files[i]);
   }
   return files;
+}
+
+std::int64_t export_bytes(const ModelSection& model, ExportType type) {
+  const ParameterTable table(model);
+  std::int64_t bytes = 0;
+  for (const ExportedFile& f : plan_export(model, table, {}, type, most_file_bytes)) bytes += f.data_bytes();
+  return bytes;
 }
 
 std::string index_text(const std::vector<ExportedFile>& files) {

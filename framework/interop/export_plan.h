@@ -7,10 +7,14 @@
 #include "framework/checkpoint/manifest.h"
 #include "framework/interop/safetensors_header.h"
 #include "framework/model/parameters.h"
+#include "framework/recipe/recipe.h"
 
 namespace fourmi::interop {
 
-enum class ExportType : std::uint8_t { fp32, bf16, fp8_block };
+/// Of a file of weights at most, unless one tensor has more.
+inline constexpr std::int64_t most_file_bytes = 5'000'000'000;
+
+using ExportType = ExportFormat;
 std::string_view name_of(ExportType type);
 
 struct ExportedTensor {
@@ -32,6 +36,9 @@ struct ExportedFile {
 /// `file_bytes`: no file has more, unless one tensor does.
 std::vector<ExportedFile> plan_export(const ModelSection& model, const ParameterTable& table,
                                       const Manifest& checkpoint, ExportType type, std::int64_t file_bytes);
+
+/// Bytes of weights that an export of such a model has.
+std::int64_t export_bytes(const ModelSection& model, ExportType type);
 
 /// model.safetensors.index.json of several files.
 std::string index_text(const std::vector<ExportedFile>& files);

@@ -194,6 +194,15 @@ struct CheckpointSection {
   bool stop_on_failure = false;
   bool operator==(const CheckpointSection&) const = default;
 };
+enum class ExportWhen { never, end, checkpoints };
+enum class ExportFormat { bf16, fp8_block, fp32 };
+/// The model as a folder that Hugging Face's libraries load, by the run itself.
+struct ExportSection {
+  std::string path;  ///< empty: none
+  ExportFormat dtype = ExportFormat::bf16;
+  ExportWhen when = ExportWhen::never;  ///< after reading `end` with a path
+  bool operator==(const ExportSection&) const = default;
+};
 /// What the sources of data.train must bring, and under which terms they may not stand.
 struct LedgerSection {
   std::vector<std::string> require;  ///< license, digest, source
@@ -244,6 +253,7 @@ struct Recipe {
   ScheduleSection schedule;
   EvaluationSection evaluation;
   CheckpointSection checkpoint;
+  ExportSection export_;  // `export` is a word of the language
   LedgerSection ledger;
   BudgetSection budget;
   GuardSection guard;

@@ -50,6 +50,16 @@ std::vector<std::string> copy_companions(const fs::path& from, const fs::path& t
   return copied;
 }
 
+bool remove_tokenizer_files(const fs::path& folder) {
+  bool any = false;
+  for (const std::string_view name : names) {
+    const bool of_tokenizer = name.starts_with("token") || name.starts_with("chat_template") || name == "vocab.json" ||
+                              name == "merges.txt" || name == "added_tokens.json" || name == "special_tokens_map.json";
+    if (of_tokenizer) any |= fs::remove(folder / name);
+  }
+  return any;
+}
+
 void keep_companions(const fs::path& from, const fs::path& to) {
   const fs::path run = run_of(from);
   std::error_code ignored;

@@ -286,8 +286,9 @@ TEST(Import, TheLedgerSaysWhereTheWeightsAreFrom) {
   EXPECT_EQ(t.checkpoint.root, reader.manifest().root);
   export_alone(f.path / "run", f.path / "out");
   const std::string card = content(f.path / "out/README.md");
-  for (const char* part : {"license: \"apache-2.0\"", "library_name: transformers", "Weights that another program made",
-                           reader.manifest().root.c_str()})
+  for (const char* part :
+       {"license: \"apache-2.0\"", "base_model: \"in\"", "library_name: transformers", "| in | apache-2.0 | bf16 |",
+        "Nothing since.", "stands under: apache-2.0.", reader.manifest().root.c_str()})
     EXPECT_NE(card.find(part), std::string::npos) << card;
   EXPECT_THROW(export_alone(f.path / "run", f.path / "out"), Error);  // it is there
 }
