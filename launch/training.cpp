@@ -54,7 +54,7 @@ std::string describe(const Loss& loss) {
 HangLimit hang_limit(const Recipe& recipe) {
   HangLimit hang{
       .limit = std::chrono::milliseconds(static_cast<std::int64_t>(std::min(recipe.guard.hang_seconds, 1e9) * 1000))};
-  for (Phase phase : {Phase::start, Phase::load, Phase::save, Phase::evaluate})
+  for (Phase phase : {Phase::start, Phase::load, Phase::save, Phase::evaluate, Phase::exporting})
     hang.slow_phases |= 1u << static_cast<int>(phase);
   return hang;
 }

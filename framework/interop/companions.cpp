@@ -1,7 +1,6 @@
 #include "framework/interop/companions.h"
 
 #include <fstream>
-#include <string_view>
 
 namespace fourmi::interop {
 

@@ -37,6 +37,7 @@ void resolve_defaults(Reading& reading) {
   if (!reading.given("run.directory")) r.run.directory = "runs/" + r.run.name;
   resolve_model(reading);
   if (!reading.given("loss.router_bias_rate") && m.topk_method != "noaux_tc") r.loss.router_bias_rate = {{{0, 0.0}}};
+  if (!reading.given("export.when") && !r.export_.path.empty()) r.export_.when = ExportWhen::end;
   if (!reading.given("evaluation.at_end")) r.evaluation.at_end = r.data.holdout > 0 || !r.data.validation.empty();
   const bool decays = r.schedule.name == "linear" || r.schedule.name == "cosine";
   const bool starts = reading.given("schedule.decay_start_step") || reading.given("schedule.decay_start_tokens");

@@ -58,6 +58,7 @@ class TrainingChecks {
     sources("data.train", r_.data.train);
     sources("data.validation", r_.data.validation);
     evaluation();
+    exports();
     router();
     schedule();
     pipeline();
@@ -169,6 +170,14 @@ class TrainingChecks {
     if (good("evaluation.at_end") && reading_.given("evaluation.at_end") && r_.evaluation.at_end) {
       refuse("evaluation.at_end", "found an evaluation without held-out data", expected);
     }
+  }
+
+  void exports() {
+    if (!good("export.path") || !good("export.when") || !reading_.given("export") || !r_.export_.path.empty()) return;
+    const bool said = reading_.given("export.when");
+    if (!said || r_.export_.when != ExportWhen::never)
+      refuse(said ? "export.when" : "export", "found an export without a place",
+             "expected `export.path` beside it, a folder");
   }
 
   void router() {

@@ -28,11 +28,13 @@ struct Table {
     add_model_fields(all);
     add_data_fields(all);
     add_training_fields(all);
+    add_export_fields(all);
     add_ledger_fields(all);
     add_guard_fields(all);
     // Sections in the order in which recipes are usually written; keys as their file lists them.
-    for (std::string_view section : {"run", "model", "loss", "data", "precision", "parallel", "memory", "optimizer",
-                                     "schedule", "evaluation", "checkpoint", "guard", "ledger", "budget", "logging"}) {
+    for (std::string_view section :
+         {"run", "model", "loss", "data", "precision", "parallel", "memory", "optimizer", "schedule", "evaluation",
+          "checkpoint", "export", "guard", "ledger", "budget", "logging"}) {
       for (Field& field : all) {
         if (field.path == section || field.path.starts_with(std::string(section) + "."))
           rows.push_back(std::move(field));

@@ -114,6 +114,7 @@ void add_memory_fields(std::vector<Field>& table);
 void add_model_fields(std::vector<Field>& table);
 void add_data_fields(std::vector<Field>& table);
 void add_training_fields(std::vector<Field>& table);
+void add_export_fields(std::vector<Field>& table);
 void add_ledger_fields(std::vector<Field>& table);
 void add_guard_fields(std::vector<Field>& table);
 

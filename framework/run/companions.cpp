@@ -1,5 +1,7 @@
 #include "framework/run/companions.h"
 
+#include <string_view>
+
 #include "framework/run/start.h"
 #include "kernels/runtime/error.h"
 

@@ -15,6 +15,7 @@
 #include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
 #include "framework/train/engine.h"
+#include "framework/train/exporting.h"
 #include "framework/train/horizon.h"
 #include "framework/train/mesh_sizes.h"
 #include "framework/train/meter.h"
@@ -89,14 +90,11 @@ void open_inputs(DryRun& run, const Recipe& as_read) {
 }
 
 void check_disk(DryRun& run, const Recipe& r) {
-  std::filesystem::path folder = std::filesystem::absolute(r.run.directory);
-  while (!folder.empty() && !std::filesystem::exists(folder)) folder = folder.parent_path();
-  std::error_code none;
-  const auto space = std::filesystem::space(folder, none);
-  const double needed = static_cast<double>(run.checkpoint_bytes) * static_cast<double>(run.checkpoints_kept + 1);
-  if (!none && static_cast<double>(space.available) < needed)
-    run.warnings.push_back(fmt::format("checkpoints need {}B under {}, {}B are free", short_count(needed),
-                                       folder.string(), short_count(static_cast<double>(space.available))));
+  run.export_bytes = export_bytes_of_run(r, run.steps);
+  const double checkpoints = static_cast<double>(run.checkpoint_bytes) * static_cast<double>(run.checkpoints_kept + 1);
+  for (std::string& lack : lacking_room(
+           {{r.run.directory, checkpoints, "checkpoints need"}, {r.export_.path, run.export_bytes, "exports need"}}))
+    run.warnings.push_back(std::move(lack));
 }
 
 struct Yardstick {
@@ -183,6 +181,9 @@ std::string to_text(const DryRun& d, const Recipe& r) {
     s += fmt::format("sent by rank 0 in a step{}\n{}",
                      d.dispatches ? ", but for rows to experts, which the router chooses" : "", to_text(d.traffic));
   s += fmt::format("checkpoint     {} bytes each, {} kept\n", d.checkpoint_bytes, d.checkpoints_kept);
+  if (d.export_bytes > 0)
+    s += fmt::format("export         {:.0f} bytes in {}{}\n", d.export_bytes, r.export_.path,
+                     r.export_.when == ExportWhen::checkpoints ? ", a folder for each checkpoint" : " at the end");
   for (const DryRun::Source& source : d.sources)
     s += fmt::format("data           {}: {} tokens in {} sequences, a share of {:.4f}, read {:.3f} times\n",
                      source.name, source.tokens_per_epoch, source.samples_per_epoch, source.share, source.epochs);
@@ -227,6 +228,7 @@ std::string to_json(const DryRun& d) {
     j["traffic_of_rank_0"].push_back(group);
   }
   j["checkpoint_bytes"] = d.checkpoint_bytes;
+  if (d.export_bytes > 0) j["export_bytes"] = static_cast<std::int64_t>(d.export_bytes);
   if (d.steps) j["steps"] = *d.steps;
   j["tokens_per_step"] = d.tokens_per_step;
   j["tokens"] = d.tokens;

@@ -28,6 +28,7 @@ struct DryRun {
   bool dispatches = false;            ///< rows travel to experts: how many, the router decides; not in `traffic`
   std::int64_t checkpoint_bytes = 0;  ///< one, of all ranks
   std::int64_t checkpoints_kept = 0;
+  double export_bytes = 0;            ///< of all that the run exports; checkpoints by the clock: of one
   std::optional<std::int64_t> steps;  ///< unknown where it depends on data that is absent
   std::int64_t tokens_per_step = 0;   ///< of the first step; a ramp changes it
   double tokens = 0;                  ///< of all steps

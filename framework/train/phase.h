@@ -6,7 +6,7 @@
 
 namespace fourmi {
 
-enum class Phase : int { start, load, forward, backward, optimizer, save, evaluate };
+enum class Phase : int { start, load, forward, backward, optimizer, save, evaluate, exporting };
 
 constexpr const char* name_of(Phase phase) {
   switch (phase) {
@@ -22,6 +22,8 @@ constexpr const char* name_of(Phase phase) {
       return "optimizer";
     case Phase::save:
       return "save";
+    case Phase::exporting:
+      return "export";
     case Phase::evaluate:
       return "evaluate";
   }

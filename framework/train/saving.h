@@ -31,6 +31,8 @@ class Saving {
   void settle_pending(const Progress& progress);
   /// The state is that of `step` again, of a checkpoint or (-1) the beginning's.
   void rolled_back(std::int64_t saved_step) { saved_step_ = saved_step; }
+  /// Of the newest checkpoint that this state came from or went to; -1 without one.
+  std::int64_t saved_step() const { return saved_step_; }
   /// Collective. Waits for what is pending, and saves the last state if it has no checkpoint.
   void finish(const Progress& progress);
 

@@ -1,11 +1,13 @@
 #include "framework/train/trainer.h"
 
 #include "framework/checkpoint/agree.h"
+#include "framework/checkpoint/folder.h"
 #include "framework/recipe/write.h"
 #include "framework/run/companions.h"
 #include "framework/run/host.h"
 #include "framework/tokenizer/choose.h"
 #include "framework/train/beginning.h"
+#include "framework/train/exporting.h"
 #include "framework/train/guard.h"
 #include "framework/train/horizon.h"
 #include "framework/train/inputs.h"
@@ -48,6 +50,8 @@ struct Trainer::Impl {
   void roll_back(const StepPlan& bad);
   void finish_pending_save();
   void save_if_due();
+  void export_saved();
+  void export_last();
   void evaluate_now();
   Horizon horizon() const { return {recipe, *loader}; }
   void enter(Phase phase, std::int64_t at) {
@@ -62,6 +66,7 @@ struct Trainer::Impl {
   TrainOptions options;
   RunContext context;
   Narrator narrator;
+  Exporting exporting{context, narrator};
   Provenance provenance{context, narrator};
   std::optional<Spending> spending;
   Guard guard;
@@ -121,6 +126,7 @@ void Trainer::Impl::begin() {
   agreed(group, [&] {
     if (context.first()) check_policy(recipe);
   });
+  exporting.begin();
   load_inputs();
   reporting = std::make_unique<Reporting>(context, narrator, engine->table());
   telemetry = std::make_unique<Telemetry>(context, narrator, *reporting, *groups);
@@ -214,6 +220,7 @@ ExitStatus Trainer::Impl::run() {
   if (progress.done()) {
     narrator.say(
         fmt::format("{}: finished at step {}, nothing is left to do", context.directory.string(), progress.step));
+    export_last();
     return ExitStatus::ok;
   }
   if (const Stopping::Wish spent = stopping.budget()) {
@@ -222,6 +229,7 @@ ExitStatus Trainer::Impl::run() {
                              context.directory.string(), progress.step, spent.why));
     return spent.status;
   }
+  export_saved();
   saving->reserve();
   reporting->introduce(progress, beginning.checkpoint.string());
   Stopping::Wish stop;
@@ -241,6 +249,7 @@ ExitStatus Trainer::Impl::run() {
     saving->finish(progress);
   }
   reporting->sync();
+  if (progress.done()) export_last();
   reporting->conclude();
   if (progress.done()) return ExitStatus::ok;
   stop_cause = stop.why;
@@ -352,6 +361,22 @@ void Trainer::Impl::save_if_due() {
     saving->start(progress);
   }
   saving->poll(progress);
+  export_saved();
+}
+
+void Trainer::Impl::export_saved() {
+  if (!exporting.is_due(saving->saved_step())) return;
+  enter(Phase::exporting, progress.step);
+  exporting.after_save(saving->saved_step());
+}
+
+/// Of a run at its target, whose state has a checkpoint.
+void Trainer::Impl::export_last() {
+  if (recipe.export_.when == ExportWhen::never) return;
+  enter(Phase::exporting, progress.step);
+  const OwningSpan span(stream.timeline(), Work::save, "export");
+  const std::filesystem::path own = context.directory / "checkpoints" / step_name(progress.step);
+  exporting.finish(progress.step > beginning.step ? own : beginning.checkpoint);
 }
 
 void Trainer::Impl::evaluate_now() {
