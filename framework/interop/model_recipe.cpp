@@ -22,7 +22,7 @@ json read_config(const fs::path& config) {
   std::error_code ignored;
   if (!fs::exists(config, ignored))
     throw Error(ExitStatus::input, config.string(), "found no config.json, expected the model's beside its weights");
-  const std::string text = read_text(real_disk(), config, most_config_bytes);
+  const std::string text = read_text(real_disk(), behind_links(config), most_config_bytes);
   if (is_json_deeper(text))
     throw Error(
         ExitStatus::input, config.string(),

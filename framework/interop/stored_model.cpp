@@ -26,6 +26,12 @@ std::string list_names(const std::vector<std::string>& names, std::size_t most) 
   return list;
 }
 
+fs::path behind_links(const fs::path& path) {
+  std::error_code failure;
+  fs::path end = fs::canonical(path, failure);
+  return failure ? path : end;
+}
+
 StoredModel::StoredModel(fs::path folder, Disk& disk) : folder_(std::move(folder)), disk_(disk) {
   std::error_code ignored;
   if (fs::exists(folder_ / index_name, ignored)) {
@@ -54,7 +60,7 @@ std::vector<std::string> StoredModel::read_index() {
     throw Error(ExitStatus::input, path.string(), found + ", expected `weight_map`: a file's name for each tensor",
                 "Fetch the file again");
   };
-  const json root = json::parse(read_text(disk_, path, most_index_bytes), nullptr, false);
+  const json root = json::parse(read_text(disk_, behind_links(path), most_index_bytes), nullptr, false);
   if (!root.is_object() || !root.contains("weight_map") || !root["weight_map"].is_object() ||
       root["weight_map"].empty())
     fail("found no index of a model");
@@ -73,7 +79,7 @@ std::vector<std::string> StoredModel::read_index() {
 
 void StoredModel::open(const std::string& name) {
   const fs::path path = folder_ / name;
-  auto reader = std::make_unique<FileReader>(disk_, path);
+  auto reader = std::make_unique<FileReader>(disk_, behind_links(path));
   std::string eight(static_cast<std::size_t>(std::min<std::int64_t>(8, reader->size())), '\0');
   reader->read(std::as_writable_bytes(std::span(eight)), 0);
   const std::int64_t length = header_length(eight, reader->size(), path.string());

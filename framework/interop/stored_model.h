@@ -59,6 +59,9 @@ class StoredModel {
   mutable std::atomic<std::int64_t> bytes_read_ = 0;
 };
 
+/// What a path leads to: in the cache of Hugging Face's library every file of a model's folder is a link.
+std::filesystem::path behind_links(const std::filesystem::path& path);
+
 /// "a; b; and 3 more".
 std::string list_names(const std::vector<std::string>& names, std::size_t most = 40);
 

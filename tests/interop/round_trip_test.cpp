@@ -192,6 +192,19 @@ TEST(Import, RefusesOtherQuantisationAndCopiesThatDiffer) {
   EXPECT_EQ(refusal(f.path / "tied", f.path / "run3"), "taken");
 }
 
+TEST(Import, TakesTheCacheOfAnotherLibrary) {
+  Folder f;
+  make_model(
+      golden_folder() / "llama", f.path / "blobs", false, [](auto&) {}, 2);
+  fs::create_directories(f.path / "snapshot");
+  for (const fs::directory_entry& e : fs::directory_iterator(f.path / "blobs"))
+    fs::create_symlink("../blobs" / e.path().filename(), f.path / "snapshot" / e.path().filename());
+  EXPECT_EQ(refusal(f.path / "snapshot", f.path / "run"), "taken");
+  EXPECT_FALSE(fs::is_symlink(f.path / "run/huggingface/config.json"));
+  fs::remove(f.path / "blobs/part-1.safetensors");  // a download that was ended
+  EXPECT_NE(refusal(f.path / "snapshot", f.path / "run2").find("part-1.safetensors"), std::string::npos);
+}
+
 TEST(Import, RefusesAConfigOfBracketsWithoutEnd) {
   Folder f;
   const std::string brackets = std::string(1 << 21, '[') + std::string(1 << 21, ']');
