@@ -129,7 +129,6 @@ void add_data_fields(std::vector<Field>& table) {
                         .meaning = "What a document opens with, and a text that is to be gone on with: "
                                    "end_of_document, or a token of the tokenizer as it is written. none: nothing "
                                    "before a text that is to be gone on with, end_of_document in training.",
-                        .key_class = KeyClass::fixed,
                         .default_text = "end_of_document; of an imported model what its tokenizer says",
                         .foreign = {"add_bos_token", "bos_token"}},
                        FOURMI_AT(data.begin_of_text)));
