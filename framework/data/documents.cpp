@@ -132,7 +132,7 @@ std::int64_t decoded_bytes(const TokenStore& store, const std::vector<TextPiece>
 
 Documents documents_of(const LoadedSource& source, Side side, double share, const Tokenizer& tokenizer,
                        std::int64_t vocab_size, const std::string& place, ThreadPool* pool, std::int32_t opening) {
-  FOURMI_CHECK(!source.synthetic(), "documents of a synthetic source");
+  FOURMI_CHECK(source.text || source.tokens, "documents of a source of {}", source.recipe.format);
   const bool bytes = dynamic_cast<const ByteTokenizer*>(&tokenizer) != nullptr;
   Split split = split_source(source, share, tokenizer, vocab_size, place, bytes, opening);
   Documents documents;

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <utility>
 
+#include "framework/data/chat_documents.h"
 #include "framework/data/made_with.h"
 #include "framework/data/permutation.h"
 #include "framework/tokenizer/choose.h"
@@ -45,31 +46,38 @@ Loader::Supply Loader::make_supply(const DataSection& data, const LoadedSource& 
   Supply supply;
   supply.name = source.recipe.name;
   if (source.synthetic()) {
-    supply.tokens =
-        std::make_unique<SyntheticSource>(seed, supply.name, synthetic_documents, vocab_size, shape_.end_of_document);
+    supply.windows = std::make_unique<StreamWindows>(
+        std::make_unique<SyntheticSource>(seed, supply.name, synthetic_documents, vocab_size, shape_.end_of_document),
+        shape_);
     if (!shape_.packing && shape_.sequence_length < SyntheticSource::document && data.overlong != "truncate")
       throw Error(
           ExitStatus::input, place,
           fmt::format("made-up documents of {} tokens with data.packing: false, sequences as long were expected",
                       SyntheticSource::document),
           "Set data.packing: true, or data.overlong: truncate.");
+  } else if (source.chat) {
+    ChatDocuments documents = chat_documents_of(source, Side::train, data.holdout, data, tokenizer, place, pool);
+    notes_.push_back(documents.note);
+    supply.checksum = documents.checksum;
+    if (std::string note = fit_conversations(data.overlong, data.sequence_length, place, documents); !note.empty())
+      notes_.push_back(std::move(note));
+    supply.windows = std::make_unique<ChatWindows>(std::move(documents), shape_);
   } else {
     check_made_with(source, data, place);
     Documents documents =
         documents_of(source, Side::train, data.holdout, tokenizer, vocab_size, place, pool, shape_.end_of_document);
     if (!documents.note.empty()) notes_.push_back(documents.note);
     if (!shape_.packing) fit_documents(data, place, documents.pieces);
-    supply.tokens = std::make_unique<DocumentSource>(std::move(documents.store), std::move(documents.pieces),
-                                                     shape_.end_of_document, true);
+    supply.windows = std::make_unique<StreamWindows>(
+        std::make_unique<DocumentSource>(std::move(documents.store), std::move(documents.pieces),
+                                         shape_.end_of_document, true),
+        shape_);
   }
   supply.num_bytes = source.num_bytes();
-  supply.checksum = source.checksum();
-  supply.num_windows = num_windows(*supply.tokens, shape_);
-  if (shape_.packing)
-    supply.num_tokens = supply.tokens->num_tokens();
-  else
-    for (std::int64_t w = 0; w < supply.num_windows; ++w) supply.num_tokens += num_targets(*supply.tokens, shape_, w);
-  if (shape_.packing && supply.num_tokens < shape_.sequence_length)
+  if (!source.chat) supply.checksum = source.checksum();
+  supply.num_windows = supply.windows->num_windows();
+  supply.num_tokens = supply.windows->all_inputs();
+  if (shape_.packing && !source.chat && supply.num_tokens < shape_.sequence_length)
     throw Error(ExitStatus::input, place,
                 fmt::format("{} training tokens were found, at least one sequence of {} was expected",
                             supply.num_tokens, shape_.sequence_length),
@@ -185,8 +193,8 @@ void Loader::plan(const Position& position, std::int64_t num_samples, StepPlan& 
   FOURMI_CHECK(position.sources.size() == sources_.size(), "a position of {} sources for {}", position.sources.size(),
                sources_.size());
   step.samples.clear();
-  step.num_targets = step.num_mtp_targets = 0;
-  step.source_targets.assign(sources_.size(), 0);
+  step.num_inputs = step.num_targets = step.num_mtp_targets = 0;
+  step.source_inputs.assign(sources_.size(), 0);
   step.next = position;
   for (std::int64_t n = 0; n < num_samples; ++n) {
     if (epochs && finished(step.next, *epochs)) {
@@ -197,11 +205,12 @@ void Loader::plan(const Position& position, std::int64_t num_samples, StepPlan& 
     const Supply& supply = sources_[chosen];
     SourcePosition& source = step.next.sources[chosen];
     const std::int64_t window = Permutation(seed_, supply.name, source.epoch, supply.num_windows)(source.index);
-    const std::int64_t tokens = num_targets(*supply.tokens, shape_, window);
+    const std::int64_t tokens = supply.windows->num_inputs(window);
     step.samples.push_back({static_cast<std::int32_t>(chosen), source.epoch, window});
-    step.num_targets += tokens;
-    step.source_targets[chosen] += tokens;
-    step.num_mtp_targets += num_mtp_targets(*supply.tokens, shape_, window);
+    step.num_inputs += tokens;
+    step.source_inputs[chosen] += tokens;
+    step.num_targets += supply.windows->num_targets(window);
+    step.num_mtp_targets += supply.windows->num_mtp_targets(window);
     pay(step.next, chosen, tokens);
     ++step.next.samples;
     ++source.samples;
@@ -211,7 +220,7 @@ void Loader::plan(const Position& position, std::int64_t num_samples, StepPlan& 
       ++source.epoch;
     }
   }
-  step.next.tokens += step.num_targets;
+  step.next.tokens += step.num_inputs;
 }
 
 bool Loader::finished(const Position& position, double epochs) const {
@@ -254,7 +263,7 @@ void Loader::batch(const StepPlan& step, std::int64_t first_sample, std::int64_t
   for (std::int64_t s = 0; s < num_sequences; ++s) {
     const Sample& sample = step.samples.at(static_cast<std::size_t>(first_sample + s));
     if (sample.source < 0) continue;
-    write_window(*sources_[static_cast<std::size_t>(sample.source)].tokens, shape_, sample.window, s, batch);
+    sources_[static_cast<std::size_t>(sample.source)].windows->write(sample.window, s, batch);
   }
 }
 
@@ -264,6 +273,11 @@ std::int64_t Loader::tokens_per_epoch(std::int64_t source) const {
 
 std::int64_t Loader::samples_per_epoch(std::int64_t source) const {
   return sources_.at(static_cast<std::size_t>(source)).num_windows;
+}
+
+std::int64_t Loader::num_inputs(const Sample& sample) const {
+  return sample.source < 0 ? 0
+                           : sources_.at(static_cast<std::size_t>(sample.source)).windows->num_inputs(sample.window);
 }
 
 double Loader::share(std::int64_t source) const {

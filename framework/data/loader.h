@@ -17,6 +17,7 @@
 #include "framework/data/position.h"
 #include "framework/data/sources.h"
 #include "framework/data/token_source.h"
+#include "framework/data/window_source.h"
 #include "framework/data/windows.h"
 #include "framework/recipe/recipe.h"
 
@@ -31,9 +32,10 @@ struct Sample {
 /// One optimizer step: its samples in order, the counts over the whole global batch, and the position after it.
 struct StepPlan {
   std::vector<Sample> samples;
-  std::int64_t num_targets = 0;              ///< unmasked targets; also the input positions without padding
-  std::int64_t num_mtp_targets = 0;          ///< unmasked targets of multi-token prediction
-  std::vector<std::int64_t> source_targets;  ///< num_targets, by source
+  std::int64_t num_inputs = 0;              ///< input positions without padding
+  std::int64_t num_targets = 0;             ///< unmasked targets: as many, but for sources that learn a part only
+  std::int64_t num_mtp_targets = 0;         ///< unmasked targets of multi-token prediction
+  std::vector<std::int64_t> source_inputs;  ///< num_inputs, by source
   Position next;
 };
 
@@ -76,6 +78,7 @@ class Loader {
   std::int64_t tokens_per_epoch(std::int64_t source) const;   ///< input tokens
   std::int64_t samples_per_epoch(std::int64_t source) const;  ///< windows
   double share(std::int64_t source) const;                    ///< of the tokens
+  std::int64_t num_inputs(const Sample& sample) const;        ///< tokens of a sample, without padding
   /// Mean input tokens of a sample at the recipe's weights: sequence_length without the padding.
   double tokens_per_sample() const;
   /// Input tokens after which every source has been seen once, at the recipe's weights.
@@ -88,7 +91,7 @@ class Loader {
  private:
   struct Supply {
     std::string name;
-    std::unique_ptr<TokenSource> tokens;
+    std::unique_ptr<WindowSource> windows;
     std::int64_t num_bytes = 0;
     std::uint32_t checksum = 0;
     std::int64_t num_windows = 0, num_tokens = 0, share = 0;  ///< windows and their input tokens; share of 2^32

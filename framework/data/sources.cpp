@@ -36,11 +36,11 @@ void open_inputs(const DataSection& data) {
 }
 
 std::int64_t LoadedSource::num_bytes() const {
-  return text ? std::ssize(text->bytes) : tokens ? tokens->num_bytes() : 0;
+  return text ? std::ssize(text->bytes) : tokens ? tokens->num_bytes() : chat ? std::ssize(chat->bytes) : 0;
 }
 
 std::uint32_t LoadedSource::checksum() const {
-  return text ? text->checksum() : tokens ? tokens->checksum() : 0;
+  return text ? text->checksum() : tokens ? tokens->checksum() : chat ? chat->checksum() : 0;
 }
 
 std::vector<LoadedSource> load_sources(const std::vector<DataSource>& sources, const std::string& place) {
@@ -54,9 +54,14 @@ std::vector<LoadedSource> load_sources(const std::vector<DataSource>& sources, c
       one.text = std::make_shared<const Text>(read_json_lines(source.path, source.field, path));
     else if (source.format == "bin")
       one.tokens = std::make_shared<const TokenFiles>(source.path, path);
+    else if (source.format == "messages" || source.format == "prompt-completion")
+      one.chat = std::make_shared<const ChatLines>(read_chat_lines(source.path, path));
     else if (source.format != "synthetic")
-      throw Error(ExitStatus::usage, place_of(place, source, "format"),
-                  fmt::format("'{}' was found, 'text', 'jsonl', 'bin' or 'synthetic' was expected", source.format));
+      throw Error(
+          ExitStatus::usage, place_of(place, source, "format"),
+          fmt::format(
+              "'{}' was found, 'text', 'jsonl', 'bin', 'messages', 'prompt-completion' or 'synthetic' was expected",
+              source.format));
     loaded.push_back(std::move(one));
   }
   return loaded;

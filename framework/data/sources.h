@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/data/chat_lines.h"
 #include "framework/data/held_out.h"
 #include "framework/data/text.h"
 #include "framework/data/token_files.h"
@@ -20,13 +21,15 @@ namespace fourmi {
 /// files: what is absent or unreadable is known before anything is loaded. Throws Error(input) naming the file.
 void open_inputs(const DataSection& data);
 
-/// A source of the recipe, read. Shared by Loader and Validation. Neither text nor token files: synthetic.
+/// A source of the recipe, read. Shared by Loader and Validation. Neither text nor token files nor conversations:
+/// synthetic.
 struct LoadedSource {
   DataSource recipe;
   std::shared_ptr<const Text> text = {};
   std::shared_ptr<const TokenFiles> tokens = {};
+  std::shared_ptr<const ChatLines> chat = {};  ///< of formats messages and prompt-completion
 
-  bool synthetic() const { return !text && !tokens; }
+  bool synthetic() const { return !text && !tokens && !chat; }
   /// With the size, tells whether a resumed run still reads the same. Of token files: after documents_of.
   std::int64_t num_bytes() const;
   std::uint32_t checksum() const;
@@ -49,7 +52,7 @@ struct Documents {
 
 enum class Side { train, held_out };
 
-/// One side of a source that is not synthetic. With `share` 0 all is on the side `train`. Text becomes ids here, and
+/// One side of a source of texts or token files. With `share` 0 all is on the side `train`. Text becomes ids here, and
 /// ids of token files are checked. `place` is the source's, e.g. "data.train.web"; with a pool its threads share the
 /// encoding, which changes no id. `opening`, if it is a token, is none inside of a document, as the end of a document
 /// is none: that is where documents are cut. Throws Error(input).

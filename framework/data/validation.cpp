@@ -6,6 +6,7 @@
 #include <numeric>
 #include <utility>
 
+#include "framework/data/chat_documents.h"
 #include "framework/data/held_out.h"
 #include "framework/data/made_with.h"
 #include "framework/tokenizer/choose.h"
@@ -33,10 +34,23 @@ Validation::Validation(const DataSection& data, const std::vector<LoadedSource>&
                                             shape_.end_of_document));
       continue;
     }
-    check_made_with(source, data, place);
     const double share = files ? 0 : data.holdout;
-    Documents documents = documents_of(source, files ? Side::train : Side::held_out, share, *tokenizer, vocab_size,
-                                       place, pool, shape_.end_of_document);
+    const Side side = files ? Side::train : Side::held_out;
+    if (source.chat) {
+      ChatDocuments documents = chat_documents_of(source, side, share, data, *tokenizer, place, pool);
+      notes_.push_back(documents.note);
+      checksum_ = checksum_ * 31 + documents.checksum;
+      num_bytes_ += documents.num_loss_bytes;
+      if (std::string note = fit_conversations(data.overlong, data.sequence_length, place, documents); !note.empty())
+        notes_.push_back(std::move(note));
+      WindowShape shape = shape_;
+      shape.packing = data.packing;
+      add(std::make_unique<ChatWindows>(std::move(documents), shape));
+      continue;
+    }
+    check_made_with(source, data, place);
+    Documents documents =
+        documents_of(source, side, share, *tokenizer, vocab_size, place, pool, shape_.end_of_document);
     num_bytes_ += documents.num_bytes;
     if (!documents.note.empty()) notes_.push_back(documents.note);
     checksum_ = checksum_ * 31 + source.checksum();
@@ -54,9 +68,14 @@ void Validation::add_documents(Documents documents, bool each_alone) {
 }
 
 void Validation::add(std::unique_ptr<TokenSource> line) {
-  const std::int64_t count = fourmi::num_windows(*line, shape_);
-  for (std::int64_t w = 0; w < count; ++w) windows_.push_back({lines_.size(), w});
-  num_targets_ += line->num_tokens();
+  add(std::make_unique<StreamWindows>(std::move(line), shape_));
+}
+
+void Validation::add(std::unique_ptr<WindowSource> line) {
+  for (std::int64_t w = 0; w < line->num_windows(); ++w) {
+    windows_.push_back({lines_.size(), w});
+    num_targets_ += line->num_targets(w);
+  }
   lines_.push_back(std::move(line));
 }
 
@@ -73,7 +92,7 @@ Batch Validation::batch(std::span<const std::int64_t> windows) const {
   for (std::size_t s = 0; s < windows.size(); ++s) {
     if (windows[s] < 0) continue;
     const Window& window = windows_.at(static_cast<std::size_t>(windows[s]));
-    write_window(*lines_[window.line], shape_, window.index, static_cast<std::int64_t>(s), batch);
+    lines_[window.line]->write(window.index, static_cast<std::int64_t>(s), batch);
   }
   return batch;
 }

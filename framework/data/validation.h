@@ -13,6 +13,7 @@
 #include "framework/data/batch.h"
 #include "framework/data/loader.h"
 #include "framework/data/token_source.h"
+#include "framework/data/window_source.h"
 #include "framework/data/windows.h"
 #include "framework/recipe/recipe.h"
 
@@ -28,7 +29,9 @@ class Validation {
 
   /// Windows of sequence_length, numbered over all documents; a document's last one may be short (padded).
   std::int64_t num_windows() const { return static_cast<std::int64_t>(windows_.size()); }
-  std::int64_t num_bytes() const { return num_bytes_; }             ///< of text; 0 for synthetic sources
+  std::int64_t num_bytes() const {
+    return num_bytes_;
+  }  ///< of text (of conversations: what is learned); 0 for synthetic sources
   std::uint32_t checksum() const { return checksum_; }              ///< of the sources' files
   const std::vector<std::string>& notes() const { return notes_; }  ///< worth saying
   std::int64_t num_targets() const { return num_targets_; }         ///< over all windows
@@ -45,9 +48,10 @@ class Validation {
   };
   void add_documents(Documents documents, bool each_alone);
   void add(std::unique_ptr<TokenSource> line);
+  void add(std::unique_ptr<WindowSource> line);
 
   WindowShape shape_;
-  std::vector<std::unique_ptr<TokenSource>> lines_;
+  std::vector<std::unique_ptr<WindowSource>> lines_;
   std::vector<Window> windows_;
   std::int64_t num_bytes_ = 0, num_targets_ = 0;
   std::uint32_t checksum_ = 0;

@@ -228,7 +228,7 @@ class ModelChecks {
     if (!good({"vocab_size"}) || m_.vocab_size >= 257 || data.tokenizer != "bytes") return;
     const auto reads_text = [](const std::vector<DataSource>& sources) {
       for (const DataSource& source : sources) {
-        if (source.format == "text") return true;
+        if (source.format == "text" || source.format == "messages" || source.format == "prompt-completion") return true;
       }
       return false;
     };

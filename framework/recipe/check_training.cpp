@@ -1,6 +1,7 @@
 // What must hold between the keys of the other sections, and what depends on the number of ranks.
 #include <algorithm>
 
+#include "framework/recipe/check_chat.h"
 #include "framework/recipe/check_context.h"
 #include "framework/recipe/check_expert.h"
 #include "framework/recipe/check_pipeline.h"
@@ -110,10 +111,7 @@ class TrainingChecks {
              fmt::format("found {} as `global_batch_size`", odd_size(data.global_batch_size, data.micro_batch_size)),
              fmt::format("expected a multiple of `micro_batch_size`, which is {}", data.micro_batch_size));
     }
-    if (good("data.packing") && good("data.overlong") && data.packing && data.overlong != "error") {
-      refuse("data.overlong", "found `overlong` with `packing: true`, which cuts no document off",
-             "expected `packing: false` beside it, or none");
-    }
+    chat_issues(reading_, issues_);
     if (good("data.sequence_length") && good("run.reproducibility") && data.sequence_length % 16 != 0 &&
         r_.run.reproducibility == Reproducibility::layout) {
       refuse("data.sequence_length", fmt::format("found {} as `sequence_length`", data.sequence_length),
@@ -143,9 +141,10 @@ class TrainingChecks {
   }
 
   void form(const std::string& element, const DataSource& source) {
-    if (reading_.given(element + ".field") && good(element + ".field") && source.format != "jsonl") {
+    if (reading_.given(element + ".field") && good(element + ".field") && source.format != "jsonl" &&
+        source.format != "messages") {
       refuse(element + ".field", fmt::format("found a field for the format `{}`", source.format),
-             "expected `format: jsonl` beside it");
+             "expected `format: jsonl` or `messages` beside it");
     }
     if (reading_.given(element + ".format") || !reading_.given(element + ".path")) return;
     std::string name = source.path;

@@ -4,6 +4,37 @@
 namespace fourmi::recipe {
 namespace {
 
+/// What is learned of conversations. Sources of other formats have no such keys, so the usual is not written out.
+template <class At>
+void add_turns(std::vector<Field>& table, const std::string& list, KeyClass key_class, const At& at) {
+  Field loss_on =
+      bind({.path = list + "[].loss_on",
+            .type = Type::choice,
+            .meaning = "Of conversations, what is learned: the assistant's turns (of pairs: the completion), "
+                       "everything, or the assistant's last turn.",
+            .key_class = key_class,
+            .choices = {"assistant", "all", "last"},
+            .default_text = "assistant",
+            .foreign = {"train_on_inputs", "train_on_responses_only", "assistant_only_loss", "completion_only_loss",
+                        "mask_prompt", "roles_to_train", "mask_history"}},
+           at(&DataSource::loss_on));
+  loss_on.get = [get = loss_on.get](const Recipe& r, std::size_t index) {
+    const Value value = get(r, index);
+    return value == Value(std::string("assistant")) ? Value() : value;
+  };
+  table.push_back(std::move(loss_on));
+  table.push_back(bind({.path = list + "[].reasoning",
+                        .type = Type::choice,
+                        .meaning = "What becomes of reasoning that messages have (reasoning_content, thinking, "
+                                   "reasoning): keep, drop, or last: kept in the turns after the last message of a "
+                                   "user. Data that have reasoning need it.",
+                        .key_class = key_class,
+                        .choices = {"keep", "last", "drop"},
+                        .default_text = "none: data with reasoning are refused",
+                        .foreign = {"split_thinking", "enable_thinking", "keep_reasoning"}},
+                       at(&DataSource::reasoning)));
+}
+
 template <class Member>
 void add_source(std::vector<Field>& table, const std::string& list, KeyClass key_class, Member source, bool weighted) {
   const auto at = [source](auto member) {
@@ -28,15 +59,16 @@ void add_source(std::vector<Field>& table, const std::string& list, KeyClass key
   table.push_back(bind({.path = list + "[].format",
                         .type = Type::text,
                         .meaning = "text: files as they are; jsonl: a JSON object a line; bin: token files with their "
-                                   ".idx; synthetic: made up, for benchmarks.",
+                                   ".idx; messages: a conversation a JSON line; prompt-completion: a pair a JSON line; "
+                                   "synthetic: made up, for benchmarks.",
                         .key_class = key_class,
-                        .choices = {"text", "jsonl", "bin", "synthetic"}},
+                        .choices = {"text", "jsonl", "bin", "messages", "prompt-completion", "synthetic"}},
                        at(&DataSource::format)));
   Field field = bind({.path = list + "[].field",
                       .type = Type::text,
-                      .meaning = "The key of a JSON line that holds the document's text.",
+                      .meaning = "The key of a JSON line that holds the document's text, or the list of messages.",
                       .key_class = key_class,
-                      .default_text = "text",
+                      .default_text = "text; messages for the format messages",
                       .foreign = {"text_field", "text_key", "json_keys", "text_column", "content_key"}},
                      at(&DataSource::field));
   // Sources of other formats have none, so it is not written out where it is as always.
@@ -45,6 +77,7 @@ void add_source(std::vector<Field>& table, const std::string& list, KeyClass key
     return value == Value(std::string("text")) ? Value() : value;
   };
   table.push_back(std::move(field));
+  add_turns(table, list, key_class, at);
   if (weighted) {
     table.push_back(bind({.path = list + "[].weight",
                           .type = Type::number,
@@ -178,12 +211,28 @@ void add_data_fields(std::vector<Field>& table) {
                        "of its own, padded.",
             .foreign = {"pack_samples", "pack_sequences", "packed_sequence", "sample_pack"}},
            FOURMI_AT(data.packing)));
-  table.push_back(bind({.path = "data.overlong",
-                        .type = Type::choice,
-                        .meaning = "Without packing: what becomes of documents that are longer than a sequence.",
-                        .choices = {"error", "drop", "truncate"},
-                        .foreign = {"truncation", "max_length_strategy", "overlength"}},
-                       FOURMI_AT(data.overlong)));
+  table.push_back(
+      bind({.path = "data.overlong",
+            .type = Type::choice,
+            .meaning = "Of conversations, and without packing: what becomes of documents that are longer than a "
+                       "sequence.",
+            .choices = {"error", "drop", "truncate"},
+            .foreign = {"truncation", "max_length_strategy", "overlength"}},
+           FOURMI_AT(data.overlong)));
+  table.push_back(bind({.path = "data.chat_template",
+                        .type = Type::text,
+                        .meaning = "How conversations are written as a text: model (the template that came with "
+                                   "model.from, or lies beside the tokenizer), or a Jinja file.",
+                        .foreign = {"chat_template_path", "prompt_template", "template", "conversation_template"}},
+                       FOURMI_AT(data.chat_template)));
+  table.push_back(
+      bind({.path = "data.chat_date",
+            .type = Type::text,
+            .meaning = "The date, YYYY-MM-DD, that a chat template is told as today's, so that a text is the "
+                       "same on every day.",
+            .default_text = "none: a template that asks for it is refused",
+            .foreign = {"date_string"}},
+           FOURMI_AT(data.chat_date)));
   table.push_back(
       bind({.path = "data.cross_document_attention",
             .type = Type::boolean,

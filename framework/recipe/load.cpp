@@ -158,6 +158,7 @@ Recipe read_recipe(const std::string& path, const std::string* text, const std::
   }
   recipe::Reading reading = recipe::bind_tree(root, issues);
   recipe::resolve_defaults(reading);
+  reading.recipe.data.model_from = reading.recipe.model.from;
   recipe::check_model(reading, issues);
   recipe::check_training(reading, issues);
   recipe::check_ledger(reading, issues);

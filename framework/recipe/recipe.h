@@ -90,7 +90,9 @@ struct BatchSize {
 
 struct DataSource {
   std::string name, path, format = "text", field = "text", license, source;
-  std::string sha256;  ///< that the file must have; empty: not said
+  std::string sha256;                 ///< that the file must have; empty: not said
+  std::string loss_on = "assistant";  ///< of conversations: assistant all last
+  std::string reasoning;              ///< of conversations: keep last drop; empty: not said
   double weight = 1;
   bool operator==(const DataSource&) const = default;
 };
@@ -104,7 +106,10 @@ struct DataSection {
   BatchSize global_batch_size;
   std::int64_t micro_batch_size = 1;
   bool packing = true;
-  std::string overlong = "error";  ///< without packing: error drop truncate
+  std::string overlong = "error";       ///< of conversations, and without packing: error drop truncate
+  std::string chat_template = "model";  ///< model, or a file
+  std::string chat_date;                ///< YYYY-MM-DD that a template is told as today's; empty: none
+  std::string model_from;               ///< no key: model.from, beside which a template may lie
   bool cross_document_attention = false;
   std::optional<std::int64_t> repeat;  ///< passes over any source; none: as many as the run takes
   std::vector<DataSource> train;

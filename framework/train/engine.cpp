@@ -113,8 +113,12 @@ Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& pla
                                        double tokens_before, const PhaseObserver& observer, int count,
                                        OperandCheck* check) {
   Parts& p = *parts_;
+  // The sum over the step is divided by its targets, but all rows have experts: where a part of them is learned, each
+  // counts less. (Exactly 1 where all is.)
+  const double learned = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets)) /
+                         static_cast<double>(std::max<std::int64_t>(1, plan.num_inputs));
   const LossWeights weights{recipe_->model.num_nextn_predict_layers ? recipe_->loss.mtp_weight.at(tokens_before) : 0.0,
-                            recipe_->loss.balance_weight.at(tokens_before)};
+                            learned * recipe_->loss.balance_weight.at(tokens_before)};
   Step work(*this, loader, plan, step, observer, weights.balance != 0);
   Context options = context(&p.refused);
   options.operand_check = check;
@@ -163,6 +167,7 @@ StepResult Engine::agree(const Sums& sums, const StepPlan& plan) const {
 
   StepResult result;
   result.targets = plan.num_targets;
+  result.tokens = plan.num_inputs;
   const double targets = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets));
   result.loss = most[2] != 0 ? std::nan("") : from_fixed(exact[0]) / targets;
   result.loss_mtp = from_fixed(exact[1]) / static_cast<double>(std::max<std::int64_t>(1, plan.num_mtp_targets));
@@ -198,7 +203,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
   p.optimizer.reduce(*stream_, *groups_);
   StepResult result = agree(sums, plan);
   const OptimizerSection& o = recipe_->optimizer;
-  const double tokens_after = tokens_before + static_cast<double>(plan.num_targets);
+  const double tokens_after = tokens_before + static_cast<double>(plan.num_inputs);
   result.learning_rate = learning_rate(o, recipe_->schedule, step, tokens_after);
   if (!std::isfinite(result.grad_norm) || !std::isfinite(result.loss)) {
     if (calls_) calls_->check().leave_step();

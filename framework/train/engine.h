@@ -24,6 +24,7 @@ namespace fourmi {
 /// What one step gave; losses are means in nats, equal on every rank to the bit.
 struct StepResult {
   std::int64_t targets = 0;  ///< unmasked targets of the global batch
+  std::int64_t tokens = 0;   ///< its input positions, without padding
   double loss = 0, loss_mtp = 0, loss_balance = 0;
   double grad_norm = 0;  ///< before clipping
   double learning_rate = 0;

@@ -64,7 +64,7 @@ void Reporting::step(const Progress& p, const StepResult& r, const std::vector<G
   m.grad_norm = r.grad_norm;
   m.learning_rate = r.learning_rate;
   m.step_seconds = seconds;
-  m.tokens_per_second = static_cast<double>(r.targets) / seconds;
+  m.tokens_per_second = static_cast<double>(r.tokens) / seconds;
   m.mfu = meter_.mfu(m.tokens_per_second);
   m.speed_of_light = meter_.speed_of_light(m.tokens_per_second);
   m.expert_load_max_over_mean = r.expert_load_max_over_mean;

@@ -287,8 +287,8 @@ bool Trainer::Impl::train_step() {
   }
   result.spike_z = guard.spike_z();
   ++progress.step;
-  progress.tokens += plan.num_targets;
-  provenance.consumed(progress.step, plan.source_targets);
+  progress.tokens += plan.num_inputs;
+  provenance.consumed(progress.step, plan.source_inputs);
   progress.state.position = plan.next;
   progress.last_step = horizon().last_step(progress.step, progress.state.position);
   status->set_step(progress.step);

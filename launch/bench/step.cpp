@@ -53,14 +53,14 @@ class Steps {
   }
 
   const Engine& engine() const { return engine_; }
-  /// The seconds of one step; its targets and its loss.
-  double one(Timeline& timeline, std::int64_t& targets, double& loss) {
+  /// The seconds of one step; its input tokens and its loss.
+  double one(Timeline& timeline, std::int64_t& tokens, double& loss) {
     timeline.begin_step();
     const StepPlan plan = loader_.plan_step(position_);
     loss = engine_.step(loader_, plan, ++number_, tokens_, [](Phase, std::int64_t) {}).loss;
     timeline.end_step();
-    targets = plan.num_targets;
-    tokens_ += static_cast<double>(plan.num_targets);
+    tokens = plan.num_inputs;
+    tokens_ += static_cast<double>(plan.num_inputs);
     position_ = plan.next;
     return static_cast<double>(timeline.step_nanoseconds()) * 1e-9;
   }

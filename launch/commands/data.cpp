@@ -18,7 +18,7 @@ struct Arguments {
   std::string recipe;
   std::vector<std::string> overrides;
   std::int64_t samples = 5;
-  bool json = false;
+  bool json = false, colours = false;
 };
 
 Recipe recipe_of(const Arguments& a) {
@@ -37,6 +37,10 @@ void write_held_out(const Arguments& a) {
   const std::string list = files ? "data.validation" : "data.train";
   for (const LoadedSource& source : load_sources(files ? data.validation : data.train, list)) {
     if (source.synthetic()) continue;  // no bytes
+    if (source.chat)
+      throw Error(ExitStatus::usage, list + "." + source.recipe.name,
+                  "conversations, of which a part is learned, a source of texts was expected",
+                  "`fourmi data show` prints them.");
     const Documents documents = documents_of(source, files ? Side::train : Side::held_out, files ? 0 : data.holdout,
                                              *tokenizer, recipe.model.vocab_size, list + "." + source.recipe.name);
     std::vector<std::int32_t> ids;
@@ -65,8 +69,9 @@ void add_data(CLI::App& app, ExitStatus& status) {
   }
   show->add_option("-n,--samples", a->samples, "how many")->check(CLI::Range(0, 1000000))->capture_default_str();
   show->add_flag("--json", a->json, "one JSON object");
+  show->add_flag("--color", a->colours, "colours even where standard output is no terminal");
   show->callback([a, &status] {
-    show_data(recipe_of(*a), a->samples, a->json);
+    show_data(recipe_of(*a), a->samples, a->json, a->colours);
     status = ExitStatus::ok;
   });
   held_out->callback([a, &status] {

@@ -8,6 +8,7 @@
 namespace fourmi {
 
 /// Prints the run's first `num_samples` samples, decoded, and the counts of every source, to standard output.
-void show_data(const Recipe& recipe, std::int64_t num_samples, bool json);
+/// `colours`: even if that is no terminal.
+void show_data(const Recipe& recipe, std::int64_t num_samples, bool json, bool colours);
 
 }  // namespace fourmi

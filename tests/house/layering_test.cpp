@@ -35,7 +35,7 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"framework/chat",
      {"framework/chat", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/data",
-     {"framework/data", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+     {"framework/data", "framework/chat", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/corpus",
      {"framework/corpus", "framework/data", "framework/tokenizer", "framework/digest", "framework/recipe", "parallel",
       "kernels"}},
