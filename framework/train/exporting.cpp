@@ -35,11 +35,12 @@ std::vector<std::string> lacking_room(const std::vector<RoomNeeded>& needs) {
   };
   std::map<dev_t, FileSystem> all;
   for (const RoomNeeded& need : needs) {
+    if (need.bytes <= 0) continue;
     const fs::path folder = existing(need.folder);
     std::error_code failure;
     const auto space = fs::space(folder, failure);
     struct stat facts {};
-    if (need.bytes <= 0 || failure || stat(folder.c_str(), &facts) != 0) continue;
+    if (failure || stat(folder.c_str(), &facts) != 0) continue;
     FileSystem& f = all[facts.st_dev];
     f.bytes += need.bytes;
     f.available = static_cast<double>(space.available);
