@@ -57,6 +57,34 @@ TEST_F(RunExport, AtTheEndAndAgainWhenItIsMissing) {
   expect_export_of(out(), newest_checkpoint(run_directory("run")));
 }
 
+TEST_F(RunExport, OfAFineTunedModelNamesItsBaseAndKeepsItsTokenizer) {
+  expect_ok(run(train("run", 0, words())));
+  std::ofstream(out() / "LICENSE") << "The terms.\n";
+  std::ofstream(out() / "chat_template.jinja") << "{{ messages }}\n";
+  const fs::path base = folder() / "base", tuned = folder() / "tuned-out", other = folder() / "other-out";
+  expect_ok(run(fourmi({"import", out().string(), base.string()})));
+  const Words from{"model.from=" + base.string(), "data.train.made.license=Apache-2.0"};
+  Words kept = from, others = from;
+  kept.insert(kept.end(), {"data.tokenizer=" + (base / "tokenizer.json").string(), "export.path=" + tuned.string()});
+  others.push_back("export.path=" + other.string());
+  expect_ok(run(train("tuned", 0, kept)));
+  const std::string card = text_of(tuned / "README.md");
+  for (const char* part :
+       {"base_model: \"out\"", "license_name: \"Apache-2.0 AND cc0-1.0\"", "| out | cc0-1.0 | fp32 |",
+        "| made | 1024 | Apache-2.0 |", "Trained on from another model's weights"})
+    EXPECT_NE(card.find(part), std::string::npos) << part << " in " << card;
+  for (const char* file : {"tokenizer.json", "chat_template.jinja", "LICENSE", "generation_config.json"})
+    EXPECT_EQ(text_of(tuned / file), text_of(out() / file)) << file;
+
+  // With another tokenizer the base's template would say what the model does not know. Of a model of a model too.
+  others.push_back("model.from=" + run_directory("tuned").string());
+  const Result changed = run(train("changed", 0, others));
+  expect_ok(changed);
+  EXPECT_NE(changed.errors.find("another tokenizer than its base's"), std::string::npos) << to_string(changed);
+  EXPECT_FALSE(fs::exists(other / "chat_template.jinja"));
+  EXPECT_EQ(text_of(other / "LICENSE"), "The terms.\n");
+}
+
 TEST_F(RunExport, OfEveryCheckpointAlsoAfterAKill) {
   const Words each = words({"export.when=checkpoints", "run.steps=6"});
   kill_in({"wait", 1, "export", 4}, "run", 2, each);

@@ -34,6 +34,9 @@ TEST(OwnExport, IsKnownByItsMark) {
   EXPECT_EQ(look_for_export(f.path / "out", mark), Found::nothing);
   export_to(f.path / "run", f.path / "out", {.type = ExportType::bf16});
   EXPECT_EQ(look_for_export(f.path / "out", mark), Found::same);
+  mark.root += "0";
+  EXPECT_EQ(look_for_export(f.path / "out", mark), Found::earlier);
+  mark.root.pop_back();
   mark.dtype = "fp32";
   EXPECT_EQ(look_for_export(f.path / "out", mark), Found::earlier);
   mark.run = run_identity(f.path / "another");
