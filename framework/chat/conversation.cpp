@@ -140,8 +140,8 @@ class Reader {
       const bool known = is_one_of(key, {"role", "content"}) || (tool && is_one_of(key, {"tool_call_id", "name"})) ||
                          (assistant && (key == "tool_calls" || key == "name")) || key == "name";
       if (known) continue;
-      const bool thought =
-          std::any_of(std::begin(reasoning_names), std::end(reasoning_names), [&](auto name) { return key == name; });
+      const bool thought = std::any_of(std::begin(reasoning_names), std::end(reasoning_names),
+                                       [&name = key](const char* known_name) { return name == known_name; });
       if (!thought || !assistant)
         fail(at(key), fmt::format("a field '{}' in a message of the role {}, which is not known", key, *role->text()));
       if (of.none()) continue;

@@ -236,7 +236,7 @@ ChatDocuments chat_documents_of(const LoadedSource& source, Side side, double sh
     }
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return collector.finish(source.recipe, reader.plain(), place, seconds);
+  return collector.finish(source.recipe, reader.plain(), side == Side::train ? place : place + " (held out)", seconds);
 }
 
 }  // namespace fourmi

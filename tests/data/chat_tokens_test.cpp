@@ -29,7 +29,7 @@ class ChatTokens : public testing::TestWithParam<Case> {};
 INSTANTIATE_TEST_SUITE_P(Tokenizers, ChatTokens,
                          testing::Values(Case{"cl100k", chatml, "<|end|>"}, Case{"qwen2", plain, "\n"},
                                          Case{"llama", instructions, "</s>"}, Case{"mistral", instructions, "</s>"}),
-                         [](const auto& c) { return std::string(c.param.tokenizer); });
+                         [](const auto& one) { return std::string(one.param.tokenizer); });
 
 TEST_P(ChatTokens, LearnedAreTheAnswersAndWhatEndsThem) {
   const Case& c = GetParam();
