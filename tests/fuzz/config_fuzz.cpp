@@ -1,12 +1,10 @@
 // A config.json that lies: refused with a place, or an architecture that is the same when it is written as a
 // config.json again.
-#include <unistd.h>
-
-#include <fstream>
 #include <string>
 
 #include "framework/interop/config_json.h"
 #include "framework/interop/model_recipe.h"
+#include "tests/fuzz/folder.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {
@@ -14,16 +12,7 @@ namespace {
 using namespace fourmi;
 
 std::string path(const char* name) {
-  static const std::string folder = [] {
-    std::string pattern = "/dev/shm/fourmi-fuzz-XXXXXX";
-    if (mkdtemp(pattern.data()) == nullptr) std::abort();
-    return pattern;
-  }();
-  return folder + "/" + name;
-}
-
-void write(const std::string& to, std::string_view text) {
-  std::ofstream(to, std::ios::binary | std::ios::trunc).write(text.data(), static_cast<std::streamsize>(text.size()));
+  return fuzz::folder() + "/" + name;
 }
 
 ModelSection model_of(const Recipe& recipe) {
@@ -36,7 +25,7 @@ ModelSection model_of(const Recipe& recipe) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace fourmi::interop;
-  write(path("config.json"), {reinterpret_cast<const char*>(data), size});
+  fuzz::write_file(path("config.json"), {reinterpret_cast<const char*>(data), size});
   bool blocks = false;
   fuzz::accepted([&] { blocks = has_fp8_blocks(path("config.json")); }, {ExitStatus::input});
   Recipe recipe;
@@ -44,8 +33,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                       {ExitStatus::input, ExitStatus::usage}))
     return 0;
   for (const std::string& original : {std::string(), path("config.json")}) {
-    write(path("again.json"),
-          config_json(recipe, blocks ? ExportType::fp8_block : ExportType::bf16, original, {.begin = 1, .end = 2}));
+    fuzz::write_file(path("again.json"), config_json(recipe, blocks ? ExportType::fp8_block : ExportType::bf16,
+                                                     original, {.begin = 1, .end = 2}));
     fuzz::require(model_of(model_recipe(path("again.json"), {.name = "again"})) == model_of(recipe),
                   "a config.json that was written says another architecture");
     fuzz::require(has_fp8_blocks(path("again.json")) == blocks, "weights that are said to be stored otherwise");

@@ -1,28 +1,21 @@
 // A token file whose index lies: refused, or every token can be read. Input: two bytes that say how many of the rest
 // are .idx; what remains is .bin.
-#include <unistd.h>
-
-#include <fstream>
 #include <vector>
 
 #include "framework/data/indexed.h"
+#include "tests/fuzz/folder.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {
 
-/// A folder in memory for this process; the fuzzer's own exit leaves it to the caller's clean-up of the folder above.
+using namespace fourmi;
+
 std::string prefix() {
-  static const std::string path = [] {
-    std::string pattern = "/dev/shm/fourmi-fuzz-XXXXXX";
-    if (mkdtemp(pattern.data()) == nullptr) std::abort();
-    return pattern + "/tokens";
-  }();
-  return path;
+  return fuzz::folder() + "/tokens";
 }
 
 void write(const std::string& path, const std::uint8_t* data, std::size_t size) {
-  std::ofstream(path, std::ios::binary | std::ios::trunc)
-      .write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
+  fuzz::write_file(path, {reinterpret_cast<const char*>(data), size});
 }
 
 }  // namespace

@@ -1,31 +1,18 @@
 // A folder of two files of weights whose index lies: refused with a place, or every byte of every tensor can be read,
 // once. Input: the index, a zero byte, the first file's header as JSON, a zero byte, the second's.
-#include <unistd.h>
-
-#include <fstream>
 #include <string>
 #include <vector>
 
 #include "framework/interop/stored_model.h"
+#include "tests/fuzz/folder.h"
 #include "tests/fuzz/fuzz.h"
 
 namespace {
 
 using namespace fourmi;
 
-/// A folder in memory for this process; the fuzzer's own exit leaves it to the caller's clean-up of the folder above.
-std::string folder() {
-  static const std::string path = [] {
-    std::string pattern = "/dev/shm/fourmi-fuzz-XXXXXX";
-    if (mkdtemp(pattern.data()) == nullptr) std::abort();
-    return pattern;
-  }();
-  return path;
-}
-
 void write(const std::string& name, std::string_view text) {
-  std::ofstream(folder() + "/" + name, std::ios::binary | std::ios::trunc)
-      .write(text.data(), static_cast<std::streamsize>(text.size()));
+  fuzz::write_file(fuzz::folder() + "/" + name, text);
 }
 
 /// As much data as the header's last tensor asks for, if that is little.
@@ -59,7 +46,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   write_weights("b.safetensors", parts[2]);
   fuzz::accepted(
       [&] {
-        const StoredModel model(folder());
+        const StoredModel model(fuzz::folder());
         fuzz::require(!model.files().empty() && model.files().size() <= 2, "files that are not there");
         std::vector<std::byte> bytes;
         for (const StoredModel::Entry& e : model.tensors()) {
