@@ -150,8 +150,7 @@ Json parse(std::string_view body) {
   return Json::parse(
       body,
       [&](int depth, Json::parse_event_t event, Json&) {
-        keys.resize(static_cast<std::size_t>(depth) + 1);
-        if (event == Json::parse_event_t::object_end) keys.back() = 0;
+        keys.resize(static_cast<std::size_t>(depth) + 1);  // those of what has ended are gone
         if (event != Json::parse_event_t::key) return true;
         if (++keys.back() > max_keys)
           throw ApiError(400, fmt::format("an object of more than {} keys was found", max_keys));

@@ -59,18 +59,6 @@ std::string of_processor(const At& processor) {
 }  // namespace
 
 std::string begin_of_text_in(const fs::path& tokenizer_json) {
-  const fs::path beside = tokenizer_json.parent_path() / "tokenizer_config.json";
-  std::error_code failure;
-  if (fs::is_regular_file(beside, failure)) {
-    const std::string place = beside.string();
-    const Json root = read(beside);
-    const At config(root, place, "");
-    if (config.has("add_bos_token")) {
-      const At token = config["bos_token"];
-      if (!config["add_bos_token"].flag(false) || token.absent()) return none;
-      return token.value().is_object() ? token["content"].text() : token.text();
-    }
-  }
   const std::string place = tokenizer_json.string();
   const Json root = read(tokenizer_json);
   const std::string found = of_processor(At(root, place, "")["post_processor"]);

@@ -15,8 +15,9 @@
 namespace fourmi {
 
 /// As data.begin_of_text, what transformers puts before a text (add_special_tokens): the token that the
-/// TemplateProcessing of the file's post_processor has before a sequence, or what add_bos_token of the
-/// tokenizer_config.json beside it says instead; `none` where that is nothing. Throws Error(input) naming file and key.
+/// TemplateProcessing of the file's post_processor has before a sequence; `none` where that is nothing. Beside a
+/// tokenizer.json transformers (5.23.0) does not ask add_bos_token of tokenizer_config.json, nor does this. Throws
+/// Error(input) naming file and key.
 std::string begin_of_text_in(const std::filesystem::path& tokenizer_json);
 
 /// The token that data.begin_of_text stands for; nothing for `none`. Throws Error(usage) where the tokenizer does not
