@@ -85,7 +85,7 @@ class Export {
     type_ = options_.type.value_or(stored == "fp32"        ? ExportType::fp32
                                    : stored == "fp8-block" ? ExportType::fp8_block
                                                            : ExportType::bf16);
-    if (type_ == ExportType::bf16 && (stored == "fp32" || stored == "f16"))
+    if (type_ == ExportType::bf16 && (!stored.empty() && stored != "bf16" && stored != "fp8-block"))
       report_.warnings.push_back(fmt::format("the model was imported from {}: bf16 rounds its weights", stored));
     files_ = plan_export(recipe_.model, *table_, checkpoint_.manifest, type_, options_.file_bytes);
     report_.folder = to_;

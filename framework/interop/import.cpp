@@ -6,6 +6,7 @@
 #include "framework/checkpoint/commit.h"
 #include "framework/checkpoint/folder.h"
 #include "framework/checkpoint/prove.h"
+#include "framework/digest/file_digest.h"
 #include "framework/digest/sha256.h"
 #include "framework/interop/companions.h"
 #include "framework/interop/import_files.h"
@@ -13,7 +14,6 @@
 #include "framework/ledger/import_fact.h"
 #include "framework/ledger/lineage.h"
 #include "framework/recipe/write.h"
-#include "framework/tokenizer/begin_of_text.h"
 #include "framework/tokenizer/choose.h"
 
 namespace fourmi::interop {
@@ -24,18 +24,6 @@ using nlohmann::json;
 namespace {
 
 constexpr const char* nonce = "import";
-
-/// The widest type among the weights decides: what rounds nothing away.
-std::string dtype_of_weights(const ImportPlan& plan) {
-  if (plan.has_fp8()) return "fp8-block";
-  bool f32 = false, f16 = false;
-  for (const Weight& w : plan.map().weights) {
-    if (w.parameter->set == ParameterSet::router_bias) continue;  // FP32 in every release
-    f32 |= w.stored->tensor.type == StoredType::f32;
-    f16 |= w.stored->tensor.type == StoredType::f16;
-  }
-  return f32 ? "fp32" : f16 ? "f16" : "bf16";
-}
 
 class Import {
  public:
@@ -54,7 +42,7 @@ class Import {
     agreed(group_, [&] {
       if (group_.rank() == 0) finish(files);
     });
-    std::int64_t read = stored_->bytes_read();
+    std::int64_t read = model_->weights().bytes_read();
     group_.all_sum(std::span(&read, 1));
     report_.bytes_read = read;
     return std::move(report_);
@@ -62,22 +50,21 @@ class Import {
 
  private:
   void open() {
-    std::error_code ignored;
-    if (!fs::is_directory(from_, ignored))
-      throw Error(ExitStatus::input, from_.string(), "found no folder, expected one of a model as safetensors");
-    const bool blocks = has_fp8_blocks(from_ / "config.json");
-    ImportedAs as{.name = fs::absolute(to_).lexically_normal().filename().string()};
-    if (as.name.empty()) as.name = fs::absolute(to_).lexically_normal().parent_path().filename().string();
-    recipe_ = model_recipe(from_ / "config.json", as);
-    stored_.emplace(from_, disk_);
-    plan_.emplace(recipe_.model, *stored_, options_.file_bytes);
+    model_.emplace(from_, disk_);
+    const bool blocks = has_fp8_blocks(model_->companions() / "config.json");
+    std::string name = fs::absolute(to_).lexically_normal().filename().string();
+    if (name.empty()) name = fs::absolute(to_).lexically_normal().parent_path().filename().string();
+    recipe_ = model_->recipe(name);
+    plan_.emplace(recipe_.model, model_->weights(), options_.file_bytes);
     if (plan_->has_fp8() && !blocks)
       throw Error(ExitStatus::input, (from_ / "config.json").string(),
                   "found weights in F8_E4M3 but no quantization_config, expected one of blocks of [128, 128]");
-    report_.dtype = dtype_of_weights(*plan_);
+    report_.kind = model_->kind();
+    report_.warnings = model_->warnings();
+    report_.dtype = model_->dtype(plan_->map());
     if (report_.dtype == "fp32") recipe_.precision.compute = Compute::fp32;
     report_.model_type = recipe_.model.model_type;
-    report_.stored_bytes = stored_->bytes();
+    report_.stored_bytes = model_->weights().bytes();
     report_.files = std::ssize(plan_->files());
     for (const Parameter& p : plan_->table().all())
       if (p.set != ParameterSet::router_bias) report_.parameters += p.shape.num_elements();
@@ -85,7 +72,6 @@ class Import {
     report_.checkpoint = checkpoints_ / step_name(0);
     unfinished_ = report_.checkpoint.string() + ".tmp-" + nonce;
     look_for_earlier();
-    take_tokenizer();
   }
 
   void look_for_earlier() {
@@ -104,24 +90,6 @@ class Import {
     report_.root = m.root;
   }
 
-  /// What cannot be read is said: the weights are of use without it.
-  void take_tokenizer() {
-    std::error_code ignored;
-    if (!fs::exists(from_ / "tokenizer.json", ignored)) {
-      report_.warnings.push_back(fmt::format("{} has no tokenizer.json: text is taken as bytes", from_.string()));
-      return;
-    }
-    DataSection data = recipe_.data;
-    data.tokenizer = fs::absolute(from_ / "tokenizer.json").lexically_normal().string();
-    try {
-      pin_tokenizer(data, {});
-      data.begin_of_text = begin_of_text_in(data.tokenizer);
-      recipe_.data = data;
-    } catch (const Error& e) {
-      report_.warnings.push_back(fmt::format("the tokenizer is not taken over, text is taken as bytes: {}", e.what()));
-    }
-  }
-
   void prepare() {
     for (const fs::path& folder : {to_, checkpoints_, unfinished_}) {
       std::error_code failure;
@@ -133,9 +101,11 @@ class Import {
   }
 
   void finish(const std::vector<RankFile>& files) {
-    prove_copies(*plan_, *stored_, files);
-    copy_companions(from_, companions_of(to_));
+    prove_copies(*plan_, model_->weights(), files);
+    copy_companions(model_->companions(), companions_of(to_));
     keep_tokenizer(recipe_.data, to_);
+    if (model_->kind() == ForeignKind::gguf && recipe_.data.tokenizer != "bytes")  // its file is gone with the import
+      recipe_.data.tokenizer = fs::absolute(to_ / "tokenizer.json").lexically_normal().string();
     CheckpointState state;
     state.recipe = to_yaml(recipe_);
     state.info = json{{"imported",
@@ -147,7 +117,7 @@ class Import {
     manifest.state.ledger_head = enter_ledger(manifest);
     const fs::path recipe = to_ / "recipe.yaml", aside = to_ / "recipe.yaml.tmp";
     std::error_code ignored;
-    fs::remove(aside, ignored);
+    for (const fs::path& left : {aside, unfinished_ / "manifest.json"}) fs::remove(left, ignored);  // of an ended try
     write_text(disk_, aside, state.recipe);
     rename_path(disk_, aside, recipe);
     remove_notes(*plan_, unfinished_);
@@ -161,8 +131,12 @@ class Import {
     RunLineage lineage(writer, "");
     lineage.say(RunFact::type,
                 to_payload(RunFact{recipe_.run.name, sha256(manifest.state.recipe), recipe_.model.model_type}));
-    lineage.say(ImportFact::type, to_payload(ImportFact{fs::absolute(from_).lexically_normal().string(),
-                                                        license_of_card(from_), report_.dtype, report_.stored_bytes}));
+    ImportFact fact{model_->path().string(), model_->license(), report_.dtype, report_.stored_bytes, {}, {}};
+    if (model_->kind() == ForeignKind::gguf) {
+      fact.name = model_->name();
+      fact.sha256 = digest_file(model_->path()).sha256;
+    }
+    lineage.say(ImportFact::type, to_payload(fact));
     lineage.snapshot();
     return lineage.seal(manifest.root, 0);
   }
@@ -172,7 +146,7 @@ class Import {
   const ImportOptions& options_;
   Disk& disk_;
   Recipe recipe_;
-  std::optional<StoredModel> stored_;
+  std::optional<ForeignModel> model_;
   std::optional<ImportPlan> plan_;
   ImportReport report_;
 };

@@ -1,5 +1,6 @@
-// `fourmi import HF_DIR OUT`: a folder of Hugging Face's becomes a run directory with one checkpoint, of step 0, whose
-// weights (FP32 masters) are exactly the stored ones. Tensor by tensor, in pieces: memory does not grow with the model.
+// `fourmi import HF_DIR|GGUF OUT`: a folder of Hugging Face's or a GGUF file becomes a run directory with one
+// checkpoint, of step 0, whose weights (FP32 masters) are exactly the stored ones. Tensor by tensor, in pieces: memory
+// does not grow with the model.
 //
 // OUT/checkpoints/step-00000000.tmp-import/ is filled file by file; each that is whole has a note beside it, so that
 // the same command goes on where it was ended. When all are there: manifest, rename. Beside it recipe, tokenizer,
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "framework/checkpoint/disk.h"
+#include "framework/interop/foreign_model.h"
 #include "parallel/group.h"
 
 namespace fourmi::interop {
@@ -23,8 +25,9 @@ struct ImportOptions {
 };
 
 struct ImportReport {
+  ForeignKind kind = ForeignKind::hugging_face;
   std::filesystem::path checkpoint;
-  std::string root, model_type, dtype;  ///< dtype as of export: fp32 bf16 fp8-block, or f16 (which export has not)
+  std::string root, model_type, dtype;  ///< dtype: ForeignModel::dtype(); export has not all
   std::int64_t parameters = 0;          ///< elements
   std::int64_t stored_bytes = 0, bytes_read = 0;
   std::int64_t files = 0, files_kept = 0;  ///< kept from an earlier try

@@ -80,8 +80,7 @@ void remove_notes(const ImportPlan& plan, const fs::path& folder) {
   }
 }
 
-void prove_copies(const ImportPlan& plan, const StoredModel& stored, const std::vector<RankFile>& files) {
-  std::vector<std::byte> bytes;
+void prove_copies(const ImportPlan& plan, const WeightSource& stored, const std::vector<RankFile>& files) {
   std::vector<float> values;
   for (const SecondCopy& copy : plan.map().copies) {
     const StoredTensor& t = copy.stored->tensor;
@@ -92,17 +91,15 @@ void prove_copies(const ImportPlan& plan, const StoredModel& stored, const std::
         for (const BoxEntry& b : e.boxes)
           if (e.name == name) expected += b.digest;  // a rank's file tells digests of boxes only
     const bool usable = t.type != StoredType::other && t.type != StoredType::f8_e4m3;
-    const std::int64_t size = usable ? size_of(t.type) : 1, all = t.shape.num_elements(), at_once = chunk_bytes / 4;
+    const std::int64_t all = t.shape.num_elements(), at_once = chunk_bytes / 4;
     for (std::int64_t done = 0; usable && done < all; done += at_once) {
       const std::int64_t n = std::min(at_once, all - done);
-      bytes.resize(static_cast<std::size_t>(n * size));
       values.resize(static_cast<std::size_t>(n));
-      stored.read(*copy.stored, done * size, bytes);
-      widen(t.type, bytes, values);
+      stored.read_values(*copy.stored, done, values);
       found += digest(name, Tensor(values.data(), DType::f32, {n}), static_cast<std::uint64_t>(done));
     }
     if (!usable || found != expected)
-      throw Error(ExitStatus::input, (stored.folder() / stored.files()[copy.stored->file].name).string(),
+      throw Error(ExitStatus::input, stored.file_of(*copy.stored).string(),
                   fmt::format("tensor `{}` differs from `{}`, expected the same values: in this architecture they are "
                               "one tensor",
                               t.name, copy.of->tensor.name),

@@ -21,6 +21,6 @@ std::vector<RankFile> write_files(Group& group, const ImportPlan& plan, const st
 void remove_notes(const ImportPlan& plan, const std::filesystem::path& folder);
 
 /// Throws Error(input) naming the first second copy that is not what it is a copy of, whose digest is that in `files`.
-void prove_copies(const ImportPlan& plan, const StoredModel& stored, const std::vector<RankFile>& files);
+void prove_copies(const ImportPlan& plan, const WeightSource& stored, const std::vector<RankFile>& files);
 
 }  // namespace fourmi::interop

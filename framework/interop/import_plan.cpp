@@ -18,7 +18,7 @@ std::string kept_scales_name(const std::string& parameter) {
   return "/imported/" + parameter + std::string(scale_suffix);
 }
 
-ImportPlan::ImportPlan(const ModelSection& model, const StoredModel& stored, std::int64_t file_bytes)
+ImportPlan::ImportPlan(const ModelSection& model, const WeightSource& stored, std::int64_t file_bytes)
     : table_(model), stored_(stored), map_(match_weights(model, table_, stored)) {
   for (const Weight& w : map_.weights) {
     add(w, false, file_bytes);
@@ -26,14 +26,11 @@ ImportPlan::ImportPlan(const ModelSection& model, const StoredModel& stored, std
     has_fp8_ |= w.scale != nullptr;
   }
   std::string facts = fmt::format("import 1, files of {}\n", file_bytes);
-  const auto add_file = [&](const std::string& name) {
+  for (const fs::path& path : stored.parts()) {
     std::error_code ignored;
-    const fs::path path = stored.folder() / name;
     const auto time = fs::last_write_time(path, ignored).time_since_epoch().count();
-    facts += fmt::format("{} {} {}\n", name, fs::file_size(path, ignored), time);
-  };
-  add_file("config.json");
-  for (const StoredModel::File& f : stored.files()) add_file(f.name);
+    facts += fmt::format("{} {} {}\n", path.filename().string(), fs::file_size(path, ignored), time);
+  }
   for (const PlannedFile& f : files_)
     for (const StreamedTensor& t : f.tensors) facts += t.name + " " + to_string(t.shape) + "\n";
   fingerprint_ = sha256(facts);
@@ -52,11 +49,11 @@ void ImportPlan::add(const Weight& w, bool scale, std::int64_t file_bytes) {
   files_.back().is_scale.push_back(scale);
 }
 
-BlockScales read_scales(const StoredModel& stored, const Weight& w) {
+BlockScales read_scales(const WeightSource& stored, const Weight& w) {
   BlockScales scales{w.parameter->shape[1], {}};
   scales.values.resize(static_cast<std::size_t>(w.scale->tensor.shape.num_elements()));
   stored.read(*w.scale, 0, std::as_writable_bytes(std::span(scales.values)));
-  check_scales(scales, (stored.folder() / stored.files()[w.scale->file].name).string(), w.scale->tensor.name);
+  check_scales(scales, stored.file_of(*w.scale).string(), w.scale->tensor.name);
   return scales;
 }
 
@@ -75,16 +72,16 @@ TensorSource ImportPlan::source(std::size_t file) const {
                   out.size());
       return;
     }
-    const StoredType type = w.stored->tensor.type;
-    const std::int64_t first = begin / 4, size = size_of(type);
+    const std::int64_t first = begin / 4;
     state->values.resize(out.size() / 4);
-    state->stored.resize(state->values.size() * static_cast<std::size_t>(size));
-    stored_.read(*w.stored, first * size, state->stored);
-    if (w.scale)
-      dequantise(state->stored, first, state->scales.at(&w), state->values,
-                 (stored_.folder() / stored_.files()[w.stored->file].name).string(), w.stored->tensor.name);
-    else
-      widen(type, state->stored, state->values);
+    if (w.scale) {
+      state->stored.resize(state->values.size());  // a byte an element
+      stored_.read(*w.stored, first, state->stored);
+      dequantise(state->stored, first, state->scales.at(&w), state->values, stored_.file_of(*w.stored).string(),
+                 w.stored->tensor.name);
+    } else {
+      stored_.read_values(*w.stored, first, state->values);
+    }
     std::memcpy(out.data(), state->values.data(), out.size());
   };
 }

@@ -1,5 +1,5 @@
 // What an import writes: the files of a checkpoint, each with tensors whose bytes are made from the stored model's
-// piece by piece. A pure function of the folder, so that every rank and every later try has the same.
+// piece by piece. A pure function of the files, so that every rank and every later try has the same.
 #pragma once
 
 #include <filesystem>
@@ -25,7 +25,7 @@ struct PlannedFile {
 class ImportPlan {
  public:
   /// Files of about `file_bytes`, at least one tensor each.
-  ImportPlan(const ModelSection& model, const StoredModel& stored, std::int64_t file_bytes);
+  ImportPlan(const ModelSection& model, const WeightSource& stored, std::int64_t file_bytes);
 
   const ParameterTable& table() const { return table_; }
   const WeightMap& map() const { return map_; }
@@ -41,7 +41,7 @@ class ImportPlan {
   void add(const Weight& w, bool scale, std::int64_t file_bytes);
 
   ParameterTable table_;
-  const StoredModel& stored_;
+  const WeightSource& stored_;
   WeightMap map_;
   std::vector<PlannedFile> files_;
   bool has_fp8_ = false;
@@ -49,6 +49,6 @@ class ImportPlan {
 };
 
 /// All scales of an FP8 weight, checked.
-BlockScales read_scales(const StoredModel& stored, const Weight& w);
+BlockScales read_scales(const WeightSource& stored, const Weight& w);
 
 }  // namespace fourmi::interop

@@ -112,16 +112,30 @@ void StoredModel::check_index() const {
               "Fetch the folder again");
 }
 
-const StoredModel::Entry* StoredModel::find(std::string_view name) const {
-  const auto at = std::lower_bound(tensors_.begin(), tensors_.end(), name,
+const WeightSource::Entry* WeightSource::find(std::string_view name) const {
+  const std::vector<Entry>& all = tensors();
+  const auto at = std::lower_bound(all.begin(), all.end(), name,
                                    [](const Entry& e, std::string_view n) { return e.tensor.name < n; });
-  return at != tensors_.end() && at->tensor.name == name ? &*at : nullptr;
+  return at != all.end() && at->tensor.name == name ? &*at : nullptr;
 }
 
 std::int64_t StoredModel::bytes() const {
   std::int64_t sum = 0;
   for (const File& f : files_) sum += f.bytes;
   return sum;
+}
+
+std::vector<fs::path> StoredModel::parts() const {
+  std::vector<fs::path> all{folder_ / "config.json"};
+  for (const File& f : files_) all.push_back(folder_ / f.name);
+  return all;
+}
+
+void StoredModel::read_values(const Entry& entry, std::int64_t first, std::span<float> out) const {
+  const std::int64_t size = size_of(entry.tensor.type);
+  std::vector<std::byte> stored(out.size() * static_cast<std::size_t>(size));
+  read(entry, first * size, stored);
+  widen(entry.tensor.type, stored, out);
 }
 
 void StoredModel::read(const Entry& entry, std::int64_t begin, std::span<std::byte> out) const {

@@ -12,13 +12,13 @@
 #include <vector>
 
 #include "framework/checkpoint/disk.h"
-#include "framework/interop/safetensors_header.h"
+#include "framework/interop/weight_source.h"
 
 namespace fourmi::interop {
 
 inline constexpr std::string_view single_file_name = "model.safetensors", index_name = "model.safetensors.index.json";
 
-class StoredModel {
+class StoredModel final : public WeightSource {
  public:
   struct File {
     std::string name;
@@ -26,25 +26,21 @@ class StoredModel {
     std::int64_t bytes = 0;
     std::unique_ptr<FileReader> reader;
   };
-  struct Entry {
-    StoredTensor tensor;
-    std::size_t file = 0;
-  };
-
   /// Throws Error(input) naming file and tensor: no such folder, a header that is not right, tensors that index and
   /// files do not agree on (all of them named), a tensor in two files.
   explicit StoredModel(std::filesystem::path folder, Disk& disk = real_disk());
 
   const std::filesystem::path& folder() const { return folder_; }
   const std::vector<File>& files() const { return files_; }
-  const std::vector<Entry>& tensors() const { return tensors_; }  ///< names ascending
-  const Entry* find(std::string_view name) const;
-  std::int64_t bytes() const;  ///< of all files
 
-  /// Bytes [begin, begin + out.size()) of a tensor's. Throws Error naming file and tensor. Several threads may read.
-  void read(const Entry& entry, std::int64_t begin, std::span<std::byte> out) const;
-  /// Read so far, headers included.
-  std::int64_t bytes_read() const { return bytes_read_; }
+  std::filesystem::path place() const override { return folder_; }
+  std::filesystem::path file_of(const Entry& entry) const override { return folder_ / files_[entry.file].name; }
+  std::vector<std::filesystem::path> parts() const override;  ///< config.json among them
+  const std::vector<Entry>& tensors() const override { return tensors_; }
+  std::int64_t bytes() const override;
+  std::int64_t bytes_read() const override { return bytes_read_; }
+  void read_values(const Entry& entry, std::int64_t first, std::span<float> out) const override;
+  void read(const Entry& entry, std::int64_t begin, std::span<std::byte> out) const override;
 
  private:
   void open(const std::string& name);

@@ -40,7 +40,7 @@ void convert(std::span<const std::byte> in, std::span<float> out, Convert widen_
 }  // namespace
 
 std::string_view name_of(StoredType type) {
-  constexpr std::array<std::string_view, 5> names{"F32", "F16", "BF16", "F8_E4M3", "another type"};
+  constexpr std::array<std::string_view, 6> names{"F32", "F16", "BF16", "F8_E4M3", "blocks", "another type"};
   return names[static_cast<std::size_t>(type)];
 }
 
@@ -57,7 +57,7 @@ std::optional<std::int64_t> element_bytes(std::string_view name) {
 }
 
 std::int64_t size_of(StoredType type) {
-  FOURMI_CHECK(type != StoredType::other, "a size of another type");
+  FOURMI_CHECK(type != StoredType::other && type != StoredType::blocks, "a size of {}", name_of(type));
   return *element_bytes(name_of(type));
 }
 
@@ -73,6 +73,7 @@ void widen(StoredType type, std::span<const std::byte> in, std::span<float> out)
     case StoredType::f8_e4m3:
       return convert<std::uint8_t>(in, out,
                                    [](std::uint8_t b) { return static_cast<float>(float8_e4m3::from_bits(b)); });
+    case StoredType::blocks:
     case StoredType::other:
       break;
   }

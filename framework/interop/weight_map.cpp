@@ -3,6 +3,7 @@
 #include <map>
 #include <set>
 
+#include "framework/interop/stored_model.h"
 #include "framework/model/family.h"
 
 namespace fourmi::interop {
@@ -16,12 +17,12 @@ bool follows_from_config(const std::string& name) {
 
 class Matcher {
  public:
-  Matcher(const ModelSection& model, const StoredModel& stored) : model_(model), stored_(stored) {}
+  Matcher(const ModelSection& model, const WeightSource& stored) : model_(model), stored_(stored) {}
 
   WeightMap match(const ParameterTable& table) {
     for (const Parameter& p : table.all()) match_parameter(p);
     for (const auto& [name, of] : second_copies(model_)) match_copy(name, of);
-    for (const StoredModel::Entry& e : stored_.tensors()) {
+    for (const WeightSource::Entry& e : stored_.tensors()) {
       if (used_.contains(&e)) continue;
       if (follows_from_config(e.tensor.name))
         map_.not_needed.push_back(&e);
@@ -35,13 +36,13 @@ class Matcher {
  private:
   void say(const std::string& kind, const std::string& what) { problems_[kind].push_back(what); }
 
-  const StoredModel::Entry* take(const std::string& name) {
-    const StoredModel::Entry* e = stored_.find(name);
+  const WeightSource::Entry* take(const std::string& name) {
+    const WeightSource::Entry* e = stored_.find(name);
     if (e) used_.insert(e);
     return e;
   }
 
-  bool has_shape(const StoredModel::Entry& e, const Shape& shape) {
+  bool has_shape(const WeightSource::Entry& e, const Shape& shape) {
     if (e.tensor.shape == shape) return true;
     say("of another shape",
         fmt::format("{} is {}, not {}", e.tensor.name, to_string(e.tensor.shape), to_string(shape)));
@@ -49,7 +50,7 @@ class Matcher {
   }
 
   void match_parameter(const Parameter& p) {
-    const StoredModel::Entry* e = take(p.name);
+    const WeightSource::Entry* e = take(p.name);
     if (!e) return say("missing", p.name);
     has_shape(*e, p.shape);
     Weight w{&p, e, nullptr};
@@ -69,7 +70,7 @@ class Matcher {
   }
 
   void match_copy(const std::string& name, const std::string& of) {
-    const StoredModel::Entry *copy = take(name), *original = stored_.find(of);
+    const WeightSource::Entry *copy = take(name), *original = stored_.find(of);
     if (!copy || !original) return;
     if (has_shape(*copy, original->tensor.shape)) map_.copies.push_back({copy, original});
   }
@@ -79,7 +80,7 @@ class Matcher {
     std::string all;
     for (const auto& [kind, names] : problems_)
       all += fmt::format("{}{} {}: {}", all.empty() ? "" : ". ", names.size(), kind, list_names(names));
-    throw Error(ExitStatus::input, stored_.folder().string(),
+    throw Error(ExitStatus::input, stored_.place().string(),
                 fmt::format("found tensors that are not those of a {} with this config.json ({}), expected exactly its "
                             "tensors",
                             model_.model_type, all),
@@ -87,9 +88,9 @@ class Matcher {
   }
 
   const ModelSection& model_;
-  const StoredModel& stored_;
+  const WeightSource& stored_;
   WeightMap map_;
-  std::set<const StoredModel::Entry*> used_;
+  std::set<const WeightSource::Entry*> used_;
   std::map<std::string, std::vector<std::string>> problems_;
 };
 
@@ -111,7 +112,7 @@ Shape scale_shape(const Shape& w) {
   return {(w[0] + scale_block - 1) / scale_block, (w[1] + scale_block - 1) / scale_block};
 }
 
-WeightMap match_weights(const ModelSection& model, const ParameterTable& table, const StoredModel& stored) {
+WeightMap match_weights(const ModelSection& model, const ParameterTable& table, const WeightSource& stored) {
   return Matcher(model, stored).match(table);
 }
 

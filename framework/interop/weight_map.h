@@ -17,21 +17,21 @@ inline constexpr std::string_view scale_suffix = "_scale_inv";
 
 struct Weight {
   const Parameter* parameter = nullptr;
-  const StoredModel::Entry* stored = nullptr;
-  const StoredModel::Entry* scale = nullptr;  ///< of F8_E4M3, else null
+  const WeightSource::Entry* stored = nullptr;
+  const WeightSource::Entry* scale = nullptr;  ///< of F8_E4M3, else null
 };
 
 /// A tensor that must be equal to another: embedding and head once more in a multi-token-prediction layer, and a head
 /// beside a tied embedding.
 struct SecondCopy {
-  const StoredModel::Entry* stored = nullptr;
-  const StoredModel::Entry* of = nullptr;
+  const WeightSource::Entry* stored = nullptr;
+  const WeightSource::Entry* of = nullptr;
 };
 
 struct WeightMap {
   std::vector<Weight> weights;  ///< one a parameter, in the table's order
   std::vector<SecondCopy> copies;
-  std::vector<const StoredModel::Entry*> not_needed;  ///< angles of the rotary embedding, which config.json gives
+  std::vector<const WeightSource::Entry*> not_needed;  ///< angles of the rotary embedding, which config.json gives
 };
 
 /// The names of such copies in a model, and of what: (copy, original).
@@ -41,6 +41,6 @@ Shape scale_shape(const Shape& weight);
 
 /// Every tensor is accounted for. Throws Error(input) naming all that are missing, not expected, or of another shape or
 /// type.
-WeightMap match_weights(const ModelSection& model, const ParameterTable& table, const StoredModel& stored);
+WeightMap match_weights(const ModelSection& model, const ParameterTable& table, const WeightSource& stored);
 
 }  // namespace fourmi::interop

@@ -34,6 +34,8 @@ class Members {
     if (it == json_.end() || !it->is_string()) fail(fmt::format("{} to be a text", key));
     return it->get<std::string>();
   }
+  /// Of a member that older ledgers lack.
+  std::string text_or(const char* key) const { return json_.contains(key) ? text(key) : ""; }
   std::int64_t count(const char* key) const {
     const auto it = json_.find(key);
     const bool whole = it != json_.end() && it->is_number_integer();
@@ -153,7 +155,10 @@ std::string to_payload(const OriginFact& f) {
 }
 
 std::string to_payload(const ImportFact& f) {
-  return text_of({{"path", f.path}, {"license", f.license}, {"dtype", f.dtype}, {"bytes", f.bytes}});
+  json members{{"path", f.path}, {"license", f.license}, {"dtype", f.dtype}, {"bytes", f.bytes}};
+  if (!f.name.empty()) members["name"] = f.name;
+  if (!f.sha256.empty()) members["sha256"] = f.sha256;
+  return text_of(members);
 }
 
 std::string to_payload(const UnrecordedFact& f) {
@@ -218,7 +223,7 @@ OriginFact origin_fact(const LedgerEntry& entry, const std::string& place) {
 
 ImportFact import_fact(const LedgerEntry& entry, const std::string& place) {
   const Members m(entry, place);
-  return {m.text("path"), m.text("license"), m.text("dtype"), m.count("bytes")};
+  return {m.text("path"), m.text("license"), m.text("dtype"), m.count("bytes"), m.text_or("name"), m.text_or("sha256")};
 }
 
 UnrecordedFact unrecorded_fact(const LedgerEntry& entry, const std::string& place) {
@@ -266,8 +271,9 @@ std::string describe(const LedgerEntry& e, const std::string& place) {
   }
   if (e.type == ImportFact::type) {
     const ImportFact f = import_fact(e, place);
-    return fmt::format("import of {}, licence {}, {}, {} bytes", f.path, f.license.empty() ? "not given" : f.license,
-                       f.dtype, f.bytes);
+    return fmt::format("import of {}{}, licence {}, {}, {} bytes{}", f.path,
+                       f.name.empty() ? "" : fmt::format(" ({})", f.name), f.license.empty() ? "not given" : f.license,
+                       f.dtype, f.bytes, f.sha256.empty() ? "" : ", SHA-256 " + short_digest(f.sha256));
   }
   if (e.type == UnrecordedFact::type) {
     const UnrecordedFact f = unrecorded_fact(e, place);

@@ -14,6 +14,7 @@ struct ImportFact {
   static constexpr std::string_view type = "import";
   std::string path, license, dtype;  ///< license: as its model card says; empty: it says none
   std::int64_t bytes = 0;            ///< of its weights' files
+  std::string name, sha256;          ///< of a model in one file: as that calls it, and the file's; else empty
 };
 
 std::string to_payload(const ImportFact& fact);

@@ -1,4 +1,4 @@
-// fourmi import HF_DIR OUT: a model of other libraries becomes a MODEL of fourmi's. Also under mpirun.
+// fourmi import HF_DIR|GGUF OUT: a model of other libraries becomes a MODEL of fourmi's. Also under mpirun.
 #include "framework/interop/import.h"
 
 #include <chrono>
@@ -24,6 +24,7 @@ void print(const Arguments& a, const interop::ImportReport& r) {
   for (const std::string& w : r.warnings) std::cerr << "fourmi: warning: " << w << "\n";
   if (a.json) {
     nlohmann::ordered_json j;
+    j["kind"] = r.kind == interop::ForeignKind::gguf ? "gguf" : "hugging-face";
     j["checkpoint"] = r.checkpoint.string();
     j["root"] = r.root;
     j["model_type"] = r.model_type;
@@ -50,9 +51,9 @@ void import_on_ranks(const Arguments& a, World& world) {
   Group& group = world.group();
   std::unique_ptr<Lease> lease;
   agreed(group, [&] {
-    std::error_code ignored;
-    if (!std::filesystem::is_directory(a.from, ignored))
-      throw Error(ExitStatus::input, a.from, "found no folder, expected one of a model as safetensors");
+    const auto kind = interop::foreign_kind(a.from);
+    if (kind && group.rank() == 0) std::cerr << "fourmi: " << a.from << " is " << interop::name_of(*kind) << "\n";
+    if (!kind) (void)interop::ForeignModel(a.from);  // says what was looked for, before OUT is made
     if (group.rank() == 0) lease = Lease::acquire(a.to);
   });
   interop::ImportOptions options;
@@ -77,8 +78,9 @@ void import_folder(const Arguments& a) {
 
 void add_import(CLI::App& app, ExitStatus& status) {
   auto a = std::make_shared<Arguments>();
-  CLI::App* c = app.add_subcommand("import", "takes a model over from a folder of safetensors");
-  c->add_option("HF_DIR", a->from, "a folder with config.json and the weights as safetensors")->required();
+  CLI::App* c = app.add_subcommand("import", "takes a model over from a folder of safetensors or a GGUF file");
+  c->add_option("MODEL", a->from, "a folder with config.json and the weights as safetensors, or a GGUF file")
+      ->required();
   c->add_option("OUT", a->to, "a new folder, which then is a MODEL; the same command goes on with one that was ended")
       ->required();
   c->add_flag("--json", a->json, "one JSON object");
