@@ -23,5 +23,6 @@ void add_gpu_check(CLI::App& app, ExitStatus& status);
 void add_tokenize(CLI::App& app, ExitStatus& status);
 void add_import(CLI::App& app, ExitStatus& status);
 void add_export(CLI::App& app, ExitStatus& status);
+void add_teacher(CLI::App& app, ExitStatus& status);
 
 }  // namespace fourmi

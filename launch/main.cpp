@@ -37,6 +37,7 @@ void add_commands(CLI::App& app, ExitStatus& status) {
   add_tokenize(app, status);
   add_import(app, status);
   add_export(app, status);
+  add_teacher(app, status);
 }
 
 /// Results may be lost without a word when standard output is a full disk.

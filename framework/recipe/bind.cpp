@@ -212,8 +212,10 @@ class Binder {
   }
 
   bool list(const Field& field, const Node& node, const std::string& path) {
-    std::vector<DataSource>& sources =
-        field.path == "data.train" ? reading_.recipe.data.train : reading_.recipe.data.validation;
+    Recipe& r = reading_.recipe;
+    std::vector<DataSource>& sources = field.path == "data.train"        ? r.data.train
+                                       : field.path == "data.validation" ? r.data.validation
+                                                                         : r.distill.harvest.prompts;
     if (node.items.empty()) {
       issues_.add(node.place, fmt::format("found an empty list as `{}`", path), expectation(field));
       return false;

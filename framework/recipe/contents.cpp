@@ -21,6 +21,7 @@ std::vector<const Field*> rows(std::string_view section, const Recipe& r) {
 }
 
 const std::vector<DataSource>& sources(const Field& field, const Recipe& r) {
+  if (field.path == "distill.harvest.prompts") return r.distill.harvest.prompts;
   return field.path == "data.train" ? r.data.train : r.data.validation;
 }
 

@@ -14,7 +14,7 @@ std::string text_of(const Field& field, const Recipe& recipe, std::size_t index)
 /// Rows directly under a section that are valid for the recipe's model_type.
 std::vector<const Field*> rows(std::string_view section, const Recipe& recipe);
 
-/// The elements of data.train or data.validation.
+/// The elements of data.train, data.validation or distill.harvest.prompts.
 const std::vector<DataSource>& sources(const Field& list, const Recipe& recipe);
 
 /// A section that may be null, and is.

@@ -42,7 +42,7 @@ struct Answer {
 /// "data.train.weight" and "data.train[].weight" are the same key.
 const Field* find_path(const std::string& key) {
   if (const Field* field = find_field(key)) return field;
-  for (const std::string list : {"data.train", "data.validation"}) {
+  for (const std::string list : {"data.train", "data.validation", "distill.harvest.prompts"}) {
     if (key.starts_with(list + ".")) return find_field(list + "[]" + key.substr(list.size()));
   }
   return nullptr;

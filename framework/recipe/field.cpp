@@ -31,10 +31,11 @@ struct Table {
     add_export_fields(all);
     add_ledger_fields(all);
     add_guard_fields(all);
+    add_harvest_fields(all);
     // Sections in the order in which recipes are usually written; keys as their file lists them.
     for (std::string_view section :
          {"run", "model", "loss", "data", "precision", "parallel", "memory", "optimizer", "schedule", "evaluation",
-          "checkpoint", "export", "guard", "ledger", "budget", "logging"}) {
+          "checkpoint", "export", "distill", "guard", "ledger", "budget", "logging"}) {
       for (Field& field : all) {
         if (field.path == section || field.path.starts_with(std::string(section) + "."))
           rows.push_back(std::move(field));
@@ -227,6 +228,7 @@ std::string default_text(const Field& field) {
   Recipe defaults;
   defaults.data.train.resize(1);
   defaults.data.validation.resize(1);
+  defaults.distill.harvest.prompts.resize(1);
   defaults.model.rope_scaling.emplace();
   const Value value = field.get(defaults, 0);
   return std::holds_alternative<std::monostate>(value) ? "none" : value_text(value);

@@ -53,6 +53,7 @@ void resolve_defaults(Reading& reading);
 void check_model(const Reading& reading, Issues& issues);
 void check_training(const Reading& reading, Issues& issues);
 void check_ledger(const Reading& reading, Issues& issues);
+void check_harvest(const Reading& reading, Issues& issues);
 void check_ranks(const Reading& reading, int ranks, Issues& issues);
 
 }  // namespace fourmi::recipe

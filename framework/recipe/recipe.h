@@ -94,6 +94,7 @@ struct DataSource {
   std::string loss_on = "assistant";  ///< of conversations: assistant all last
   std::string reasoning;              ///< of conversations: keep last drop; empty: not said
   double weight = 1;
+  std::string reference;  ///< of prompts: the column of what an answer is held against; `field` is the prompt's
   bool operator==(const DataSource&) const = default;
 };
 struct DataSection {
@@ -208,6 +209,40 @@ struct ExportSection {
   ExportWhen when = ExportWhen::never;  ///< after reading `end` with a path
   bool operator==(const ExportSection&) const = default;
 };
+/// Under which terms a teacher's texts may be used, as somebody read them.
+struct TeacherTerms {
+  std::string file, url;  ///< a saved copy; where it was
+  std::vector<std::string> allows, obligations;
+  bool operator==(const TeacherTerms&) const = default;
+};
+struct TeacherSection {
+  std::string name, endpoint, model, api_key_file, license;
+  TeacherTerms terms;
+  bool operator==(const TeacherSection&) const = default;
+};
+/// What a teacher behind an endpoint is asked for, and what it may cost.
+struct HarvestSection {
+  std::vector<DataSource> prompts;
+  std::string output;
+  std::int64_t samples = 1;
+  std::optional<double> temperature, top_p;
+  std::optional<std::int64_t> max_tokens;
+  std::int64_t concurrency = 8, retries = 10;
+  double timeout_seconds = 600;
+  bool keep_unfinished = false;
+  std::vector<std::string> verify_command;
+  double verify_timeout_seconds = 60;
+  std::optional<std::int64_t> verify_keep;
+  std::optional<double> cost, price_input, price_output;
+  std::string currency;
+  bool operator==(const HarvestSection&) const = default;
+};
+struct DistillSection {
+  std::string mode;  ///< text; empty: no distillation
+  TeacherSection teacher;
+  HarvestSection harvest;
+  bool operator==(const DistillSection&) const = default;
+};
 /// What the sources of data.train must bring, and under which terms they may not stand.
 struct LedgerSection {
   std::vector<std::string> require;  ///< license, digest, source
@@ -259,6 +294,7 @@ struct Recipe {
   EvaluationSection evaluation;
   CheckpointSection checkpoint;
   ExportSection export_;  // `export` is a word of the language
+  DistillSection distill;
   LedgerSection ledger;
   BudgetSection budget;
   GuardSection guard;

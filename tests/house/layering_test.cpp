@@ -49,6 +49,9 @@ const std::map<std::string, std::set<std::string>> may_include = {
     {"framework/serve",
      {"framework/serve", "framework/model", "framework/chat", "framework/tokenizer", "framework/recipe",
       "framework/digest", "parallel", "kernels"}},
+    {"framework/harvest",
+     {"framework/harvest", "framework/run", "framework/data", "framework/tokenizer", "framework/recipe",
+      "framework/digest", "parallel", "kernels"}},
     {"framework/run", {"framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
     {"framework/telemetry",
      {"framework/telemetry", "framework/run", "framework/recipe", "framework/digest", "parallel", "kernels"}},
@@ -57,9 +60,10 @@ const std::map<std::string, std::set<std::string>> may_include = {
       "framework/ledger", "framework/model", "framework/data", "framework/tokenizer", "framework/recipe",
       "framework/digest", "parallel", "kernels"}},
     {"launch",
-     {"launch", "framework/interop", "framework/serve", "framework/corpus", "framework/train", "framework/telemetry",
-      "framework/run", "framework/checkpoint", "framework/ledger", "framework/model", "framework/data",
-      "framework/chat", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel", "kernels"}},
+     {"launch", "framework/interop", "framework/serve", "framework/harvest", "framework/corpus", "framework/train",
+      "framework/telemetry", "framework/run", "framework/checkpoint", "framework/ledger", "framework/model",
+      "framework/data", "framework/chat", "framework/tokenizer", "framework/recipe", "framework/digest", "parallel",
+      "kernels"}},
 };
 
 TEST(Layering, IncludesPointDownward) {

@@ -144,8 +144,9 @@ TEST(Write, RandomRecipesReadBackToTheSame) {
     for (const recipe::Field& field : recipe::fields()) {
       const std::string section(field.parent());
       const bool open = field.path.find("[]") == std::string::npos && section != "schedule" &&
-                        section != "model.rope_scaling" && field.path != "model.model_type" &&
-                        field.path != "model.scoring_func" && (field.families & recipe::kV3);
+                        !section.starts_with("distill") && section != "model.rope_scaling" &&
+                        field.path != "model.model_type" && field.path != "model.scoring_func" &&
+                        (field.families & recipe::kV3);
       if (!open || random() % 4 != 0) continue;
       const std::string value = random_value(field, random);
       if (!value.empty()) overrides.push_back(field.path + "=" + value);
@@ -204,7 +205,7 @@ TEST(Compare, ClassesAreThoseOfTheContract) {
     if (path == "data.micro_batch_size") return KeyClass::free;
     if (path.starts_with("data.tokenizer") || path == "data.sequence_length" || path.starts_with("data.validation"))
       return KeyClass::fixed;
-    for (const char* asked : {"optimizer", "schedule", "loss", "precision", "data"}) {
+    for (const char* asked : {"optimizer", "schedule", "loss", "precision", "data", "distill"}) {
       if (section == asked) return KeyClass::asked;
     }
     return KeyClass::free;  // run, parallel, checkpoint, evaluation, logging
