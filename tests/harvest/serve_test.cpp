@@ -8,8 +8,8 @@ namespace {
 TEST_F(SmallHarvest, FourmisOwnServerIsATeacher) {
   ServiceOptions options;
   options.api_key = "a-key-of-its-own";
-  const SmallService server(options, nullptr, [](const std::string& conversation, const std::string&) {
-    return nlohmann::json::parse(conversation)[0]["content"].get<std::string>();
+  const SmallService server(options, nullptr, [](const ChatRequest& c) {
+    return nlohmann::json::parse(c.messages)[0]["content"].get<std::string>();
   });
   put_text(temp.path() / "key", options.api_key);
   put_text(temp.path() / "prompts.jsonl", "{\"problem\": \"abc\"}\n{\"problem\": \"hello\"}\n{\"problem\": \"abc\"}\n");
