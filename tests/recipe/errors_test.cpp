@@ -122,7 +122,7 @@ const Bad kBad[] = {
     {"  train:\n    - {name: web, path: /data/web.txt, weight: 2}\n    - {name: made-up, format: synthetic}\n",
      "  train: @[]\n", "found an empty list as `data.train`, expected a list of sources"},
     {"    - {name: made-up, format: synthetic}", "    - @made-up", "expected a source (`- {name: ...}`)"},
-    {"format: synthetic", "format: @parquet", "expected one of `text`, `jsonl`, `bin`, `synthetic`"},
+    {"format: synthetic", "format: @parquet", "expected one of `text`, `jsonl`, `bin`, `messages`, `prompt-completion`, `synthetic`"},
     {"global_batch_size: 8", "global_batch_size: @0",
      "expected a whole number from 1 to 1048576, or steps over tokens"},
     {"global_batch_size: 8", "global_batch_size: @[[0, 8], [100, 12.5]]", "expected a whole number from 1"},
