@@ -18,8 +18,7 @@ Speaker make_speaker(const InferenceModel& model, const fs::path& chat_template)
   s.tokenizer = make_tokenizer(data, model.recipe().model.vocab_size);
   s.begin_of_text = begin_of_text(data, *s.tokenizer);
   s.ends = {s.tokenizer->end_of_document()};
-  const fs::path run = run_of(model.checkpoint());
-  fs::path folder = run.empty() ? fs::path() : companions_of(run);
+  fs::path folder = model.companions();
   std::error_code ignored;
   // A run may have begun from a model with other tokens: what that one's files say of tokens is of no use then.
   const fs::path theirs = folder / "tokenizer.json";
@@ -29,7 +28,7 @@ Speaker make_speaker(const InferenceModel& model, const fs::path& chat_template)
   if (!folder.empty() && same_tokens)
     s.ends = read_end_tokens(folder, *s.tokenizer);
   else
-    folder = run / "no companions";
+    folder /= "no companions";
   if (!chat_template.empty())
     s.chat = read_chat_template(chat_template, folder);
   else

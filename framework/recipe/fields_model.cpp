@@ -53,8 +53,8 @@ void add_common(std::vector<Field>& table) {
   table.push_back(
       bind({.path = "model.from",
             .type = Type::text,
-            .meaning = "A run directory or checkpoint of fourmi whose weights a new run begins with; all else "
-                       "begins anew. The architecture must be the same.",
+            .meaning = "A run directory or checkpoint, a Hugging Face folder or a GGUF file whose weights a new run "
+                       "begins with; all else begins anew. The architecture must be the same.",
             .key_class = KeyClass::fixed,
             .default_text = "none",
             .foreign = {"init_from", "pretrained_model", "pretrained_checkpoint", "finetune", "warm_start"}},

@@ -63,8 +63,8 @@ void add_memory_and_traffic(DryRun& run, const Recipe& r, const ParameterTable& 
 void open_inputs(DryRun& run, const Recipe& as_read) {
   Recipe r = as_read;
   if (!r.model.from.empty() && !std::filesystem::exists(r.model.from))
-    run.warnings.push_back(
-        fmt::format("model.from: found no {}, expected a run directory or a checkpoint", r.model.from));
+    run.warnings.push_back(fmt::format(
+        "model.from: found no {}, expected a run directory, a checkpoint or another program's model", r.model.from));
   try {
     check_policy(r);
     pin_tokenizer(r.data, r.run.directory);

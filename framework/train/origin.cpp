@@ -5,6 +5,7 @@
 #include <set>
 
 #include "framework/checkpoint/agree.h"
+#include "framework/interop/import.h"
 #include "framework/recipe/compare.h"
 #include "framework/recipe/read.h"
 #include "framework/run/start.h"
@@ -66,6 +67,18 @@ void compare_tensors(const Checkpoint& origin, const ParameterTable& table, std:
                      " is not of this model");
 }
 
+/// What another program made is imported into the run's own directory first, where a further launch finds it: ledger,
+/// small files and cuts for any layout are then those of every other beginning.
+std::filesystem::path as_run(Group& group, const Recipe& recipe, std::vector<std::string>& messages) {
+  if (!interop::foreign_kind(recipe.model.from)) return recipe.model.from;
+  const std::filesystem::path to = std::filesystem::path(recipe.run.directory) / "imported";
+  const interop::ImportReport report = interop::import_model(group, recipe.model.from, to);
+  messages.push_back(fmt::format("model.from: {} is {}, imported to {}", recipe.model.from,
+                                 interop::name_of(report.kind), to.string()));
+  messages.insert(messages.end(), report.warnings.begin(), report.warnings.end());
+  return to;
+}
+
 }  // namespace
 
 Checkpoint open_origin(Group& group, const Recipe& recipe, const ParameterTable& table,
@@ -73,10 +86,12 @@ Checkpoint open_origin(Group& group, const Recipe& recipe, const ParameterTable&
   agreed(group, [&] {
     if (!std::filesystem::exists(recipe.model.from))
       throw Error(ExitStatus::input, "model.from",
-                  fmt::format("found no {}, expected a run directory or a checkpoint", recipe.model.from),
-                  "Name a folder <run.directory> or <run.directory>/checkpoints/step-...");
+                  fmt::format("found no {}, expected a run directory, a checkpoint, a Hugging Face folder or a GGUF "
+                              "file",
+                              recipe.model.from),
+                  "Name a folder <run.directory> or <run.directory>/checkpoints/step-..., or another program's model");
   });
-  Choice choice = open_model(group, recipe.model.from);
+  Choice choice = open_model(group, as_run(group, recipe, messages));
   messages.insert(messages.end(), choice.messages.begin(), choice.messages.end());
   const Checkpoint& origin = *choice.checkpoint;
   agreed(group, [&] {

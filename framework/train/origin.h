@@ -10,7 +10,8 @@
 
 namespace fourmi {
 
-/// Collective. Opens MODEL (a run directory or a checkpoint), proves it, and holds its architecture and tensors against
+/// Collective. Opens MODEL (a run directory or a checkpoint; another program's is imported to
+/// <run.directory>/imported first), proves it, and holds its architecture and tensors against
 /// this run's, key by key: throws Error(input) naming all that differ. Keys that later phases of a training change on
 /// purpose (positions, rotary scaling, initializer_range) may differ; they are said in `messages`.
 Checkpoint open_origin(Group& group, const Recipe& recipe, const ParameterTable& table,

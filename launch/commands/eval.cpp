@@ -87,7 +87,9 @@ void evaluate_model(const Arguments& a) {
 void add_eval(CLI::App& app, ExitStatus& status) {
   auto a = std::make_shared<Arguments>();
   CLI::App* c = app.add_subcommand("eval", "loss of a trained model on held-out text or on a file");
-  c->add_option("MODEL", a->model, "a run directory (its newest proven checkpoint) or a checkpoint")->required();
+  c->add_option("MODEL", a->model,
+                "a run directory (its newest proven checkpoint), a checkpoint, a Hugging Face folder or a GGUF file")
+      ->required();
   c->add_option("--data", a->data,
                 "text, JSON lines (.jsonl) or token files (.bin); without it, what the model's recipe held out");
   c->add_flag("--zero-routed-experts", a->zero_routed,

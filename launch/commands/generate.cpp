@@ -146,7 +146,9 @@ void generate(const Arguments& a) {
 void add_generate(CLI::App& app, ExitStatus& status) {
   auto a = std::make_shared<Arguments>();
   CLI::App* c = app.add_subcommand("generate", "samples text from a trained model, or answers a conversation");
-  c->add_option("MODEL", a->model, "a run directory (its newest proven checkpoint) or a checkpoint")->required();
+  c->add_option("MODEL", a->model,
+                "a run directory (its newest proven checkpoint), a checkpoint, a Hugging Face folder or a GGUF file")
+      ->required();
   CLI::Option* prompt = c->add_option("--prompt", a->prompt, "what the text begins with; with --chat what a user says");
   CLI::Option* chat =
       c->add_flag("--chat", a->chat, "answer the prompt, through the model's chat template")->needs(prompt);

@@ -129,7 +129,9 @@ void add_serve(CLI::App& app, ExitStatus& status) {
   auto a = std::make_shared<Arguments>();
   ServiceOptions& s = a->service;
   CLI::App* c = app.add_subcommand("serve", "answers requests for texts over HTTP, as OpenAI's interface has them");
-  c->add_option("MODEL", a->model, "a run directory (its newest proven checkpoint) or a checkpoint")->required();
+  c->add_option("MODEL", a->model,
+                "a run directory (its newest proven checkpoint), a checkpoint, a Hugging Face folder or a GGUF file")
+      ->required();
   c->add_option("--host", s.host, "the address to listen on")->capture_default_str();
   c->add_option("--port", s.port, "0: one that is free")->check(CLI::Range(0, 65535))->capture_default_str();
   c->add_option("--api-key-file", a->key_file, "a file whose first line every request must bring as its key");
