@@ -130,6 +130,7 @@ TEST(GgufHeader, NamesWhatIsWrong) {
       {changed(good, "", 16, many), "keys, at most"},
       {changed(good, "llama.block_count", 0, {99}), "m.gguf: key llama.block_count: a value of type 99"},
       {changed(good, "llama.block_count", 4, {9, 0, 0, 0}), "missing: model.layers.2."},
+      {changed(good, "llama.block_count", 4, {9, -1, -1, 127}), "missing: model.layers.2."},
       {changed(good, "llama.block_count", 4, {1, 0, 0, 0}), "has: blk.1."},
       {changed(good, "llama.attention.head_count", 4, {0, 0, 0, 0}), "key llama.attention.head_count: 0"},
       {changed(good, "llama.attention.head_count", 4, {8, 0, 0, 0}), "tensor blk.0.attn_k.weight: 32 rows, 16"},

@@ -150,25 +150,27 @@ class Mapper {
     const bool there = std::binary_search(found_.begin(), found_.end(), LlamaTensor{name, "", {}, {}, 0, 0},
                                           [](const auto& a, const auto& b) { return a.name < b.name; });
     if (there) return;
-    if (num_missing_ < 20) missing_ += (missing_.empty() ? "" : ", ") + name;
-    if (num_missing_++ == 20) missing_ += " ...";
+    if (num_missing_ < most_missing) missing_ += (missing_.empty() ? "" : ", ") + name;
+    if (num_missing_++ == most_missing) missing_ += " ...";
   }
 
   void look_for_missing() {
     need("model.embed_tokens.weight");
     need("model.norm.weight");
-    // No model has more layers than tensors.
-    for (std::int64_t l = 0; l < std::min<std::int64_t>(sizes_.layers, 1 << 16); ++l)
+    for (std::int64_t l = 0; l < sizes_.layers; ++l)
       for (const Name& name : inside) {
         const bool mlp = name.ours.starts_with("mlp."), router = name.ours.starts_with("block_sparse_moe");
         if (sizes_.experts > 0 ? mlp : router) continue;
+        if (num_missing_ > most_missing) return;  // a file may say any number of layers and experts
         need(fmt::format("model.layers.{}.{}.weight", l, name.ours));
         if (!router) continue;
-        for (std::int64_t e = 0; e < std::min<std::int64_t>(sizes_.experts, 1 << 12); ++e)
+        for (std::int64_t e = 0; e < sizes_.experts && num_missing_ <= most_missing; ++e)
           for (const Name& part : of_experts)
             need(fmt::format("model.layers.{}.block_sparse_moe.experts.{}.{}.weight", l, e, part.ours));
       }
   }
+
+  static constexpr int most_missing = 20;  // that are named
 
   const GgufHeader& header_;
   Sizes sizes_;
