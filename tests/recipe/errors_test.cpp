@@ -30,7 +30,7 @@ const Bad kBad[] = {
     {"  steps: 10", "  steps: 10\n  @max_steps: 2", "fourmi calls it `run.steps`"},
     {"", "@tensor_model_parallel_size: 2\n", "fourmi calls it `parallel.tensor`"},
     {"", "@global_batch_size: 2\n", "It belongs to `data.global_batch_size`"},
-    {"", "@export: {when: end}\n", "unknown key `export` in the recipe, expected one of `run`, `model`"},
+    {"", "@cluster: {nodes: 2}\n", "unknown key `cluster` in the recipe, expected one of `run`, `model`"},
     {"", "memory: {recompute: @some}\n", "expected one of `none`, `selective`, `full`"},
     {"", "@export: {dtype: bf16}\n", "found an export without a place, expected `export.path`"},
     {"", "export: {when: @end}\n", "found an export without a place, expected `export.path`"},
