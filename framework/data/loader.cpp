@@ -47,8 +47,7 @@ Loader::Supply Loader::make_supply(const DataSection& data, const LoadedSource& 
   supply.name = source.recipe.name;
   if (source.synthetic()) {
     supply.windows = std::make_unique<StreamWindows>(
-        std::make_unique<SyntheticSource>(seed, supply.name, synthetic_documents, vocab_size, shape_.end_of_document),
-        shape_);
+        std::make_unique<SyntheticSource>(seed, supply.name, synthetic_documents, vocab_size, shape_.opening), shape_);
     if (!shape_.packing && shape_.sequence_length < SyntheticSource::document && data.overlong != "truncate")
       throw Error(
           ExitStatus::input, place,
@@ -65,12 +64,11 @@ Loader::Supply Loader::make_supply(const DataSection& data, const LoadedSource& 
   } else {
     check_made_with(source, data, place);
     Documents documents =
-        documents_of(source, Side::train, data.holdout, tokenizer, vocab_size, place, pool, shape_.end_of_document);
+        documents_of(source, Side::train, data.holdout, tokenizer, vocab_size, place, pool, shape_.opening);
     if (!documents.note.empty()) notes_.push_back(documents.note);
     if (!shape_.packing) fit_documents(data, place, documents.pieces);
     supply.windows = std::make_unique<StreamWindows>(
-        std::make_unique<DocumentSource>(std::move(documents.store), std::move(documents.pieces),
-                                         shape_.end_of_document, true),
+        std::make_unique<DocumentSource>(std::move(documents.store), std::move(documents.pieces), shape_.opening, true),
         shape_);
   }
   supply.num_bytes = source.num_bytes();

@@ -31,7 +31,7 @@ Validation::Validation(const DataSection& data, const std::vector<LoadedSource>&
     if (source.synthetic()) {
       // Held-out synthetic text is a line of its own, so it is none that is trained on.
       add(std::make_unique<SyntheticSource>(seed, source.recipe.name + " held out", synthetic_documents, vocab_size,
-                                            shape_.end_of_document));
+                                            shape_.opening));
       continue;
     }
     const double share = files ? 0 : data.holdout;
@@ -49,8 +49,7 @@ Validation::Validation(const DataSection& data, const std::vector<LoadedSource>&
       continue;
     }
     check_made_with(source, data, place);
-    Documents documents =
-        documents_of(source, side, share, *tokenizer, vocab_size, place, pool, shape_.end_of_document);
+    Documents documents = documents_of(source, side, share, *tokenizer, vocab_size, place, pool, shape_.opening);
     num_bytes_ += documents.num_bytes;
     if (!documents.note.empty()) notes_.push_back(documents.note);
     checksum_ = checksum_ * 31 + source.checksum();
@@ -60,11 +59,10 @@ Validation::Validation(const DataSection& data, const std::vector<LoadedSource>&
 
 void Validation::add_documents(Documents documents, bool each_alone) {
   if (!each_alone)
-    return add(std::make_unique<DocumentSource>(std::move(documents.store), std::move(documents.pieces),
-                                                shape_.end_of_document, true));
+    return add(std::make_unique<DocumentSource>(std::move(documents.store), std::move(documents.pieces), shape_.opening,
+                                                true));
   for (const TextPiece& piece : documents.pieces)
-    add(std::make_unique<DocumentSource>(documents.store, std::vector<TextPiece>{piece}, shape_.end_of_document,
-                                         false));
+    add(std::make_unique<DocumentSource>(documents.store, std::vector<TextPiece>{piece}, shape_.opening, false));
 }
 
 void Validation::add(std::unique_ptr<TokenSource> line) {

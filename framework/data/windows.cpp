@@ -13,7 +13,7 @@ namespace {
 /// end-of-document that closes this row's document.
 bool has_mtp_target(const WindowShape& shape, std::int32_t next, std::int32_t after) {
   const bool sees_on = shape.cross_document_attention && shape.packing;
-  return after >= 0 && (sees_on || next != shape.end_of_document);
+  return after >= 0 && (sees_on || next != shape.opening);
 }
 
 std::int64_t first_token(const TokenSource& source, const WindowShape& shape, std::int64_t window) {
@@ -65,7 +65,7 @@ void empty_batch(const WindowShape& shape, std::int64_t num_sequences, Batch& ba
   const auto rows = static_cast<std::size_t>(num_sequences * shape.sequence_length);
   batch.num_sequences = num_sequences;
   batch.sequence_length = shape.sequence_length;
-  batch.tokens.assign(rows, shape.end_of_document);
+  batch.tokens.assign(rows, shape.opening);
   batch.targets.assign(rows, -1);
   batch.mtp_tokens.assign(rows, -1);
   batch.mtp_targets.assign(rows, -1);
@@ -94,7 +94,7 @@ void write_window(const TokenSource& source, const WindowShape& shape, std::int6
     const auto row = static_cast<std::size_t>(first_row + i), at = static_cast<std::size_t>(i);
     const bool padding = i >= real;
     // Padding is a document of its own, so that no real row's keys depend on it.
-    const bool opens = padding ? i == real : tokens[at] == shape.end_of_document;
+    const bool opens = padding ? i == real : tokens[at] == shape.opening;
     if (opens && !shape.cross_document_attention) begin = i;
     batch.positions[row] = static_cast<std::int32_t>(i - begin);
     batch.key_begin[row] = static_cast<std::int32_t>(first_row + begin);

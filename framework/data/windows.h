@@ -16,10 +16,10 @@ namespace fourmi {
 struct WindowShape {
   std::int64_t sequence_length = 0;
   bool cross_document_attention = false;
-  std::int32_t end_of_document = 0;  ///< opens each document; the target behind each, unless `closing` is
+  std::int32_t opening = 0;  ///< the token that opens each document; the target behind each, unless `closing` is
   bool packing = true;
   std::int32_t closing = -1;  ///< the target behind a document that opens with another token (data.begin_of_text)
-  std::int32_t target(std::int32_t token) const { return closing >= 0 && token == end_of_document ? closing : token; }
+  std::int32_t target(std::int32_t token) const { return closing >= 0 && token == opening ? closing : token; }
 };
 /// As the recipe has them; throws Error(usage) for a data.begin_of_text that the tokenizer does not have.
 WindowShape window_shape(const DataSection& data, const Tokenizer& tokenizer);
@@ -30,7 +30,7 @@ std::int64_t num_targets(const TokenSource& source, const WindowShape& shape, st
 /// Rows with a target of multi-token prediction.
 std::int64_t num_mtp_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window);
 
-/// All rows padding: token end-of-document, no targets. The first form fills the caller's batch, whose memory it keeps.
+/// All rows padding: the opening token, no targets. The first form fills the caller's batch, whose memory it keeps.
 void empty_batch(const WindowShape& shape, std::int64_t num_sequences, Batch& batch);
 Batch empty_batch(const WindowShape& shape, std::int64_t num_sequences);
 /// Writes `window` into sequence `sequence` of the batch. Rows beyond the source's end stay as empty_batch made them.
