@@ -139,7 +139,7 @@ std::string card_license(const std::string& spdx) {
   std::string word;
   for (const char c : spdx) word += static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   for (const std::string_view ending : {"-only", "-or-later"})
-    if (word.ends_with(ending)) word.resize(word.size() - ending.size());
+    if (word.ends_with(ending)) word.erase(word.size() - ending.size());
   return known.contains(word) ? word : std::string();
 }
 
