@@ -1,5 +1,6 @@
 // fourmi eval MODEL [--data FILE]: loss, perplexity and bits per byte on a text, or on what the model's recipe held
 // out. Also under mpirun.
+#include <algorithm>
 #include <chrono>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -57,7 +58,9 @@ void evaluate_on_ranks(const Arguments& a, World& world) {
     validation.emplace(data, sources, r.run.seed, r.model.vocab_size);
   });
   inference.model().set_zero_routed(a.zero_routed);
-  const EvaluationResult e = inference.evaluate_on(*validation, group, stream, 8);
+  // No larger batches than a rank has windows: what fills up a batch costs as much as text.
+  const std::int64_t share = (validation->num_windows() + group.size() - 1) / group.size();
+  const EvaluationResult e = inference.evaluate_on(*validation, group, stream, std::clamp<std::int64_t>(share, 1, 8));
   if (world.rank() != 0) return;
   if (a.json) {
     std::cout << as_json(a, inference, e) << "\n";
