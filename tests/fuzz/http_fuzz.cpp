@@ -86,7 +86,7 @@ class AtOnce final : public Writer {
 struct Server {
   ByteTokenizer tokenizer;
   AtOnce writer;
-  ChatPrompt chat = [](const std::string& messages, const std::string&) { return messages.substr(0, 20); };
+  ChatPrompt chat = [](const ChatRequest& c) { return c.messages.substr(0, 20); };
   ServiceOptions options = [] {
     ServiceOptions o;
     o.port = 0;
