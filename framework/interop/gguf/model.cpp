@@ -63,7 +63,10 @@ class File final : public ByteSource {
 GgufModel::GgufModel(const std::filesystem::path& file)
     : file_(std::make_unique<File>(file, bytes_read_)),
       header_(read_gguf_header(*file_, file.string())),
-      tensors_(llama_tensors(header_)) {}
+      tensors_(llama_tensors(header_)) {
+  // The header came in pieces, the last of which held numbers too: those are read again, and counted then.
+  if (!header_.tensors.empty()) bytes_read_ = header_.tensors.front().begin;
+}
 GgufModel::~GgufModel() = default;
 
 const LlamaTensor* GgufModel::find(std::string_view name) const {
