@@ -13,23 +13,24 @@ namespace fourmi {
 
 class ConnectionQueue final : public httplib::TaskQueue {
  public:
-  ConnectionQueue(std::size_t threads, std::size_t most_waiting) : pool_(threads), most_waiting_(most_waiting) {}
+  ConnectionQueue(std::size_t threads, std::size_t most_waiting) : pool_(threads), most_(threads + most_waiting) {}
 
-  /// Where too many wait the task runs at once, in the thread that listens: it is then to refuse.
+  /// Where too many are there the task runs at once, in the thread that listens: it is then to refuse. Those that have
+  /// a thread count too: a thread that has not woken yet makes nobody wait who need not.
   void enqueue(std::function<void()> task) override {
-    if (waiting_ >= most_waiting_) return task();
-    ++waiting_;
+    if (connections_ >= most_) return task();
+    ++connections_;
     pool_.enqueue([this, task = std::move(task)] {
-      --waiting_;
       task();
+      --connections_;
     });
   }
   void shutdown() override { pool_.shutdown(); }
 
  private:
   httplib::ThreadPool pool_;
-  const std::size_t most_waiting_;
-  std::atomic<std::size_t> waiting_ = 0;
+  const std::size_t most_;
+  std::atomic<std::size_t> connections_ = 0;
 };
 
 }  // namespace fourmi
