@@ -14,16 +14,6 @@ using namespace tokenizer_json_at;
 constexpr const char* none = "none";
 constexpr const char* end_of_document = "end_of_document";
 
-Json read(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  const std::string bytes{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
-  Json root = Json::parse(bytes, nullptr, false);
-  if (!root.is_object())
-    throw Error(ExitStatus::input, file.string(), "no JSON object was found, one was expected",
-                "Fetch the file again, or name another");
-  return root;
-}
-
 /// What the template has before its first sequence.
 std::string before_sequence(const At& processor) {
   const At single = processor["single"];
@@ -59,8 +49,16 @@ std::string of_processor(const At& processor) {
 }  // namespace
 
 std::string begin_of_text_in(const fs::path& tokenizer_json) {
-  const std::string place = tokenizer_json.string();
-  const Json root = read(tokenizer_json);
+  std::ifstream in(tokenizer_json, std::ios::binary);
+  return begin_of_text_in({std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()},
+                          tokenizer_json.string());
+}
+
+std::string begin_of_text_in(const std::string& text, const std::string& place) {
+  const Json root = Json::parse(text, nullptr, false);
+  if (!root.is_object())
+    throw Error(ExitStatus::input, place, "no JSON object was found, one was expected",
+                "Fetch the file again, or name another");
   const std::string found = of_processor(At(root, place, "")["post_processor"]);
   return found.empty() ? none : found;
 }

@@ -19,6 +19,8 @@ namespace fourmi {
 /// tokenizer.json transformers (5.23.0) does not ask add_bos_token of tokenizer_config.json, nor does this. Throws
 /// Error(input) naming file and key.
 std::string begin_of_text_in(const std::filesystem::path& tokenizer_json);
+/// The same of such a file's text, which messages call `place`.
+std::string begin_of_text_in(const std::string& text, const std::string& place);
 
 /// The token that data.begin_of_text stands for; nothing for `none`. Throws Error(usage) where the tokenizer does not
 /// have it as one token.

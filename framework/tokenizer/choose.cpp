@@ -46,6 +46,14 @@ fs::path json_at(const std::string& name) {
   return fs::is_directory(name, failure) ? fs::path(name) / "tokenizer.json" : fs::path(name);
 }
 
+/// Its vocabulary is inside, and is written as a tokenizer.json on another floor (framework/interop/origin.h).
+bool is_gguf(const fs::path& file) {
+  std::error_code failure;
+  char first[4] = {};
+  if (fs::is_regular_file(file, failure)) std::ifstream(file, std::ios::binary).read(first, 4);
+  return std::string_view(first, 4) == "GGUF";
+}
+
 fs::path copy_in(const fs::path& run) {
   return run / "tokenizer.json";
 }
@@ -58,6 +66,10 @@ fs::path tokenizer_json(const std::string& name, const std::string& place) {
     throw Error(
         ExitStatus::input, place,
         fmt::format("{} does not exist, bytes or a tokenizer.json or the folder of one was expected", file.string()));
+  if (is_gguf(file))
+    throw Error(ExitStatus::input, place,
+                fmt::format("{} is a GGUF file, a tokenizer.json was expected", file.string()),
+                "`fourmi import` writes its vocabulary as one; runs keep theirs beside their recipe");
   return file;
 }
 
@@ -82,7 +94,9 @@ void pin_tokenizer(DataSection& data, const fs::path& run) {
   std::vector<Candidate> candidates;
   const auto add = [&](const fs::path& file) { candidates.push_back({file, digest_file(file).sha256}); };
   const bool own_copy = !run.empty() && leads_to_file(copy_in(run));
-  if (!own_copy || leads_to_file(json_at(data.tokenizer))) add(tokenizer_json(data.tokenizer, "data.tokenizer"));
+  const std::string named = data.tokenizer_file.empty() ? data.tokenizer : data.tokenizer_file;
+  const fs::path file = json_at(named);
+  if (!own_copy || (leads_to_file(file) && !is_gguf(file))) add(tokenizer_json(named, "data.tokenizer"));
   if (own_copy) add(copy_in(run));
   // Without a digest to look for, the file that the recipe names counts, and another than before is found by its key.
   const auto chosen = std::find_if(candidates.begin(), candidates.end(), [&](const Candidate& c) {

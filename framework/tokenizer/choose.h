@@ -23,9 +23,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& name, const std::st
 /// The file that `name` leads to. Throws Error(input) at `place` if there is none.
 std::filesystem::path tokenizer_json(const std::string& name, const std::string& place);
 
-/// Makes the recipe's tokenizer definite: where it is read from, its digest, its end of a document. `run` is the
-/// directory of the run, where its copy may be; empty: none. Throws Error(input) if there is no file of the digest
-/// data.tokenizer_sha256.
+/// Makes the recipe's tokenizer definite: where it is read from, its digest, its end of a document. A
+/// data.tokenizer_file that is there already is read in place of data.tokenizer. `run` is the directory of the run,
+/// where its copy may be; empty: none. Throws Error(input) if there is no file of the digest data.tokenizer_sha256.
 void pin_tokenizer(DataSection& data, const std::filesystem::path& run);
 /// Puts a copy of the pinned tokenizer into the directory of the run, which exists.
 void keep_tokenizer(const DataSection& data, const std::filesystem::path& run);
