@@ -7,6 +7,8 @@
 #include <optional>
 #include <thread>
 
+#include "framework/checkpoint/agree.h"
+#include "framework/interop/origin.h"
 #include "framework/run/failures.h"
 #include "framework/run/host.h"
 #include "framework/run/lease.h"
@@ -165,9 +167,11 @@ ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const Tra
     supervised.set_phase(phase, step);
     if (arguments.observer) arguments.observer(phase, step);
   };
+  std::optional<interop::VocabularyFiles> vocabulary;  // what ends the process without a word leaves its files behind
   try {
     ExitStatus status = ExitStatus::ok;
     agree_launch(recipe, build_name(options.record), world.group());
+    agreed(world.group(), [&] { vocabulary.emplace(recipe.data, recipe.run.directory); });
     agree_tokenizer(recipe.data, recipe.run.directory, world.group());
     device.emplace(recipe, world.launch(), world.group());
     options.record.device = device->name();
@@ -178,6 +182,7 @@ ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const Tra
         status = trainer.run();
       } catch (const std::exception& exception) {
         const auto* error = dynamic_cast<const Error*>(&exception);
+        vocabulary.reset();
         supervised.fail(error ? *error : as_error(exception));
       }
       world.group().barrier();
@@ -187,6 +192,7 @@ ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const Tra
     return status;
   } catch (const std::exception& exception) {
     const auto* error = dynamic_cast<const Error*>(&exception);
+    vocabulary.reset();
     supervised.fail(error ? *error : as_error(exception));
   }
 }

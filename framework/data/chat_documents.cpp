@@ -191,9 +191,10 @@ std::optional<ModelChat> find_chat_template(const DataSection& data) {
     folders.insert(folders.end(), {from, from / "huggingface", from.parent_path().parent_path() / "huggingface"});
   }
   if (data.tokenizer != "bytes") {
+    folders.push_back(fs::is_directory(tokenizer, none) ? tokenizer : tokenizer.parent_path());
+    folders.push_back(folders.back() / "huggingface");  // a run's own copies, where model.from leads nowhere any more
     folders.push_back(fs::is_directory(data.tokenizer, none) ? fs::path(data.tokenizer)
                                                              : fs::path(data.tokenizer).parent_path());
-    folders.push_back(fs::is_directory(tokenizer, none) ? tokenizer : tokenizer.parent_path());
   }
   for (fs::path& folder : folders)
     if (folder.empty()) folder = ".";

@@ -142,13 +142,15 @@ void add_data_fields(std::vector<Field>& table) {
                         .default_text = "none",
                         .foreign = {"val_set_size", "validation_split", "split", "test_size"}},
                        FOURMI_AT(data.holdout)));
-  table.push_back(bind({.path = "data.tokenizer",
-                        .type = Type::text,
-                        .meaning = "bytes: ids 0 to 255 are bytes, 256 ends a document; else a path: a byte-level BPE "
-                                   "tokenizer.json, or the folder that holds one.",
-                        .key_class = KeyClass::fixed,
-                        .foreign = {"tokenizer_path", "tokenizer_model", "tokenizer_type", "tokenizer_name_or_path"}},
-                       FOURMI_AT(data.tokenizer)));
+  table.push_back(
+      bind({.path = "data.tokenizer",
+            .type = Type::text,
+            .meaning = "bytes: ids 0 to 255 are bytes, 256 ends a document; model: that of model.from, with "
+                       "its begin_of_text and end_of_document; else a path: a BPE tokenizer.json, or the "
+                       "folder that holds one.",
+            .key_class = KeyClass::fixed,
+            .foreign = {"tokenizer_path", "tokenizer_model", "tokenizer_type", "tokenizer_name_or_path"}},
+           FOURMI_AT(data.tokenizer)));
   table.push_back(
       bind({.path = "data.end_of_document",
             .type = Type::text,
@@ -157,14 +159,15 @@ void add_data_fields(std::vector<Field>& table) {
                             "<eos> that the tokenizer has",
             .foreign = {"eos_token", "eod_token", "append_eod"}},
            FOURMI_AT(data.end_of_document)));
-  table.push_back(bind({.path = "data.begin_of_text",
-                        .type = Type::text,
-                        .meaning = "What a document opens with, and a text that is to be gone on with: "
-                                   "end_of_document, or a token of the tokenizer as it is written. none: nothing "
-                                   "before a text that is to be gone on with, end_of_document in training.",
-                        .default_text = "end_of_document; of an imported model what its tokenizer says",
-                        .foreign = {"add_bos_token", "bos_token"}},
-                       FOURMI_AT(data.begin_of_text)));
+  table.push_back(bind(
+      {.path = "data.begin_of_text",
+       .type = Type::text,
+       .meaning = "What a document opens with, and a text that is to be gone on with: "
+                  "end_of_document, or a token of the tokenizer as it is written. none: nothing "
+                  "before a text that is to be gone on with, end_of_document in training.",
+       .default_text = "end_of_document; of an imported model, and with `tokenizer: model`, what its tokenizer says",
+       .foreign = {"add_bos_token", "bos_token"}},
+      FOURMI_AT(data.begin_of_text)));
   table.push_back(bind({.path = "data.tokenizer_sha256",
                         .type = Type::text,
                         .meaning = "The SHA-256 that tokenizer.json must have; another file is refused.",

@@ -54,7 +54,8 @@ void add_common(std::vector<Field>& table) {
       bind({.path = "model.from",
             .type = Type::text,
             .meaning = "A run directory or checkpoint, a Hugging Face folder or a GGUF file whose weights a new run "
-                       "begins with; all else begins anew. The architecture must be the same.",
+                       "begins with; all else begins anew. Without model_type and config the architecture is its own "
+                       "(keys given here override it); else it must be the same.",
             .key_class = KeyClass::fixed,
             .default_text = "none",
             .foreign = {"init_from", "pretrained_model", "pretrained_checkpoint", "finetune", "warm_start"}},

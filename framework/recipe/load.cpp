@@ -119,7 +119,7 @@ class Loader {
 }  // namespace
 
 Node load_tree(const std::string& path, const std::string* text, const std::vector<std::string>& overrides,
-               Issues& issues) {
+               const Origins& origins, Issues& issues) {
   Loader loader(issues);
   Node root = text ? loader.load_text(*text, path, {}, loader.add_source(path, {})) : loader.load(path, nullptr);
   if (loader.failed() || root.kind != Node::Kind::map) return {};
@@ -129,6 +129,8 @@ Node load_tree(const std::string& path, const std::string* text, const std::vect
   }
   Node* model = root.find("model");
   if (model) unify_spelling(*model);
+  const auto add_source = [&](const std::string& name) { return loader.add_source(name, {}); };
+  if (!take_origin(root, origins, add_source, issues)) return {};
   const Node* config = model && model->kind == Node::Kind::map ? model->find("config") : nullptr;
   if (config && config->kind == Node::Kind::scalar && !config->text.empty()) {
     const std::string file = loader.resolve(config->text, config->place.source);
@@ -149,9 +151,9 @@ namespace fourmi {
 namespace {
 
 Recipe read_recipe(const std::string& path, const std::string* text, const std::vector<std::string>& overrides,
-                   int ranks) {
+                   int ranks, const recipe::Origins& origins) {
   recipe::Issues issues;
-  const recipe::Node root = recipe::load_tree(path, text, overrides, issues);
+  const recipe::Node root = recipe::load_tree(path, text, overrides, origins, issues);
   if (root.kind != recipe::Node::Kind::map) {
     issues.raise(path);
     FOURMI_CHECK(false, "{} gave neither a tree nor an error", path);
@@ -170,13 +172,14 @@ Recipe read_recipe(const std::string& path, const std::string* text, const std::
 
 }  // namespace
 
-Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides, int ranks) {
-  return read_recipe(path.string(), nullptr, overrides, ranks);
+Recipe load_recipe(const std::filesystem::path& path, const std::vector<std::string>& overrides, int ranks,
+                   const recipe::Origins& origins) {
+  return read_recipe(path.string(), nullptr, overrides, ranks, origins);
 }
 
 Recipe parse_recipe(const std::string& text, const std::string& name, const std::vector<std::string>& overrides,
                     int ranks) {
-  return read_recipe(name, &text, overrides, ranks);
+  return read_recipe(name, &text, overrides, ranks, {});
 }
 
 }  // namespace fourmi

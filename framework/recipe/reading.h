@@ -1,11 +1,13 @@
 // A recipe while it is read: the structs, and where each of their keys stands.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "framework/recipe/field.h"
+#include "framework/recipe/origin.h"
 #include "framework/recipe/tree.h"
 
 namespace fourmi::recipe {
@@ -23,9 +25,9 @@ struct Reading {
   Place place(const std::string& path) const;
 };
 
-/// The recipe's file with its bases, model.config and overrides as one tree.
+/// The recipe's file with its bases, model.config, what model.from supplies, and overrides as one tree.
 Node load_tree(const std::string& path, const std::string* text, const std::vector<std::string>& overrides,
-               Issues& issues);
+               const Origins& origins, Issues& issues);
 
 /// `over` onto `under`: maps merge, all else replaces; a key replaces those that its row's `instead_of` names.
 void merge(Node& under, Node&& over, const std::string& path);
@@ -36,6 +38,11 @@ void apply_override(Node& root, const std::string& text, int source, Issues& iss
 /// model.config: the keys of a config.json that are used, under `model` unless given there. False: it could not be
 /// read.
 bool merge_config(Node& model, const std::string& text, int source, Issues& issues);
+
+/// What model.from supplies, under the keys that are given (origin.h). `add_source` makes a source of this name. False:
+/// it could not be found.
+bool take_origin(Node& root, const Origins& origins, const std::function<int(const std::string&)>& add_source,
+                 Issues& issues);
 
 /// rope_parameters, rope_type, and rope_theta inside of either, into the spelling of the field table.
 void unify_spelling(Node& model);

@@ -136,9 +136,13 @@ Json complete_rules() {
   for (const Field* section : children("")) {
     Json required = Json::array();
     for (const Field* field : children(section->path)) {
-      if (field->required == kAll && (section->path != "model" || field->leaf() == "model_type")) {
-        required.push_back(field->leaf());
-      }
+      if (field->required == kAll && section->path != "model") required.push_back(field->leaf());
+    }
+    if (section->path == "model") {  // whole in itself, or taken from somewhere
+      names.push_back(section->path);
+      for (const char* key : {"model_type", "config", "from"})
+        sections[section->path]["anyOf"].push_back({{"required", Json::array({key})}});
+      continue;
     }
     if (required.empty()) continue;
     names.push_back(section->path);

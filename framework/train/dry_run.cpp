@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/data/validation.h"
+#include "framework/interop/origin.h"
 #include "framework/recipe/read.h"
 #include "framework/recipe/write.h"
 #include "framework/run/console.h"
@@ -67,6 +68,7 @@ void open_inputs(DryRun& run, const Recipe& as_read) {
         "model.from: found no {}, expected a run directory, a checkpoint or another program's model", r.model.from));
   try {
     check_policy(r);
+    const interop::VocabularyFiles files(r.data, r.run.directory);
     pin_tokenizer(r.data, r.run.directory);
     const std::vector<LoadedSource> sources = load_sources(r.data.train, "data.train");
     const Loader loader(r.data, sources, r.run.seed, r.model.vocab_size);

@@ -36,7 +36,8 @@ void compare_architecture(const Checkpoint& origin, const Recipe& recipe, std::v
                           std::vector<std::string>& messages) {
   const Recipe theirs = parse_recipe(origin.manifest.state.recipe, (origin.folder / "manifest.json").string());
   for (const ChangedKey& change : compare(theirs, recipe)) {
-    if (change.key == "data.tokenizer")
+    const bool same_tokenizer = theirs.data.tokenizer_sha256 == recipe.data.tokenizer_sha256;
+    if (change.key == "data.tokenizer" && (!same_tokenizer || recipe.data.tokenizer_sha256.empty()))
       messages.push_back(fmt::format("model.from: other tokens mean other things ({})", to_string(change)));
     if (change.key == "data.begin_of_text")
       messages.push_back(fmt::format("model.from: its texts begin otherwise ({})", to_string(change)));

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "framework/data/loader.h"
+#include "framework/interop/origin.h"
 #include "framework/model/counts.h"
 #include "framework/recipe/read.h"
 #include "framework/run/machine.h"
@@ -82,7 +83,7 @@ class Steps {
 
 Result measure(const StepOptions& o) {
   Result r;
-  r.recipe = load_recipe(o.recipe, o.overrides, 1);
+  r.recipe = load_recipe(o.recipe, o.overrides, 1, interop::origins());
   require_trainable(r.recipe);
   r.threads = r.recipe.run.threads > 0 ? static_cast<int>(r.recipe.run.threads) : usable_cores();
   ThreadPool pool(r.threads);

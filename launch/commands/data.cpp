@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "framework/data/sources.h"
+#include "framework/interop/origin.h"
 #include "framework/recipe/read.h"
 #include "framework/tokenizer/choose.h"
 #include "launch/commands.h"
@@ -21,14 +22,19 @@ struct Arguments {
   bool json = false, colours = false;
 };
 
-Recipe recipe_of(const Arguments& a) {
-  Recipe recipe = load_recipe(a.recipe, a.overrides);
-  pin_tokenizer(recipe.data, recipe.run.directory);
-  return recipe;
-}
+/// A recipe with its tokenizer at hand.
+struct Opened {
+  explicit Opened(const Arguments& a)
+      : recipe(load_recipe(a.recipe, a.overrides, 0, interop::origins())), files(recipe.data, recipe.run.directory) {
+    pin_tokenizer(recipe.data, recipe.run.directory);
+  }
+  Recipe recipe;
+  interop::VocabularyFiles files;
+};
 
 void write_held_out(const Arguments& a) {
-  const Recipe recipe = recipe_of(a);
+  const Opened opened(a);
+  const Recipe& recipe = opened.recipe;
   const DataSection& data = recipe.data;
   const bool files = !data.validation.empty();
   if (!files && data.holdout == 0)
@@ -71,7 +77,7 @@ void add_data(CLI::App& app, ExitStatus& status) {
   show->add_flag("--json", a->json, "one JSON object");
   show->add_flag("--color", a->colours, "colours even where standard output is no terminal");
   show->callback([a, &status] {
-    show_data(recipe_of(*a), a->samples, a->json, a->colours);
+    show_data(Opened(*a).recipe, a->samples, a->json, a->colours);
     status = ExitStatus::ok;
   });
   held_out->callback([a, &status] {

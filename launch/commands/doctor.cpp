@@ -4,6 +4,7 @@
 
 #include "framework/checkpoint/agree.h"
 #include "framework/data/text.h"
+#include "framework/interop/origin.h"
 #include "framework/recipe/read.h"
 #include "framework/run/host.h"
 #include "launch/commands.h"
@@ -39,7 +40,7 @@ void look_at_inputs(doctor::Facts& facts, const std::string& path, const char* k
 void look_at_recipe(doctor::Facts& facts, const std::string& file, std::string& directory) {
   doctor::look_at_file(facts, file);
   if (facts.back().verdict == doctor::Verdict::problem) return;
-  const Recipe recipe = load_recipe(file);
+  const Recipe recipe = load_recipe(file, {}, 0, interop::origins());
   if (directory.empty()) directory = recipe.run.directory;
   for (const auto* list : {&recipe.data.train, &recipe.data.validation})
     for (const DataSource& source : *list)

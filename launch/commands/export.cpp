@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "framework/interop/config_json.h"
+#include "framework/interop/origin.h"
 #include "framework/recipe/read.h"
 #include "launch/commands.h"
 #include "parallel/world.h"
@@ -31,7 +32,7 @@ struct Arguments {
 void show_plan(const Arguments& a) {
   if (!a.to.empty())
     throw Error(ExitStatus::usage, "fourmi export", "found HF_DIR beside --dry-run, expected a recipe alone");
-  const Recipe recipe = load_recipe(a.model);
+  const Recipe recipe = load_recipe(a.model, {}, 0, interop::origins());
   const interop::ExportType type = a.type().value_or(recipe.export_.dtype);
   const ParameterTable table(recipe.model);
   const auto files = interop::plan_export(recipe.model, table, {}, type, interop::most_file_bytes);

@@ -7,6 +7,7 @@
 
 #include "framework/harvest/harvest.h"
 #include "framework/harvest/output.h"
+#include "framework/interop/origin.h"
 #include "framework/recipe/read.h"
 #include "framework/run/signals.h"
 #include "launch/commands.h"
@@ -65,7 +66,7 @@ void report(const harvest::Plan& plan, const harvest::Summary& s, bool as_json) 
 }
 
 ExitStatus run(const Arguments& a) {
-  const harvest::Plan plan = harvest::make_plan(load_recipe(a.recipe, a.overrides));
+  const harvest::Plan plan = harvest::make_plan(load_recipe(a.recipe, a.overrides, 0, interop::origins()));
   if (!plan.endpoint.key.empty() && plan.endpoint.url.starts_with("http://") &&
       !harvest::host_of(plan.endpoint.url).starts_with("127.") &&
       !harvest::host_of(plan.endpoint.url).starts_with("localhost"))

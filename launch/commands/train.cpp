@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iostream>
 
+#include "framework/interop/origin.h"
 #include "framework/recipe/read.h"
 #include "framework/train/dry_run.h"
 #include "framework/train/trainer.h"
@@ -34,7 +35,7 @@ void write_timeline(const DryRun& run, const std::string& path) {
 
 void show_dry_run(const Arguments& a, const LaunchInfo& launch) {
   const int ranks = a.ranks > 0 ? a.ranks : launch.under_launcher ? launch.size : 0;
-  const Recipe recipe = load_recipe(a.recipe, a.overrides, ranks);
+  const Recipe recipe = load_recipe(a.recipe, a.overrides, ranks, interop::origins());
   if (launch.rank != 0) return;
   const DryRun run = dry_run(recipe, ranks);
   for (const std::string& w : run.warnings) std::cerr << "fourmi: warning: " << w << "\n";
@@ -53,7 +54,7 @@ ExitStatus train(const Arguments& a) {
                 "--json, --ranks or --timeline was given without --dry-run, expected them only with it",
                 "Start ranks with launch/mpirun -n N fourmi train RECIPE");
   // Before MPI: a wrong recipe ends every rank alike, and nothing waits for anything.
-  const Recipe recipe = load_recipe(a.recipe, a.overrides, launch.size);
+  const Recipe recipe = load_recipe(a.recipe, a.overrides, launch.size, interop::origins());
   require_trainable(recipe);
   std::string words = "fourmi train " + a.recipe;
   for (const std::string& o : a.overrides) words += " " + o;

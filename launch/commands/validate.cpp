@@ -1,9 +1,10 @@
-// fourmi validate RECIPE [key=value ...]: every error of a recipe at once. Reads the recipe, its bases and its
-// config.json; no MPI, no devices, no data.
+// fourmi validate RECIPE [key=value ...]: every error of a recipe at once. Reads the recipe, its bases, its config.json
+// and what it takes from model.from; no MPI, no devices, no data.
 #include <cstdio>
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "framework/interop/origin.h"
 #include "framework/recipe/read.h"
 #include "launch/commands.h"
 
@@ -32,7 +33,7 @@ std::string report(const Options& options, const std::vector<RecipeIssue>& issue
 
 void validate(const Options& options) {
   try {
-    const Recipe recipe = load_recipe(options.recipe, options.overrides, options.ranks);
+    const Recipe recipe = load_recipe(options.recipe, options.overrides, options.ranks, interop::origins());
     if (options.json) {
       std::fputs(report(options, {}).c_str(), stdout);
     } else if (options.ranks > 0) {

@@ -172,6 +172,16 @@ TEST(ChatData, ErrorsAreThoseOfTheFirstBadLine) {
   EXPECT_TRUE(has(none.refusal(), "no chat template beside the tokenizer 'bytes'"));
 }
 
+TEST(ChatData, ARunsOwnTemplateIsThereWhenItsModelIsGone) {
+  Case c(line_of("hi", "yo"));
+  c.data.chat_template = "model";
+  c.data.model_from = "/gone", c.data.tokenizer = "/gone/tokenizer.json";
+  c.data.tokenizer_file = c.folder.write("tokenizer.json", "");  // a run's copy
+  EXPECT_FALSE(find_chat_template(c.data));
+  c.folder.write("huggingface/chat_template.jinja", chat);
+  EXPECT_TRUE(find_chat_template(c.data));
+}
+
 TEST(ChatData, WholeConversationsAreHeldOut) {
   std::string lines;
   for (int i = 0; i < 40; ++i) lines += line_of("q" + std::to_string(100 + i), "a" + std::to_string(100 + i));
