@@ -119,7 +119,7 @@ recipe::Origins origins() {
 VocabularyFiles::VocabularyFiles(DataSection& data, const fs::path& run) {
   std::error_code ignored;
   if (data.tokenizer == "bytes" || foreign_kind(data.tokenizer) != ForeignKind::gguf) return;
-  if (fs::exists(run / "tokenizer.json", ignored)) return;
+  if (!run.empty() && holds_run(run) && fs::exists(run / "tokenizer.json", ignored)) return;
   model_.emplace(data.tokenizer);
   const fs::path file = model_->companions() / "tokenizer.json";
   if (!fs::exists(file, ignored))

@@ -22,7 +22,8 @@ recipe::Origins origins();
 /// there. A run that keeps its copy has no need of it: nothing is made.
 class VocabularyFiles {
  public:
-  /// Throws Error(input) naming the file if it has no vocabulary that fourmi reads.
+  /// `run`: the run's directory, which need not be there; empty: none. Throws Error(input) naming the file if it has no
+  /// vocabulary that fourmi reads.
   VocabularyFiles(DataSection& data, const std::filesystem::path& run);
 
  private:

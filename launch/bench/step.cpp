@@ -8,6 +8,7 @@
 #include "framework/model/counts.h"
 #include "framework/recipe/read.h"
 #include "framework/run/machine.h"
+#include "framework/tokenizer/choose.h"
 #include "framework/train/engine.h"
 #include "framework/train/trainer.h"
 #include "launch/bench/bench.h"
@@ -85,6 +86,8 @@ Result measure(const StepOptions& o) {
   Result r;
   r.recipe = load_recipe(o.recipe, o.overrides, 1, interop::origins());
   require_trainable(r.recipe);
+  const interop::VocabularyFiles vocabulary(r.recipe.data, {});
+  if (!r.recipe.data.tokenizer_file.empty()) pin_tokenizer(r.recipe.data, {});
   r.threads = r.recipe.run.threads > 0 ? static_cast<int>(r.recipe.run.threads) : usable_cores();
   ThreadPool pool(r.threads);
   const std::unique_ptr<Group> alone = make_self_group("bench");

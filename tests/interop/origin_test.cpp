@@ -117,6 +117,7 @@ TEST_F(FromModel, AVocabularyInsideAFileIsWrittenForThoseWhoNeedIt) {
     r.data.tokenizer_sha256 = data.tokenizer_sha256;
   }
   EXPECT_FALSE(fs::exists(made));
+  folder.write("tune/recipe.yaml", "");
   const VocabularyFiles files(r.data, run);  // the run has its copy
   EXPECT_EQ(r.data.tokenizer_file, "");
   pin_tokenizer(r.data, run);
