@@ -33,10 +33,9 @@ std::string whole_path(const fs::path& path) {
   return fs::absolute(path).lexically_normal().string();
 }
 
-/// Of a run directory or a checkpoint of fourmi's.
-OriginModel own_recipe(const fs::path& from) {
-  const fs::path recorded = from / "recipe.yaml";
-  if (holds_run(from)) return {read_text(real_disk(), recorded, most_bytes), recorded.string(), true};
+/// The run directory, or the checkpoint, that `from` leads to.
+fs::path own_folder(const fs::path& from) {
+  if (holds_run(from)) return from;
   ModelPath model;
   try {
     model = find_model(from);
@@ -48,16 +47,20 @@ OriginModel own_recipe(const fs::path& from) {
                     from.string()),
         "Name a folder with config.json, or one that `fourmi import` or `fourmi train` made");
   }
-  fs::path folder = model.folder;
-  if (!model.single)
-    if (const auto steps = list_steps(folder); !steps.empty()) folder /= step_name(steps.front());
-  return {read_manifest(real_disk(), folder).state.recipe, (folder / "manifest.json").string(), true};
+  const auto steps = model.single ? std::vector<std::int64_t>() : list_steps(model.folder);
+  return steps.empty() ? model.folder : model.folder / step_name(steps.front());
+}
+
+OriginModel own_recipe(const fs::path& folder) {
+  const fs::path recorded = folder / "recipe.yaml", manifest = folder / "manifest.json";
+  if (holds_run(folder)) return {read_text(real_disk(), recorded, most_bytes), recorded.string(), true};
+  return {read_manifest(real_disk(), folder).state.recipe, manifest.string(), true};
 }
 
 OriginModel model_of(const std::string& from) {
   const auto kind = foreign_kind(from);
   if (kind == ForeignKind::gguf) return {GgufModel(from).config_json(), from + " as config.json", false};
-  if (!kind && !is_folder_of_config(from)) return own_recipe(from);
+  if (!kind && !is_folder_of_config(from)) return own_recipe(own_folder(from));
   const fs::path config = fs::path(from) / "config.json";
   return {read_text(real_disk(), behind_links(config), most_bytes), config.string(), false};
 }
@@ -80,7 +83,8 @@ OriginTokenizer tokenizer_of_folder(const fs::path& from) {
 }
 
 OriginTokenizer tokenizer_of_run(const fs::path& from) {
-  const OriginModel own = own_recipe(from);
+  const fs::path folder = own_folder(from), run = run_of(folder);
+  const OriginModel own = own_recipe(folder);
   DataSection data;
   bool imported = false;
   try {
@@ -90,7 +94,7 @@ OriginTokenizer tokenizer_of_run(const fs::path& from) {
   } catch (const RecipeErrors& e) {
     throw Error(ExitStatus::input, own.name, fmt::format("found what is no recorded recipe ({})", e.what()));
   }
-  const fs::path run = run_of(from), theirs = companions_of(run) / "tokenizer.json", kept = run / "tokenizer.json";
+  const fs::path theirs = companions_of(run) / "tokenizer.json", kept = run / "tokenizer.json";
   std::error_code ignored;
   if (data.tokenizer == "bytes") {
     if (imported && !run.empty() && fs::exists(theirs, ignored))

@@ -40,6 +40,7 @@ class FromModel : public testing::Test {
       SCOPED_TRACE(model);
       Recipe r = load(model);
       EXPECT_EQ(r.model.from, model.string());
+      EXPECT_TRUE(model == from || r.data.tokenizer == run / "tokenizer.json") << r.data.tokenizer;
       const VocabularyFiles files(r.data, r.run.directory);
       pin_tokenizer(r.data, r.run.directory);
       EXPECT_EQ(r.data.tokenizer_sha256, imported.data.tokenizer_sha256);
