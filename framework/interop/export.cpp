@@ -62,12 +62,7 @@ class Export {
  private:
   static fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
 
-  void refuse_what_is_there() const {
-    const Found found = look_for_export(to_, mark_);
-    if (found == Found::other || (found != Found::nothing && !options_.replace_own))
-      throw Error(ExitStatus::usage, to_.string(), "found something there, expected a folder that is not there yet",
-                  "Name another, or remove it");
-  }
+  void refuse_what_is_there() const { refuse_others(to_, mark_, options_.replace_own); }
 
   void plan() {
     recipe_ = parse_recipe(checkpoint_.manifest.state.recipe, (checkpoint_.folder / "manifest.json").string());
@@ -82,9 +77,7 @@ class Export {
     const json info = json::parse(checkpoint_.manifest.state.info, nullptr, false);
     const json imported = info.is_object() ? info.value("imported", json::object()) : json::object();
     const std::string stored = imported.is_object() ? imported.value("dtype", "") : "";
-    type_ = options_.type.value_or(stored == "fp32"        ? ExportType::fp32
-                                   : stored == "fp8-block" ? ExportType::fp8_block
-                                                           : ExportType::bf16);
+    type_ = options_.type.value_or(type_after(stored));
     if (type_ == ExportType::bf16 && (!stored.empty() && stored != "bf16" && stored != "fp8-block"))
       report_.warnings.push_back(fmt::format("the model was imported from {}: bf16 rounds its weights", stored));
     files_ = plan_export(recipe_.model, *table_, checkpoint_.manifest, type_, options_.file_bytes);

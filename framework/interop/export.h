@@ -24,7 +24,7 @@ struct ExportOptions {
 };
 
 struct ExportReport {
-  std::filesystem::path folder, checkpoint;
+  std::filesystem::path folder, checkpoint;  ///< checkpoint: or the other program's model (export_foreign.h)
   std::string dtype;
   std::int64_t tensors = 0, files = 0, bytes = 0;  ///< of weights
   std::int64_t stored_bytes = 0, bytes_read = 0;   ///< of the checkpoint's tensors that they are made from

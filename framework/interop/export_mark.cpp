@@ -36,4 +36,11 @@ Found look_for_export(const fs::path& at, const ExportMark& wanted) {
                                                                                             : Found::earlier;
 }
 
+void refuse_others(const fs::path& at, const ExportMark& wanted, bool replace_own) {
+  const Found found = look_for_export(at, wanted);
+  if (found == Found::other || (found != Found::nothing && !replace_own))
+    throw Error(ExitStatus::usage, at.string(), "found something there, expected a folder that is not there yet",
+                "Name another, or remove it");
+}
+
 }  // namespace fourmi::interop

@@ -25,6 +25,9 @@ std::string to_json(const ExportMark& mark);
 enum class Found { nothing, same, earlier, other };
 Found look_for_export(const std::filesystem::path& at, const ExportMark& wanted);
 
+/// Throws Error(usage) for what may not make room: all but nothing and, with `replace_own`, an export of the same run.
+void refuse_others(const std::filesystem::path& at, const ExportMark& wanted, bool replace_own);
+
 inline constexpr const char* mark_name = "fourmi.json";
 
 }  // namespace fourmi::interop

@@ -50,6 +50,10 @@ std::string_view name_of(ExportType type) {
   return names[static_cast<std::size_t>(type)];
 }
 
+ExportType type_after(std::string_view stored) {
+  return stored == "fp32" ? ExportType::fp32 : stored == "fp8-block" ? ExportType::fp8_block : ExportType::bf16;
+}
+
 std::vector<ExportedFile> plan_export(const ModelSection& model, const ParameterTable& table,
                                       const Manifest& checkpoint, ExportType type, std::int64_t file_bytes) {
   const bool kept = std::any_of(checkpoint.tensors.begin(), checkpoint.tensors.end(),

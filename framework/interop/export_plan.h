@@ -16,6 +16,9 @@ inline constexpr std::int64_t most_file_bytes = 5'000'000'000;
 
 using ExportType = ExportFormat;
 std::string_view name_of(ExportType type);
+/// What weights are written in unless another type is asked for; `stored` is what they were imported from
+/// (ForeignModel::dtype()), empty: they were not.
+ExportType type_after(std::string_view stored);
 
 struct ExportedTensor {
   StoredTensor stored;

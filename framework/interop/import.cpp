@@ -28,7 +28,12 @@ constexpr const char* nonce = "import";
 class Import {
  public:
   Import(Group& group, const fs::path& from, const fs::path& to, const ImportOptions& options)
-      : group_(group), from_(from), to_(to), options_(options), disk_(*options.disk) {}
+      : group_(group),
+        from_(from),
+        to_(to),
+        called_(fs::absolute(options.called.empty() ? to : options.called).lexically_normal()),
+        options_(options),
+        disk_(*options.disk) {}
 
   ImportReport run() {
     agreed(group_, [&] { open(); });
@@ -52,8 +57,8 @@ class Import {
   void open() {
     model_.emplace(from_, disk_);
     const bool blocks = has_fp8_blocks(model_->companions() / "config.json");
-    std::string name = fs::absolute(to_).lexically_normal().filename().string();
-    if (name.empty()) name = fs::absolute(to_).lexically_normal().parent_path().filename().string();
+    std::string name = called_.filename().string();
+    if (name.empty()) name = called_.parent_path().filename().string();
     recipe_ = model_->recipe(name);
     plan_.emplace(recipe_.model, model_->weights(), options_.file_bytes);
     if (plan_->has_fp8() && !blocks)
@@ -105,7 +110,7 @@ class Import {
     copy_companions(model_->companions(), companions_of(to_));
     keep_tokenizer(recipe_.data, to_);
     if (model_->kind() == ForeignKind::gguf && recipe_.data.tokenizer != "bytes")  // its file is gone with the import
-      recipe_.data.tokenizer = fs::absolute(to_ / "tokenizer.json").lexically_normal().string();
+      recipe_.data.tokenizer = (called_ / "tokenizer.json").string();
     CheckpointState state;
     state.recipe = to_yaml(recipe_);
     state.info = json{{"imported",
@@ -142,7 +147,7 @@ class Import {
   }
 
   Group& group_;
-  fs::path from_, to_, checkpoints_, unfinished_;
+  fs::path from_, to_, called_, checkpoints_, unfinished_;
   const ImportOptions& options_;
   Disk& disk_;
   Recipe recipe_;

@@ -22,6 +22,8 @@ struct ImportOptions {
   std::int64_t file_bytes = std::int64_t{4} << 30;  ///< of each file of the checkpoint, about
   Disk* disk = &real_disk();
   std::function<void(const std::string&)> say = [](const std::string&) {};  ///< called on rank 0
+  /// By what name recipe and ledger know OUT, if it does not stay where it is made; empty: OUT's own.
+  std::filesystem::path called{};
 };
 
 struct ImportReport {

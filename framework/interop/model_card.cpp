@@ -115,9 +115,10 @@ class Card {
     if (facts_.imports.empty()) return;
     text_ +=
         "## Weights that another program made\n\nWhat they were trained on is not recorded here.\n\n"
-        "| base model | licence, as its card says | stored as |\n|---|---|---|\n";
+        "| base model | licence, as its card says | stored as | SHA-256 of its one file |\n|---|---|---|---|\n";
     for (const ImportFact& i : facts_.imports)
-      text_ += fmt::format("| {} | {} | {} |\n", cell(name_of(i)), cell(i.license), cell(i.dtype));
+      text_ += fmt::format("| {} | {} | {} | {} |\n", cell(name_of(i)), cell(i.license), cell(i.dtype),
+                           i.sha256.empty() ? "not recorded" : cell(i.sha256));
     text_ += "\n";
   }
 

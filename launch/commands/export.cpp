@@ -1,5 +1,5 @@
-// fourmi export MODEL HF_DIR [--dtype bf16|fp8-block|fp32]: a checkpoint as a folder that other libraries load. Also
-// under mpirun. With --dry-run RECIPE: what an export of such a model would hold.
+// fourmi export MODEL HF_DIR [--dtype bf16|fp8-block|fp32]: a checkpoint, or what another program made, as a folder
+// that other libraries load. Also under mpirun. With --dry-run RECIPE: what an export of such a model would hold.
 #include "framework/interop/export.h"
 
 #include <chrono>
@@ -8,6 +8,8 @@
 #include <thread>
 
 #include "framework/interop/config_json.h"
+#include "framework/interop/export_foreign.h"
+#include "framework/interop/foreign_model.h"
 #include "framework/interop/origin.h"
 #include "framework/recipe/read.h"
 #include "launch/commands.h"
@@ -86,7 +88,10 @@ void export_folder(const Arguments& a) {
     interop::ExportOptions options;
     options.type = a.type();
     options.say = [](const std::string& line) { std::cerr << "fourmi: " << line << "\n"; };
-    const interop::ExportReport report = interop::export_model(world.group(), a.model, a.to, options);
+    const auto kind = interop::foreign_kind(a.model);
+    if (kind && world.rank() == 0) options.say(a.model + " is " + std::string(interop::name_of(*kind)));
+    const interop::ExportReport report = kind ? interop::export_foreign(world.group(), a.model, a.to, options)
+                                              : interop::export_model(world.group(), a.model, a.to, options);
     if (world.rank() == 0) print(a, report);
   } catch (const Error& error) {
     // As in eval: rank 0 says it, and the others leave it the time.
@@ -101,7 +106,9 @@ void export_folder(const Arguments& a) {
 void add_export(CLI::App& app, ExitStatus& status) {
   auto a = std::make_shared<Arguments>();
   CLI::App* c = app.add_subcommand("export", "writes a model as a folder of safetensors");
-  c->add_option("MODEL", a->model, "a run directory (its newest proven checkpoint) or a checkpoint")->required();
+  c->add_option("MODEL", a->model,
+                "a run directory (its newest proven checkpoint), a checkpoint, a Hugging Face folder or a GGUF file")
+      ->required();
   c->add_option("HF_DIR", a->to, "a folder that is not there yet");
   c->add_option("--dtype", a->dtype,
                 "bf16, fp8-block (blocks of 128 x 128) or fp32; without it as it was imported, "
