@@ -39,13 +39,16 @@ std::string written(std::string_view bytes) {
 }
 
 std::optional<std::string> bytes_of(std::string_view text) {
+  const auto& table = byte_of_character();
   std::string bytes;
+  bytes.reserve(text.size());
   while (!text.empty()) {
-    const std::size_t length = utf8::character(text);
+    const auto first = static_cast<unsigned char>(text[0]);
+    const std::size_t length = first < 0x80 ? 1 : utf8::character(text);
     if (length == 0) return std::nullopt;
-    const char32_t c = utf8::code_point(text.substr(0, length));
-    if (c >= byte_of_character().size() || byte_of_character()[c] < 0) return std::nullopt;
-    bytes.push_back(static_cast<char>(byte_of_character()[c]));
+    const char32_t c = first < 0x80 ? first : utf8::code_point(text.substr(0, length));
+    if (c >= table.size() || table[c] < 0) return std::nullopt;
+    bytes.push_back(static_cast<char>(table[c]));
     text.remove_prefix(length);
   }
   return bytes;

@@ -1,8 +1,10 @@
-#include <unordered_map>
+#include <optional>
+#include <utility>
 
 #include "framework/tokenizer/byte_level.h"
 #include "framework/tokenizer/json_depth.h"
 #include "framework/tokenizer/read_steps.h"
+#include "framework/tokenizer/vocabulary_lists.h"
 
 namespace fourmi {
 namespace {
@@ -11,7 +13,7 @@ using namespace tokenizer_json_at;
 
 class Reader {
  public:
-  Reader(const Json& json, const std::string& place) : root_(json, place, "") { d_.place = place; }
+  Reader(TokenizerFile& file, const std::string& place) : file_(file), root_(file.rest, place, "") { d_.place = place; }
 
   TokenizerDefinition run() {
     root_.only({"version", "truncation", "padding", "added_tokens", "normalizer", "pre_tokenizer", "post_processor",
@@ -59,12 +61,13 @@ class Reader {
     for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"})
       model[key].is(model[key].absent() || model[key].text().empty(), "null or \"\"");
     d_.ignore_merges = model["ignore_merges"].flag(false);
+    if (!file_.has_lists) file_.lists = read_lists(model);
     const At vocab = model["vocab"];
-    if (!vocab.value().is_object() || vocab.value().empty()) vocab.refuse("an object from tokens to ids");
-    for (const auto& [written, unused] : vocab.value().items()) {
-      const std::int32_t id = vocab[written].id();
-      if (!ids_.emplace(written, id).second || is_used(id)) vocab[written].refuse("an id of its own");
-      put(id, characters ? written : byte_level::bytes_of(written).value_or(written), false);
+    for (const auto& [written, id] : file_.lists.vocab) {
+      if (is_used(id)) refuse_entry("vocab." + std::string(written), std::to_string(id), "an id of its own");
+      std::optional<std::string> bytes;
+      if (!characters) bytes = byte_level::bytes_of(written);
+      put(id, bytes ? std::move(*bytes) : std::string(written), false);
     }
     if (characters) d_.written = d_.contents;
     for (std::size_t b = 0; b < 256; ++b) {
@@ -73,49 +76,39 @@ class Reader {
         written = fmt::format("<0x{:02X}>", b);
       else
         utf8::append(written, byte_level::characters()[b]);
-      const auto found = ids_.find(written);
+      d_.bytes[b] = file_.lists.index.find(written);
       // A byte that is no token is the unknown one, as there: SmolLM2 lacks those that no text has.
-      const auto known_byte = found != ids_.end() || characters || model["unk_token"].absent()
-                                  ? found
-                                  : ids_.find(model["unk_token"].text());
-      if (known_byte == ids_.end())
+      if (d_.bytes[b] < 0 && !characters && !model["unk_token"].absent())
+        d_.bytes[b] = file_.lists.index.find(model["unk_token"].text());
+      if (d_.bytes[b] < 0)
         vocab.refuse(fmt::format("no token for the byte 0x{:02x} (written {})", b, written),
                      "one for each of the 256 bytes: texts would lose it");
-      d_.bytes[b] = known_byte->second;
     }
   }
   bool is_used(std::int32_t id) const {
     return static_cast<std::size_t>(id) < d_.used.size() && d_.used[static_cast<std::size_t>(id)];
   }
 
-  std::int32_t known(std::string_view written, const At& at) const {
-    const auto found = ids_.find(std::string(written));
-    if (found == ids_.end())
-      at.refuse(fmt::format("'{}', which model.vocab does not have", written), "one of its tokens");
-    return found->second;
+  [[noreturn]] void refuse_entry(const std::string& key, const std::string& found, const std::string& expected) const {
+    root_["model"][key].refuse(found, expected);
+  }
+  std::int32_t known(std::string_view written, std::size_t merge) const {
+    const std::int32_t id = file_.lists.index.find(written);
+    if (id < 0)
+      refuse_entry(fmt::format("merges[{}]", merge), fmt::format("'{}', which model.vocab does not have", written),
+                   "one of its tokens");
+    return id;
   }
 
   void read_merges() {
-    const At merges = root_["model"]["merges"];
-    const std::size_t count = merges.array().size();
-    d_.merges.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) {
-      const At merge = merges[i];
-      std::string_view left, right;
-      if (merge.value().is_string()) {
-        const std::string_view both = merge.text();
-        const std::size_t space = both.find(' ');
-        if (space == std::string_view::npos || both.find(' ', space + 1) != std::string_view::npos)
-          merge.refuse("two tokens with a space between");
-        left = both.substr(0, space);
-        right = both.substr(space + 1);
-      } else {
-        if (!merge.value().is_array() || merge.value().size() != 2) merge.refuse("two tokens");
-        left = merge[0].text();
-        right = merge[1].text();
-      }
-      const std::int32_t l = known(left, merge), r = known(right, merge);
-      d_.merges.push_back({l, r, known(std::string(left) + std::string(right), merge)});
+    const auto& merges = file_.lists.merges;
+    d_.merges.reserve(merges.size());
+    std::string both;
+    for (std::size_t i = 0; i < merges.size(); ++i) {
+      const auto& [left, right] = merges[i];
+      both.assign(left).append(right);
+      const std::int32_t l = known(left, i), r = known(right, i);
+      d_.merges.push_back({l, r, known(both, i)});
     }
   }
 
@@ -134,31 +127,35 @@ class Reader {
       token.single_word = at["single_word"].flag(false);
       token.lstrip = at["lstrip"].flag(false);
       token.rstrip = at["rstrip"].flag(false);
-      const auto in_vocab = ids_.find(token.content);
-      if (in_vocab != ids_.end() ? in_vocab->second != token.id : is_used(token.id))
-        at["id"].refuse(in_vocab != ids_.end() ? fmt::format("{}, its id in model.vocab", in_vocab->second)
-                                               : "an id that no other token has");
+      const std::int32_t in_vocab = file_.lists.index.find(token.content);
+      if (in_vocab >= 0 ? in_vocab != token.id : is_used(token.id))
+        at["id"].refuse(in_vocab >= 0 ? fmt::format("{}, its id in model.vocab", in_vocab)
+                                      : "an id that no other token has");
       put(token.id, token.content, true);
       d_.added_tokens.push_back(std::move(token));
     }
   }
 
+  TokenizerFile& file_;
   At root_;
   TokenizerDefinition d_;
-  std::unordered_map<std::string, std::int32_t> ids_;  ///< as model.vocab writes them
 };
 
 }  // namespace
 
 TokenizerDefinition read_tokenizer_json(std::string_view json, const std::string& place) {
-  if (is_json_deeper(json))
-    throw Error(ExitStatus::input, place,
-                fmt::format("more than {} arrays and objects in each other, a Hugging Face tokenizer.json was expected",
-                            most_json_depth),
-                "Fetch the file again, or name another");
   try {
-    const Json root = Json::parse(json);
-    return Reader(root, place).run();
+    TokenizerFile file;
+    if (read_quickly(json, file)) return Reader(file, place).run();
+    if (is_json_deeper(json))
+      throw Error(
+          ExitStatus::input, place,
+          fmt::format("more than {} arrays and objects in each other, a Hugging Face tokenizer.json was expected",
+                      most_json_depth),
+          "Fetch the file again, or name another");
+    file = TokenizerFile();
+    file.rest = Json::parse(json);
+    return Reader(file, place).run();
   } catch (const Json::parse_error& error) {
     throw Error(ExitStatus::input, fmt::format("{}: byte {}", place, error.byte),
                 "no JSON, a Hugging Face tokenizer.json was expected", "Fetch the file again, or name another");
