@@ -5,26 +5,49 @@
 #include <functional>
 
 namespace fourmi {
-namespace {
-
-/// Up to this many bytes a look at all neighbours is quicker than a heap.
-constexpr std::size_t short_word = 40;
-
-}  // namespace
-
 MergeTable::MergeTable(const std::array<std::int32_t, 256>& bytes, const std::vector<Merge>& merges) : bytes_(bytes) {
   const std::size_t size = std::bit_ceil(std::max<std::size_t>(16, merges.size() * 2));
+  tags_.assign(size, free_slot);
   entries_.resize(size);
   mask_ = size - 1;
   shift_ = 64 - std::countr_zero(size);
   for (std::size_t rank = 0; rank < merges.size(); ++rank) {
     const Merge& m = merges[rank];
-    const std::uint64_t pair =
-        std::uint64_t{static_cast<std::uint32_t>(m.left)} << 32 | static_cast<std::uint32_t>(m.right);
-    std::size_t i = slot(pair);
-    while (entries_[i].pair != none && entries_[i].pair != pair) i = (i + 1) & mask_;
+    const std::uint64_t pair = pair_of(m.left, m.right), hash = hash_of(pair);
+    std::size_t i = slot(hash);
+    while (tags_[i] != free_slot && entries_[i].pair != pair) i = (i + 1) & mask_;
+    tags_[i] = tag_of(hash);
     entries_[i] = {pair, static_cast<std::uint32_t>(rank), m.result};
   }
+}
+
+void Merger::look_up_in_row(std::size_t i) {
+  const MergeTable::Entry found = table_.find(row_.ids[i], row_.ids[i + 1]);
+  row_.ranks[i] = found.rank;
+  row_.results[i] = found.result;
+}
+
+void Merger::merge_short(std::size_t count, std::vector<std::int32_t>& out) {
+  for (std::size_t i = 0; i + 1 < count; ++i) look_up_in_row(i);
+  while (count > 1) {
+    std::uint32_t best = MergeTable::no_rank;
+    std::size_t at = 0;
+    for (std::size_t i = 0; i + 1 < count; ++i) {
+      at = row_.ranks[i] < best ? i : at;
+      best = std::min(best, row_.ranks[i]);
+    }
+    if (best == MergeTable::no_rank) break;
+    row_.ids[at] = row_.results[at];
+    --count;
+    for (std::size_t i = at + 1; i < count; ++i) {
+      row_.ids[i] = row_.ids[i + 1];
+      row_.ranks[i] = row_.ranks[i + 1];
+      row_.results[i] = row_.results[i + 1];
+    }
+    if (at + 1 < count) look_up_in_row(at);
+    if (at > 0) look_up_in_row(at - 1);
+  }
+  out.insert(out.end(), row_.ids.begin(), row_.ids.begin() + static_cast<std::ptrdiff_t>(count));
 }
 
 void Merger::look_up(std::size_t i) {
@@ -50,23 +73,13 @@ void Merger::join(std::size_t i) {
   if (s.previous >= 0) look_up(static_cast<std::size_t>(s.previous));
 }
 
-void Merger::merge_short() {
-  while (true) {
-    std::uint32_t best = MergeTable::no_rank;
-    std::size_t at = 0;
-    for (std::int32_t i = 0; i >= 0; i = symbols_[static_cast<std::size_t>(i)].next) {
-      const Symbol& s = symbols_[static_cast<std::size_t>(i)];
-      if (s.rank < best) {
-        best = s.rank;
-        at = static_cast<std::size_t>(i);
-      }
-    }
-    if (best == MergeTable::no_rank) return;
-    join(at);
+void Merger::merge_long(std::vector<std::int32_t>& out) {
+  for (std::size_t i = 0; i < symbols_.size(); ++i) {
+    const auto n = static_cast<std::int32_t>(i);
+    symbols_[i].previous = n - 1;
+    symbols_[i].next = i + 1 < symbols_.size() ? n + 1 : -1;
   }
-}
-
-void Merger::merge_long() {
+  for (std::size_t i = 0; i < symbols_.size(); ++i) look_up(i);
   heap_.clear();
   const auto offer = [&](std::size_t i) {
     if (symbols_[i].rank == MergeTable::no_rank) return;
@@ -84,31 +97,29 @@ void Merger::merge_long() {
     offer(i);
     if (symbols_[i].previous >= 0) offer(static_cast<std::size_t>(symbols_[i].previous));
   }
+  for (std::int32_t i = 0; i >= 0; i = symbols_[static_cast<std::size_t>(i)].next)
+    out.push_back(symbols_[static_cast<std::size_t>(i)].id);
 }
 
 void Merger::append(std::string_view word, std::vector<std::int32_t>& out) {
+  const auto id = [&](std::size_t i) { return table_.byte(static_cast<unsigned char>(word[i])); };
+  if (word.size() <= short_word) {
+    for (std::size_t i = 0; i < word.size(); ++i) row_.ids[i] = id(i);
+    return merge_short(word.size(), out);
+  }
   symbols_.resize(word.size());
-  for (std::size_t i = 0; i < word.size(); ++i) symbols_[i].id = table_.byte(static_cast<unsigned char>(word[i]));
-  merge(out);
+  for (std::size_t i = 0; i < word.size(); ++i) symbols_[i].id = id(i);
+  merge_long(out);
 }
 
 void Merger::append_ids(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) {
+  if (ids.size() <= short_word) {
+    std::copy(ids.begin(), ids.end(), row_.ids.begin());
+    return merge_short(ids.size(), out);
+  }
   symbols_.resize(ids.size());
   for (std::size_t i = 0; i < ids.size(); ++i) symbols_[i].id = ids[i];
-  merge(out);
-}
-
-void Merger::merge(std::vector<std::int32_t>& out) {
-  if (symbols_.empty()) return;
-  for (std::size_t i = 0; i < symbols_.size(); ++i) {
-    const auto n = static_cast<std::int32_t>(i);
-    symbols_[i].previous = n - 1;
-    symbols_[i].next = i + 1 < symbols_.size() ? n + 1 : -1;
-  }
-  for (std::size_t i = 0; i < symbols_.size(); ++i) look_up(i);
-  symbols_.size() <= short_word ? merge_short() : merge_long();
-  for (std::int32_t i = 0; i >= 0; i = symbols_[static_cast<std::size_t>(i)].next)
-    out.push_back(symbols_[static_cast<std::size_t>(i)].id);
+  merge_long(out);
 }
 
 }  // namespace fourmi

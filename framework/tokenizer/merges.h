@@ -14,34 +14,45 @@ struct Merge {
   std::int32_t left = 0, right = 0, result = 0;  ///< ids
 };
 
-/// All merges; the first was learnt first. Immutable. A hash table with open addressing.
+/// All merges; the first was learnt first. Immutable. A hash table with open addressing. Most neighbours have no merge,
+/// and the table is larger than the caches near a core: a byte for each slot, of the pair's hash, tells nearly all of
+/// them without a look into the table itself.
 class MergeTable {
  public:
   /// `bytes`: the id of each byte. Where a pair is listed twice, the later entry counts.
   MergeTable(const std::array<std::int32_t, 256>& bytes, const std::vector<Merge>& merges);
 
   struct Entry {
-    std::uint64_t pair = none;
+    std::uint64_t pair = 0;
     std::uint32_t rank = no_rank;
     std::int32_t result = -1;
   };
-  static constexpr std::uint64_t none = ~std::uint64_t{0};
   static constexpr std::uint32_t no_rank = ~std::uint32_t{0};
 
   /// Rank no_rank: the two have no merge.
   Entry find(std::int32_t left, std::int32_t right) const {
-    const std::uint64_t pair =
-        std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
-    for (std::size_t i = slot(pair);; i = (i + 1) & mask_)
-      if (entries_[i].pair == pair || entries_[i].pair == none) return entries_[i];
+    const std::uint64_t pair = pair_of(left, right), hash = hash_of(pair);
+    const std::uint8_t tag = tag_of(hash);
+    for (std::size_t i = slot(hash); tags_[i] != free_slot; i = (i + 1) & mask_)
+      if (tags_[i] == tag && entries_[i].pair == pair) return entries_[i];
+    return {};
   }
   std::int32_t byte(unsigned char b) const { return bytes_[b]; }
 
  private:
-  std::size_t slot(std::uint64_t pair) const {
-    return static_cast<std::size_t>((pair * 0x9e3779b97f4a7c15u) >> shift_);
+  static constexpr std::uint8_t free_slot = 0;
+  static std::uint64_t pair_of(std::int32_t left, std::int32_t right) {
+    return std::uint64_t{static_cast<std::uint32_t>(left)} << 32 | static_cast<std::uint32_t>(right);
   }
+  static std::uint64_t hash_of(std::uint64_t pair) { return pair * 0x9e3779b97f4a7c15u; }
+  std::size_t slot(std::uint64_t hash) const { return static_cast<std::size_t>(hash >> shift_); }
+  /// Of the seven bits below those of the slot.
+  std::uint8_t tag_of(std::uint64_t hash) const {
+    return static_cast<std::uint8_t>(0x80 | (hash >> (shift_ - 7) & 0x7f));
+  }
+
   std::array<std::int32_t, 256> bytes_;
+  std::vector<std::uint8_t> tags_;
   std::vector<Entry> entries_;
   std::size_t mask_ = 0;
   int shift_ = 0;
@@ -57,18 +68,27 @@ class Merger {
   void append_ids(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out);
 
  private:
+  /// Up to this many symbols a look at all neighbours is quicker than a heap.
+  static constexpr std::size_t short_word = 40;
+  /// A short word: symbols side by side, of each the merge with the next.
+  struct Row {
+    std::array<std::int32_t, short_word> ids, results;
+    std::array<std::uint32_t, short_word> ranks;
+  };
+  /// A long word's symbols are a list.
   struct Symbol {
     std::int32_t id, previous, next;  ///< id -1: joined to the one before
-    std::uint32_t rank;               ///< of the merge with the next; in long words only its check
+    std::uint32_t rank;               ///< of the merge with the next: a check of what the heap says
     std::int32_t result;
   };
-  void merge(std::vector<std::int32_t>& out);
+  void look_up_in_row(std::size_t i);
+  void merge_short(std::size_t count, std::vector<std::int32_t>& out);
   void look_up(std::size_t i);
   void join(std::size_t i);
-  void merge_short();
-  void merge_long();
+  void merge_long(std::vector<std::int32_t>& out);
 
   const MergeTable& table_;
+  Row row_;
   std::vector<Symbol> symbols_;
   std::vector<std::uint64_t> heap_;  ///< rank << 32 | position
 };
