@@ -70,9 +70,14 @@ class Service::Http final : public httplib::Server {
         answer_error(r, ApiError(500, e.what()));
       }
     });
-    set_error_handler([](const httplib::Request&, httplib::Response& r) {
-      if (r.body.empty()) answer_error(r, ApiError(r.status, fmt::format("status {}", r.status)));
-    });
+    // `Unhandled`, or the library would cut and encode this answer as a request wants it that could not be read.
+    set_error_handler(HandlerWithResponse([](const httplib::Request&, httplib::Response& r) {
+      if (r.body.empty()) {
+        answer_error(r, ApiError(r.status, fmt::format("status {}", r.status)));
+        r.set_header("Content-Length", std::to_string(r.body.size()));
+      }
+      return HandlerResponse::Unhandled;
+    }));
     Get("/health", [](const httplib::Request&, httplib::Response& r) { r.set_content("{}", "application/json"); });
     Get("/v1/models", [this](const httplib::Request&, httplib::Response& r) {
       r.set_content(model_list(service_.options_.model, service_.created_, service_.writer_.max_tokens()),
