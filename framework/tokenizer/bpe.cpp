@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
 #include "framework/tokenizer/utf8.h"
@@ -57,7 +59,11 @@ class BpeEncoder final : public Encoder {
       : tokenizer_(tokenizer),
         normalizer_(tokenizer.definition_.normalizer),
         cutter_(tokenizer.definition_.pre_tokenizer),
-        merger_(tokenizer.merges_) {}
+        merger_(tokenizer.merges_) {
+    const PreTokenizer& steps = tokenizer.definition_.pre_tokenizer;
+    words_stay_ = std::all_of(steps.begin(), steps.end(),
+                              [](const PreTokenizerStep& step) { return step.kind == PreTokenizerStep::Kind::split; });
+  }
 
   void append(std::string_view text, std::vector<std::int32_t>& out) override {
     begin_ = text.data();
@@ -93,20 +99,42 @@ class BpeEncoder final : public Encoder {
   }
 
   void words(std::string_view text, bool begins_text, std::vector<std::int32_t>& out) {
+    queued_ = 0;  // an error may have ended the text before
     cutter_.cut(
         text,
         [&](std::string_view w) {
-          if (!tokenizer_.characters_) return word(w, out);
-          tokenizer_.characters_->cut(w, [&](std::string_view part) { word(part, out); });
+          if (!tokenizer_.characters_) return sought(w, out);
+          tokenizer_.characters_->cut(w, [&](std::string_view part) { sought(part, out); });
         },
         begins_text);
+    found(out);
+  }
+
+  /// A word whose turn comes a few words later, when the cache's line is there; at once if its bytes may be gone then.
+  void sought(std::string_view w, std::vector<std::int32_t>& out) {
+    if (!words_stay_ || w.size() > WordCache::longest_word) {
+      found(out);
+      return word(w, out);
+    }
+    queue_[queued_++] = {w, cache_.ask(w)};
+    if (queued_ == queue_.size()) found(out);
+  }
+  void found(std::vector<std::int32_t>& out) {
+    for (std::size_t i = 0; i < queued_; ++i) short_word(queue_[i].word, queue_[i].place, out);
+    queued_ = 0;
   }
 
   void word(std::string_view w, std::vector<std::int32_t>& out) {
-    WordCache::Place place{};
-    const bool cached = w.size() <= WordCache::longest_word;
-    if (cached && cache_.append(w, out, place)) return;
+    if (w.size() <= WordCache::longest_word) return short_word(w, cache_.ask(w), out);
+    merged(w, out);
+  }
+  void short_word(std::string_view w, WordCache::Place place, std::vector<std::int32_t>& out) {
+    if (cache_.append(w, out, place)) return;
     const std::size_t before = out.size();
+    merged(w, out);
+    cache_.put(w, place, out.data() + before, out.size() - before);
+  }
+  void merged(std::string_view w, std::vector<std::int32_t>& out) {
     if (const auto whole = tokenizer_.whole_words_.find(w); whole != tokenizer_.whole_words_.end()) {
       out.push_back(whole->second);
     } else if (tokenizer_.characters_) {
@@ -115,7 +143,6 @@ class BpeEncoder final : public Encoder {
     } else {
       merger_.append(w, out);
     }
-    if (cached) cache_.put(w, place, out.data() + before, out.size() - before);
   }
 
   const BpeTokenizer& tokenizer_;
@@ -125,6 +152,13 @@ class BpeEncoder final : public Encoder {
   WordCache cache_;
   std::vector<AddedTokenFinder::Part> parts_, normal_parts_;
   std::vector<std::int32_t> first_;
+  struct Sought {
+    std::string_view word;
+    WordCache::Place place;
+  };
+  std::array<Sought, 16> queue_;
+  std::size_t queued_ = 0;
+  bool words_stay_ = false;      ///< words are parts of the text that is cut, not of a step's own
   const char* begin_ = nullptr;  ///< of the text
 };
 

@@ -7,7 +7,7 @@
 namespace fourmi {
 MergeTable::MergeTable(const std::array<std::int32_t, 256>& bytes, const std::vector<Merge>& merges) : bytes_(bytes) {
   const std::size_t size = std::bit_ceil(std::max<std::size_t>(16, merges.size() * 2));
-  tags_.assign(size, free_slot);
+  tags_.assign(size + eight, free_slot);
   entries_.resize(size);
   mask_ = size - 1;
   shift_ = 64 - std::countr_zero(size);
@@ -19,6 +19,12 @@ MergeTable::MergeTable(const std::array<std::int32_t, 256>& bytes, const std::ve
     tags_[i] = tag_of(hash);
     entries_[i] = {pair, static_cast<std::uint32_t>(rank), m.result};
   }
+  std::copy_n(tags_.begin(), eight, tags_.begin() + static_cast<std::ptrdiff_t>(size));
+  of_bytes_.resize(256 * 256);
+  for (std::size_t i = 0; i < of_bytes_.size(); ++i) {
+    const Entry found = find(bytes_[i >> 8], bytes_[i & 255]);
+    of_bytes_[i] = {found.rank, found.result};
+  }
 }
 
 void Merger::look_up_in_row(std::size_t i) {
@@ -27,8 +33,8 @@ void Merger::look_up_in_row(std::size_t i) {
   row_.results[i] = found.result;
 }
 
+/// The row's first `count` symbols are there.
 void Merger::merge_short(std::size_t count, std::vector<std::int32_t>& out) {
-  for (std::size_t i = 0; i + 1 < count; ++i) look_up_in_row(i);
   while (count > 1) {
     std::uint32_t best = MergeTable::no_rank;
     std::size_t at = 0;
@@ -102,19 +108,25 @@ void Merger::merge_long(std::vector<std::int32_t>& out) {
 }
 
 void Merger::append(std::string_view word, std::vector<std::int32_t>& out) {
-  const auto id = [&](std::size_t i) { return table_.byte(static_cast<unsigned char>(word[i])); };
+  const auto at = [&](std::size_t i) { return static_cast<unsigned char>(word[i]); };
   if (word.size() <= short_word) {
-    for (std::size_t i = 0; i < word.size(); ++i) row_.ids[i] = id(i);
+    for (std::size_t i = 0; i < word.size(); ++i) row_.ids[i] = table_.byte(at(i));
+    for (std::size_t i = 0; i + 1 < word.size(); ++i) {
+      const MergeTable::Merged found = table_.find_bytes(at(i), at(i + 1));
+      row_.ranks[i] = found.rank;
+      row_.results[i] = found.result;
+    }
     return merge_short(word.size(), out);
   }
   symbols_.resize(word.size());
-  for (std::size_t i = 0; i < word.size(); ++i) symbols_[i].id = id(i);
+  for (std::size_t i = 0; i < word.size(); ++i) symbols_[i].id = table_.byte(at(i));
   merge_long(out);
 }
 
 void Merger::append_ids(std::span<const std::int32_t> ids, std::vector<std::int32_t>& out) {
   if (ids.size() <= short_word) {
     std::copy(ids.begin(), ids.end(), row_.ids.begin());
+    for (std::size_t i = 0; i + 1 < ids.size(); ++i) look_up_in_row(i);
     return merge_short(ids.size(), out);
   }
   symbols_.resize(ids.size());
