@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
+#include <tuple>
 
 #include "framework/tokenizer/definition.h"
 #include "tests/data/files.h"
@@ -104,6 +105,44 @@ TEST(TokenizerJson, AByteThatIsNoTokenIsTheUnknownOne) {
   json["model"]["unk_token"] = "<|endoftext|>";
   const BpeTokenizer tokenizer(read_tokenizer_json(json.dump(), "t.json"), "", "data.end_of_document");
   EXPECT_EQ(tokenizer.encode("\x04\x04"), (std::vector<std::int32_t>{0, 0}));
+}
+
+/// A key that is there twice, of which the last counts, is left to the library that says where a flaw is.
+std::string read_slowly(const std::string& json) {
+  return json.substr(0, json.rfind('}')) + R"(, "truncation": null})";
+}
+
+TEST(TokenizerJson, IsReadTheSameByBothLibraries) {
+  for (const char* name : test::golden_names) {
+    const std::string json = test::golden(std::string(name) + ".json");
+    ASSERT_NE(json.find("\"truncation\""), std::string::npos) << name;
+    const TokenizerDefinition quick = read_tokenizer_json(json, name),
+                              slow = read_tokenizer_json(read_slowly(json), name);
+    EXPECT_EQ(quick.contents, slow.contents) << name;
+    EXPECT_EQ(quick.used, slow.used) << name;
+    EXPECT_EQ(quick.added, slow.added) << name;
+    EXPECT_EQ(quick.bytes, slow.bytes) << name;
+    EXPECT_EQ(quick.written, slow.written) << name;
+    EXPECT_EQ(quick.alphabet, slow.alphabet) << name;
+    EXPECT_EQ(quick.ignore_merges, slow.ignore_merges) << name;
+    EXPECT_EQ(quick.strip_first_space, slow.strip_first_space) << name;
+    EXPECT_EQ(quick.pre_tokenizer.size(), slow.pre_tokenizer.size()) << name;
+    EXPECT_EQ(quick.normalizer.size(), slow.normalizer.size()) << name;
+    ASSERT_EQ(quick.merges.size(), slow.merges.size()) << name;
+    ASSERT_GT(quick.merges.size(), 50u) << name;
+    for (std::size_t i = 0; i < quick.merges.size(); ++i) {
+      const Merge &a = quick.merges[i], &b = slow.merges[i];
+      EXPECT_EQ(std::tie(a.left, a.right, a.result), std::tie(b.left, b.right, b.result)) << name << ' ' << i;
+    }
+  }
+}
+
+TEST(TokenizerJson, OfATokenThatIsWrittenTwiceTheLastIdCounts) {
+  std::string json = test::golden("cl100k.json");
+  const std::size_t vocab = json.find('{', json.find("\"vocab\"")) + 1;
+  json.insert(vocab, "\"a\": 16777215,");
+  EXPECT_EQ(read_tokenizer_json(json, "t.json").contents.size(),
+            read_tokenizer_json(test::golden("cl100k.json"), "t.json").contents.size());
 }
 
 TEST(TokenizerJson, ANumberThatNothingHoldsIsNamed) {
