@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "framework/chat/columns.h"
 #include "framework/chat/jinja/json.h"
 #include "kernels/runtime/error.h"
 
@@ -31,18 +32,16 @@ class Reader {
   Reader(std::string_view line, const ConversationFormat& format, const LinePlace& place) : format_(format) {
     c_.place = place;
     c_.line = line;
+    c_.columns = format.columns;
   }
 
   Conversation read() {
     Value value = parse();
     Dict& all = *value.dict();
-    if (format_.prompt_completion)
-      read_pair(all);
-    else
-      read_list(all, format_.field, true);
+    const bool list = !format_.prompt_completion && format_.columns.user.empty();
+    list ? read_messages(all) : format_.prompt_completion ? read_pair(all) : read_exchange(all);
     for (auto& [key, of] : all.entries) {
-      const bool ours = format_.prompt_completion ? is_one_of(key, {"prompt", "completion"}) : key == format_.field;
-      if (ours) continue;
+      if (list ? key == format_.field : holds_text(format_.columns, format_.prompt_completion, key)) continue;
       if (key == "tools" && !c_.plain) {
         read_tools(of);
         continue;
@@ -79,29 +78,62 @@ class Reader {
     return value;
   }
 
-  /// The messages at `key` of the line's object behind those that are there.
-  void read_list(Dict& all, const std::string& key, bool whole) {
+  void read_messages(Dict& all) {
+    const std::string& key = format_.field;
     const Value* found = all.find(key);
     if (found == nullptr) {
-      const bool others = whole && all.find("conversations") != nullptr;
+      const bool others = all.find("conversations") != nullptr;
       fail({}, fmt::format("no field '{}', an object that has it was expected", key),
-           others ? "`field: conversations` names it, if its entries have role and content; entries of from and value "
-                    "(ShareGPT's) are to be renamed to role and content."
-                  : "Name the field that holds the messages with `field`.");
+           others ? "`field: conversations` names it; of entries of from and value (ShareGPT's) with `columns: {role: "
+                    "from, content: value}` beside it."
+                  : "Name the field that holds the messages with `field`; `columns: {user: KEY, assistant: KEY}` reads "
+                    "lines that are a question and its answer.");
     }
-    if (found->list() == nullptr) fail({key}, fmt::format("{}, a list of messages was expected", found->kind()));
-    if (found->list()->empty()) fail({key}, "an empty list, at least one message was expected");
-    for (std::size_t i = 0; i < found->list()->size(); ++i) {
+    read_list(*found, key);
+  }
+
+  /// The messages of a list behind those that are there.
+  void read_list(const Value& found, const std::string& key) {
+    if (found.list() == nullptr) fail({key}, fmt::format("{}, a list of messages was expected", found.kind()));
+    if (found.list()->empty()) fail({key}, "an empty list, at least one message was expected");
+    for (std::size_t i = 0; i < found.list()->size(); ++i) {
       c_.paths.push_back({key, i});
-      read_message((*found->list())[i], c_.paths.back());
+      read_message((*found.list())[i], c_.paths.back());
     }
   }
 
+  /// Texts of the line itself, a message each; what is absent, null or empty is no system message and no input.
+  void read_exchange(Dict& all) {
+    const ColumnNames& names = format_.columns;
+    const auto text_at = [&](const std::string& key, bool may_be_absent) -> std::string {
+      const Value* found = key.empty() ? nullptr : all.find(key);
+      if (may_be_absent && (found == nullptr || found->none())) return {};
+      if (found == nullptr)
+        fail({}, fmt::format("no field '{}', an object that has it was expected: `columns` names it", key));
+      if (found->text() == nullptr) fail({key}, fmt::format("{}, a text was expected", found->kind()));
+      return *found->text();
+    };
+    const auto add = [&](const char* role, std::string content, const std::string& key) {
+      Dict message;
+      message["role"] = role;
+      message["content"] = std::move(content);
+      c_.messages.emplace_back(std::move(message));
+      c_.paths.push_back({key});
+    };
+    if (std::string system = text_at(names.system, true); !system.empty()) add("system", system, names.system);
+    const std::string user = text_at(names.user, false), input = text_at(names.input, true);
+    add("user", input.empty() ? user : user + "\n" + input, names.user);
+    add("assistant", text_at(names.assistant, false), names.assistant);
+  }
+
   void read_pair(Dict& all) {
-    for (const char* key : {"prompt", "completion"})
+    const std::string asked = called(format_.columns.prompt, "prompt"),
+                      answered = called(format_.columns.completion, "completion");
+    for (const std::string& key : {asked, answered})
       if (all.find(key) == nullptr)
-        fail({}, fmt::format("no field '{}', an object that has prompt and completion was expected", key));
-    const Value &prompt = *all.find("prompt"), &completion = *all.find("completion");
+        fail({}, fmt::format("no field '{}', an object that has {} and {} was expected", key, asked, answered),
+             format_.columns == ColumnNames{} ? "Name the fields with `columns: {prompt: KEY, completion: KEY}`." : "");
+    const Value &prompt = *all.find(asked), &completion = *all.find(answered);
     if (prompt.text() != nullptr && completion.text() != nullptr) {
       c_.plain = true;
       c_.prompt = *prompt.text();
@@ -113,13 +145,17 @@ class Reader {
       fail({"prompt"},
            fmt::format("{} beside a completion that is {}, two texts or two lists of messages were expected",
                        prompt.kind(), completion.kind()));
-    read_list(all, "prompt", false);
+    read_list(prompt, "prompt");
     c_.num_prompt = c_.messages.size();
-    read_list(all, "completion", false);
+    read_list(completion, "completion");
   }
 
-  void read_message(const Value& value, const JsonPath& path) {
-    if (value.dict() == nullptr) fail(path, fmt::format("{}, a message was expected", value.kind()));
+  void read_message(const Value& written, const JsonPath& path) {
+    if (written.dict() == nullptr) fail(path, fmt::format("{}, a message was expected", written.kind()));
+    const std::string role_key = called(format_.columns.role, "role");
+    if (const std::string key = hidden_key(*written.dict(), format_.columns); !key.empty())
+      fail(path, fmt::format("a field '{}' in a source whose `columns` name another, one was expected", key));
+    const Value value = with_usual_names(written, format_.columns);
     const Dict& message = *value.dict();
     const auto at = [&](const std::string& key) {
       JsonPath full = path;
@@ -128,9 +164,8 @@ class Reader {
     };
     const Value* role = message.find("role");
     if (role == nullptr)
-      fail(path, "a message without 'role', one with it was expected",
-           message.find("from") != nullptr ? "Rename from to role (human: user, gpt: assistant) and value to content."
-                                           : "");
+      fail(path, fmt::format("a message without '{}', one with it was expected", role_key),
+           message.find("from") != nullptr ? "`columns: {role: from, content: value}` reads such entries." : "");
     if (role->text() == nullptr || !is_one_of(*role->text(), {"system", "user", "assistant", "tool"}))
       fail(at("role"), fmt::format("the role {}, system, user, assistant or tool was expected",
                                    role->text() != nullptr ? "'" + *role->text() + "'" : std::string(role->kind())));
@@ -160,7 +195,9 @@ class Reader {
 
   void read_content(const Value* content, JsonPath path, bool may_be_null) const {
     if (content == nullptr && may_be_null) return;
-    if (content == nullptr) fail(path, "a message without 'content', one with it was expected");
+    if (content == nullptr)
+      fail(path,
+           fmt::format("a message without '{}', one with it was expected", called(format_.columns.content, "content")));
     path.emplace_back("content");
     if (content->none() && may_be_null) return;
     if (content->text() == nullptr)
@@ -245,8 +282,9 @@ Conversation read_conversation(std::string_view line, const ConversationFormat& 
 }
 
 void refuse(const Conversation& c, const JsonPath& path, std::string what, std::string remedy) {
-  const std::string named = to_text(path);
-  throw Error(ExitStatus::input, fmt::format("{}:{}:{}", c.place.file, c.place.number, json_place(c.line, path) + 1),
+  const JsonPath there = as_written(path, c.columns);
+  const std::string named = to_text(there);
+  throw Error(ExitStatus::input, fmt::format("{}:{}:{}", c.place.file, c.place.number, json_place(c.line, there) + 1),
               (named.empty() ? "" : named + ": ") + std::move(what), std::move(remedy));
 }
 

@@ -47,6 +47,7 @@ class Reader {
     const DataSource& r = source.recipe;
     format_.prompt_completion = r.format == "prompt-completion";
     if (r.field != "text") format_.field = r.field;
+    format_.columns = r.columns;
     if (!r.reasoning.empty())
       format_.reasoning = r.reasoning == "keep"   ? Reasoning::keep
                           : r.reasoning == "last" ? Reasoning::last

@@ -1,9 +1,25 @@
 #include "framework/recipe/contents.h"
 
+#include <fmt/format.h>
+
 namespace fourmi::recipe {
+
+namespace {
+
+/// A section of a list's element: `{key: value, ...}`.
+std::string map_text(const Field& section, const Recipe& r, std::size_t index) {
+  std::string text;
+  for (const Field* part : children(section.path))
+    if (const std::string value = text_of(*part, r, index); !value.empty())
+      text += fmt::format("{}{}: {}", text.empty() ? "{" : ", ", part->leaf(), value);
+  return text.empty() ? text : text + "}";
+}
+
+}  // namespace
 
 std::string text_of(const Field& field, const Recipe& r, std::size_t index) {
   if (!field.get || field.path == "model.config") return {};
+  if (field.type == Type::section) return map_text(field, r, index);
   const Value value = field.get(r, index);
   if (std::holds_alternative<std::monostate>(value)) return {};
   if (const auto* words = std::get_if<std::vector<std::string>>(&value); words && words->empty()) return {};

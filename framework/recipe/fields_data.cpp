@@ -35,6 +35,49 @@ void add_turns(std::vector<Field>& table, const std::string& list, KeyClass key_
                        at(&DataSource::reasoning)));
 }
 
+/// What keys of a line are called. A source whose lines have the usual ones has no such section.
+template <class Member>
+void add_columns(std::vector<Field>& table, const std::string& list, KeyClass key_class, Member source) {
+  const std::string path = list + "[].columns";
+  Field section{.path = path,
+                .type = Type::section,
+                .meaning = "Of conversations, what the keys of a line are called where they have other names.",
+                .key_class = key_class,
+                .foreign = {"column_map", "column_mapping", "message_property_mappings", "tags"}};
+  section.get = [source](const Recipe& r, std::size_t i) {
+    return source(const_cast<Recipe&>(r), i).columns == ColumnNames{} ? Value{} : Value(true);
+  };
+  table.push_back(std::move(section));
+  const auto name = [&](const char* key, std::string ColumnNames::*member, const char* absent, const char* meaning,
+                        std::vector<std::string> foreign) {
+    table.push_back(bind(
+        {.path = path + "." + key,
+         .type = Type::text,
+         .meaning = meaning,
+         .key_class = key_class,
+         .default_text = absent,
+         .foreign = std::move(foreign)},
+        [ source, member ](Recipe & r, std::size_t i) -> auto& { return source(r, i).columns.*member; }));
+  };
+  name("prompt", &ColumnNames::prompt, "prompt", "Of prompt-completion: the key of what is asked.", {});
+  name("completion", &ColumnNames::completion, "completion", "Of prompt-completion: the key of what is answered.", {});
+  name("role", &ColumnNames::role, "role",
+       "The key of a message's role; where it is given, `human` is the user and `gpt` the assistant.",
+       {"role_tag", "message_field_role"});
+  name("content", &ColumnNames::content, "content", "The key of a message's text.",
+       {"content_tag", "message_field_content"});
+  name("user", &ColumnNames::user, "none: a line has a list of messages",
+       "Of messages whose lines are one exchange each, without a list: the key of the user's text.",
+       {"field_instruction", "instruction"});
+  name("input", &ColumnNames::input, "none",
+       "Beside `user`: the key of a text that follows the user's in the next line, if there is one.",
+       {"query", "field_input"});
+  name("assistant", &ColumnNames::assistant, "none", "Beside `user`: the key of the assistant's text.",
+       {"response", "field_output"});
+  name("system", &ColumnNames::system, "none", "Beside `user`: the key of a system message, if a line has one.",
+       {"field_system"});
+}
+
 template <class Member>
 void add_source(std::vector<Field>& table, const std::string& list, KeyClass key_class, Member source, bool weighted) {
   const auto at = [source](auto member) {
@@ -69,7 +112,8 @@ void add_source(std::vector<Field>& table, const std::string& list, KeyClass key
                       .meaning = "The key of a JSON line that holds the document's text, or the list of messages.",
                       .key_class = key_class,
                       .default_text = "text; messages for the format messages",
-                      .foreign = {"text_field", "text_key", "json_keys", "text_column", "content_key"}},
+                      .foreign = {"text_field", "text_key", "json_keys", "text_column", "content_key", "messages",
+                                  "field_messages", "conversation_column"}},
                      at(&DataSource::field));
   // Sources of other formats have none, so it is not written out where it is as always.
   field.get = [get = field.get](const Recipe& r, std::size_t index) {
@@ -78,6 +122,7 @@ void add_source(std::vector<Field>& table, const std::string& list, KeyClass key
   };
   table.push_back(std::move(field));
   add_turns(table, list, key_class, at);
+  add_columns(table, list, key_class, source);
   if (weighted) {
     table.push_back(bind({.path = list + "[].weight",
                           .type = Type::number,

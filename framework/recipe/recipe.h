@@ -88,11 +88,19 @@ struct BatchSize {
   bool operator==(const BatchSize&) const = default;
 };
 
+/// What the keys of a JSON line of conversations are called; empty: as usual, or none.
+struct ColumnNames {
+  std::string prompt, completion;              ///< of a pair
+  std::string role, content;                   ///< of an entry of the list of messages
+  std::string system, user, input, assistant;  ///< a line that is one exchange itself
+  bool operator==(const ColumnNames&) const = default;
+};
 struct DataSource {
   std::string name, path, format = "text", field = "text", license, source;
   std::string sha256;                 ///< that the file must have; empty: not said
   std::string loss_on = "assistant";  ///< of conversations: assistant all last
   std::string reasoning;              ///< of conversations: keep last drop; empty: not said
+  ColumnNames columns;                ///< of conversations
   double weight = 1;
   std::string reference;  ///< of prompts: the column of what an answer is held against; `field` is the prompt's
   bool operator==(const DataSource&) const = default;

@@ -235,7 +235,8 @@ TEST(Conversation, WhatIsNotUnderstoodIsRefusedAtItsColumn) {
   EXPECT_TRUE(has(read_refusal(with(R"({"role": "assistant", "content": null})")), "a text was expected"));
   EXPECT_TRUE(has(read_refusal(with(R"({"role": "user", "content": "b"})")), "no message of the role assistant"));
   EXPECT_TRUE(has(read_refusal(R"({"conversations": [{"from": "human", "value": "a"}]})"), "ShareGPT"));
-  EXPECT_TRUE(has(read_refusal(R"({"messages": [{"from": "human", "value": "a"}]})"), "Rename from to role"));
+  EXPECT_TRUE(
+      has(read_refusal(R"({"messages": [{"from": "human", "value": "a"}]})"), "columns: {role: from, content: value}"));
   EXPECT_TRUE(has(read_refusal(R"({"messages": []})"), "at least one message"));
   EXPECT_TRUE(has(read_refusal(R"({"messages": [1 2]})"), "d.jsonl:7:17: no JSON at byte 17"));
   EXPECT_TRUE(has(read_refusal(R"({"messages": [], "messages": []})"), "twice"));

@@ -77,6 +77,25 @@ TEST(ChatData, RowsBeforeAnAnswersTokensHaveThemAsTargetsAndNoOthersHaveAny) {
   EXPECT_EQ(mtp_targets, ".........yo!</>.................");
 }
 
+TEST(ChatData, KeysOfOtherNamesGiveTheSameRows) {
+  const auto rows_of = [](const Case& c) {
+    const Batch b = window(c.loader(), 0);
+    return rows(b.tokens, b.targets);
+  };
+  const auto usual = rows_of(Case(line_of("hi", "yo!")));
+  Case list(R"({"dialogue": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo!"}]})");
+  list.data.train[0].field = "dialogue";
+  EXPECT_NE(list.refusal().find("columns: {role: from, content: value}"), std::string::npos);
+  list.data.train[0].columns.role = "from";
+  list.data.train[0].columns.content = "value";
+  EXPECT_EQ(rows_of(list), usual);
+  Case exchange(R"({"question": "hi", "answer": "yo!", "level": 1})");
+  exchange.data.train[0].columns.user = "question";
+  exchange.data.train[0].columns.assistant = "answer";
+  EXPECT_EQ(rows_of(exchange), usual);
+  EXPECT_TRUE(has(exchange.loader().notes().at(0), "not read: level")) << exchange.loader().notes().at(0);
+}
+
 TEST(ChatData, DocumentsAreNotCutAndDoNotSeeEachOther) {
   const Case c(line_of("hi", "yo") + line_of("a", "b") + line_of("cc", "d"));  // of 16, 14 and 15 bytes
   const Loader loader = c.loader();

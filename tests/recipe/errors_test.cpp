@@ -50,7 +50,8 @@ const Bad kBad[] = {
     {"", "precision: {dispatch: @fp8}\n", "only `compute` of eight bits has scales for it"},
     {"", "@<<: 1\n", "`base` takes over keys of other recipes"},
     {"run:\n", "run:\n  @base: x.yaml\n", "`base` belongs to the top of the file"},
-    {"weight: 2}", "weight: 2, @columns: 3}", "unknown key `columns` in `data.train[]`"},
+    {"weight: 2}", "weight: 2, @colum: 3}", "unknown key `colum` in `data.train[]`"},
+    {"weight: 2}", "weight: 2, columns: @3}", "expected a section"},
     {"keep: {last: 2}", "keep: {@lsat: 2}", "Did you mean `last`?"},
     {"  norm_topk_prob: true", "  norm_topk_prob: true\n  @num_experts: 8",
      "found the key `num_experts` of qwen3_moe, expected a key of deepseek_v3, kimi_k2. Its name there is "
