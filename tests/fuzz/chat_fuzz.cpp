@@ -32,6 +32,17 @@ const std::vector<ModelChat>& templates() {
   return all;
 }
 
+/// As recipes let them through: the usual names; names of a message's keys, and of a pair's; a line that is one
+/// exchange.
+ColumnNames columns_of(unsigned kind, bool pair) {
+  ColumnNames names;
+  if (kind == 1) names.role = "from", names.content = "value";
+  if (kind == 1 && pair) names.prompt = "question", names.completion = "answer";
+  if (kind == 2 && !pair)
+    names.user = "instruction", names.input = "input", names.assistant = "output", names.system = "system";
+  return names;
+}
+
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
@@ -39,6 +50,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const unsigned how = data[0];
   const std::string line(reinterpret_cast<const char*>(data) + 1, size - 1);
   ConversationFormat format{.prompt_completion = (how & 1) != 0};
+  format.columns = columns_of(how / 96, format.prompt_completion);
   if ((how / 2) % 4 > 0) format.reasoning = static_cast<Reasoning>((how / 2) % 4 - 1);
   static const std::vector<std::string> special{"<|im_end|>"};
   const TurnRules rules{.loss_on = static_cast<LossOn>((how / 8) % 3), .special_tokens = special};
