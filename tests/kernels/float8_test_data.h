@@ -89,7 +89,7 @@ class Float8 {
     return *this;
   }
   /// x: as many values as elements.
-  Float8& quantise(Buffer& x) {
+  Float8& quantise(TypedBuffer& x) {
     std::vector<double> amax(bytes.size(), 0);
     for (std::int64_t i = 0; i < size(); ++i) {
       double& largest = amax[static_cast<std::size_t>(scale_at[static_cast<std::size_t>(i)])];
@@ -177,7 +177,7 @@ class Columns {
       }
     return *this;
   }
-  Columns& quantise(Buffer& x) {
+  Columns& quantise(TypedBuffer& x) {
     std::vector<double> amax(scales.size(), 0);
     const auto rows = static_cast<std::int64_t>(group_.size());
     for (std::int64_t m = 0; m < rows; ++m)
@@ -206,7 +206,7 @@ class Columns {
 };
 
 /// Equal bits, except that any NaN equals any NaN.
-inline bool same(Buffer& a, Buffer& b) {
+inline bool same(TypedBuffer& a, TypedBuffer& b) {
   if (a == b) return true;
   for (std::int64_t i = 0; i < a.size(); ++i) {
     if (a.tensor().dtype == DType::fx128) {

@@ -10,11 +10,11 @@
 namespace fourmi {
 namespace {
 
-using test::Buffer;
 using test::ColumnsHere;
 using test::Float8;
 using test::pick;
 using test::Random;
+using test::TypedBuffer;
 
 enum class Op { forward, backward_input, backward_weight };
 
@@ -76,27 +76,28 @@ void call(const Stream& stream, Op op, const First& a, const Second& b, std::spa
 
 /// The call in f64, and over magnitudes.
 struct Expected {
-  Buffer value, magnitude;
-  Expected(Op op, Buffer a, Buffer b, std::span<const std::int32_t> offsets, Buffer before, Buffer residual) {
+  TypedBuffer value, magnitude;
+  Expected(Op op, TypedBuffer a, TypedBuffer b, std::span<const std::int32_t> offsets, TypedBuffer before,
+           TypedBuffer residual) {
     ThreadPool pool(1);
     value = before, magnitude = before;
-    for (Buffer* out : {&value, &magnitude}) {
+    for (TypedBuffer* out : {&value, &magnitude}) {
       call(Stream(pool), op, a.tensor(), b.tensor(), offsets, out->tensor(),
            residual.size() > 0 ? residual.tensor() : Tensor{});
-      for (Buffer* t : {&a, &b, &residual, &magnitude})
+      for (TypedBuffer* t : {&a, &b, &residual, &magnitude})
         for (std::int64_t i = 0; i < t->size() && out == &value; ++i) t->set(i, std::abs(t->get(i)));
     }
   }
 };
 
-Buffer widened(Buffer& x) {
-  Buffer y(x.tensor().shape, DType::f64);
+TypedBuffer widened(TypedBuffer& x) {
+  TypedBuffer y(x.tensor().shape, DType::f64);
   for (std::int64_t i = 0; i < x.size(); ++i) y.set(i, x.get(i));
   return y;
 }
 
 /// `cut`: more than rounding, of the magnitude.
-void expect_near(Buffer& got, Expected& expected, std::int64_t count, DType in, const std::string& name,
+void expect_near(TypedBuffer& got, Expected& expected, std::int64_t count, DType in, const std::string& name,
                  double cut = 0) {
   const DType out = got.tensor().dtype;
   const double unit = in == DType::f64 ? 0x1p-53 : 0x1p-24;
@@ -128,19 +129,19 @@ TEST(LinearAnyShape, OfFloats) {
     if (op == Op::backward_weight) out = accumulate_dtype(in);
     const Sizes s = random_sizes(random);
     const auto offsets = random_offsets(random, s);
-    Buffer a(shape_of(s, op, 0), in), b(shape_of(s, op, 1), in), c(shape_of(s, op, 2), out), residual({0}, out);
+    TypedBuffer a(shape_of(s, op, 0), in), b(shape_of(s, op, 1), in), c(shape_of(s, op, 2), out), residual({0}, out);
     a.fill(random), b.fill(random);
     if (op == Op::backward_weight) c.fill(random);
     if (op != Op::backward_weight && s.experts == 0 && pick(random, 0, 1))
-      residual = Buffer(shape_of(s, op, 2), out), residual.fill(random);
+      residual = TypedBuffer(shape_of(s, op, 2), out), residual.fill(random);
     Expected expected(op, widened(a), widened(b), offsets, widened(c), widened(residual));
     // Rows of nobody are neither read nor written.
     for (std::int64_t r = 0; r < s.rows && !offsets.empty(); ++r)
       if (r < offsets.front() || r >= offsets.back())
-        for (Buffer* t : {&a, &b})
+        for (TypedBuffer* t : {&a, &b})
           for (std::int64_t i = 0, width = t->tensor().dim(1); t->tensor().shape.rank == 2 && i < width; ++i)
             t->set(r * width + i, std::numeric_limits<double>::quiet_NaN());
-    Buffer cpu = c;
+    TypedBuffer cpu = c;
     const Tensor added = residual.size() > 0 ? residual.tensor() : Tensor{};
     call(stream, op, a.tensor(), b.tensor(), offsets, c.tensor(), added);
     const auto name = fmt::format("{}: op {} {}->{} rows {} in {} out {} experts {}", trial, static_cast<int>(op),
@@ -160,19 +161,19 @@ TEST(LinearAnyShape, OfViews) {
   for (const DType dtype : {DType::f64, DType::f32, DType::bf16})
     for (const std::int64_t skew : {0, 1, 3, 4}) {
       constexpr std::int64_t rows = 5, in = 40, out = 24, num_x = rows * in, num_w = out * in, num_y = rows * out;
-      Buffer all({skew + num_w + 2 * num_y}, dtype);
+      TypedBuffer all({skew + num_w + 2 * num_y}, dtype);
       all.fill(random);
       const auto view = [&](std::int64_t first, Shape shape) {
         return Tensor(static_cast<std::byte*>(all.tensor().data) + first * size_of(dtype), dtype, shape);
       };
       const auto copied = [&](std::int64_t first, Shape shape) {
-        Buffer b(shape, dtype);
+        TypedBuffer b(shape, dtype);
         for (std::int64_t i = 0; i < b.size(); ++i) b.set(i, all.get(first + i));
         return b;
       };
       static_assert(num_x < num_w);
-      Buffer x = copied(0, {rows, in}), w = copied(skew, {out, in}), residual = copied(skew + num_w, {rows, out});
-      Buffer y({rows, out}, dtype);
+      TypedBuffer x = copied(0, {rows, in}), w = copied(skew, {out, in}), residual = copied(skew + num_w, {rows, out});
+      TypedBuffer y({rows, out}, dtype);
       linear_forward(stream, x.tensor(), w.tensor(), y.tensor(), residual.tensor());
       linear_forward(stream, view(0, {rows, in}), view(skew, {out, in}), view(skew + num_w + num_y, {rows, out}),
                      view(skew + num_w, {rows, out}));
@@ -181,16 +182,16 @@ TEST(LinearAnyShape, OfViews) {
     }
 }
 
-Buffer values_of(Float8& t) {
+TypedBuffer values_of(Float8& t) {
   const Shape shape = t.tensor().shape;
   const std::int64_t K = shape[shape.rank - 1];
-  Buffer v(shape, DType::f64);
+  TypedBuffer v(shape, DType::f64);
   for (std::int64_t i = 0; i < t.size(); ++i) v.set(i, t.value(i / K, i % K));
   return v;
 }
-Buffer values_of(test::Columns& t, Shape shape, const std::vector<std::int64_t>& group) {
+TypedBuffer values_of(test::Columns& t, Shape shape, const std::vector<std::int64_t>& group) {
   const std::int64_t K = shape[shape.rank - 1];
-  Buffer v(shape, DType::f64);
+  TypedBuffer v(shape, DType::f64);
   for (std::int64_t i = 0; i < v.size(); ++i)
     v.set(i, group[static_cast<std::size_t>(i / K)] < 0 ? 0 : t.value(i / K, i % K));
   return v;
@@ -210,10 +211,11 @@ TEST(LinearAnyShape, OfElementsWithScales) {
     const DType rows = mx ? DType::mxe4m3_rows : DType::e4m3_rows;
     const auto name = fmt::format("{}: op {} mx {} rows {} in {} out {} experts {}", trial, static_cast<int>(op), mx,
                                   s.rows, s.in, s.out, s.experts);
-    Buffer c(shape_of(s, op, 2), out);
+    TypedBuffer c(shape_of(s, op, 2), out);
     if (op == Op::backward_weight) c.fill(random);
-    const auto check = [&](const auto& a, const auto& b, Buffer a_values, Buffer b_values) {
-      Expected expected(op, std::move(a_values), std::move(b_values), offsets, widened(c), Buffer({0}, DType::f64));
+    const auto check = [&](const auto& a, const auto& b, TypedBuffer a_values, TypedBuffer b_values) {
+      Expected expected(op, std::move(a_values), std::move(b_values), offsets, widened(c),
+                        TypedBuffer({0}, DType::f64));
       call(stream, op, a, b, offsets, c.tensor());
       expect_near(c, expected, summed(s, op), DType::bf16, name, test::on_card() && !mx ? test::hopper_cut : 0);
     };
@@ -246,7 +248,7 @@ TEST(LinearAnyShape, OfElementsWithScales) {
 TEST(LinearAnyShape, ACardRefusesWhatModeLayoutAlonePasses) {
   ThreadPool pool(1);
   const Stream stream = test::stream_of(pool);
-  Buffer x({4, 6}, DType::bf16), w({8, 6}, DType::bf16), y({4, 8}, DType::bf16), exact({8, 6}, DType::fx128),
+  TypedBuffer x({4, 6}, DType::bf16), w({8, 6}, DType::bf16), y({4, 8}, DType::bf16), exact({8, 6}, DType::fx128),
       dw({8, 6}, DType::f32);
   x.fill_zero(), w.fill_zero(), y.fill_zero(), exact.fill_zero(), dw.fill_zero();
   test::expect_on_cpu_alone([&] { linear_forward(stream, x.tensor(), w.tensor(), y.tensor(), {}, 2); });

@@ -5,20 +5,20 @@
 
 #include "kernels/numerics/fixed128.h"
 #include "kernels/ops/linear.h"
-#include "linear_test_data.h"
+#include "tests/kernels/linear_test_data.h"
 
 namespace fourmi {
 namespace {
 
-using test::Buffer;
 using test::isas;
 using test::pick;
 using test::Random;
+using test::TypedBuffer;
 
 /// One uncut partial of rows [begin, end): a chain from zero.
-Buffer partial(const Stream& stream, Buffer& dy, Buffer& x, std::int64_t begin, std::int64_t end) {
+TypedBuffer partial(const Stream& stream, TypedBuffer& dy, TypedBuffer& x, std::int64_t begin, std::int64_t end) {
   const Tensor a = dy.tensor().rows(begin, end), b = x.tensor().rows(begin, end);
-  Buffer p({a.dim(1), b.dim(1)}, accumulate_dtype(a.dtype));
+  TypedBuffer p({a.dim(1), b.dim(1)}, accumulate_dtype(a.dtype));
   linear_backward_weight(stream, a, b, p.fill_zero().tensor());
   return p;
 }
@@ -30,11 +30,11 @@ TEST(LinearCuts, FloatsAreManualPartialSums) {
     for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
       const Stream stream(pool, isa);
       constexpr std::int64_t rows = 53, in = 37, out = 19, cut = 16;
-      Buffer dy({rows, out}, dtype), x({rows, in}, dtype), dw({out, in}, accumulate_dtype(dtype));
+      TypedBuffer dy({rows, out}, dtype), x({rows, in}, dtype), dw({out, in}, accumulate_dtype(dtype));
       dy.fill(random), x.fill(random), dw.fill(random);
-      Buffer expected = dw, uncut = dw;
+      TypedBuffer expected = dw, uncut = dw;
       for (std::int64_t begin = 0; begin < rows; begin += cut) {
-        Buffer p = partial(stream, dy, x, begin, std::min(rows, begin + cut));
+        TypedBuffer p = partial(stream, dy, x, begin, std::min(rows, begin + cut));
         for (std::int64_t i = 0; i < p.size(); ++i) {
           if (dtype == DType::f64)
             expected.data<double>()[i] += p.data<double>()[i];
@@ -56,11 +56,11 @@ TEST(LinearCuts, FixedPointIsTheSumOfRoundedPartials) {
     for (const int exponent : {0, -25, -31, 15}) {  // partials around 1, around the unit 2^-64, around 2^30
       const Stream stream(pool, isa);
       constexpr std::int64_t rows = 40, in = 21, out = 14, cut = 8;
-      Buffer dy({rows, out}, DType::bf16), x({rows, in}, DType::bf16), dw({out, in}, DType::fx128);
+      TypedBuffer dy({rows, out}, DType::bf16), x({rows, in}, DType::bf16), dw({out, in}, DType::fx128);
       dy.fill(random, exponent), x.fill(random, exponent), dw.fill(random);
-      Buffer expected = dw;
+      TypedBuffer expected = dw;
       for (std::int64_t begin = 0; begin < rows; begin += cut) {
-        Buffer p = partial(stream, dy, x, begin, begin + cut);
+        TypedBuffer p = partial(stream, dy, x, begin, begin + cut);
         for (std::int64_t i = 0; i < p.size(); ++i) expected.data<int128>()[i] += to_fixed128(p.data<float>()[i]);
       }
       linear_backward_weight(stream, dy.tensor(), x.tensor(), dw.tensor(), {.rows = cut});
@@ -76,7 +76,7 @@ TEST(LinearCuts, FixedPointOfHalvesAndUnits) {
   constexpr std::int64_t n = std::size(values);
   for (const Isa isa : isas())
     for (const int start : {0, 1, -1}) {  // totals on both sides of zero, so that carries and borrows cross the halves
-      Buffer dy({1, 1}, DType::f32), x({1, n}, DType::f32), dw({1, n}, DType::fx128);
+      TypedBuffer dy({1, 1}, DType::f32), x({1, n}, DType::f32), dw({1, n}, DType::fx128);
       dy.set(0, 1);
       for (std::int64_t i = 0; i < n; ++i) x.data<float>()[i] = values[i], dw.data<int128>()[i] = start;
       linear_backward_weight(Stream(pool, isa), dy.tensor(), x.tensor(), dw.tensor());
@@ -92,10 +92,10 @@ TEST(LinearCuts, FixedPointDoesNotDependOnCallsOrOrder) {
     for (const DType dtype : {DType::f32, DType::bf16}) {
       const Stream stream(pool, isa);
       constexpr std::int64_t rows = 96, in = 40, out = 33, cut = 8;
-      Buffer dy({rows, out}, dtype), x({rows, in}, dtype), whole({out, in}, DType::fx128);
+      TypedBuffer dy({rows, out}, dtype), x({rows, in}, dtype), whole({out, in}, DType::fx128);
       dy.fill(random), x.fill(random);
       whole.fill_zero();
-      Buffer start = whole;
+      TypedBuffer start = whole;
       linear_backward_weight(stream, dy.tensor(), x.tensor(), whole.tensor(), {.rows = cut});
       for (int trial = 0; trial < 10; ++trial) {
         std::vector<std::int64_t> ends{0};
@@ -103,7 +103,7 @@ TEST(LinearCuts, FixedPointDoesNotDependOnCallsOrOrder) {
         std::vector<std::size_t> order(ends.size() - 1);
         for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
         std::shuffle(order.begin(), order.end(), random);
-        Buffer split = start;
+        TypedBuffer split = start;
         for (const std::size_t i : order)
           linear_backward_weight(stream, dy.tensor().rows(ends[i], ends[i + 1]), x.tensor().rows(ends[i], ends[i + 1]),
                                  split.tensor(), {.rows = cut});
@@ -118,14 +118,14 @@ TEST(LinearCuts, GroupedFixedPointFollowsTokens) {
   constexpr std::int64_t tokens = 64, experts = 4, top = 2, in = 24, out = 20, cut = 16;
   for (const Isa isa : isas()) {
     const Stream stream(pool, isa);
-    Buffer token_x({tokens, in}, DType::bf16), token_dy({tokens, out}, DType::bf16);
+    TypedBuffer token_x({tokens, in}, DType::bf16), token_dy({tokens, out}, DType::bf16);
     token_x.fill(random), token_dy.fill(random);
     std::vector<std::vector<bool>> chosen(tokens, std::vector<bool>(experts));
     for (auto& c : chosen)
       for (int k = 0; k < top; ++k)
         c[static_cast<std::size_t>(pick(random, 0, experts - 2))] = true;  // the last is empty
     // Rows of tokens [begin, end), sorted by expert, token ascending inside.
-    auto add = [&](std::int64_t begin, std::int64_t end, Buffer& dw) {
+    auto add = [&](std::int64_t begin, std::int64_t end, TypedBuffer& dw) {
       std::vector<std::int32_t> offsets{0}, row_token;
       for (std::size_t e = 0; e < experts; ++e) {
         for (std::int64_t t = begin; t < end; ++t)
@@ -133,7 +133,7 @@ TEST(LinearCuts, GroupedFixedPointFollowsTokens) {
         offsets.push_back(static_cast<std::int32_t>(row_token.size()));
       }
       const auto rows = static_cast<std::int64_t>(row_token.size());
-      Buffer x({rows, in}, DType::bf16), dy({rows, out}, DType::bf16);
+      TypedBuffer x({rows, in}, DType::bf16), dy({rows, out}, DType::bf16);
       for (std::int64_t r = 0; r < rows; ++r) {
         const std::int64_t t = row_token[static_cast<std::size_t>(r)];
         for (std::int64_t k = 0; k < in; ++k) x.set(r * in + k, token_x.get(t * in + k));
@@ -142,7 +142,7 @@ TEST(LinearCuts, GroupedFixedPointFollowsTokens) {
       grouped_linear_backward_weight(stream, dy.tensor(), x.tensor(), offsets, dw.tensor(),
                                      {.rows = cut, .row_token = row_token.data()});
     };
-    Buffer whole({experts, out, in}, DType::fx128), halves, quarters;
+    TypedBuffer whole({experts, out, in}, DType::fx128), halves, quarters;
     halves = quarters = whole.fill_zero();
     add(0, tokens, whole);
     add(32, tokens, halves), add(0, 32, halves);
@@ -162,7 +162,7 @@ TEST(LinearCuts, RefusesWhatDoesNotFit) {
   ThreadPool pool(1);
   for (const Isa isa : isas()) {
     const Stream stream(pool, isa);
-    Buffer dy({4, 2}, DType::f32), x({4, 2}, DType::f32), dw({2, 2}, DType::fx128);
+    TypedBuffer dy({4, 2}, DType::f32), x({4, 2}, DType::f32), dw({2, 2}, DType::fx128);
     dw.fill_zero(), dy.fill_zero(), x.fill_zero();
     for (std::int64_t r = 0; r < 4; ++r) x.set(2 * r, 1), dy.set(2 * r, 0x1p39);
     std::int32_t refused = 0;

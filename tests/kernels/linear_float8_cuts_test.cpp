@@ -7,7 +7,7 @@
 namespace fourmi {
 namespace {
 
-using test::Buffer;
+using test::TypedBuffer;
 using Columns = test::ColumnsHere;
 using test::Float8;
 using test::isas_here;
@@ -43,9 +43,9 @@ TEST(LinearFloat8Cuts, PartialsAreCallsOfTheirOwn) {
             const auto groups = test::group_of_rows(offsets, rows, cuts, group_rows);
             Columns dy({rows, out}, groups, group_rows), x({rows, in}, groups, group_rows);
             dy.randomise(random), x.randomise(random);
-            Buffer dw({experts, out, in}, dtype);
+            TypedBuffer dw({experts, out, in}, dtype);
             dw.fill(random);
-            Buffer expected = dw;
+            TypedBuffer expected = dw;
             grouped_linear_backward_weight(stream, dy.scaled(), x.scaled(), offsets, dw.tensor(), cuts);
             for (std::int64_t e = 0; e < experts; ++e)
               for (std::int64_t begin = offsets[static_cast<std::size_t>(e)], end = begin;
@@ -85,7 +85,7 @@ TEST(LinearFloat8Cuts, GroupedIsPlainPerExpertAndLeavesTheRestAlone) {
         for (std::int64_t n = 0; n < experts * out; ++n) groups.push_back(n / out * ((out + 31) / 32) + n % out / 32);
         Columns across({experts, out, in}, groups, 32);
         across.randomise(random);
-        Buffer y({rows, out}, DType::bf16), dx({rows, in}, DType::bf16), y2 = y, dx2 = dx;
+        TypedBuffer y({rows, out}, DType::bf16), dx({rows, in}, DType::bf16), y2 = y, dx2 = dx;
         grouped_linear_forward(stream, x.tensor(), w.tensor(), offsets, y.tensor());
         if (mx)
           grouped_linear_backward_input(stream, dy.tensor(), across.scaled(), offsets, dx.tensor());
@@ -119,7 +119,7 @@ TEST(LinearFloat8Cuts, LeavesAreATreeOverProducts) {
       const DType dtype = mx ? DType::mxe4m3_rows : DType::e4m3_rows, weights = mx ? dtype : DType::e4m3_panels;
       Float8 x(dtype, 0, rows, in), w(weights, 0, out, in);
       x.randomise(random), w.randomise(random);
-      Buffer y({rows, out}, DType::f32), uncut = y, expected = y, parts({leaves, rows, out}, DType::f32);
+      TypedBuffer y({rows, out}, DType::f32), uncut = y, expected = y, parts({leaves, rows, out}, DType::f32);
       linear_forward(stream, x.tensor(), w.tensor(), y.tensor(), {}, leaves);
       linear_forward(stream, x.tensor(), w.tensor(), uncut.tensor());
       for (std::int64_t l = 0; l < leaves; ++l) {
@@ -155,7 +155,7 @@ TEST(LinearFloat8Cuts, AScaleThatIsNotANumberStaysInItsLine) {
       x.set_scale(7 * 200 + 190, nan);
       for (std::int64_t k = 0; k < 200; ++k) x.q(7 * 200 + k) = 0;  // the scale is enough
       w.set_scale(140 * 200, nan);
-      Buffer y({20, 150}, DType::bf16);
+      TypedBuffer y({20, 150}, DType::bf16);
       linear_forward(stream, x.tensor(), w.tensor(), y.tensor());
       for (std::int64_t i = 0; i < y.size(); ++i)
         ASSERT_EQ(std::isnan(y.get(i)), i / 150 == 7 || (mx ? i % 150 == 140 : i % 150 >= 128)) << name_of(isa) << i;
@@ -163,7 +163,7 @@ TEST(LinearFloat8Cuts, AScaleThatIsNotANumberStaysInItsLine) {
       Columns dyc({200, 20}, groups, mx ? 32 : 128), xc({200, 40}, groups, mx ? 32 : 128);
       dyc.randomise(random), xc.randomise(random);
       dyc.scale(150, 3) = nan, xc.scale(10, 33) = nan;
-      Buffer dw({20, 40}, DType::f32), fixed({20, 40}, DType::fx128);
+      TypedBuffer dw({20, 40}, DType::f32), fixed({20, 40}, DType::fx128);
       std::int32_t refused = 0;
       linear_backward_weight(stream, dyc.scaled(), xc.scaled(), dw.fill_zero().tensor());
       for (std::int64_t i = 0; i < dw.size(); ++i) ASSERT_EQ(std::isnan(dw.get(i)), i / 40 == 3 || i % 40 == 33);
@@ -181,12 +181,12 @@ TEST(LinearFloat8Cuts, NothingToSum) {
     Float8 x(DType::e4m3_rows, 0, 3, 0), w(DType::e4m3_panels, 0, 5, 0), none(DType::e4m3_rows, 0, 0, 5),
         weights(DType::e4m3_panels, 0, 5, 7);
     weights.randomise(random);
-    Buffer y({3, 5}, DType::bf16), zero({3, 5}, DType::bf16), dx({0, 7}, DType::bf16), dw({5, 7}, DType::f32);
+    TypedBuffer y({3, 5}, DType::bf16), zero({3, 5}, DType::bf16), dx({0, 7}, DType::bf16), dw({5, 7}, DType::f32);
     linear_forward(stream, x.tensor(), w.tensor(), y.tensor());
     EXPECT_TRUE(y == zero.fill_zero());
     linear_backward_input(stream, none.tensor(), weights.tensor(), dx.tensor());
     for (std::int64_t i = 0; i < dw.size(); ++i) dw.set(i, -0.0);
-    Buffer before = dw;
+    TypedBuffer before = dw;
     Columns dyc({0, 5}, {}, 128), xc({0, 7}, {}, 128);
     linear_backward_weight(stream, dyc.scaled(), xc.scaled(), dw.tensor());
     EXPECT_TRUE(dw == before);
@@ -198,8 +198,8 @@ TEST(LinearFloat8Cuts, WrongCallsAreRefused) {
   const Stream stream = test::stream_of(pool);
   Float8 x(DType::e4m3_rows, 0, 4, 256), w(DType::e4m3_panels, 0, 128, 256), mx(DType::mxe4m3_rows, 0, 4, 256),
       mx_w(DType::mxe4m3_rows, 0, 128, 256), dy(DType::e4m3_rows, 0, 4, 128), mx_dy(DType::mxe4m3_rows, 0, 4, 128);
-  Buffer y({4, 128}, DType::bf16), dx({4, 256}, DType::bf16), w16({128, 256}, DType::bf16), dw({128, 256}, DType::f32),
-      y64({4, 128}, DType::f64);
+  TypedBuffer y({4, 128}, DType::bf16), dx({4, 256}, DType::bf16), w16({128, 256}, DType::bf16),
+      dw({128, 256}, DType::f32), y64({4, 128}, DType::f64);
   linear_forward(stream, x.tensor(), w.tensor(), y.tensor(), {}, test::on_card() ? 1 : 2);
   EXPECT_THROW(linear_forward(stream, x.tensor(), w.tensor(), y.tensor(), {}, 4), Error);  // 64 of a group
   EXPECT_THROW(linear_forward(stream, x.tensor(), w.tensor(), y64.tensor()), Error);

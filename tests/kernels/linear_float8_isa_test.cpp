@@ -7,13 +7,13 @@
 namespace fourmi {
 namespace {
 
-using test::Buffer;
 using test::Columns;
 using test::Float8;
 using test::isas;
 using test::pick;
 using test::Random;
 using test::Style;
+using test::TypedBuffer;
 
 enum class Op { forward, backward_input, backward_weight };
 
@@ -23,7 +23,7 @@ struct Case {
   std::int64_t rows, in, out, experts, leaves = 1;
   Style style;
   DType out_dtype;
-  Buffer residual, result;
+  TypedBuffer residual, result;
   std::vector<Float8> tensors;
   std::vector<Columns> columns;
   std::vector<std::int32_t> offsets, row_token;
@@ -61,7 +61,10 @@ struct Case {
     const Shape w = grouped ? Shape{experts, out, in} : Shape{out, in};
     out_dtype =
         weight ? (pick(random, 0, 1) ? DType::f32 : DType::fx128) : (pick(random, 0, 1) ? DType::f32 : DType::bf16);
-    result = Buffer(op == Op::forward ? Shape{rows, out} : weight ? w : Shape{rows, in}, out_dtype, pick(random, 0, 3));
+    result = TypedBuffer(op == Op::forward ? Shape{rows, out}
+                         : weight          ? w
+                                           : Shape{rows, in},
+                         out_dtype, pick(random, 0, 3));
     if (weight) {
       result.fill(random);
     } else if (!grouped && pick(random, 0, 1)) {
@@ -100,8 +103,8 @@ struct Case {
     }
   }
 
-  Buffer run(const Stream& stream) {
-    Buffer got = result;
+  TypedBuffer run(const Stream& stream) {
+    TypedBuffer got = result;
     const Tensor c = got.tensor(), r = with_residual ? residual.tensor() : Tensor{};
     if (op == Op::forward) {
       const Tensor a = tensors[0].tensor(), b = tensors[1].tensor();
@@ -135,9 +138,9 @@ TEST(LinearFloat8Isa, EqualToPortableBitForBit) {
   Random random(42);
   for (int i = 0; i < 160; ++i) {
     Case c(random);
-    Buffer expected = c.run(Stream(one, Isa::portable));
+    TypedBuffer expected = c.run(Stream(one, Isa::portable));
     for (const Isa isa : isas()) {
-      Buffer got = c.run(Stream(one, isa)), again = c.run(Stream(three, isa));
+      TypedBuffer got = c.run(Stream(one, isa)), again = c.run(Stream(three, isa));
       ASSERT_TRUE(test::same(got, expected)) << i << ": " << name_of(isa) << " " << c.name();
       ASSERT_TRUE(test::same(again, expected)) << i << ": three threads " << name_of(isa) << " " << c.name();
     }
@@ -158,7 +161,7 @@ TEST(LinearFloat8Isa, EveryElementIsItself) {
       x.set_scale(i, 1), x.q(i) = static_cast<std::uint8_t>(i / 2);
       w.set_scale(i, 1), w.q(i) = static_cast<std::uint8_t>(i % n);
     }
-    Buffer y({n, 2}, DType::f32), dx({2, n}, DType::f32);
+    TypedBuffer y({n, 2}, DType::f32), dx({2, n}, DType::f32);
     linear_forward(Stream(pool, isa), x.tensor(), identity({DType::e4m3_panels, 0, 2, 2}).tensor(), y.tensor());
     linear_backward_input(Stream(pool, isa), identity({DType::e4m3_rows, 0, 2, 2}).tensor(), w.tensor(), dx.tensor());
     for (std::int64_t q = 0; q < n; ++q)

@@ -10,9 +10,9 @@
 namespace fourmi {
 namespace {
 
-using test::Buffer;
 using test::Columns;
 using test::Float8;
+using test::TypedBuffer;
 
 struct Case {
   std::int64_t rows, in, out, experts;
@@ -46,7 +46,7 @@ void measure(const Stream& stream, const Case& c, bool mx) {
     offsets.push_back(static_cast<std::int32_t>(c.rows * e / E));
     ends.push_back(static_cast<std::int32_t>(c.out * e));
   }
-  Buffer x({c.rows, c.in}, DType::bf16), w({E, c.out, c.in}, DType::bf16), y({c.rows, c.out}, DType::bf16),
+  TypedBuffer x({c.rows, c.in}, DType::bf16), w({E, c.out, c.in}, DType::bf16), y({c.rows, c.out}, DType::bf16),
       dw({E, c.out, c.in}, DType::f32), fixed({E, c.out, c.in}, DType::fx128);
   x.fill(random), w.fill(random), y.fill(random), dw.fill_zero(), fixed.fill_zero();
   Float8 x8(dtype, 0, c.rows, c.in), y8(dtype, 0, c.rows, c.out), w8(mx ? dtype : DType::e4m3_panels, E, c.out, c.in);

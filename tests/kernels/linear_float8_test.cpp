@@ -11,7 +11,7 @@
 namespace fourmi {
 namespace {
 
-using test::Buffer;
+using test::TypedBuffer;
 using Columns = test::ColumnsHere;
 using test::Float8;
 using test::isas_here;
@@ -26,7 +26,8 @@ struct Sizes {
 constexpr Sizes sizes[] = {{1, 1, 1}, {13, 7, 33}, {12, 128, 32}, {5, 321, 17}, {3, 130, 257}, {130, 40, 129}};
 
 template <class F>
-void expect_near(Buffer& got, std::int64_t cols, std::int64_t count, DType out, F term, Buffer* residual = nullptr) {
+void expect_near(TypedBuffer& got, std::int64_t cols, std::int64_t count, DType out, F term,
+                 TypedBuffer* residual = nullptr) {
   for (std::int64_t i = 0; i < got.size(); ++i) {
     double value = residual ? residual->get(i) : 0, magnitude = std::abs(value);
     for (std::int64_t s = 0; s < count; ++s) {
@@ -52,7 +53,7 @@ TEST(LinearFloat8, ProductsAreTheFormula) {
           Float8 x(rows, 0, s.rows, s.in), dy(rows, 0, s.rows, s.out);
           Float8 w(mx ? rows : DType::e4m3_panels, 0, s.out, s.in);
           x.randomise(random), dy.randomise(random), w.randomise(random);
-          Buffer y({s.rows, s.out}, out), dx({s.rows, s.in}, out), r({s.rows, s.out}, out);
+          TypedBuffer y({s.rows, s.out}, out), dx({s.rows, s.in}, out), r({s.rows, s.out}, out);
           r.fill(random);
           linear_forward(stream, x.tensor(), w.tensor(), y.tensor());
           expect_near(y, s.out, s.in, out, [&](auto i, auto j, auto k) { return x.value(i, k) * w.value(j, k); });
@@ -72,9 +73,9 @@ TEST(LinearFloat8, ProductsAreTheFormula) {
           const auto groups = test::group_of_rows({}, s.rows, {}, mx ? 32 : 128);
           Columns dy_columns({s.rows, s.out}, groups, mx ? 32 : 128), x_columns({s.rows, s.in}, groups, mx ? 32 : 128);
           dy_columns.randomise(random), x_columns.randomise(random);
-          Buffer dw({s.out, s.in}, DType::f32);
+          TypedBuffer dw({s.out, s.in}, DType::f32);
           dw.fill(random);
-          Buffer before = dw;
+          TypedBuffer before = dw;
           linear_backward_weight(stream, dy_columns.scaled(), x_columns.scaled(), dw.tensor());
           expect_near(
               dw, s.in, s.rows, DType::f32,
@@ -114,7 +115,7 @@ TEST(LinearFloat8, OrderIsTheDefinition) {
   dyc.randomise(random), xc.randomise(random);
   for (const Isa isa : isas_here()) {
     const Stream stream = stream_on(pool, isa);
-    Buffer y({rows, out}, DType::f32), dx({rows, in}, DType::f32), dw({out, in}, DType::f32);
+    TypedBuffer y({rows, out}, DType::f32), dx({rows, in}, DType::f32), dw({out, in}, DType::f32);
     linear_forward(stream, x.tensor(), w.tensor(), y.tensor());
     linear_backward_input(stream, dy.tensor(), w.tensor(), dx.tensor());
     linear_backward_weight(stream, dyc.scaled(), xc.scaled(), dw.fill_zero().tensor());
@@ -155,14 +156,14 @@ TEST(LinearFloat8, MxIsTheBf16ProductOfItsValues) {
       x.randomise(random, style), w.randomise(random, style), dy.randomise(random, style);
       across.randomise(random, style), dyc.randomise(random, style), xc.randomise(random, style);
       const auto widened = [](std::int64_t n, std::int64_t k, auto& from) {
-        Buffer b({n, k}, DType::bf16);
+        TypedBuffer b({n, k}, DType::bf16);
         for (std::int64_t i = 0; i < n * k; ++i) b.set(i, from.value(i / k, i % k));
         return b;
       };
-      Buffer x16 = widened(rows, in, x), w16 = widened(out, in, w), dy16 = widened(rows, out, dy),
-             across16 = widened(out, in, across), dyc16 = widened(rows, out, dyc), xc16 = widened(rows, in, xc);
-      Buffer y({rows, out}, DType::f32), y2 = y, dx({rows, in}, DType::f32), dx2 = dx, dw({out, in}, DType::f32);
-      Buffer dw2 = dw.fill_zero();
+      TypedBuffer x16 = widened(rows, in, x), w16 = widened(out, in, w), dy16 = widened(rows, out, dy),
+                  across16 = widened(out, in, across), dyc16 = widened(rows, out, dyc), xc16 = widened(rows, in, xc);
+      TypedBuffer y({rows, out}, DType::f32), y2 = y, dx({rows, in}, DType::f32), dx2 = dx, dw({out, in}, DType::f32);
+      TypedBuffer dw2 = dw.fill_zero();
       linear_forward(stream, x.tensor(), w.tensor(), y.tensor());
       linear_forward(stream, x16.tensor(), w16.tensor(), y2.tensor());
       EXPECT_TRUE(test::same(y, y2)) << name_of(isa) << " " << static_cast<int>(style);
@@ -176,7 +177,7 @@ TEST(LinearFloat8, MxIsTheBf16ProductOfItsValues) {
 }
 
 /// 1 - 2 <x, y> / (|x|^2 + |y|^2)
-double calc_diff(Buffer& x, Buffer& y) {
+double calc_diff(TypedBuffer& x, TypedBuffer& y) {
   double xy = 0, norms = 0;
   for (std::int64_t i = 0; i < x.size(); ++i) {
     const double a = x.get(i), b = y.get(i);
@@ -196,13 +197,13 @@ TEST(LinearFloat8, QuantisedProductsAreCloseOnDeepSeeksShapes) {
   for (const auto& [N, K] : shapes)
     for (const bool mx : {false, true}) {
       const auto filled = [&](std::int64_t n, std::int64_t k, int exponent) {
-        Buffer b({n, k}, DType::f64);
+        TypedBuffer b({n, k}, DType::f64);
         b.fill(random, exponent);
         for (int i = 0; i < 50; ++i) b.data<double>()[pick(random, 0, n * k - 1)] *= 20;  // outliers
         return b;
       };
-      Buffer x = filled(rows, K, 0), w = filled(N, K, -6), dy = filled(rows, N, -17);
-      Buffer y({rows, N}, DType::f64), dx({rows, K}, DType::f64), dw({N, K}, DType::f64);
+      TypedBuffer x = filled(rows, K, 0), w = filled(N, K, -6), dy = filled(rows, N, -17);
+      TypedBuffer y({rows, N}, DType::f64), dx({rows, K}, DType::f64), dw({N, K}, DType::f64);
       linear_forward(cpu, x.tensor(), w.tensor(), y.tensor());
       linear_backward_input(cpu, dy.tensor(), w.tensor(), dx.tensor());
       linear_backward_weight(cpu, dy.tensor(), x.tensor(), dw.fill_zero().tensor());
@@ -213,7 +214,7 @@ TEST(LinearFloat8, QuantisedProductsAreCloseOnDeepSeeksShapes) {
       const auto groups = test::group_of_rows({}, rows, {}, mx ? 32 : 128);
       Columns xc({rows, K}, groups, mx ? 32 : 128), dyc({rows, N}, groups, mx ? 32 : 128);
       xc.quantise(x), dyc.quantise(dy);
-      Buffer y8({rows, N}, DType::bf16), dx8({rows, K}, DType::bf16), dw8({N, K}, DType::f32);
+      TypedBuffer y8({rows, N}, DType::bf16), dx8({rows, K}, DType::bf16), dw8({N, K}, DType::f32);
       linear_forward(stream, x8.tensor(), w8.tensor(), y8.tensor());
       if (mx) {
         Columns across({N, K}, test::group_of_rows({}, N, {}, 32), 32);

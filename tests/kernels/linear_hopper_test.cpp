@@ -7,11 +7,11 @@
 namespace fourmi {
 namespace {
 
-using test::Buffer;
 using test::Columns;
 using test::Float8;
 using test::isas;
 using test::Random;
+using test::TypedBuffer;
 
 constexpr Float8Sum hopper{Float8Sum::Accumulator::hopper}, unpromoted{Float8Sum::Accumulator::hopper, 0};
 
@@ -91,11 +91,11 @@ TEST(LinearHopper, ProductsAreTheDefinition) {
   x.randomise(random), w.randomise(random), dy.randomise(random), xc.randomise(random), dyc.randomise(random);
   for (const Isa isa : isas()) {
     const Stream stream(pool, isa);
-    Buffer y({rows, out}, DType::f32), dx({rows, in}, DType::f32), dw({out, in}, DType::f32);
+    TypedBuffer y({rows, out}, DType::f32), dx({rows, in}, DType::f32), dw({out, in}, DType::f32);
     linear_forward(stream, x.tensor(), w.tensor(), y.tensor(), {}, 1, hopper);
     linear_backward_input(stream, dy.tensor(), w.tensor(), dx.tensor(), {}, 1, hopper);
     linear_backward_weight(stream, dyc.scaled(), xc.scaled(), dw.fill_zero().tensor(), {}, hopper);
-    const auto expect = [&](Buffer& got, std::int64_t at, std::int64_t count, auto a, auto b) {
+    const auto expect = [&](TypedBuffer& got, std::int64_t at, std::int64_t count, auto a, auto b) {
       std::vector<double> qa, qb;
       for (std::int64_t s = 0; s < count; ++s)
         qa.push_back(test::e4m3_value(a(s).first)), qb.push_back(test::e4m3_value(b(s).first));
@@ -129,7 +129,7 @@ TEST(LinearHopper, ProductsAreTheDefinition) {
 struct Errors {
   double relative, largest;
 };
-Errors errors_of(Buffer& y, Buffer& exact) {
+Errors errors_of(TypedBuffer& y, TypedBuffer& exact) {
   double error = 0, norm = 0, largest = 0;
   for (std::int64_t i = 0; i < y.size(); ++i) {
     const double e = y.get(i) - exact.get(i);
@@ -144,19 +144,19 @@ TEST(LinearHopper, PromotionIsWhatKeepsLongSumsRight) {
   Random random(3);
   constexpr std::int64_t rows = 24, K = 4096, N = 24;
   for (const bool positive : {false, true}) {
-    Buffer a({rows, K}, DType::f64), b({N, K}, DType::f64);
+    TypedBuffer a({rows, K}, DType::f64), b({N, K}, DType::f64);
     a.fill(random), b.fill(random);
     Float8 x(DType::e4m3_rows, 0, rows, K), w(DType::e4m3_panels, 0, N, K);
     x.quantise(a), w.quantise(b);
     for (std::int64_t i = 0; i < x.size(); ++i) x.set_scale(i, 0x1p-7F), w.set_scale(i, 0x1p-7F);
-    Buffer x64({rows, K}, DType::f64), w64({N, K}, DType::f64), exact({rows, N}, DType::f64);
+    TypedBuffer x64({rows, K}, DType::f64), w64({N, K}, DType::f64), exact({rows, N}, DType::f64);
     for (std::int64_t i = 0; i < x.size(); ++i) {
       if (positive) x.q(i) &= 127, w.q(i) &= 127;
       x64.set(i, x.value(0, i)), w64.set(i, w.value(0, i));
     }
     linear_forward(stream, x64.tensor(), w64.tensor(), exact.tensor());
     const auto errors = [&](const Float8Sum& sum) {
-      Buffer y({rows, N}, DType::f32);
+      TypedBuffer y({rows, N}, DType::f32);
       linear_forward(stream, x.tensor(), w.tensor(), y.tensor(), {}, 1, sum);
       return errors_of(y, exact);
     };
@@ -177,7 +177,7 @@ TEST(LinearHopper, WhatItCannotImitateIsRefused) {
   Float8 x(DType::e4m3_rows, 0, 4, 256), w(DType::e4m3_panels, 0, 8, 256), mx(DType::mxe4m3_rows, 0, 4, 256),
       mx_w(DType::mxe4m3_rows, 0, 8, 256);
   x.randomise(random), w.randomise(random), mx.randomise(random), mx_w.randomise(random);
-  Buffer x16({4, 256}, DType::bf16), w16({8, 256}, DType::bf16), y({4, 8}, DType::f32);
+  TypedBuffer x16({4, 256}, DType::bf16), w16({8, 256}, DType::bf16), y({4, 8}, DType::f32);
   x16.fill(random), w16.fill(random);
   const auto forward = [&](const Tensor& a, const Tensor& b, const Float8Sum& sum) {
     linear_forward(stream, a, b, y.tensor(), {}, 1, sum);

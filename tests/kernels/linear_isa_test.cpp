@@ -2,15 +2,15 @@
 #include <gtest/gtest.h>
 
 #include "kernels/ops/linear.h"
-#include "linear_test_data.h"
+#include "tests/kernels/linear_test_data.h"
 
 namespace fourmi {
 namespace {
 
-using test::Buffer;
 using test::isas;
 using test::pick;
 using test::Random;
+using test::TypedBuffer;
 
 enum class Op { forward, backward_input, backward_weight };
 
@@ -20,7 +20,7 @@ struct Case {
   bool grouped, with_residual = false;
   std::int64_t rows, in, out, experts;
   DType dtype, out_dtype;
-  Buffer first, second, residual, result;
+  TypedBuffer first, second, residual, result;
   std::vector<std::int32_t> offsets, row_token;
   Cuts cuts;
 
@@ -53,9 +53,9 @@ struct Case {
     const Shape x{rows, in}, y{rows, out}, w = grouped ? Shape{experts, out, in} : Shape{out, in};
     const int exponent = pick(random, 0, 3) == 0 ? -63 : 0;
     auto skew = [&] { return pick(random, 0, 3); };
-    first = Buffer(op == Op::forward ? x : y, dtype, skew());
-    second = Buffer(weight ? x : w, dtype, skew());
-    result = Buffer(op == Op::forward ? y : weight ? w : x, out_dtype, skew());
+    first = TypedBuffer(op == Op::forward ? x : y, dtype, skew());
+    second = TypedBuffer(weight ? x : w, dtype, skew());
+    result = TypedBuffer(op == Op::forward ? y : weight ? w : x, out_dtype, skew());
     first.fill(random, exponent), second.fill(random, exponent);
     if (weight) {
       result.fill(random, pick(random, 0, 1) ? 2 * exponent : 0);
@@ -76,8 +76,8 @@ struct Case {
     for (std::int64_t r = 0; r < rows; ++r) row_token.push_back(token += static_cast<std::int32_t>(pick(random, 0, 5)));
   }
 
-  Buffer run(const Stream& stream) {
-    Buffer got = result;
+  TypedBuffer run(const Stream& stream) {
+    TypedBuffer got = result;
     Cuts now = cuts;
     if (!row_token.empty()) now.row_token = row_token.data();
     const Tensor a = first.tensor(), b = second.tensor(), c = got.tensor();
@@ -109,7 +109,7 @@ TEST(LinearIsa, EqualToPortableBitForBit) {
   Random random(42);
   for (int i = 0; i < 900; ++i) {
     Case c(random);
-    const Buffer expected = c.run(Stream(one, Isa::portable));
+    const TypedBuffer expected = c.run(Stream(one, Isa::portable));
     for (const Isa isa : isas()) {
       ASSERT_TRUE(c.run(Stream(one, isa)) == expected) << i << ": " << name_of(isa) << " " << c.name();
       ASSERT_TRUE(c.run(Stream(three, isa)) == expected) << i << ": three threads " << name_of(isa) << " " << c.name();
@@ -123,9 +123,9 @@ TEST(LinearIsa, ThreadsDoNotMatterOnManyTasks) {
   for (const Isa isa : isas()) {
     if (isa == Isa::portable) continue;
     for (const DType dtype : {DType::f32, DType::bf16}) {
-      Buffer x({820, 90}, dtype), w({600, 90}, dtype), y({820, 600}, DType::f32), dw({600, 90}, DType::f32);
+      TypedBuffer x({820, 90}, dtype), w({600, 90}, dtype), y({820, 600}, DType::f32), dw({600, 90}, DType::f32);
       x.fill(random), w.fill(random), dw.fill(random);
-      Buffer y2 = y, y3 = y, dw2 = dw, dw3 = dw, dy({820, 600}, dtype);
+      TypedBuffer y2 = y, y3 = y, dw2 = dw, dw3 = dw, dy({820, 600}, dtype);
       dy.fill(random);
       linear_forward(Stream(one, isa), x.tensor(), w.tensor(), y.tensor());
       linear_forward(Stream(two, isa), x.tensor(), w.tensor(), y2.tensor());
@@ -145,14 +145,14 @@ TEST(LinearIsa, RowsDoNotSeeEachOther) {
   for (const Isa isa : isas())
     for (const DType dtype : {DType::f64, DType::f32, DType::bf16}) {
       const Stream stream(pool, isa);
-      Buffer x({29, 75}, dtype), w({45, 75}, dtype), y({29, 45}, accumulate_dtype(dtype));
+      TypedBuffer x({29, 75}, dtype), w({45, 75}, dtype), y({29, 45}, accumulate_dtype(dtype));
       x.fill(random), w.fill(random);
       linear_forward(stream, x.tensor(), w.tensor(), y.tensor());
-      Buffer alone({29, 45}, accumulate_dtype(dtype));
+      TypedBuffer alone({29, 45}, accumulate_dtype(dtype));
       for (std::int64_t i = 0; i < 29; ++i)
         linear_forward(stream, x.tensor().rows(i, i + 1), w.tensor(), alone.tensor().rows(i, i + 1));
       EXPECT_TRUE(y == alone) << name_of(isa) << " " << name_of(dtype);
-      Buffer dx({29, 75}, accumulate_dtype(dtype)), dx_alone = dx, dy({29, 45}, dtype);
+      TypedBuffer dx({29, 75}, accumulate_dtype(dtype)), dx_alone = dx, dy({29, 45}, dtype);
       dy.fill(random);
       linear_backward_input(stream, dy.tensor(), w.tensor(), dx.tensor());
       for (std::int64_t i = 0; i < 29; ++i)
@@ -171,16 +171,16 @@ TEST(LinearIsa, GroupedIsPlainPerExpertAndLeavesTheRestAlone) {
       const std::int64_t experts = pick(random, 1, 8), rows = pick(random, 1, 150), in = pick(random, 1, 70),
                          out = pick(random, 1, 70);
       const auto offsets = test::random_offsets(random, experts, rows);
-      Buffer x({rows, in}, dtype), dy({rows, out}, dtype), w({experts, out, in}, dtype);
+      TypedBuffer x({rows, in}, dtype), dy({rows, out}, dtype), w({experts, out, in}, dtype);
       // Rows beyond the last offset stay NaN: neither read nor written.
       for (std::int64_t r = 0; r < offsets.back(); ++r) {
         for (std::int64_t k = 0; k < in; ++k) x.set(r * in + k, static_cast<double>(pick(random, -99, 99)) / 64);
         for (std::int64_t n = 0; n < out; ++n) dy.set(r * out + n, static_cast<double>(pick(random, -99, 99)) / 64);
       }
       w.fill(random);
-      Buffer y({rows, out}, dtype), dx({rows, in}, dtype), dw({experts, out, in}, DType::f32);
+      TypedBuffer y({rows, out}, dtype), dx({rows, in}, dtype), dw({experts, out, in}, DType::f32);
       dw.fill(random);
-      Buffer y2 = y, dx2 = dx, dw2 = dw;
+      TypedBuffer y2 = y, dx2 = dx, dw2 = dw;
       grouped_linear_forward(stream, x.tensor(), w.tensor(), offsets, y.tensor());
       grouped_linear_backward_input(stream, dy.tensor(), w.tensor(), offsets, dx.tensor());
       grouped_linear_backward_weight(stream, dy.tensor(), x.tensor(), offsets, dw.tensor());

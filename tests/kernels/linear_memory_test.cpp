@@ -37,7 +37,7 @@ TEST(LinearMemory, DoesNotDependOnTheCutIntoGroups) {
       ThreadPool pool(1);
       const Stream stream(pool, isa);
       test::Random random(1);
-      test::Buffer x({rows, K}, dtype), w({4, N, K}, dtype), y({rows, N}, dtype), dw({4, N, K}, DType::f32);
+      test::TypedBuffer x({rows, K}, dtype), w({4, N, K}, dtype), y({rows, N}, dtype), dw({4, N, K}, DType::f32);
       x.fill(random), w.fill(random), y.fill(random), dw.fill_zero();
       expect_memory_of_shapes("forward", [&](const Offsets& offsets) {
         grouped_linear_forward(stream, x.tensor(), w.tensor(), offsets, y.tensor());
@@ -63,7 +63,7 @@ TEST(LinearMemory, OfFp8DoesNotDependOnTheCutIntoGroups) {
       const DType dtype = group_rows == 32 ? DType::mxe4m3_rows : DType::e4m3_rows;
       test::Random random(1);
       test::Float8 x(dtype, 0, rows, K), w(group_rows == 32 ? dtype : DType::e4m3_panels, 4, N, K);
-      test::Buffer y({rows, N}, DType::bf16), dw({4, N, K}, DType::f32);
+      test::TypedBuffer y({rows, N}, DType::bf16), dw({4, N, K}, DType::f32);
       x.randomise(random), w.randomise(random), dw.fill_zero();
       expect_memory_of_shapes("forward", [&](const Offsets& offsets) {
         grouped_linear_forward(stream, x.tensor(), w.tensor(), offsets, y.tensor());

@@ -10,10 +10,10 @@
 namespace fourmi {
 namespace {
 
-using test::Buffer;
 using test::isas_here;
 using test::Random;
 using test::stream_on;
+using test::TypedBuffer;
 
 struct Triple {
   DType in, out;
@@ -64,7 +64,7 @@ void for_all(F body) {
 
 TEST(Linear, ForwardIsTheFormula) {
   for_all([](const Stream& stream, Random& random, Triple t, Sizes s, bool with_residual) {
-    Buffer x({s.rows, s.in}, t.in), w({s.out, s.in}, t.in), y({s.rows, s.out}, t.out), r({s.rows, s.out}, t.out);
+    TypedBuffer x({s.rows, s.in}, t.in), w({s.out, s.in}, t.in), y({s.rows, s.out}, t.out), r({s.rows, s.out}, t.out);
     x.fill(random), w.fill(random), r.fill(random);
     linear_forward(stream, x.tensor(), w.tensor(), y.tensor(), with_residual ? r.tensor() : Tensor{});
     for (std::int64_t i = 0; i < s.rows; ++i)
@@ -78,7 +78,7 @@ TEST(Linear, ForwardIsTheFormula) {
 
 TEST(Linear, BackwardInputIsTheFormula) {
   for_all([](const Stream& stream, Random& random, Triple t, Sizes s, bool with_residual) {
-    Buffer dy({s.rows, s.out}, t.in), w({s.out, s.in}, t.in), dx({s.rows, s.in}, t.out), r({s.rows, s.in}, t.out);
+    TypedBuffer dy({s.rows, s.out}, t.in), w({s.out, s.in}, t.in), dx({s.rows, s.in}, t.out), r({s.rows, s.in}, t.out);
     dy.fill(random), w.fill(random), r.fill(random);
     linear_backward_input(stream, dy.tensor(), w.tensor(), dx.tensor(), with_residual ? r.tensor() : Tensor{});
     for (std::int64_t i = 0; i < s.rows; ++i)
@@ -93,10 +93,10 @@ TEST(Linear, BackwardInputIsTheFormula) {
 TEST(Linear, BackwardWeightAddsTheFormula) {
   for_all([](const Stream& stream, Random& random, Triple t, Sizes s, bool holds_something) {
     t.out = accumulate_dtype(t.in);
-    Buffer dy({s.rows, s.out}, t.in), x({s.rows, s.in}, t.in), dw({s.out, s.in}, t.out);
+    TypedBuffer dy({s.rows, s.out}, t.in), x({s.rows, s.in}, t.in), dw({s.out, s.in}, t.out);
     dy.fill(random), x.fill(random), dw.fill_zero();
     if (holds_something) dw.fill(random);
-    Buffer before = dw;
+    TypedBuffer before = dw;
     linear_backward_weight(stream, dy.tensor(), x.tensor(), dw.tensor());
     for (std::int64_t n = 0; n < s.out; ++n)
       for (std::int64_t k = 0; k < s.in; ++k) {
@@ -112,7 +112,7 @@ TEST(Linear, ResidualMayBeTheOutput) {
   Random random(3);
   for (const Isa isa : isas_here())
     for (const Triple t : triples) {
-      Buffer x({30, 40}, t.in), w({50, 40}, t.in), y({30, 50}, t.out), r({30, 50}, t.out);
+      TypedBuffer x({30, 40}, t.in), w({50, 40}, t.in), y({30, 50}, t.out), r({30, 50}, t.out);
       x.fill(random), w.fill(random), r.fill(random);
       linear_forward(stream_on(pool, isa), x.tensor(), w.tensor(), y.tensor(), r.tensor());
       linear_forward(stream_on(pool, isa), x.tensor(), w.tensor(), r.tensor(), r.tensor());
@@ -175,7 +175,7 @@ TEST(Linear, NotANumberStaysInItsRow) {
   Random random(4);
   for (const Isa isa : isas_here())
     for (const Triple t : triples) {
-      Buffer x({14, 20}, t.in), w({35, 20}, t.in), y({14, 35}, t.out), r({14, 35}, t.out);
+      TypedBuffer x({14, 20}, t.in), w({35, 20}, t.in), y({14, 35}, t.out), r({14, 35}, t.out);
       x.fill(random), w.fill(random), r.fill_zero();
       x.set(13 * 20 + 19, std::numeric_limits<double>::quiet_NaN());
       x.set(2 * 20, std::numeric_limits<double>::infinity());
@@ -194,18 +194,19 @@ TEST(Linear, ZeroSizes) {
   for (const Isa isa : isas_here()) {
     const Stream stream = stream_on(pool, isa);
     Random random(1);
-    Buffer x({3, 0}, DType::bf16), w({5, 0}, DType::bf16), y({3, 5}, DType::bf16), r({3, 5}, DType::bf16);
+    TypedBuffer x({3, 0}, DType::bf16), w({5, 0}, DType::bf16), y({3, 5}, DType::bf16), r({3, 5}, DType::bf16);
     r.fill(random);
     linear_forward(stream, x.tensor(), w.tensor(), y.tensor());
-    Buffer zero({3, 5}, DType::bf16);
+    TypedBuffer zero({3, 5}, DType::bf16);
     EXPECT_TRUE(y == zero.fill_zero()) << name_of(isa);
     linear_forward(stream, x.tensor(), w.tensor(), y.tensor(), r.tensor());
     EXPECT_TRUE(y == r) << name_of(isa);
 
-    Buffer none({0, 4}, DType::bf16), weights({6, 4}, DType::bf16), out({0, 6}, DType::bf16), dw({6, 4}, DType::f32);
+    TypedBuffer none({0, 4}, DType::bf16), weights({6, 4}, DType::bf16), out({0, 6}, DType::bf16),
+        dw({6, 4}, DType::f32);
     weights.fill(random);
     for (std::int64_t i = 0; i < dw.size(); ++i) dw.set(i, -0.0);
-    Buffer before = dw;
+    TypedBuffer before = dw;
     linear_forward(stream, none.tensor(), weights.tensor(), out.tensor());
     linear_backward_input(stream, out.tensor(), weights.tensor(), none.tensor());
     linear_backward_weight(stream, out.tensor(), none.tensor(), dw.tensor());
@@ -216,13 +217,13 @@ TEST(Linear, ZeroSizes) {
 TEST(Linear, WrongCallsAreRefused) {
   ThreadPool pool(1);
   const Stream stream = test::stream_of(pool);
-  Buffer x({4, 6}, DType::bf16), w({5, 6}, DType::bf16), y({4, 5}, DType::bf16);
-  Buffer w32({5, 6}, DType::f32), y64({4, 5}, DType::f64), short_y({4, 4}, DType::bf16);
+  TypedBuffer x({4, 6}, DType::bf16), w({5, 6}, DType::bf16), y({4, 5}, DType::bf16);
+  TypedBuffer w32({5, 6}, DType::f32), y64({4, 5}, DType::f64), short_y({4, 4}, DType::bf16);
   EXPECT_THROW(linear_forward(stream, x.tensor(), w32.tensor(), y.tensor()), Error);
   EXPECT_THROW(linear_forward(stream, x.tensor(), w.tensor(), y64.tensor()), Error);
   EXPECT_THROW(linear_forward(stream, x.tensor(), w.tensor(), short_y.tensor()), Error);
   EXPECT_THROW(linear_forward(stream, x.tensor(), w.tensor(), y.tensor(), short_y.tensor()), Error);
-  Buffer fixed({4, 5}, DType::fx128), experts({2, 5, 6}, DType::bf16);
+  TypedBuffer fixed({4, 5}, DType::fx128), experts({2, 5, 6}, DType::bf16);
   EXPECT_THROW(linear_forward(stream, x.tensor(), w.tensor(), fixed.tensor()), Error);
   const std::int32_t falling[] = {0, 3, 2}, outside[] = {0, 3, 5}, few[] = {0, 4};
   for (const std::span<const std::int32_t> offsets : {std::span(falling), std::span(outside)})

@@ -18,10 +18,10 @@ inline std::int64_t pick(Random& random, std::int64_t low, std::int64_t high) {
 }
 
 /// Owns a tensor that starts `skew` elements behind an allocation's begin; all bytes are 0xff (NaN) until filled.
-class Buffer {
+class TypedBuffer {
  public:
-  Buffer() = default;
-  Buffer(Shape shape, DType dtype, std::int64_t skew = 0)
+  TypedBuffer() = default;
+  TypedBuffer(Shape shape, DType dtype, std::int64_t skew = 0)
       : bytes_(static_cast<std::size_t>((shape.num_elements() + skew + 8) * size_of(dtype)), std::byte{0xff}),
         shape_(shape),
         dtype_(dtype),
@@ -30,7 +30,7 @@ class Buffer {
   Tensor tensor() { return {bytes_.data() + skew_ * size_of(dtype_), dtype_, shape_}; }
   Tensor view(Shape shape) { return tensor().view(shape); }
   std::int64_t size() const { return shape_.num_elements(); }
-  bool operator==(const Buffer& o) const { return bytes_ == o.bytes_; }  // poison around it included
+  bool operator==(const TypedBuffer& o) const { return bytes_ == o.bytes_; }  // poison around it included
   template <class T>
   T* data() {
     return tensor().as<T>();
@@ -48,12 +48,12 @@ class Buffer {
     return static_cast<double>(data<bfloat16>()[i]);
   }
   /// Normal values times 2^exponent. An exponent near -63 makes products straddle the border of denormals.
-  Buffer& fill(Random& random, int exponent = 0) {
+  TypedBuffer& fill(Random& random, int exponent = 0) {
     std::normal_distribution<double> normal;
     for (std::int64_t i = 0; i < size(); ++i) set(i, std::ldexp(normal(random), exponent));
     return *this;
   }
-  Buffer& fill_zero() {
+  TypedBuffer& fill_zero() {
     for (std::int64_t i = 0; i < size(); ++i) set(i, 0);
     return *this;
   }
