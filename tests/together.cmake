@@ -1,0 +1,40 @@
+# tests_together(NAME LIST): with FOURMI_TOGETHER the files of LIST become fewer, eight as one: most of what a test costs the compiler is what it
+# shares with its neighbours. One that is more than a nameless namespace, or whose headers want to be read before others, is left
+# alone (SKIP_UNITY_BUILD_INCLUSION), as is one with options of its own.
+function(tests_together name list)
+  set(files ${${list}})
+  list(LENGTH files length)
+  if(NOT FOURMI_TOGETHER OR length LESS 2)
+    return()
+  endif()
+  set(result)
+  set(batch)
+  set(number 0)
+  foreach(file IN LISTS files ITEMS end)
+    get_source_file_property(alone ${file} SKIP_UNITY_BUILD_INCLUSION)
+    get_source_file_property(options ${file} COMPILE_OPTIONS)
+    if(NOT file STREQUAL end)
+      if(alone OR options)
+        list(APPEND result ${file})
+        continue()
+      endif()
+      get_filename_component(file ${file} ABSOLUTE)
+      list(APPEND batch ${file})
+    endif()
+    list(LENGTH batch length)
+    if(length EQUAL 8 OR (file STREQUAL end AND length GREATER 0))
+      math(EXPR number "${number} + 1")
+      set(joined ${CMAKE_CURRENT_BINARY_DIR}/together/${name}_${number}.cpp)
+      add_custom_command(OUTPUT ${joined}
+        COMMAND ${CMAKE_SOURCE_DIR}/tests/together.sh ${joined} ${batch}
+        DEPENDS ${CMAKE_SOURCE_DIR}/tests/together.sh ${batch}
+        VERBATIM)
+      # The nameless namespace of a file that is not the compiler's own (#line) is taken for a header's.
+      set_source_files_properties(${joined} PROPERTIES COMPILE_OPTIONS -Wno-subobject-linkage)
+      list(APPEND result ${joined})
+      set(batch)
+    endif()
+  endforeach()
+  file(MAKE_DIRECTORY ${CMAKE_CURRENT_BINARY_DIR}/together)
+  set(${list} ${result} PARENT_SCOPE)
+endfunction()
