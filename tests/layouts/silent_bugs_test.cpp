@@ -16,7 +16,7 @@ namespace fourmi {
 namespace {
 
 /// Latent attention, routed and shared experts, multi-token prediction, balance loss: any axis may cut it.
-Recipe sparse(Compute compute = Compute::fp64, Reproducibility mode = Reproducibility::run) {
+Recipe sparse_recipe(Compute compute = Compute::fp64, Reproducibility mode = Reproducibility::run) {
   Recipe r = small_recipe(compute, mode);
   r.model.intermediate_size = r.model.moe_intermediate_size = 64;
   r.model.num_key_value_heads = 4;
@@ -59,10 +59,10 @@ std::vector<double> difference(const std::vector<double>& a, const std::vector<d
 // An expert's gradient is the sum over all tokens of the batch that chose it, on however many ranks they are and
 // wherever it is: not their mean, and not that sum as often as ranks share the experts.
 TEST(SilentBugs, GradientsOfExpertsAreOffByNoFactor) {
-  const RunResult one = Layout{}.run(sparse());
+  const RunResult one = Layout{}.run(sparse_recipe());
   for (const Layout& layout : {Layout{.ranks = 2, .expert = 2}, Layout{.ranks = 4, .expert = 2},
                                Layout{.ranks = 4, .expert = 4}, Layout{.ranks = 4, .expert = 2, .zero = 2}}) {
-    const RunResult many = layout.run(sparse());
+    const RunResult many = layout.run(sparse_recipe());
     int experts = 0;
     for (const auto& [name, expected] : one.gradients) {
       if (!is_routed_expert(name)) continue;
@@ -80,7 +80,7 @@ TEST(SilentBugs, GradientsOfExpertsAreOffByNoFactor) {
 // router, as large as its weight, and the same on all layouts.
 TEST(SilentBugs, TheBalanceLossReachesEveryRouter) {
   const auto with_weight = [](const Layout& layout, double weight) {
-    Recipe r = sparse();
+    Recipe r = sparse_recipe();
     r.loss.balance_weight.steps = {{0, weight}};
     return layout.run(r).gradients;
   };
@@ -109,10 +109,10 @@ TEST(SilentBugs, TheBalanceLossReachesEveryRouter) {
 // Between cut layers a tensor rank has some rows only, so norms, router and latent projections have a part of their
 // gradient on each: summed before anybody squares it.
 TEST(SilentBugs, SequenceParallelismDoesNotMoveTheNorm) {
-  const double one = Layout{}.run(sparse()).steps[0].grad_norm;
+  const double one = Layout{}.run(sparse_recipe()).steps[0].grad_norm;
   for (const Layout& layout : {Layout{.ranks = 2, .tensor = 2}, Layout{.ranks = 4, .tensor = 4},
                                Layout{.ranks = 4, .tensor = 2}, Layout{.ranks = 4, .tensor = 4, .zero = 3}}) {
-    const double many = layout.run(sparse()).steps[0].grad_norm;
+    const double many = layout.run(sparse_recipe()).steps[0].grad_norm;
     EXPECT_NEAR(many, one, 1e-9 * one) << layout.name() << ": " << 100 * (many / one - 1) << "% away";
   }
 }
@@ -133,13 +133,13 @@ void expect_counted_once(const Recipe& recipe, std::initializer_list<Layout> lay
 // The norm that clips is that of the whole gradients, each parameter once: also of those that several ranks, several
 // stages, or embedding and head have. It is compared with the gradients themselves, so that one rank may be wrong too.
 TEST(SilentBugs, TheNormCountsEveryParameterOnce) {
-  expect_counted_once(sparse(), {{},
-                                 {.ranks = 4},
-                                 {.ranks = 2, .tensor = 2},
-                                 {.ranks = 4, .expert = 2},
-                                 {.ranks = 4, .expert_tensor = 2},
-                                 {.ranks = 2, .pipeline = 2},
-                                 {.ranks = 4, .zero = 3}});
+  expect_counted_once(sparse_recipe(), {{},
+                                        {.ranks = 4},
+                                        {.ranks = 2, .tensor = 2},
+                                        {.ranks = 4, .expert = 2},
+                                        {.ranks = 4, .expert_tensor = 2},
+                                        {.ranks = 2, .pipeline = 2},
+                                        {.ranks = 4, .zero = 3}});
   Recipe tied = deep_dense_recipe(Compute::fp64, Reproducibility::run);
   tied.model.num_hidden_layers = 3;
   expect_counted_once(tied, {{}, {.ranks = 2, .tensor = 2}, {.ranks = 2, .pipeline = 2}, {.ranks = 4, .pipeline = 2}});
@@ -158,7 +158,7 @@ std::vector<std::size_t> num_pieces(const Recipe& recipe, int ranks) {
 // Panels are dealt out by load, so one rank has many small pieces and another a few large ones. Nobody may take the
 // lengths of rank 0, or its own, for those of all.
 TEST(SilentBugs, PiecesOfTheOptimizerDifferBetweenRanks) {
-  const Recipe recipe = sparse(Compute::fp32, Reproducibility::layout);
+  const Recipe recipe = sparse_recipe(Compute::fp32, Reproducibility::layout);
   const RunResult one = Layout{}.run(recipe);
   for (const Layout& layout : {Layout{.ranks = 4}, Layout{.ranks = 4, .expert = 2}, Layout{.ranks = 4, .zero = 3}}) {
     const std::vector<std::size_t> pieces = num_pieces(layout.of(recipe), layout.ranks);
@@ -173,7 +173,7 @@ TEST(SilentBugs, PiecesThatDifferBetweenRanksAreAllSaved) {
   const std::filesystem::path folder =
       std::filesystem::temp_directory_path() / fmt::format("fourmi-silent-bugs-{}", getpid());
   const Layout layout{.ranks = 4, .expert = 2};
-  const Recipe recipe = layout.of(sparse(Compute::fp32));
+  const Recipe recipe = layout.of(sparse_recipe(Compute::fp32));
   const std::vector<std::size_t> pieces = num_pieces(recipe, layout.ranks);
   EXPECT_GT(*std::max_element(pieces.begin(), pieces.end()), pieces[0]) << "rank 0 has most: this would show nothing";
   run_members(layout.ranks, [&](Group& world) {
@@ -199,11 +199,11 @@ TEST(SilentBugs, PiecesThatDifferBetweenRanksAreAllSaved) {
 // With all experts on every rank nothing travels to another expert, but their columns are still cut: sums over these,
 // and over the ranks that hold the same of them, are as needed as ever.
 TEST(SilentBugs, ColumnsOfExpertsAreSummedWhereNobodyElseHasExperts) {
-  const RunResult one = Layout{}.run(sparse());
+  const RunResult one = Layout{}.run(sparse_recipe());
   for (const Layout& layout :
        {Layout{.ranks = 2, .expert_tensor = 2}, Layout{.ranks = 4, .expert_tensor = 2},
         Layout{.ranks = 4, .expert_tensor = 4}, Layout{.ranks = 4, .expert_tensor = 2, .tensor = 2}})
-    expect_agreement(one, layout.run(sparse()), layout.name());
+    expect_agreement(one, layout.run(sparse_recipe()), layout.name());
 }
 
 }  // namespace
