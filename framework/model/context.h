@@ -79,6 +79,7 @@ struct Context {
   LayerPanels* panels = nullptr;  ///< null: all weights and gradients stay in memory
   bool halves_apart = false;      ///< other layers' backward comes between the halves of a layer's
   double balance_weight = 0;      ///< 0: no balance loss
+  int micro_batch = 0;            ///< of the rank's in this step
   PromotedLayers promoted;
   const ModelTypes* layer_types = nullptr;  ///< of the layer at work; null: the run's
   /// Called in forward with each layer's output, where given: layer -1 is the embedding, num_hidden_layers the MTP

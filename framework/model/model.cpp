@@ -56,6 +56,7 @@ Context Model::context(const Stream& stream, const StagePass& p, const Context& 
   c.column_memory = workspace_->column_memory ? &*workspace_->column_memory : nullptr;
   c.late_memory = workspace_->late_memory ? &*workspace_->late_memory : nullptr;
   c.balance_weight = p.weights.balance;
+  c.micro_batch = p.micro_batch;
   if (window_ > 0) {
     window_key_begin(stream, window_, p.batch.key_begin_M, p.batch.key_end_M, window_begin_M);
     c.window_begin = window_begin_M;

@@ -41,6 +41,7 @@ struct BatchLosses {
 /// A micro-batch at one stage.
 struct StagePass {
   BatchTensors batch{};
+  int micro_batch = 0;      ///< of the rank's in this step
   int slot = 0;             ///< of its activations, from forward to the end of backward
   int kept = 0;             ///< of its gradients, from backward_input to backward_weight
   Tensor x_MD{}, y_MD{};    ///< what the stage before gives, what the next one takes; absent at the model's ends

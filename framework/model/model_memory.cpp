@@ -108,6 +108,11 @@ void Model::allocate(const BatchSizes& sizes, Use use, Arena& arena, Recompute r
   }
   workspace_ = own_workspace_.get();
   workspace_->allocate_exchange(section_, sizes, store_->types(), false, groups, arena);
+  if (store_->types().scales_late()) {
+    for (const Block& b : blocks_)
+      workspace_->largest_late = std::max(workspace_->largest_late, largest_late(b.sizes(sizes, store_->types())));
+    workspace_->late_memory.emplace(workspace_->largest_late, store_->types().activation, arena);
+  }
   sizes_ = sizes;
   allocate_evaluation(arena);
 }
@@ -128,6 +133,7 @@ void Model::allocate_evaluation(Arena& arena) {
     if (b != blocks_.end())
       allocate_fields(a.blocks[static_cast<std::size_t>(moe)], b->sizes(sizes_, types), arena, "block.");
   }
+  if (!head_) return;
   a.losses.loss_M = arena.allocate({sizes_.rows}, types.accumulate, "loss");
   allocate_fields(a.head, head_->sizes(sizes_, types), arena, "head.");
   if (!mtp_) return;

@@ -18,8 +18,9 @@ Member member(const std::vector<int>& ranks, int rank) {
 
 }  // namespace
 
-Coordinates::Coordinates(const Recipe& r, const StageMap& stages, const Mesh& mesh, int rank)
-    : stage(mesh.coordinate(rank, Axis::pipeline)),
+Coordinates::Coordinates(const Recipe& r, const StageMap& stages, const Mesh& mesh, int of_rank)
+    : rank(of_rank),
+      stage(mesh.coordinate(rank, Axis::pipeline)),
       data{mesh.coordinate(rank, Axis::data), mesh.size(Axis::data)},
       shares{share(mesh, rank, Axis::tensor), share(mesh, rank, Axis::expert), share(mesh, rank, Axis::expert_tensor)} {
   for (Copies copies : all_copies)

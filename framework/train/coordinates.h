@@ -10,6 +10,7 @@ namespace fourmi {
 struct Coordinates {
   Coordinates(const Recipe& recipe, const StageMap& stages, const Mesh& mesh, int rank);
   Holding holding(const Recipe& recipe, const StageMap& stages) const;
+  int rank;       ///< among all
   int stage;      ///< along the pipeline
   Member data;    ///< among the ranks that share the global batch
   Shares shares;  ///< of tensors

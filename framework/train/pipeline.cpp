@@ -5,7 +5,6 @@
 
 #include "framework/model/pair.h"
 #include "framework/train/pair_rule.h"
-#include "kernels/ops/copy.h"
 #include "parallel/schedule/verb_names.h"
 
 namespace fourmi {
@@ -63,13 +62,9 @@ Pipeline::Pipeline(const Recipe& recipe, const StageMap& map, int rank, std::spa
       static_cast<std::size_t>(std::max(borders, most(programs_, [](const Program& p) { return p.num_borders; }))));
   for (Tensor& t : borders_) t = arena.allocate(rows, activation, "stage borders");
   requests_.resize(static_cast<std::size_t>(most(programs_, [](const Program& p) { return p.num_requests; })));
-  rows_.resize(static_cast<std::size_t>(most(programs_, [](const Program& p) { return p.num_rows; })));
   // Positions are those of whole sequences, whoever holds their rows.
-  const std::int64_t most_rows = recipe.data.micro_batch_size * recipe.data.sequence_length;
-  if (arena.device() != Device::cpu)
-    for (Rows& r : rows_)
-      for (std::size_t i = 0; i < num_batch_tensors; ++i)
-        r.on_device.push_back(arena.allocate({most_rows}, DType::i32, "rows of the data"));
+  for (int n = most(programs_, [](const Program& p) { return p.num_rows; }); n > 0; --n)
+    rows_.emplace_back(recipe.data.micro_batch_size * recipe.data.sequence_length, arena);
   done_.reserve(actions);
 }
 
@@ -77,21 +72,9 @@ bool Pipeline::has_head() const {
   return map_.places.back().rank == rank_;
 }
 
-Pipeline::Rows& Pipeline::rows(int place, int micro_batch, MicroBatches& batches, const Stream& stream) {
-  Rows& r = rows_[static_cast<std::size_t>(place)];
-  if (r.micro_batch == micro_batch) return r;
-  const Span span(stream.timeline(), Work::data, "micro_batch");
-  // A copy to the device has left the host's memory when it returns, so that it may be filled again.
-  batches.fill(micro_batch, r.rows.batch());
-  r.on_host = r.tensors = r.rows.tensors(part_);
-  r.micro_batch = micro_batch;
-  for (std::size_t i = 0; i < r.on_device.size(); ++i) {
-    Tensor& t = r.tensors.*batch_tensors[i];
-    if (!t) continue;
-    const Tensor there = r.on_device[i].rows(0, t.num_elements()).view(t.shape);
-    copy(stream, t, there);
-    t = there;
-  }
+const StagedRows& Pipeline::rows(int place, int micro_batch, MicroBatches& batches, const Stream& stream) {
+  StagedRows& r = rows_[static_cast<std::size_t>(place)];
+  r.take(micro_batch, batches, part_, stream);
   return r;
 }
 
@@ -102,8 +85,8 @@ struct Pipeline::Run {
   MicroBatches& batches;
 };
 
-StagePass Pipeline::pass(const Instruction& i, const Rows& r, const Run& run) const {
-  StagePass p{.batch = r.tensors, .slot = i.slot, .kept = i.kept};
+StagePass Pipeline::pass(const Instruction& i, const StagedRows& r, const Run& run) const {
+  StagePass p{.batch = r.tensors(), .micro_batch = i.pass.micro_batch, .slot = i.slot, .kept = i.kept};
   p.weights = run.weights;
   p.x_MD = border(i.verb == Verb::forward ? i.in : i.input);
   if (i.verb == Verb::forward) {
@@ -120,11 +103,11 @@ void Pipeline::act(const Instruction& i, Run& run) {
   run.batches.enter(i.verb);
   const Span span(run.stream.timeline(), Work::other, name_of(i.verb));
   const std::int64_t begin = now();
-  const Rows& r = rows(i.rows, i.pass.micro_batch, run.batches, run.stream);
+  const StagedRows& r = rows(i.rows, i.pass.micro_batch, run.batches, run.stream);
   const StagePass p = pass(i, r, run);
   switch (i.verb) {
     case Verb::forward:
-      run.batches.take(model.forward(run.stream, p, run.context), r.on_host);
+      run.batches.take(model.forward(run.stream, p, run.context), r.on_host());
       break;
     case Verb::backward:
       model.backward(run.stream, p, run.context);
@@ -146,11 +129,11 @@ void Pipeline::act_together(const Instruction& f, const Instruction& b, Run& run
   run.batches.enter(Verb::pair);
   const Span span(run.stream.timeline(), Work::other, name_of(Verb::pair));
   const std::int64_t begin = now();
-  const Rows &forward_rows = rows(f.rows, f.pass.micro_batch, run.batches, run.stream),
-             &backward_rows = rows(b.rows, b.pass.micro_batch, run.batches, run.stream);
+  const StagedRows &forward_rows = rows(f.rows, f.pass.micro_batch, run.batches, run.stream),
+                   &backward_rows = rows(b.rows, b.pass.micro_batch, run.batches, run.stream);
   const StagePass forward = pass(f, forward_rows, run), backward = pass(b, backward_rows, run);
   PairRunner pair(run.stream, {model_of(f), forward}, {model_of(b), backward}, run.context);
-  run.batches.take(pair.run(), forward_rows.on_host);
+  run.batches.take(pair.run(), forward_rows.on_host());
   done_.push_back({Verb::pair, f.pass, begin, now()});
 }
 
@@ -161,7 +144,7 @@ void Pipeline::run(const Stream& stream, Group& pipeline, int num_micro_batches,
                num_micro_batches);
   const int stages = static_cast<int>(map_.places.size());
   Run run{stream, weights, context, batches};
-  for (Rows& r : rows_) r.micro_batch = -1;
+  for (StagedRows& r : rows_) r.forget();
   done_.clear();
   const std::vector<Instruction>& list = found->second.instructions;
   for (std::size_t at = 0; at < list.size(); ++at) {
@@ -194,20 +177,20 @@ void Pipeline::run(const Stream& stream, Group& pipeline, int num_micro_batches,
 void Pipeline::evaluate(const Stream& stream, Group& pipeline, int num_micro_batches, const Context& context,
                         MicroBatches& batches) {
   const int stages = static_cast<int>(map_.places.size());
-  for (Rows& r : rows_) r.micro_batch = -1;
+  for (StagedRows& r : rows_) r.forget();
   for (int m = 0; m < num_micro_batches; ++m)
     for (int s = 0, here = 0; s < stages; ++s) {
       const StagePlace place = map_.places[static_cast<std::size_t>(s)];
       if (place.rank != rank_) continue;
       const auto other = [&](int stage) { return map_.places[static_cast<std::size_t>(stage)].rank; };
-      const Rows& r = rows(0, m, batches, stream);
-      StagePass p{.batch = r.tensors};
+      const StagedRows& r = rows(0, m, batches, stream);
+      StagePass p{.batch = r.tensors(), .micro_batch = m};
       if (s > 0) p.x_MD = border(here);
       if (s + 1 < stages) p.y_MD = border(1 - here);
       const Message in{.from = s > 0 ? other(s - 1) : rank_, .to = rank_, .stage = s - 1, .micro_batch = m};
       const Message out{.from = rank_, .to = s + 1 < stages ? other(s + 1) : rank_, .stage = s, .micro_batch = m};
       if (in.from != rank_) pipeline.start_receive(bytes_of(p.x_MD), in.from, tag_of(in, stages)).wait();
-      batches.take(models_[static_cast<std::size_t>(place.chunk)]->evaluate(stream, p, context), r.on_host);
+      batches.take(models_[static_cast<std::size_t>(place.chunk)]->evaluate(stream, p, context), r.on_host());
       if (out.to != rank_) pipeline.start_send(bytes_of(p.y_MD), out.to, tag_of(out, stages)).wait();
       here = 1 - here;
     }

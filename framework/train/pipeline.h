@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "framework/model/model.h"
-#include "framework/train/batch_tensors.h"
 #include "framework/train/micro_batches.h"
+#include "framework/train/staged_rows.h"
 #include "framework/train/stages.h"
 #include "parallel/group.h"
 #include "parallel/schedule/program.h"
@@ -44,18 +44,12 @@ class Pipeline {
   }
 
  private:
-  struct Rows {
-    BatchRows rows;
-    BatchTensors on_host, tensors;  ///< one and the same on the CPU
-    std::vector<Tensor> on_device;  ///< memory for `tensors`; none on the CPU
-    int micro_batch = -1;
-  };
   struct Run;  // what the instructions of one run share
   void act(const Instruction&, Run&);
   void act_together(const Instruction& forward, const Instruction& backward, Run&);
   Model& model_of(const Instruction& i) { return *models_[static_cast<std::size_t>(i.pass.chunk)]; }
-  StagePass pass(const Instruction&, const Rows&, const Run&) const;
-  Rows& rows(int place, int micro_batch, MicroBatches&, const Stream&);
+  StagePass pass(const Instruction&, const StagedRows&, const Run&) const;
+  const StagedRows& rows(int place, int micro_batch, MicroBatches&, const Stream&);
   Tensor border(int index) const { return index < 0 ? Tensor{} : borders_[static_cast<std::size_t>(index)]; }
 
   StageMap map_;
@@ -66,7 +60,7 @@ class Pipeline {
   std::map<int, Program> programs_;  // this rank's, by number of micro-batches
   std::vector<Tensor> borders_;      // what comes from other stages and goes to them
   std::vector<Request> requests_;
-  std::vector<Rows> rows_;
+  std::vector<StagedRows> rows_;
   std::vector<Done> done_;
 };
 
