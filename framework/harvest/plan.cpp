@@ -2,11 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "framework/digest/file_digest.h"
 #include "framework/digest/sha256.h"
+#include "framework/recipe/policy.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi::harvest {
@@ -20,15 +20,6 @@ Json sampling_of(const HarvestSection& h) {
   if (h.top_p) sampling["top_p"] = *h.top_p;
   if (h.max_tokens) sampling["max_tokens"] = *h.max_tokens;
   return sampling;
-}
-
-void check_terms(const TeacherTerms& terms) {
-  if (terms.allows.empty() || std::count(terms.allows.begin(), terms.allows.end(), "distill") > 0) return;
-  std::string list;
-  for (const std::string& word : terms.allows) list += (list.empty() ? "" : ", ") + word;
-  throw Error(ExitStatus::usage, "distill.teacher.terms.allows",
-              fmt::format("the teacher's terms were found to allow {}, distill was expected among them", list),
-              "Ask a teacher whose terms allow it");
 }
 
 }  // namespace
@@ -62,7 +53,7 @@ Plan make_plan(const Recipe& recipe) {
     throw Error(ExitStatus::usage, "distill.harvest", "no harvest was found in the recipe, one was expected",
                 "docs/harvest.md shows one");
   const TeacherSection& t = recipe.distill.teacher;
-  check_terms(t.terms);
+  check_teacher_terms(t.terms);
   Plan plan;
   plan.teacher = t;
   plan.harvest = h;

@@ -31,6 +31,7 @@ struct Table {
     add_export_fields(all);
     add_ledger_fields(all);
     add_guard_fields(all);
+    add_distill_fields(all);
     add_harvest_fields(all);
     // Sections in the order in which recipes are usually written; keys as their file lists them.
     for (std::string_view section :

@@ -117,6 +117,8 @@ void add_training_fields(std::vector<Field>& table);
 void add_export_fields(std::vector<Field>& table);
 void add_ledger_fields(std::vector<Field>& table);
 void add_guard_fields(std::vector<Field>& table);
+void add_distill_fields(std::vector<Field>& table);
+void add_teacher_layout_fields(std::vector<Field>& table);
 void add_harvest_fields(std::vector<Field>& table);
 
 }  // namespace fourmi::recipe

@@ -1,4 +1,4 @@
-// The keys of distill that ask a teacher behind an endpoint for texts.
+// The keys of distill that name a teacher, and those that ask one behind an endpoint for texts.
 #include "framework/recipe/access.h"
 
 namespace fourmi::recipe {
@@ -227,15 +227,8 @@ void add_verify_and_budget(std::vector<Field>& table) {
 }  // namespace
 
 void add_harvest_fields(std::vector<Field>& table) {
-  add_section(table, "distill", "What the student learns from a teacher.",
-              [](const DistillSection& d) { return d != DistillSection{}; });
-  table.push_back(bind({.path = "distill.mode",
-                        .type = Type::choice,
-                        .meaning = "text: from texts that a teacher wrote (`fourmi teacher harvest`).",
-                        .choices = {"text"},
-                        .default_text = "none"},
-                       FOURMI_AT(distill.mode)));
   add_teacher(table);
+  add_teacher_layout_fields(table);
   add_section(table, "distill.harvest", "Texts to ask the teacher's endpoint for.",
               [](const DistillSection& d) { return d.harvest != HarvestSection{}; });
   add_prompts(table);

@@ -164,6 +164,7 @@ Recipe read_recipe(const std::string& path, const std::string* text, const std::
   recipe::check_model(reading, issues);
   recipe::check_training(reading, issues);
   recipe::check_ledger(reading, issues);
+  recipe::check_distill(reading, issues);
   recipe::check_harvest(reading, issues);
   if (ranks > 0) recipe::check_ranks(reading, ranks, issues);
   issues.raise(path);

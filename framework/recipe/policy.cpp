@@ -2,8 +2,11 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "framework/recipe/license.h"
 #include "framework/recipe/scalar.h"
+#include "kernels/runtime/error.h"
 
 namespace fourmi {
 
@@ -28,6 +31,15 @@ std::optional<PolicyBreach> breach(const LedgerSection& policy, const SourceTerm
   return PolicyBreach{fmt::format("found the source `{}` under {}", name, recipe::shown(s.license)),
                       fmt::format("expected terms that `ledger.policy.deny` does not name ({})", denied),
                       "Take the source out, or change the policy"};
+}
+
+void check_teacher_terms(const TeacherTerms& terms) {
+  if (terms.allows.empty() || std::count(terms.allows.begin(), terms.allows.end(), "distill") > 0) return;
+  std::string list;
+  for (const std::string& word : terms.allows) list += (list.empty() ? "" : ", ") + word;
+  throw Error(ExitStatus::usage, "distill.teacher.terms.allows",
+              fmt::format("the teacher's terms were found to allow {}, distill was expected among them", list),
+              "Learn from a teacher whose terms allow it");
 }
 
 }  // namespace fourmi

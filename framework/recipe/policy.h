@@ -24,6 +24,9 @@ struct PolicyBreach {
 /// that are given and denied.
 std::optional<PolicyBreach> breach(const LedgerSection& policy, const SourceTerms& source, bool more_to_come);
 
+/// Terms of a teacher as the recipe has them, which say what they allow and do not say `distill`: Error(usage).
+void check_teacher_terms(const TeacherTerms& terms);
+
 /// May a file beside the data (made by `fourmi tokenize`) give terms and digest that the recipe does not?
 bool may_have_side_file(const DataSource& source);
 

@@ -226,6 +226,12 @@ struct TeacherTerms {
 struct TeacherSection {
   std::string name, endpoint, model, api_key_file, license;
   TeacherTerms terms;
+  // Of one whose logits are learned from: a MODEL, and how it works beside the student.
+  std::string from;
+  ParallelSection parallel;             ///< its own: tensor, pipeline, context, expert, expert_tensor, virtual_stages
+  std::optional<Compute> compute;       ///< absent: the student's
+  std::int64_t micro_batch_size = 0;    ///< 0: the student's
+  std::optional<ModelSection> section;  ///< no key: what `from` says, once it was opened (framework/train/teacher)
   bool operator==(const TeacherSection&) const = default;
 };
 /// What a teacher behind an endpoint is asked for, and what it may cost.
@@ -245,9 +251,15 @@ struct HarvestSection {
   std::string currency;
   bool operator==(const HarvestSection&) const = default;
 };
+/// How far the student's distribution is from the teacher's (kernels/ops/divergence.h).
+enum class DistillObjective { forward_kl, reverse_kl, jensen_shannon };
 struct DistillSection {
-  std::string mode;  ///< text; empty: no distillation
+  std::string mode;  ///< text, online; empty: no distillation
+  DistillObjective objective = DistillObjective::forward_kl;
+  double beta = 0.5, temperature = 1;
+  Stepped weight{{{0, 1.0}}};  ///< the divergence's share of the loss, beside cross-entropy
   TeacherSection teacher;
+  bool online() const { return mode == "online"; }
   HarvestSection harvest;
   bool operator==(const DistillSection&) const = default;
 };

@@ -1,0 +1,66 @@
+// What must hold between the keys of a teacher whose logits are learned from.
+#include <utility>
+
+#include "framework/recipe/reading.h"
+
+namespace fourmi::recipe {
+namespace {
+
+class DistillChecks {
+ public:
+  DistillChecks(const Reading& reading, Issues& issues)
+      : reading_(reading), d_(reading.recipe.distill), issues_(issues) {}
+
+  void run() {
+    if (!reading_.given("distill") || !good("distill") || !good("distill.mode") || !good("distill.teacher")) return;
+    // What a run recorded names every key, so only another value than the default says something.
+    const DistillSection defaults;
+    const TeacherSection& t = d_.teacher;
+    if (!d_.online()) {
+      const std::pair<const char*, bool> meant[] = {{"distill.objective", d_.objective != defaults.objective},
+                                                    {"distill.beta", d_.beta != defaults.beta},
+                                                    {"distill.temperature", d_.temperature != defaults.temperature},
+                                                    {"distill.weight", d_.weight != defaults.weight},
+                                                    {"distill.teacher.from", !t.from.empty()},
+                                                    {"distill.teacher.precision", t.compute.has_value()},
+                                                    {"distill.teacher.micro_batch_size", t.micro_batch_size != 0},
+                                                    {"distill.teacher.parallel", t.parallel != ParallelSection{}}};
+      for (const auto& [key, is_meant] : meant)
+        if (is_meant && good(key))
+          refuse(key, fmt::format("found `{}` without a teacher in this job", key),
+                 "expected `distill.mode: online` beside it");
+      return;
+    }
+    if (d_.teacher.from.empty() && good("distill.teacher.from"))
+      refuse("distill.mode", "found `online` without a teacher",
+             "expected `distill.teacher.from`: a run, a checkpoint, a "
+             "Hugging Face folder or a GGUF file");
+    if (d_.harvest != HarvestSection{})
+      refuse("distill.harvest", "found a harvest in mode online", "expected `distill.mode: text` for it",
+             "Harvest by a recipe of its own");
+    if (d_.beta != defaults.beta && d_.objective != DistillObjective::jensen_shannon)
+      refuse("distill.beta", "found `distill.beta` with another objective",
+             "expected `distill.objective: jensen-shannon`");
+    if (good("distill.beta") && d_.beta >= 1)
+      refuse("distill.beta", fmt::format("found {}", d_.beta), "expected a share above 0 and below 1",
+             "At the ends nothing is learned; forward-kl and reverse-kl are the limits");
+  }
+
+ private:
+  bool good(const std::string& key) const { return reading_.good(key); }
+  void refuse(const std::string& key, std::string found, std::string expected, std::string remedy = {}) {
+    issues_.add(reading_.place(key), std::move(found), std::move(expected), std::move(remedy));
+  }
+
+  const Reading& reading_;
+  const DistillSection& d_;
+  Issues& issues_;
+};
+
+}  // namespace
+
+void check_distill(const Reading& reading, Issues& issues) {
+  DistillChecks(reading, issues).run();
+}
+
+}  // namespace fourmi::recipe
