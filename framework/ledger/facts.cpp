@@ -5,6 +5,7 @@
 
 #include "framework/digest/sha256.h"
 #include "framework/ledger/import_fact.h"
+#include "framework/ledger/teacher_fact.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -161,6 +162,19 @@ std::string to_payload(const ImportFact& f) {
   return text_of(members);
 }
 
+std::string to_payload(const TeacherFact& f) {
+  return text_of({{"name", f.name},
+                  {"license", f.license},
+                  {"path", f.path},
+                  {"root", f.root},
+                  {"ledger_head", f.ledger_head},
+                  {"objective", f.objective},
+                  {"terms_url", f.terms_url},
+                  {"terms_sha256", f.terms_sha256},
+                  {"allows", f.allows},
+                  {"obligations", f.obligations}});
+}
+
 std::string to_payload(const UnrecordedFact& f) {
   return text_of({{"step", f.step}, {"tokens", f.tokens}, {"cause", f.cause}});
 }
@@ -226,6 +240,12 @@ ImportFact import_fact(const LedgerEntry& entry, const std::string& place) {
   return {m.text("path"), m.text("license"), m.text("dtype"), m.count("bytes"), m.text_or("name"), m.text_or("sha256")};
 }
 
+TeacherFact teacher_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.text("name"),      m.text("license"),   m.text("path"),         m.text("root"),    m.text("ledger_head"),
+          m.text("objective"), m.text("terms_url"), m.text("terms_sha256"), m.texts("allows"), m.texts("obligations")};
+}
+
 UnrecordedFact unrecorded_fact(const LedgerEntry& entry, const std::string& place) {
   const Members m(entry, place);
   return {m.count("step"), m.count("tokens"), m.text("cause")};
@@ -274,6 +294,12 @@ std::string describe(const LedgerEntry& e, const std::string& place) {
     return fmt::format("import of {}{}, licence {}, {}, {} bytes{}", f.path,
                        f.name.empty() ? "" : fmt::format(" ({})", f.name), f.license.empty() ? "not given" : f.license,
                        f.dtype, f.bytes, f.sha256.empty() ? "" : ", SHA-256 " + short_digest(f.sha256));
+  }
+  if (e.type == TeacherFact::type) {
+    const TeacherFact f = teacher_fact(e, place);
+    return fmt::format("learns from {}{} by {}, licence {}, root {}", f.path,
+                       f.name.empty() ? "" : fmt::format(" ({})", f.name), f.objective,
+                       f.license.empty() ? "not given" : f.license, short_digest(f.root));
   }
   if (e.type == UnrecordedFact::type) {
     const UnrecordedFact f = unrecorded_fact(e, place);
