@@ -16,6 +16,7 @@
 #include "framework/run/signals.h"
 #include "framework/train/inputs.h"
 #include "framework/train/same_launch.h"
+#include "framework/train/teacher/open_teacher.h"
 #include "framework/train/trainer.h"
 #include "kernels/runtime/as_error.h"
 #include "launch/build_info.h"
@@ -173,6 +174,7 @@ ExitStatus train_here(const Recipe& as_read, const LaunchInfo& launch, const Tra
     agree_launch(recipe, build_name(options.record), world.group());
     agreed(world.group(), [&] { vocabulary.emplace(recipe.data, recipe.run.directory); });
     agree_tokenizer(recipe.data, recipe.run.directory, world.group());
+    agreed(world.group(), [&] { pin_teacher(recipe); });
     device.emplace(recipe, world.launch(), world.group());
     options.record.device = device->name();
     const Stream stream = device->stream(pool);

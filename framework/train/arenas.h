@@ -11,9 +11,9 @@
 namespace fourmi {
 
 struct Arenas {
-  static constexpr std::size_t count = 6;
-  static constexpr std::array<const char*, count> names{"weights",     "gradients",     "optimizer",
-                                                        "activations", "communication", "staging"};
+  static constexpr std::size_t count = 7;
+  static constexpr std::array<const char*, count> names{"weights",       "gradients", "optimizer", "activations",
+                                                        "communication", "staging",   "teacher"};
 
   /// Measuring. `device`: whose memory it is to be; null: the CPU's.
   explicit Arenas(const MemorySection& memory, DeviceRuntime* device = nullptr)
@@ -37,6 +37,7 @@ struct Arenas {
 
   Arena weights, gradients, optimizer, activations, communication;
   Arena staging;  ///< panels of optimizer state on the device; empty unless the state lies on the host
+  Arena teacher;  ///< all of the teacher's; empty without one in this job
 
  private:
   using Bytes = std::array<std::int64_t, count>;
@@ -46,12 +47,13 @@ struct Arenas {
         optimizer(options(2, mode, device, optimizer_place), bytes[2]),
         activations(options(3, mode, device), bytes[3]),
         communication(options(4, mode, device), bytes[4]),
-        staging(options(5, mode, device), bytes[5]) {}
+        staging(options(5, mode, device), bytes[5]),
+        teacher(options(6, mode, device), bytes[6]) {}
   static Arena::Options options(std::size_t i, Arena::Mode mode, DeviceRuntime* device, Place place = Place::device) {
     return {.name = names[i], .mode = mode, .poison = false, .place = place, .device = device};
   }
   std::array<const Arena*, count> all() const {
-    return {&weights, &gradients, &optimizer, &activations, &communication, &staging};
+    return {&weights, &gradients, &optimizer, &activations, &communication, &staging, &teacher};
   }
   Bytes bytes() const {
     Bytes b{};

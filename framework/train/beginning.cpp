@@ -7,6 +7,7 @@
 #include "framework/recipe/compare.h"
 #include "framework/recipe/read.h"
 #include "framework/run/failures.h"
+#include "framework/run/status.h"
 #include "framework/train/origin.h"
 
 namespace fourmi {
@@ -74,6 +75,14 @@ void load_state(Engine& engine, const Recipe& recipe, Group& group, const std::o
     b.state = training_state_from_json(state.training, checkpoint->folder / "manifest.json");
     b.state.position = loader.resume(b.state.position, accept_changes);
   });
+}
+
+void tell_of_the_dead(const std::filesystem::path& directory, std::int64_t launch, std::vector<std::string>& messages) {
+  const std::optional<StatusView> last = read_status(directory);
+  if (last && last->state == "running" && last->launches < launch)
+    messages.push_back(fmt::format(
+        "launch {} ended without a word after step {}, in phase {}, on {} (killed, or the machine went down)",
+        last->launches, last->step, last->phase, last->host));
 }
 
 }  // namespace fourmi

@@ -44,4 +44,7 @@ std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, 
 void load_state(Engine& engine, const Recipe& recipe, Group& group, const std::optional<Checkpoint>& checkpoint,
                 const Loader& loader, bool accept_changes, Beginning& beginning);
 
+/// A launch whose ranks were all killed at once could not write how it ended: this one, of number `launch`, says it.
+void tell_of_the_dead(const std::filesystem::path& directory, std::int64_t launch, std::vector<std::string>& messages);
+
 }  // namespace fourmi

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <numeric>
 
 #include "framework/data/validation.h"
 #include "framework/interop/origin.h"
@@ -22,6 +23,8 @@
 #include "framework/train/meter.h"
 #include "framework/train/provenance.h"
 #include "framework/train/spending.h"
+#include "framework/train/teacher/open_teacher.h"
+#include "framework/train/teacher/teacher_recipe.h"
 #include "framework/train/traffic.h"
 
 namespace fourmi {
@@ -99,6 +102,22 @@ void check_disk(DryRun& run, const Recipe& r) {
     run.warnings.push_back(std::move(lack));
 }
 
+/// A teacher's memory depends on its architecture.
+Recipe with_teacher(Recipe r) {
+  if (!r.distill.online()) return r;
+  const interop::VocabularyFiles files(r.data, r.run.directory);
+  DataSection read = r.data;
+  pin_tokenizer(r.data, r.run.directory);
+  pin_teacher(r);
+  r.data = read;
+  return r;
+}
+
+int least_ranks_of(const Recipe& r) {
+  const std::int64_t least = least_ranks(mesh_sizes(r, 1));
+  return static_cast<int>(r.distill.online() ? std::lcm(least, least_ranks(mesh_sizes(teacher_recipe(r), 1))) : least);
+}
+
 struct Yardstick {
   MachinePeak peak;
   std::string name;
@@ -115,11 +134,13 @@ Yardstick yardstick_of(const Recipe& r, int ranks) {
 
 }  // namespace
 
-DryRun dry_run(const Recipe& r, int ranks) {
+DryRun dry_run(const Recipe& as_read, int ranks) {
+  const Recipe r = with_teacher(as_read);
   DryRun run;
   run.ranks_chosen = ranks == 0;
-  run.ranks = ranks > 0 ? ranks : static_cast<int>(least_ranks(mesh_sizes(r, 1)));
+  run.ranks = ranks > 0 ? ranks : least_ranks_of(r);
   check_ranks(r, run.ranks);
+  if (r.distill.online()) check_teacher_ranks(r, run.ranks);
   run.data_ranks = data_ranks(r.parallel, run.ranks);
   if (r.parallel.pipeline > 1) run.pipeline = draw_pipeline(r, run.data_ranks);
   run.pairs = pair_rule(r);

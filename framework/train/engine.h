@@ -26,6 +26,8 @@ struct StepResult {
   std::int64_t targets = 0;  ///< unmasked targets of the global batch
   std::int64_t tokens = 0;   ///< its input positions, without padding
   double loss = 0, loss_mtp = 0, loss_balance = 0;
+  /// Of what `loss` mixes where a teacher is learned from; 0 without one.
+  double loss_cross_entropy = 0, loss_divergence = 0;
   double grad_norm = 0;  ///< before clipping
   double learning_rate = 0;
   double expert_load_max_over_mean = 1;  ///< of the worst layer
@@ -45,6 +47,9 @@ using StepJudge = std::function<bool(const StepResult&)>;
 using ActivationProbe = std::function<void(std::int64_t layer, const Tensor& output_MD)>;
 // OperandProbe sees what products read alike (Context::after_operand).
 
+class DistillHead;
+class Teacher;
+
 class Engine {
  public:
   using Memory = decltype(std::declval<Arenas>().sizes());
@@ -52,13 +57,16 @@ class Engine {
   static Memory measure(const Recipe& recipe, int num_ranks);
   /// All of them outlive it. `groups`: make_groups (stages.h). Proves the order of all ranks' calls (Error(bug)).
   /// Its memory is of the device whose stream that is.
-  Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream);
+  /// `teachers`: of a teacher in this job, its groups (make_teacher_groups).
+  Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream, const RankGroups* teachers = nullptr);
   ~Engine();
 
   /// A new run's state, from run.seed.
   void initialise();
   /// After masters, moments and router bias were loaded through boxes(): weights of all ranks follow.
   void state_loaded();
+  /// Without weights as yet; null where the recipe has none in this job.
+  Teacher* teacher() const { return teacher_.get(); }
 
   /// These layers (numbers; multi-token prediction is the one after the last) work in bf16 from here on, all others as
   /// the recipe says: between steps, on all ranks alike. Throws Error(usage) where the recipe's guard keeps no memory
@@ -130,10 +138,12 @@ class Engine {
   int num_micro_batches(const StepPlan& plan) const;
   Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                          const PhaseObserver& observer, int count, OperandCheck* check);
+  const DistillHead* distill_head() const;
+  double prepare_teacher(const Loader& loader, const StepPlan& plan, double tokens_before);
   void begin_gradients();
   ShadowLosses run_shadow(const ShadowStep& s, OperandCheck* check);
   const PrecisionGap& gap_to_reference(const ShadowStep& s, OperandCheck* check);
-  StepResult agree(const Sums& sums, const StepPlan& plan) const;
+  StepResult agree(const Sums& sums, const StepPlan& plan, double share) const;
   double update_router_bias(double rate);
   void find_non_finite(const Loader& loader, const StepPlan& plan, StepResult& result);
   NonFinite find_in_weights();
@@ -148,6 +158,7 @@ class Engine {
   std::unique_ptr<ParameterTable> table_, held_;
   std::unique_ptr<Arenas> arenas_;
   std::unique_ptr<Parts> parts_;
+  std::unique_ptr<Teacher> teacher_;  // null: there is none
   ActivationProbe probe_;
   OperandProbe operand_probe_;
   std::vector<std::uint8_t> promoted_;

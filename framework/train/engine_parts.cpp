@@ -7,8 +7,8 @@
 #include <numeric>
 #include <optional>
 
-#include "framework/model/leaves.h"
 #include "framework/train/mesh_sizes.h"
+#include "framework/train/teacher/teacher.h"
 
 namespace fourmi {
 
@@ -82,7 +82,8 @@ Engine::Parts::Parts(const Recipe& r, const StageMap& stages, const ParameterTab
   counts_LE = with_tables.device() == Device::cpu
                   ? tables.counts_LE
                   : with_tables.allocate_table(tables.counts_LE.shape, DType::i64, "expert counts of a step");
-  agreed.resize(static_cast<std::size_t>(num_sums + counts_LE.num_elements()));
+  num_sums = num_step_sums(r);
+  agreed.resize(num_sums + static_cast<std::size_t>(counts_LE.num_elements()));
   for (const Parameter* p : held.of(ParameterSet::router_bias)) router_biases.push_back(store.slot(p->name));
   if (promotes(r)) guarded = std::make_unique<Guarded>(ParameterTable(r.model), store, optimizer, arenas);
 }
@@ -97,44 +98,44 @@ void Engine::Panels::reduce(std::int64_t layer) {
   if (store_.level() >= ZeroLevel::gradients) optimizer_.reduce_layer(*stream_, *groups_, layer);
 }
 
-Context cuts_of(const Recipe& r, std::int32_t* refused) {
-  const std::int64_t T = r.data.sequence_length;
-  Context c;
-  c.attention_block = T <= 64 ? T : std::gcd<std::int64_t, std::int64_t>(T, 64);
-  if (r.run.reproducibility == Reproducibility::layout) {
-    c.attention_block = T / 16;
-    c.weight_cuts = {.rows = T / 16, .row_token = nullptr, .refused = refused};
-    c.token_cuts = {.rows = 1, .row_token = nullptr, .refused = refused};
-    c.query_leaves = 16 / r.parallel.context;
-    if (types_of(r).gradient == DType::fx128)
-      c.leaves =
-          layout_leaves(r.model, r.precision.compute, r.parallel.tensor, r.parallel.expert, r.parallel.expert_tensor);
+namespace {
+
+/// Of a stage the ranks among which one needs most: all, where a teacher lies across them in a layout of its own.
+std::vector<Coordinates> candidates(const Recipe& recipe, const StageMap& stages, const Mesh& mesh, int stage) {
+  const int per_stage = mesh.ranks() / mesh.size(Axis::pipeline);
+  std::vector<Coordinates> found;
+  std::int64_t most_masters = -1;
+  for (int rank = stage * per_stage; rank < (stage + 1) * per_stage; ++rank) {
+    const Coordinates at(recipe, stages, mesh, rank);
+    if (!recipe.distill.online()) {
+      const ParameterTable held(recipe.model, at.holding(recipe, stages));
+      const std::int64_t masters = Optimizer::num_masters(held, types_of(recipe), zero_level(recipe), at.members);
+      if (masters <= most_masters) continue;
+      most_masters = masters;
+      found.clear();
+    }
+    found.push_back(at);
   }
-  return c;
+  return found;
 }
+
+}  // namespace
 
 Engine::Memory Engine::measure(const Recipe& recipe, int num_ranks) {
   const StageMap stages = stage_map(recipe);
   const Mesh mesh(mesh_sizes(recipe, num_ranks));
-  const int per_stage = num_ranks / mesh.size(Axis::pipeline);
   Memory most{};
   std::int64_t most_bytes = -1;
-  for (int stage = 0; stage < mesh.size(Axis::pipeline); ++stage) {
-    std::optional<Coordinates> largest;
-    std::int64_t most_masters = -1;
-    for (int rank = stage * per_stage; rank < (stage + 1) * per_stage; ++rank) {
-      const Coordinates at(recipe, stages, mesh, rank);
+  for (int stage = 0; stage < mesh.size(Axis::pipeline); ++stage)
+    for (const Coordinates& at : candidates(recipe, stages, mesh, stage)) {
       const ParameterTable held(recipe.model, at.holding(recipe, stages));
-      const std::int64_t masters = Optimizer::num_masters(held, types_of(recipe), zero_level(recipe), at.members);
-      if (masters > most_masters) most_masters = masters, largest = at;
+      Arenas measured(recipe.memory);
+      Parts(recipe, stages, held, at, {}, measured);
+      if (recipe.distill.online()) Teacher(recipe, stages, mesh, at.rank, nullptr, measured.teacher);
+      std::int64_t bytes = 0;
+      for (const auto& [name, size] : measured.sizes()) bytes += size;
+      if (bytes > most_bytes) most_bytes = bytes, most = measured.sizes();
     }
-    const ParameterTable held(recipe.model, largest->holding(recipe, stages));
-    Arenas measured(recipe.memory);
-    Parts(recipe, stages, held, *largest, {}, measured);
-    std::int64_t bytes = 0;
-    for (const auto& [name, size] : measured.sizes()) bytes += size;
-    if (bytes > most_bytes) most_bytes = bytes, most = measured.sizes();
-  }
   return most;
 }
 
@@ -157,7 +158,7 @@ void Engine::promote(std::span<const std::int64_t> layers) {
   if (has_state_) gather_weights();  // in the form that their products read from here on
 }
 
-Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream)
+Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& stream, const RankGroups* teachers)
     : recipe_(&recipe),
       groups_(&groups),
       stream_(&stream),
@@ -169,7 +170,12 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
   held_ = std::make_unique<ParameterTable>(recipe.model, at.holding(recipe, stages_));
   Arenas measured(recipe.memory, device_);
   Parts(recipe, stages_, *held_, at, {}, measured);
-  arenas_ = allocate(measured, recipe, groups.world().rank());
+  const auto make_teacher = [&](const RankGroups* of_teacher, Arena& arena) {
+    return std::make_unique<Teacher>(recipe, stages_, groups.mesh(), at.rank, of_teacher, arena);
+  };
+  FOURMI_CHECK(recipe.distill.online() == (teachers != nullptr), "a teacher and its groups come together");
+  if (teachers) make_teacher(nullptr, measured.teacher);
+  arenas_ = allocate(measured, recipe, at.rank);
   const LayerGroups of_layers{.tensor = &groups.tensor(),
                               .context = &groups.context(),
                               .expert = &groups.expert(),
@@ -178,6 +184,7 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
   if (parts_->guarded)
     promoted_.resize(static_cast<std::size_t>(recipe.model.num_hidden_layers + recipe.model.num_nextn_predict_layers));
   parts_->panels.connect(groups, stream);
+  if (teachers) teacher_ = make_teacher(teachers, arenas_->teacher);
   StepOrders orders(recipe, groups.world().size());
   for (const StepSizes& step : orders.sizes()) orders.prove(step);
   if (recipe.guard.check_calls || always_checks_calls)

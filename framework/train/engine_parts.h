@@ -2,6 +2,7 @@
 #pragma once
 
 #include "framework/train/coordinates.h"
+#include "framework/train/cuts.h"
 #include "framework/train/engine.h"
 #include "framework/train/gradient_samples.h"
 #include "framework/train/step_orders.h"
@@ -13,7 +14,7 @@ namespace fourmi {
 
 /// Sums over the micro-batches of all ranks: exact, so their order does not matter.
 struct Engine::Sums {
-  int128 loss = 0, loss_mtp = 0, balance = 0;
+  int128 loss = 0, loss_mtp = 0, balance = 0, divergence = 0;
   bool finite = true;  ///< else some losses are in none of the sums
   void add(const Stream& stream, const Tensor& losses, int128& sum) {
     if (max_abs(stream, losses) < fixed128_limit)  // false for NaN
@@ -83,9 +84,9 @@ struct Engine::Parts {
         const LayerGroups& groups, Arenas& arenas);
   ParameterStore store;
   ModelTables tables;
-  Tensor counts_LE;  // the tables' of the last step, for the host; in the end of all ranks
-  static constexpr std::int64_t num_sums = 4;
-  std::vector<int128> agreed;  // what ranks add up of a step: losses and the norm's squares, then these counts
+  Tensor counts_LE;            // the tables' of the last step, for the host; in the end of all ranks
+  std::size_t num_sums;        // losses and the norm's squares
+  std::vector<int128> agreed;  // what ranks add up of a step: those, then these counts
   Optimizer optimizer;
   Panels panels;
   Pipeline pipeline;
@@ -111,9 +112,5 @@ class Engine::Promoting {
   Engine& engine_;
   std::vector<std::uint8_t>& mine_;
 };
-
-/// Mode layout cuts every sum over tokens by 1/16 of a sequence (docs/numerics.md L3, L5); mode run has as few cuts as
-/// the work allows. `refused`: where to say that a partial sum is not finite or too large for an exact one.
-Context cuts_of(const Recipe& recipe, std::int32_t* refused);
 
 }  // namespace fourmi

@@ -1,7 +1,8 @@
 #include "framework/train/order_layers.h"
 
 #include "framework/model/head.h"
-#include "framework/train/engine_parts.h"
+#include "framework/train/cuts.h"
+#include "framework/train/teacher/teacher_recipe.h"
 
 namespace fourmi {
 
@@ -18,7 +19,12 @@ LayerOrder::LayerOrder(const Recipe& r, const StageMap& map, int pipeline_rank, 
       shares_statistics_(balance_loss && (sizes_.context > 1 || sizes_.shard_rows() % sizes_.tokens_per_sequence != 0)),
       panels_(panels),
       order_(order),
-      experts_(r.model, sizes_, types_.accumulate, leaves_.apart, order) {
+      experts_(r.model, sizes_, types_.accumulate, leaves_.apart, order),
+      distill_(r.distill) {
+  if (distill_.online()) {
+    const Recipe teacher = teacher_recipe(r);
+    teacher_activation_ = model_types(teacher.precision, teacher.run.reproducibility).activation;
+  }
   for (int stage : map.stages_of(pipeline_rank)) stages_.push_back(map.stage(stage));
 }
 
@@ -168,14 +174,21 @@ void LayerOrder::block_backward(std::int64_t layer, bool halves_apart, const std
   attention_backward();
 }
 
-void LayerOrder::head() {
+void LayerOrder::head(bool distills) {
   gather(m_.hidden_size, types_.activation);
   const VocabularyShare vocabulary = vocabulary_share(m_.vocab_size, {0, static_cast<int>(sizes_.tensor)});
   const std::int64_t chunk = Head::chunk_rows(sizes_, vocabulary.padded_rows);
   for (std::int64_t begin = 0; begin < sizes_.rows; begin += chunk) {
     const std::int64_t n = std::min(chunk, sizes_.rows - begin);
-    for (std::int64_t numbers : {n, leaves_.vocabulary * n, n})  // maximum, sums, the target's logit
+    const auto share = [&](std::int64_t numbers) {
       order_.call(GroupKind::tensor, Call::all_gather, numbers * size_of(types_.accumulate) * (sizes_.tensor - 1));
+    };
+    for (std::int64_t numbers : {n, leaves_.vocabulary * n, n}) share(numbers);  // maximum, sums, the target's logit
+    if (!distills) continue;
+    if (begin == 0) gather(distill_.teacher.section->hidden_size, *teacher_activation_);
+    share(n);  // the teacher's maximum
+    // Its sums, the student's at the temperature; then the divergence and its mean.
+    for (int sums = distill_.temperature != 1 ? 4 : 3; sums > 0; --sums) share(leaves_.vocabulary * n);
   }
   sum(m_.hidden_size);
 }
@@ -195,7 +208,7 @@ void LayerOrder::forward(const Stage& s) {
 }
 
 void LayerOrder::forward_ends(const Stage& s) {
-  if (s.last) head();
+  if (s.last) head(teacher_activation_.has_value());
   if (!has_mtp(s)) return;
   panels_.need(mtp());
   embedding_forward();

@@ -58,7 +58,8 @@ class LayerOrder {
   void block_recompute(std::int64_t layer);
   void block_backward_input(std::int64_t layer);
   void block_backward(std::int64_t layer, bool halves_apart, const std::function<void()>& gathering);
-  void head();
+  /// With `distills` the teacher's rows and sums too (teacher/distill_head.h).
+  void head(bool distills = false);
   void embedding_forward() { sum(m_.hidden_size); }
   void embedding_backward(const std::function<void()>& gathering = [] {});
 
@@ -86,7 +87,9 @@ class LayerOrder {
   Panels panels_;
   StepOrder& order_;
   ExpertOrder experts_;
-  std::vector<Stage> stages_;  // by chunk
+  const DistillSection& distill_;
+  std::optional<DType> teacher_activation_;  // of a teacher in this job
+  std::vector<Stage> stages_;                // by chunk
   /// The layer that ran last still has its activations (Workspace::Holder).
   struct Holder {
     int chunk = -1, slot = -1;

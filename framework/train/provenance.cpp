@@ -117,6 +117,7 @@ void Provenance::begin(const Beginning& b, const std::optional<Checkpoint>& chec
   // Said by the launch that went back, after the same checkpoint: now it is on a side branch.
   if (b.rollback) lineage_->say(RollbackFact::type, to_payload(*b.rollback));
   lineage_->declare(sources_);
+  if (teacher_) lineage_->say(TeacherFact::type, to_payload(*teacher_));
   launch_ = launch_fact_of(record, kinds[static_cast<int>(b.decision.kind)], b.decision.changes);
   lineage_->say(LaunchFact::type, to_payload(launch_));
   begun_ = lineage_->head();

@@ -4,11 +4,13 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "framework/checkpoint/load.h"
 #include "framework/ledger/dataset.h"
 #include "framework/ledger/lineage.h"
+#include "framework/ledger/teacher_fact.h"
 #include "framework/run/launches.h"
 #include "framework/train/beginning.h"
 #include "framework/train/narrator.h"
@@ -29,6 +31,9 @@ class Provenance {
 
   /// Digests of the sources: of files that are not known yet, by reading them. Throws Error(input).
   void describe();
+
+  /// Before begin(): whom the launch learns from.
+  void teach(TeacherFact teacher) { teacher_ = std::move(teacher); }
 
   /// Enters the launch after the head of the checkpoint that the state came from; a new run begins with its own root,
   /// or after the lineage of the model whose weights it took. Throws Error(input) if that lineage is not whole (with
@@ -56,6 +61,7 @@ class Provenance {
   const RunContext& context_;
   Narrator& narrator_;
   std::vector<DatasetFact> sources_;
+  std::optional<TeacherFact> teacher_;
   std::unique_ptr<LedgerWriter> writer_;
   std::unique_ptr<RunLineage> lineage_;
   LaunchFact launch_;

@@ -71,7 +71,14 @@ void Reporting::step(const Progress& p, const StepResult& r, const std::vector<G
   m.launch = p.launch;
   if (recipe.model.num_nextn_predict_layers > 0) m.loss_mtp = r.loss_mtp;
   if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
-  if (const Timeline* timeline = context_.stream.timeline()) m.more = time_figures(timeline->nanoseconds());
+  if (recipe.distill.online()) {
+    m.more.emplace_back("loss_cross_entropy", r.loss_cross_entropy);
+    m.more.emplace_back("loss_divergence", r.loss_divergence);
+  }
+  if (const Timeline* timeline = context_.stream.timeline()) {
+    const auto figures = time_figures(timeline->nanoseconds());
+    m.more.insert(m.more.end(), figures.begin(), figures.end());
+  }
   m.more.insert(m.more.end(), also_.begin(), also_.end());
   m.more.emplace_back("stall_seconds", stall_seconds);
   add_traffic(traffic, m.more);

@@ -191,8 +191,9 @@ class Writer {
   /// counts.
   void agree() {
     world(Call::all_max, 3 * static_cast<std::int64_t>(sizeof(double)) * (num_ranks() - 1));
-    world(Call::all_sum, reduce_bytes(4 + num_expert_counts(recipe_.model), size_of(DType::fx128),
-                                      order_.place(GroupKind::world), num_ranks()));
+    world(Call::all_sum,
+          reduce_bytes(static_cast<std::int64_t>(num_step_sums(recipe_)) + num_expert_counts(recipe_.model),
+                       size_of(DType::fx128), order_.place(GroupKind::world), num_ranks()));
   }
 
   const Recipe& recipe_;

@@ -18,6 +18,9 @@
 #include "framework/train/rollbacks.h"
 #include "framework/train/saving.h"
 #include "framework/train/stopping.h"
+#include "framework/train/teacher/open_teacher.h"
+#include "framework/train/teacher/teacher.h"
+#include "framework/train/teacher/teacher_recipe.h"
 #include "framework/train/telemetry.h"
 
 namespace fourmi {
@@ -41,7 +44,6 @@ struct Trainer::Impl {
   ExitStatus run();
   void end(ExitStatus status_of_run);
   void begin();
-  void tell_of_the_dead();
   void load_inputs();
   void record_launch(const std::optional<Checkpoint>& checkpoint);
   /// False if the step led back to a checkpoint.
@@ -76,7 +78,7 @@ struct Trainer::Impl {
   std::unique_ptr<StatusFile> status;
   std::unique_ptr<Loader> loader;
   std::unique_ptr<Validation> validation;
-  std::unique_ptr<RankGroups> groups;
+  std::unique_ptr<RankGroups> groups, teacher_groups;
   std::unique_ptr<Engine> engine;
   std::unique_ptr<Reporting> reporting;
   std::unique_ptr<Telemetry> telemetry;
@@ -114,7 +116,7 @@ void Trainer::Impl::begin() {
     status = std::make_unique<StatusFile>(context.directory, beginning.launch);
     status->set_device_time(spending->time());
     status->set_phase(name_of(Phase::start));
-    if (context.first()) tell_of_the_dead();
+    if (context.first()) tell_of_the_dead(context.directory, beginning.launch, beginning.messages);
     if (context.first()) status->tick();
     if (options.status_ready) options.status_ready(status.get());
   };
@@ -147,15 +149,6 @@ void Trainer::Impl::begin() {
                                     checkpoint ? beginning.step : -1);
 }
 
-/// A launch whose ranks were all killed at once could not write how it ended.
-void Trainer::Impl::tell_of_the_dead() {
-  const std::optional<StatusView> last = read_status(context.directory);
-  if (last && last->state == "running" && last->launches < beginning.launch)
-    beginning.messages.push_back(fmt::format(
-        "launch {} ended without a word after step {}, in phase {}, on {} (killed, or the machine went down)",
-        last->launches, last->step, last->phase, last->host));
-}
-
 /// Collective. The state of a checkpoint, or the beginning's; with the data that a rollback to it went on with, if
 /// there was one.
 void Trainer::Impl::begin_state(Beginning& from, const std::optional<Checkpoint>& checkpoint) {
@@ -173,16 +166,22 @@ void Trainer::Impl::begin_state(Beginning& from, const std::optional<Checkpoint>
 void Trainer::Impl::load_inputs() {
   agree_inputs_open(recipe.data, group);
   groups = std::make_unique<RankGroups>(make_groups(recipe, group));
+  teacher_groups = make_teacher_groups(recipe, group);
   agreed(group, [&] {
     const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
     loader = std::make_unique<Loader>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
     validation =
         std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
-    engine = std::make_unique<Engine>(recipe, *groups, stream);
+    engine = std::make_unique<Engine>(recipe, *groups, stream, teacher_groups.get());
     provenance.describe();
     if (options.engine_ready) options.engine_ready(*engine);
   });
   agree_inputs_equal(*loader, *validation, group);
+  if (Teacher* teacher = engine->teacher()) {
+    const Checkpoint checkpoint = open_teacher(group, recipe, beginning.messages);
+    teacher->load(group, checkpoint, stream);
+    agreed(group, [&] { provenance.teach(teacher_fact_of(recipe, checkpoint)); });
+  }
   for (const auto* notes : {&loader->notes(), &validation->notes()})
     for (const std::string& note : *notes) narrator.say(note);
   if (const PairRule pairs = pair_rule(recipe); !pairs.why.empty()) narrator.say(to_text(pairs));

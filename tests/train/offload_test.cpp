@@ -40,14 +40,17 @@ TEST(Offload, PanelsAreBoundedAndTheRestStays) {
   const Engine::Memory device = Engine::measure(recipe, 1);
   recipe.memory.offload_optimizer = true;
   const Engine::Memory host = Engine::measure(recipe, 1);
-  for (std::size_t a = 0; a + 1 < Arenas::count; ++a) EXPECT_EQ(host[a], device[a]) << host[a].first;
-  EXPECT_EQ(device[Arenas::count - 1].second, 0);
+  constexpr std::size_t staging = 5;
+  ASSERT_STREQ(Arenas::names[staging], "staging");
+  for (std::size_t a = 0; a < Arenas::count; ++a)
+    EXPECT_TRUE(a == staging || host[a] == device[a]) << host[a].first;
+  EXPECT_EQ(device[staging].second, 0);
   // Two panels of a master and two moments, whatever the model.
-  EXPECT_EQ(host[Arenas::count - 1].second, 2 * Staging::most_elements * (4 + 4 + 4));
+  EXPECT_EQ(host[staging].second, 2 * Staging::most_elements * (4 + 4 + 4));
   recipe.model.vocab_size *= 10;
-  EXPECT_EQ(bytes_of_arena(recipe, Arenas::count - 1), host[Arenas::count - 1].second);
+  EXPECT_EQ(bytes_of_arena(recipe, staging), host[staging].second);
   recipe.model.vocab_size = 320;  // smaller tensors than a panel: no more than they need
-  EXPECT_LT(bytes_of_arena(recipe, Arenas::count - 1), std::int64_t{320} * 32 * 2 * 12 + 6 * Arena::alignment + 1);
+  EXPECT_LT(bytes_of_arena(recipe, staging), std::int64_t{320} * 32 * 2 * 12 + 6 * Arena::alignment + 1);
 }
 
 TEST(Offload, TheDryRunNamesThePlace) {

@@ -13,10 +13,15 @@
 #include <thread>
 
 #include "framework/train/engine.h"
+#include "framework/train/teacher/teacher.h"
+#include "framework/train/teacher/teacher_recipe.h"
 #include "kernels/runtime/on_host.h"
 #include "tests/train/small_recipe.h"
 
 namespace fourmi {
+
+/// Of teachers that nobody trained.
+inline constexpr std::uint64_t teacher_seed = 17;
 
 struct RunResult {
   std::vector<StepResult> steps;
@@ -72,8 +77,10 @@ inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int
     const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
     const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
     const RankGroups ranks = make_groups(recipe, group);
-    Engine engine(recipe, ranks, stream);
+    const std::unique_ptr<RankGroups> teachers = make_teacher_groups(recipe, group);
+    Engine engine(recipe, ranks, stream, teachers.get());
     engine.initialise();
+    if (engine.teacher()) engine.teacher()->initialise(teacher_seed, stream);
     if (prepare) prepare(engine);
     Position position = loader.start();
     double tokens = 0;

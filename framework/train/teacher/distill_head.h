@@ -1,0 +1,45 @@
+// What the student's head learns from the teacher's, chunk by chunk of rows (framework/model/objective.h): both models'
+// logits are there for one chunk at a time, and nothing of tokens x vocabulary is kept. Multi-token prediction learns
+// from its targets alone.
+//   Letters as in head.h: C rows of a chunk   V vocabulary columns held here   P ranks of the tensor axis   L leaves
+#pragma once
+
+#include "framework/model/objective.h"
+#include "framework/train/teacher/teacher_head.h"
+#include "kernels/ops/divergence.h"
+
+namespace fourmi {
+
+class DistillHead {
+ public:
+  /// `student`: a recipe with a teacher. `batch`: of its micro-batches. `head`
+  /// outlives it.
+  DistillHead(const Recipe& student, const BatchSizes& batch, const TeacherHead& head, Arena& arena);
+
+  /// The divergence's share of the loss from here on.
+  void set_share(double share) { share_ = share; }
+  double share() const { return share_; }
+  /// Objective. Losses of the head's rows are their cross-entropies.
+  void operator()(const Context& c, const HeadChunk& chunk) const;
+  /// Of the micro-batch that the head worked on last: each row's divergence in nats, 0 where the target is -1.
+  const Tensor& divergence_M() const { return divergence_M_; }
+  const Divergence& divergence() const { return divergence_; }
+
+ private:
+  void share_max(const Context& c, const Tensor& max_C) const;
+  void share_sums(const Context& c, const Tensor& one_LC, const Tensor& one_C, const Tensor& other_LC,
+                  const Tensor& other_C) const;
+
+  Divergence divergence_;
+  double share_ = 1;
+  const TeacherHead& head_;
+  Tensor all_rows_MD_;                    // of every rank of the tensor axis; absent where this one is alone
+  Tensor logits_CV_, max_C_;              // the teacher's
+  Tensor teacher_sum_C_, student_sum_C_;  // at the temperature
+  Tensor loss_C_, mean_C_;
+  Tensor first_LC_, second_LC_;                   // leaves held here
+  Tensor max_PC_, all_first_LC_, all_second_LC_;  // every rank's
+  Tensor divergence_M_;
+};
+
+}  // namespace fourmi

@@ -1,0 +1,71 @@
+// A student beside its teacher as a user runs it: processes under MPI, each model in a layout of its own.
+#include <nlohmann/json.hpp>
+
+#include "tests/end_to_end/scene.h"
+
+namespace fourmi::testing {
+namespace {
+
+using Distill = Scene;
+
+const Words exact{"run.reproducibility=layout",  "precision.compute=bf16",     "model.num_attention_heads=4",
+                  "model.num_key_value_heads=4", "model.intermediate_size=64", "model.moe_intermediate_size=64"};
+
+Words with(Words words, const Words& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+TEST_F(Distill, OnlineInTwoLayoutsIsThatOfOneRankOverAKill) {
+  expect_ok(
+      run(train("teacher", 0, with(exact, {"run.steps=3", "model.hidden_size=64", "model.num_hidden_layers=4"}))));
+  const Words online = with(exact, {"run.steps=8", "checkpoint.every=2", "distill.mode=online", "distill.temperature=2",
+                                    "distill.teacher.from=" + run_directory("teacher").string(),
+                                    "distill.teacher.name=small", "distill.teacher.license=CC0-1.0"});
+  const Words cut = with(online, {"parallel.pipeline=2", "distill.teacher.parallel.tensor=2"});
+  expect_ok(run(train("whole", 0, online)));
+  kill_in({"wait", 3, "backward", 5}, "cut", 4, cut);
+  EXPECT_GE(saved_step("cut"), 2);
+  expect_ok(run(train("cut", 4, cut)));
+  expect_each_step_once(run_directory("cut"), 8);
+  expect_same_run(run_directory("cut"), run_directory("whole"));
+
+  std::ifstream lines(run_directory("cut") / "metrics.jsonl");
+  std::string line;
+  while (std::getline(lines, line)) {
+    const nlohmann::json step = nlohmann::json::parse(line);
+    EXPECT_GT(step.at("loss_divergence").get<double>(), 0);
+    EXPECT_DOUBLE_EQ(step.at("loss"), step.at("loss_divergence"));  // distill.weight is 1
+    EXPECT_GT(step.at("loss_cross_entropy").get<double>(), 1);
+  }
+  // The ledger knows whom it learned from, the dry run what that takes.
+  const Result ledger = run(fourmi({"ledger", "show", run_directory("cut")}));
+  expect_ok(ledger);
+  const std::string root = root_of(newest_checkpoint(run_directory("teacher")));
+  EXPECT_NE(ledger.output.find("(small) by forward-kl, licence CC0-1.0, root " + root.substr(0, 8)), std::string::npos)
+      << ledger.output;
+  expect_ok(run(fourmi({"ledger", "verify", run_directory("cut")})));
+  const Result dry = run(train("dry", 0, with(cut, {"--dry-run", "--json", "--ranks=4"})));
+  expect_ok(dry);
+  EXPECT_GT(nlohmann::json::parse(dry.output).at("memory_bytes_per_rank").at("teacher").get<double>(), 0);
+}
+
+TEST_F(Distill, WhatCannotBeLearnedFromIsRefusedBeforeTheFirstStep) {
+  expect_ok(run(train("teacher", 0, {"run.steps=1", "model.vocab_size=384"})));
+  const std::string from = "distill.teacher.from=" + run_directory("teacher").string();
+  const auto refused = [&](const Words& words, int status, const std::string& why) {
+    const Result r = run(train("refused", 0, with({"distill.mode=online"}, words)));
+    EXPECT_EQ(r.status, status) << r.errors;
+    EXPECT_NE(r.errors.find(why), std::string::npos) << r.errors;
+    EXPECT_FALSE(std::filesystem::exists(run_directory("refused") / "metrics.jsonl"));
+  };
+  refused({from}, 4, "found a teacher of 384 rows in its vocabulary, expected the student's 320");
+  refused({from + "-absent"}, 4, "found no ");
+  refused({from, "distill.teacher.terms.allows=[read]"}, 2, "distill was expected among them");
+  refused({from, "model.vocab_size=384", "distill.teacher.parallel.tensor=2"}, 2,
+          "found 1 ranks, expected a multiple of the teacher's 2");
+  refused({}, 2, "found `online` without a teacher");
+}
+
+}  // namespace
+}  // namespace fourmi::testing

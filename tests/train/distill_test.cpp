@@ -1,0 +1,157 @@
+// A student beside its teacher on one rank: the loss against the formula over whole logits in double precision, the
+// gradient against finite differences of the loss.
+#include <array>
+
+#include "framework/train/teacher/teacher_weights.h"
+#include "kernels/ops/reduce.h"
+#include "tests/train/distill_recipe.h"
+#include "tests/train/runs.h"
+
+namespace fourmi {
+namespace {
+
+struct Case {
+  DistillObjective objective;
+  double beta, temperature, weight;
+};
+const Case cases[] = {{DistillObjective::forward_kl, 0.5, 1, 1},     {DistillObjective::forward_kl, 0.5, 2, 0.7},
+                      {DistillObjective::reverse_kl, 0.5, 1, 0.9},   {DistillObjective::reverse_kl, 0.5, 3, 1},
+                      {DistillObjective::jensen_shannon, 0.5, 1, 1}, {DistillObjective::jensen_shannon, 0.1, 1.5, 0.5}};
+
+Recipe recipe_of(const Case& c) {
+  Recipe r = distilled(small_recipe(Compute::fp64, Reproducibility::run, 2), small_teacher());
+  r.model.num_nextn_predict_layers = 0;
+  r.loss.balance_weight = {};
+  r.loss.router_bias_rate = {};
+  r.distill.objective = c.objective, r.distill.beta = c.beta, r.distill.temperature = c.temperature;
+  r.distill.weight = {{{0, c.weight}}};
+  return r;
+}
+
+class Distill : public testing::TestWithParam<Case> {};
+std::string name_of_case(const testing::TestParamInfo<Case>& of) {
+  const std::array names{"forward", "reverse", "jensen_shannon"};
+  return fmt::format("{}_temperature{:.0f}_weight{:.0f}", names[static_cast<std::size_t>(of.param.objective)],
+                     10 * of.param.temperature, 10 * of.param.weight);
+}
+INSTANTIATE_TEST_SUITE_P(Objectives, Distill, testing::ValuesIn(cases), name_of_case);
+
+/// A model of its own that gives the logits of all rows of a batch, without their padding.
+std::vector<std::vector<double>> logits_of(const Recipe& r, std::uint64_t seed, const Batch& batch) {
+  ThreadPool pool(1);
+  const Stream stream(pool);
+  const ParameterTable table(r.model);
+  Arena weights({"weights"}, 1 << 24), activations({"activations"}, 1 << 24);
+  const ParameterStore store(table, model_types(Compute::fp64, Reproducibility::run), weights, nullptr);
+  Model model(r.model, store, r.data.sequence_length, weights);
+  initialise_weights(store, seed, r.model.initializer_range, stream);
+  model.allocate({batch.num_sequences * r.data.sequence_length, r.data.sequence_length}, Model::Use::evaluation,
+                 activations);
+  std::vector<std::vector<double>> rows;
+  const Objective keep = [&](const Context& c, const HeadChunk& k) {
+    for (std::int64_t i = 0; i < k.logits_CV.dim(0); ++i) {
+      const auto* row = k.logits_CV.as<double>() + i * k.logits_CV.dim(1);
+      rows.emplace_back(row, row + r.model.vocab_size);
+    }
+    fill_zero(*c.stream, k.loss_C);
+  };
+  Context context;
+  context.attention_block = r.data.sequence_length;
+  context.objective = &keep;
+  BatchRows on_host(batch);
+  model.evaluate(stream, on_host.tensors(), context);
+  return rows;
+}
+
+std::vector<double> log_softmax(std::vector<double> z, double temperature) {
+  const double most = *std::max_element(z.begin(), z.end());
+  double sum = 0;
+  for (double& x : z) x = (x - most) / temperature, sum += std::exp(x);
+  for (double& x : z) x -= std::log(sum);
+  return z;
+}
+
+double divergence(const Case& c, const std::vector<double>& student, const std::vector<double>& teacher) {
+  const std::vector<double> q = log_softmax(student, c.temperature), p = log_softmax(teacher, c.temperature);
+  double sum = 0;
+  for (std::size_t v = 0; v < q.size(); ++v) {
+    const double m = std::log(c.beta * std::exp(p[v]) + (1 - c.beta) * std::exp(q[v]));
+    if (c.objective == DistillObjective::forward_kl) sum += std::exp(p[v]) * (p[v] - q[v]);
+    if (c.objective == DistillObjective::reverse_kl) sum += std::exp(q[v]) * (q[v] - p[v]);
+    if (c.objective == DistillObjective::jensen_shannon)
+      sum += c.beta * std::exp(p[v]) * (p[v] - m) + (1 - c.beta) * std::exp(q[v]) * (q[v] - m);
+  }
+  return c.temperature * c.temperature * sum;
+}
+
+TEST_P(Distill, LossIsTheFormulaOverWholeLogits) {
+  const Case& c = GetParam();
+  const Recipe recipe = recipe_of(c), teacher = teacher_recipe(recipe);
+  const Loader loader(recipe.data, load_sources(recipe.data.train, "data.train"), recipe.run.seed,
+                      recipe.model.vocab_size);
+  const StepPlan plan = loader.plan_step(loader.start());
+  const Batch batch = loader.batch(plan, 0, std::ssize(plan.samples));
+  const auto student_rows = logits_of(recipe, recipe.run.seed, batch), rows = logits_of(teacher, teacher_seed, batch);
+  ASSERT_EQ(student_rows.size(), batch.targets.size());
+  ASSERT_EQ(rows.size(), batch.targets.size());
+  double cross_entropy = 0, divergences = 0, targets = 0;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (batch.targets[i] < 0) continue;
+    ++targets;
+    cross_entropy -= log_softmax(student_rows[i], 1)[static_cast<std::size_t>(batch.targets[i])];
+    divergences += divergence(c, student_rows[i], rows[i]);
+  }
+  const StepResult got = train_on(recipe, 1, 1).steps[0];
+  EXPECT_NEAR(got.loss_cross_entropy, cross_entropy / targets, 1e-12);
+  EXPECT_NEAR(got.loss_divergence, divergences / targets, 1e-11);
+  EXPECT_GT(got.loss_divergence, 1e-3);
+  EXPECT_DOUBLE_EQ(got.loss, (1 - c.weight) * got.loss_cross_entropy + c.weight * got.loss_divergence);
+}
+
+TEST_P(Distill, GradientIsThatOfTheLoss) {
+  const Recipe recipe = recipe_of(GetParam());
+  const RunResult run = train_on(recipe, 1, 1);
+  const auto targets = static_cast<double>(run.steps[0].targets);
+  for (const char* name : {"lm_head.weight", "model.norm.weight", "model.layers.1.self_attn.o_proj.weight",
+                           "model.layers.0.mlp.down_proj.weight", "model.embed_tokens.weight"}) {
+    const std::vector<double>& gradient = run.gradients.at(name);
+    // Where it is largest, so that a difference of losses says something.
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < gradient.size(); ++i)
+      if (std::abs(gradient[i]) > std::abs(gradient[at])) at = i;
+    const auto loss_at = [&](double step) {
+      return train_on(recipe, 1, 1, 1,
+                      [&](Engine& e) { e.store().weight(e.store().slot(name)).as<double>()[at] += step; })
+          .steps[0]
+          .loss;
+    };
+    const double h = 1e-4, found = (loss_at(h) - loss_at(-h)) / (2 * h) * targets;
+    EXPECT_NEAR(found, gradient[at], 2e-6 * std::abs(gradient[at])) << name;
+  }
+}
+
+/// A teacher that is the student itself: nothing to learn.
+TEST(DistillItself, LossAndGradientAreZero) {
+  Recipe recipe = recipe_of(cases[0]);
+  recipe.distill.teacher.section = recipe.model;
+  const RunResult run = train_on(recipe, 1, 1, 1, [&](Engine& e) {
+    ThreadPool pool(1);
+    e.teacher()->initialise(recipe.run.seed, Stream(pool));
+  });
+  EXPECT_NEAR(run.steps[0].loss, 0, 1e-13);
+  EXPECT_NEAR(run.steps[0].grad_norm, 0, 1e-13);
+}
+
+TEST(DistillWeight, FollowsItsSchedule) {
+  Recipe recipe = recipe_of(cases[0]);
+  recipe.distill.weight = {{{0, 0}, {1, 1}}};
+  const RunResult run = train_on(recipe, 1, 2);
+  EXPECT_EQ(run.steps[0].loss, run.steps[0].loss_cross_entropy);
+  EXPECT_EQ(run.steps[1].loss, run.steps[1].loss_divergence);
+  Recipe alone = recipe;
+  alone.distill = {};
+  EXPECT_EQ(train_on(alone, 1, 1).steps[0].loss, run.steps[0].loss);
+}
+
+}  // namespace
+}  // namespace fourmi
