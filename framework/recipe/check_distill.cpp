@@ -23,7 +23,7 @@ class DistillChecks {
                                                     {"distill.weight", d_.weight != defaults.weight},
                                                     {"distill.teacher.from", !t.from.empty()},
                                                     {"distill.teacher.precision", t.compute.has_value()},
-                                                    {"distill.teacher.micro_batch_size", t.micro_batch_size != 0},
+                                                    {"distill.teacher.micro_batch_size", t.micro_batch_size.has_value()},
                                                     {"distill.teacher.parallel", t.parallel != ParallelSection{}}};
       for (const auto& [key, is_meant] : meant)
         if (is_meant && good(key))

@@ -228,9 +228,9 @@ struct TeacherSection {
   TeacherTerms terms;
   // Of one whose logits are learned from: a MODEL, and how it works beside the student.
   std::string from;
-  ParallelSection parallel;             ///< its own: tensor, pipeline, context, expert, expert_tensor, virtual_stages
-  std::optional<Compute> compute;       ///< absent: the student's
-  std::int64_t micro_batch_size = 0;    ///< 0: the student's
+  ParallelSection parallel;        ///< its own: tensor, pipeline, context, expert, expert_tensor, virtual_stages
+  std::optional<Compute> compute;  ///< absent: the student's
+  std::optional<std::int64_t> micro_batch_size;  ///< absent: the student's
   std::optional<ModelSection> section;  ///< no key: what `from` says, once it was opened (framework/train/teacher)
   bool operator==(const TeacherSection&) const = default;
 };

@@ -15,7 +15,7 @@ namespace {
 
 struct Both {
   Mixture student, teacher;
-  std::int64_t micro_batch_size = 0;  // the teacher's; 0: the student's
+  std::optional<std::int64_t> micro_batch_size{};  // the teacher's
 };
 
 Recipe both_of(const Both& b, const Recipe& student, const ModelSection& teacher, bool cut) {

@@ -42,8 +42,7 @@ TEST(Offload, PanelsAreBoundedAndTheRestStays) {
   const Engine::Memory host = Engine::measure(recipe, 1);
   constexpr std::size_t staging = 5;
   ASSERT_STREQ(Arenas::names[staging], "staging");
-  for (std::size_t a = 0; a < Arenas::count; ++a)
-    EXPECT_TRUE(a == staging || host[a] == device[a]) << host[a].first;
+  for (std::size_t a = 0; a < Arenas::count; ++a) EXPECT_TRUE(a == staging || host[a] == device[a]) << host[a].first;
   EXPECT_EQ(device[staging].second, 0);
   // Two panels of a master and two moments, whatever the model.
   EXPECT_EQ(host[staging].second, 2 * Staging::most_elements * (4 + 4 + 4));

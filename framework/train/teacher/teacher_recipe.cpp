@@ -14,7 +14,7 @@ Recipe teacher_recipe(const Recipe& student) {
   r.parallel.pipeline_schedule = t.parallel.virtual_stages > 1 ? "interleaved" : "1f1b";
   if (r.parallel.expert > 1) r.parallel.dispatcher = "all-to-all";
   if (t.compute) r.precision.compute = *t.compute;
-  if (t.micro_batch_size > 0) r.data.micro_batch_size = t.micro_batch_size;
+  r.data.micro_batch_size = t.micro_batch_size.value_or(r.data.micro_batch_size);
   r.guard.precision_every = 0;
   r.distill = {};
   return r;
