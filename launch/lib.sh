@@ -65,8 +65,6 @@ build_release() {
   shift
   phase configure
   local arguments=(--preset cpu)
-  # What is compiled from nothing takes less time with several files as one. (Who edits them: cmake --preset cpu -DFOURMI_TOGETHER=OFF)
-  [ -e build/cpu/build.ninja ] || arguments+=(-DFOURMI_TOGETHER=ON)
   if [ -n "$tests" ]; then
     arguments+=("-DFOURMI_TESTS=$tests")
     # In the same tree: the CPU's objects serve both, and its tests are the same.
@@ -74,14 +72,16 @@ build_release() {
     nvcc=$(cuda_compiler)
     devices=", for GPUs too"
     if [ -n "$nvcc" ]; then
-      arguments+=(-DFOURMI_CUDA=ON "-DCMAKE_CUDA_COMPILER=$nvcc")
+      arguments+=(-DFOURMI_CUDA=ON "-DCMAKE_CUDA_COMPILER=$nvcc" -DFOURMI_TOGETHER=OFF)  # nobody has tried both
       ! command -v ccache >/dev/null || arguments+=(-DCMAKE_CUDA_COMPILER_LAUNCHER=ccache)
     else
       devices="; nothing for GPUs: no nvcc 13 or newer"
       arguments+=(-DFOURMI_CUDA=OFF)
+      # What is compiled from nothing takes less time with several files as one. (Who edits them: cmake --preset cpu -DFOURMI_TOGETHER=OFF)
+      [ -e build/cpu/build.ninja ] || arguments+=(-DFOURMI_TOGETHER=ON)
     fi
   elif [ ! -e build/cpu/build.ninja ]; then
-    arguments+=(-DFOURMI_TESTS=OFF)
+    arguments+=(-DFOURMI_TESTS=OFF -DFOURMI_TOGETHER=ON)
   fi
   ! command -v ccache >/dev/null || arguments+=(-DCMAKE_CXX_COMPILER_LAUNCHER=ccache)
   if [ -z "$tests" ] && [ -e build/cpu/build.ninja ]; then

@@ -17,14 +17,15 @@ class DistillChecks {
     const DistillSection defaults;
     const TeacherSection& t = d_.teacher;
     if (!d_.online()) {
-      const std::pair<const char*, bool> meant[] = {{"distill.objective", d_.objective != defaults.objective},
-                                                    {"distill.beta", d_.beta != defaults.beta},
-                                                    {"distill.temperature", d_.temperature != defaults.temperature},
-                                                    {"distill.weight", d_.weight != defaults.weight},
-                                                    {"distill.teacher.from", !t.from.empty()},
-                                                    {"distill.teacher.precision", t.compute.has_value()},
-                                                    {"distill.teacher.micro_batch_size", t.micro_batch_size.has_value()},
-                                                    {"distill.teacher.parallel", t.parallel != ParallelSection{}}};
+      const std::pair<const char*, bool> meant[] = {
+          {"distill.objective", d_.objective != defaults.objective},
+          {"distill.beta", d_.beta != defaults.beta},
+          {"distill.temperature", d_.temperature != defaults.temperature},
+          {"distill.weight", d_.weight != defaults.weight},
+          {"distill.teacher.from", !t.from.empty()},
+          {"distill.teacher.precision", t.compute.has_value()},
+          {"distill.teacher.micro_batch_size", t.micro_batch_size.has_value()},
+          {"distill.teacher.parallel", t.parallel != ParallelSection{}}};
       for (const auto& [key, is_meant] : meant)
         if (is_meant && good(key))
           refuse(key, fmt::format("found `{}` without a teacher in this job", key),

@@ -52,8 +52,9 @@ TEST(DistillKeys, WhatDoesNotGoTogetherIsRefused) {
   refused("{mode: online, teacher: {from: a}, beta: 0.1}", "expected `distill.objective: jensen-shannon`");
   refused("{mode: online, teacher: {from: a}, objective: jensen-shannon, beta: 1}",
           "expected a share above 0 and below 1");
-  refused("{mode: online, teacher: {from: a}, weight: 2}", "found 2");
-  refused("{mode: online, teacher: {from: a, parallel: {tensor: 0}}}", "found 0");
+  refused("{mode: online, teacher: {from: a}, weight: 2}", "found the number 2 as `distill.weight`");
+  refused("{mode: online, teacher: {from: a, parallel: {tensor: 0}}}",
+          "found the number 0 as `distill.teacher.parallel.tensor`");
 }
 
 }  // namespace
