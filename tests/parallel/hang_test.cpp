@@ -151,13 +151,13 @@ TEST_P(Hang, IsFoundAndItsRankNamed) {
       Watchdog watchdog(group, note_loss(report, true), limit);
       watchdog.set_phase(4, 12);
       group.barrier();
-      if (group.rank() == lost) {
-        if (how == Stuck::stopped) raise(SIGSTOP);
-        for (volatile bool spin = how == Stuck::spinning; spin;) continue;
-        std::byte nothing{};
-        group.start_receive({&nothing, 1}, (lost + 1) % 4, 5).wait();  // a message that nobody sends
-      }
       try {
+        if (group.rank() == lost) {
+          if (how == Stuck::stopped) raise(SIGSTOP);
+          for (volatile bool spin = how == Stuck::spinning; spin;) continue;
+          std::byte nothing{};
+          group.start_receive({&nothing, 1}, (lost + 1) % 4, 5).wait();  // a message that nobody sends
+        }
         group.barrier();
       } catch (const std::exception&) {
         watchdog.wait_for_loss(std::chrono::seconds(5));  // the echo of a rank that has already ended
