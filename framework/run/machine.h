@@ -20,7 +20,8 @@ struct CorePeak {
   double fp32 = 0, bf16 = 0;  ///< floating-point operations a second of one core; a multiply-add counts two
 };
 
-/// Measures for about `budget`. Without AVX-512 BF16 in `isa` bf16 is computed in fp32, and the peaks are equal.
+/// Measures for about `budget`. Where bf16 has no instruction, or a slower one, it is computed in fp32, and
+/// the peaks are equal.
 CorePeak measure_core(Isa isa, std::chrono::milliseconds budget = std::chrono::milliseconds(50));
 
 /// Cores that this process may use: of its affinity mask, siblings of one core counted once, at most the container's
