@@ -32,7 +32,10 @@ jinja::Value with_reasoning(const jinja::Value& message) {
 }  // namespace
 
 ChatTemplate::ChatTemplate(const std::string& text, std::string place)
-    : place_(std::move(place)), block_(jinja::parse(text, place_)), marks_generation_(has_generation(block_)) {}
+    : text_(text),
+      place_(std::move(place)),
+      block_(jinja::parse(text, place_)),
+      marks_generation_(has_generation(block_)) {}
 
 jinja::Rendered ChatTemplate::render(const jinja::Dict& variables, std::time_t now) const {
   jinja::Dict all{{{"tools", jinja::None{}}, {"documents", jinja::None{}}, {"add_generation_prompt", false}}};

@@ -21,9 +21,10 @@ class ChatTemplate {
   /// Whether it says itself what the assistant writes ({% generation %}).
   bool marks_generation() const { return marks_generation_; }
   const std::string& place() const { return place_; }
+  const std::string& text() const { return text_; }
 
  private:
-  std::string place_;
+  std::string text_, place_;
   jinja::Block block_;
   bool marks_generation_ = false;
 };

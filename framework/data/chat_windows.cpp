@@ -45,14 +45,15 @@ std::string fit_conversations(const std::string& overlong, std::int64_t sequence
 ChatWindows::ChatWindows(ChatDocuments documents, const WindowShape& shape)
     : documents_(std::move(documents)), shape_(shape) {
   const std::vector<TextPiece>& pieces = documents_.pieces;
+  std::int64_t tokens = 0;
   for (std::size_t d = 0; d < pieces.size(); ++d) {
     const auto length = static_cast<std::int32_t>(pieces[d].end - pieces[d].begin);
     FOURMI_CHECK(length >= 1 && length <= shape.sequence_length, "a document of {} tokens in sequences of {}", length,
                  shape.sequence_length);
     if (!shape.packing || counts_.empty() || counts_.back().inputs + length > shape.sequence_length)
-      counts_.push_back({.first = static_cast<std::int64_t>(d)});
+      counts_.push_back({.first = static_cast<std::int64_t>(d), .first_token = tokens});
     Counts& c = counts_.back();
-    c.inputs += length;
+    c.inputs += length, tokens += length;
     for (std::int64_t token = pieces[d].begin + 1; token < pieces[d].end; ++token) {
       c.targets += learned(token);
       c.mtp_targets += learned(token) && token > pieces[d].begin + 1;

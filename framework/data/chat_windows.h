@@ -38,6 +38,7 @@ class ChatWindows final : public WindowSource {
   /// All documents fit into a sequence.
   ChatWindows(ChatDocuments documents, const WindowShape& shape);
   std::int64_t num_windows() const override { return static_cast<std::int64_t>(counts_.size()); }
+  std::int64_t first_token(std::int64_t window) const override { return at(window).first_token; }
   std::int64_t num_inputs(std::int64_t window) const override { return at(window).inputs; }
   std::int64_t num_targets(std::int64_t window) const override { return at(window).targets; }
   std::int64_t num_mtp_targets(std::int64_t window) const override { return at(window).mtp_targets; }
@@ -45,7 +46,8 @@ class ChatWindows final : public WindowSource {
 
  private:
   struct Counts {
-    std::int64_t first = 0;  ///< document
+    std::int64_t first = 0;        ///< document
+    std::int64_t first_token = 0;  ///< among the rows of all windows
     std::int32_t inputs = 0, targets = 0, mtp_targets = 0;
   };
   const Counts& at(std::int64_t window) const { return counts_.at(static_cast<std::size_t>(window)); }

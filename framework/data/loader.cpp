@@ -278,6 +278,11 @@ std::int64_t Loader::num_inputs(const Sample& sample) const {
                            : sources_.at(static_cast<std::size_t>(sample.source)).windows->num_inputs(sample.window);
 }
 
+std::int64_t Loader::first_token(const Sample& sample) const {
+  if (sample.source < 0) return -1;
+  return sources_.at(static_cast<std::size_t>(sample.source)).windows->first_token(sample.window);
+}
+
 double Loader::share(std::int64_t source) const {
   return static_cast<double>(sources_.at(static_cast<std::size_t>(source)).share) / static_cast<double>(total_share_);
 }

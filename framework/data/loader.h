@@ -79,6 +79,7 @@ class Loader {
   std::int64_t samples_per_epoch(std::int64_t source) const;  ///< windows
   double share(std::int64_t source) const;                    ///< of the tokens
   std::int64_t num_inputs(const Sample& sample) const;        ///< tokens of a sample, without padding
+  std::int64_t first_token(const Sample& sample) const;       ///< WindowSource::first_token; of padding -1
   /// Mean input tokens of a sample at the recipe's weights: sequence_length without the padding.
   double tokens_per_sample() const;
   /// Input tokens after which every source has been seen once, at the recipe's weights.

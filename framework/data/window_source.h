@@ -15,6 +15,9 @@ class WindowSource {
  public:
   virtual ~WindowSource() = default;
   virtual std::int64_t num_windows() const = 0;
+  /// The number of the window's first row among the tokens of all documents, in their order; the rows that are no
+  /// padding are that token and those that follow it.
+  virtual std::int64_t first_token(std::int64_t window) const = 0;
   /// Of one window: rows that are no padding, and those of them that have a target (of multi-token prediction).
   virtual std::int64_t num_inputs(std::int64_t window) const = 0;
   virtual std::int64_t num_targets(std::int64_t window) const = 0;
@@ -35,6 +38,7 @@ class StreamWindows final : public WindowSource {
   StreamWindows(std::unique_ptr<TokenSource> tokens, const WindowShape& shape)
       : tokens_(std::move(tokens)), shape_(shape) {}
   std::int64_t num_windows() const override { return fourmi::num_windows(*tokens_, shape_); }
+  std::int64_t first_token(std::int64_t window) const override { return fourmi::first_token(*tokens_, shape_, window); }
   std::int64_t num_inputs(std::int64_t window) const override { return fourmi::num_targets(*tokens_, shape_, window); }
   std::int64_t num_targets(std::int64_t window) const override { return num_inputs(window); }
   std::int64_t num_mtp_targets(std::int64_t window) const override {

@@ -16,10 +16,6 @@ bool has_mtp_target(const WindowShape& shape, std::int32_t next, std::int32_t af
   return after >= 0 && (sees_on || next != shape.opening);
 }
 
-std::int64_t first_token(const TokenSource& source, const WindowShape& shape, std::int64_t window) {
-  return shape.packing ? window * shape.sequence_length : source.opening(window);
-}
-
 /// The window's tokens and two more.
 void read_window(const TokenSource& source, const WindowShape& shape, std::int64_t window,
                  std::vector<std::int32_t>& tokens) {
@@ -36,6 +32,10 @@ WindowShape window_shape(const DataSection& data, const Tokenizer& tokenizer) {
   const std::int32_t end = tokenizer.end_of_document();
   const std::int32_t opening = begin_of_text(data, tokenizer).value_or(end);
   return {data.sequence_length, data.cross_document_attention, opening, data.packing, opening == end ? -1 : end};
+}
+
+std::int64_t first_token(const TokenSource& source, const WindowShape& shape, std::int64_t window) {
+  return shape.packing ? window * shape.sequence_length : source.opening(window);
 }
 
 std::int64_t num_windows(const TokenSource& source, const WindowShape& shape) {

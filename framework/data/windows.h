@@ -25,6 +25,8 @@ struct WindowShape {
 WindowShape window_shape(const DataSection& data, const Tokenizer& tokenizer);
 
 std::int64_t num_windows(const TokenSource& source, const WindowShape& shape);
+/// The window's first among the source's tokens.
+std::int64_t first_token(const TokenSource& source, const WindowShape& shape, std::int64_t window);
 /// Rows with a target: sequence_length but for a source's last window, and for documents on their own.
 std::int64_t num_targets(const TokenSource& source, const WindowShape& shape, std::int64_t window);
 /// Rows with a target of multi-token prediction.

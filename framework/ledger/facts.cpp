@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "framework/digest/sha256.h"
+#include "framework/ledger/capture_fact.h"
 #include "framework/ledger/import_fact.h"
 #include "framework/ledger/teacher_fact.h"
 #include "kernels/runtime/error.h"
@@ -175,6 +176,15 @@ std::string to_payload(const TeacherFact& f) {
                   {"obligations", f.obligations}});
 }
 
+std::string to_payload(const CaptureFact& f) {
+  return text_of({{"path", f.path},
+                  {"root", f.root},
+                  {"kind", f.kind},
+                  {"entries", f.entries},
+                  {"rows", f.rows},
+                  {"bytes", f.bytes}});
+}
+
 std::string to_payload(const UnrecordedFact& f) {
   return text_of({{"step", f.step}, {"tokens", f.tokens}, {"cause", f.cause}});
 }
@@ -246,6 +256,11 @@ TeacherFact teacher_fact(const LedgerEntry& entry, const std::string& place) {
           m.text("objective"), m.text("terms_url"), m.text("terms_sha256"), m.texts("allows"), m.texts("obligations")};
 }
 
+CaptureFact capture_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.text("path"), m.text("root"), m.text("kind"), m.count("entries"), m.count("rows"), m.count("bytes")};
+}
+
 UnrecordedFact unrecorded_fact(const LedgerEntry& entry, const std::string& place) {
   const Members m(entry, place);
   return {m.count("step"), m.count("tokens"), m.text("cause")};
@@ -300,6 +315,11 @@ std::string describe(const LedgerEntry& e, const std::string& place) {
     return fmt::format("learns from {}{} by {}, licence {}, root {}", f.path,
                        f.name.empty() ? "" : fmt::format(" ({})", f.name), f.objective,
                        f.license.empty() ? "not given" : f.license, short_digest(f.root));
+  }
+  if (e.type == CaptureFact::type) {
+    const CaptureFact f = capture_fact(e, place);
+    return fmt::format("learns from the cache {}: {} positions, {} ({} tokens each), root {}", f.path, f.rows, f.kind,
+                       f.entries, short_digest(f.root));
   }
   if (e.type == UnrecordedFact::type) {
     const UnrecordedFact f = unrecorded_fact(e, place);

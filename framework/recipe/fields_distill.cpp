@@ -10,9 +10,9 @@ void add_objective(std::vector<Field>& table) {
   table.push_back(
       bind({.path = "distill.mode",
             .type = Type::choice,
-            .meaning = "online: from the logits of a teacher in the same job; text: from texts that a teacher "
-                       "wrote (`fourmi teacher harvest`).",
-            .choices = {"online", "text"},
+            .meaning = "online: from the logits of a teacher in the same job; offline: from a cache of them (`fourmi "
+                       "teacher capture`); text: from texts that a teacher wrote (`fourmi teacher harvest`).",
+            .choices = {"online", "offline", "text"},
             .default_text = "none"},
            FOURMI_AT(distill.mode)));
   table.push_back(
@@ -20,12 +20,13 @@ void add_objective(std::vector<Field>& table) {
             .type = Type::choice,
             .meaning = "How far the student's distribution is from the teacher's. forward-kl: sum p log(p / q), "
                        "which covers all that the teacher may say; reverse-kl: sum q log(q / p), which keeps "
-                       "to what it says most; jensen-shannon: between them, by `distill.beta`.",
-            .choices = {"forward-kl", "reverse-kl", "jensen-shannon"}},
+                       "to what it says most; jsd: the generalised Jensen-Shannon divergence between them, by "
+                       "`distill.beta`.",
+            .choices = {"forward-kl", "reverse-kl", "jsd"}},
            FOURMI_AT(distill.objective)));
   table.push_back(bind({.path = "distill.beta",
                         .type = Type::number,
-                        .meaning = "Of jensen-shannon: the teacher's share of the mixture that both are held against.",
+                        .meaning = "Of jsd: the teacher's share of the mixture that both are held against.",
                         .unit = "share",
                         .least = 0,
                         .most = 1,
@@ -48,6 +49,35 @@ void add_objective(std::vector<Field>& table) {
             .least = 0,
             .most = 1},
            FOURMI_AT(distill.weight)));
+}
+
+void add_cache(std::vector<Field>& table) {
+  table.push_back(bind({.path = "distill.cache",
+                        .type = Type::text,
+                        .meaning = "Of offline: the folder that `fourmi teacher capture` fills and the student learns "
+                                   "from.",
+                        .default_text = "none"},
+                       FOURMI_AT(distill.cache)));
+  table.push_back(bind({.path = "distill.top_k",
+                        .type = Type::whole,
+                        .meaning = "Of offline: the likeliest tokens of a position that the cache keeps, with the mass "
+                                   "of all others: 4 bytes each and 4 more.",
+                        .unit = "tokens",
+                        .nullable = true,
+                        .least = 1,
+                        .most = most_cache_entries,
+                        .default_text = "64 without distill.samples"},
+                       FOURMI_AT(distill.top_k)));
+  table.push_back(bind({.path = "distill.samples",
+                        .type = Type::whole,
+                        .meaning = "Of offline, in place of `top_k`: tokens of a position that are drawn so that their "
+                                   "expectation is the teacher's whole distribution: 4 bytes each and 4 more.",
+                        .unit = "tokens",
+                        .nullable = true,
+                        .least = 1,
+                        .most = most_cache_entries,
+                        .default_text = "none"},
+                       FOURMI_AT(distill.samples)));
 }
 
 void add_layout(std::vector<Field>& table) {
@@ -83,16 +113,17 @@ void add_distill_fields(std::vector<Field>& table) {
   table.push_back({.path = "distill", .type = Type::section, .meaning = "What the student learns from a teacher."});
   table.back().get = [](const Recipe& r, std::size_t) { return r.distill != DistillSection{} ? Value(true) : Value{}; };
   add_objective(table);
+  add_cache(table);
 }
 
 void add_teacher_layout_fields(std::vector<Field>& table) {
-  table.push_back(
-      bind({.path = "distill.teacher.from",
-            .type = Type::text,
-            .meaning = "The teacher whose logits are learned from: a run, a checkpoint, a Hugging Face folder "
-                       "or a GGUF file, with the student's tokenizer.",
-            .default_text = "none"},
-           FOURMI_AT(distill.teacher.from)));
+  table.push_back(bind(
+      {.path = "distill.teacher.from",
+       .type = Type::text,
+       .meaning = "The teacher whose logits are learned from, or captured: a run, a checkpoint, a Hugging Face folder "
+                  "or a GGUF file, with the student's tokenizer.",
+       .default_text = "none"},
+      FOURMI_AT(distill.teacher.from)));
   table.push_back(bind({.path = "distill.teacher.micro_batch_size",
                         .type = Type::whole,
                         .meaning = "Sequences that the teacher takes at once.",

@@ -253,13 +253,21 @@ struct HarvestSection {
 };
 /// How far the student's distribution is from the teacher's (kernels/ops/divergence.h).
 enum class DistillObjective { forward_kl, reverse_kl, jensen_shannon };
+/// Tokens of a position that a cache may keep, and how many it does where the recipe does not say.
+inline constexpr std::int64_t most_cache_entries = 4096, default_top_k = 64;
 struct DistillSection {
-  std::string mode;  ///< text, online; empty: no distillation
+  std::string mode;  ///< text, online, offline; empty: no distillation
   DistillObjective objective = DistillObjective::forward_kl;
   double beta = 0.5, temperature = 1;
   Stepped weight{{{0, 1.0}}};  ///< the divergence's share of the loss, beside cross-entropy
   TeacherSection teacher;
+  // Of offline: the folder of a cache (framework/capture), and what it keeps of a position: the likeliest tokens, or a
+  // sample of so many. Neither: the default_top_k likeliest.
+  std::string cache;
+  std::optional<std::int64_t> top_k, samples;
   bool online() const { return mode == "online"; }
+  bool offline() const { return mode == "offline"; }
+  bool learns_logits() const { return online() || offline(); }
   HarvestSection harvest;
   bool operator==(const DistillSection&) const = default;
 };

@@ -19,7 +19,7 @@ const std::string online = R"(distill:
     parallel: {tensor: 2, pipeline: 2, virtual_stages: 2}
     precision: fp8-block
     micro_batch_size: 4
-  objective: jensen-shannon
+  objective: jsd
   beta: 0.1
   temperature: 2
   weight: [[0, 1], [1000, 0.5]]
@@ -49,9 +49,8 @@ TEST(DistillKeys, WhatDoesNotGoTogetherIsRefused) {
   refused("{mode: online}", "found `online` without a teacher");
   refused("{mode: text, temperature: 2}", "found `distill.temperature` without a teacher in this job");
   refused("{mode: text, teacher: {from: runs/teacher}}", "found `distill.teacher.from` without a teacher in this job");
-  refused("{mode: online, teacher: {from: a}, beta: 0.1}", "expected `distill.objective: jensen-shannon`");
-  refused("{mode: online, teacher: {from: a}, objective: jensen-shannon, beta: 1}",
-          "expected a share above 0 and below 1");
+  refused("{mode: online, teacher: {from: a}, beta: 0.1}", "expected `distill.objective: jsd`");
+  refused("{mode: online, teacher: {from: a}, objective: jsd, beta: 1}", "expected a share above 0 and below 1");
   refused("{mode: online, teacher: {from: a}, weight: 2}", "found the number 2 as `distill.weight`");
   refused("{mode: online, teacher: {from: a, parallel: {tensor: 0}}}",
           "found the number 0 as `distill.teacher.parallel.tensor`");
