@@ -9,27 +9,23 @@
 
 namespace fourmi {
 
-namespace {
-
-/// [rows, n] in the memory of a larger tensor.
 Tensor first_rows_of(const Tensor& memory, std::int64_t rows, std::int64_t n) {
   return memory.view({memory.num_elements()}).rows(0, rows * n).view({rows, n});
 }
 
-const char* head_name(const ModelSection& m) {
+const char* output_matrix_name(const ModelSection& m) {
   return m.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
 }
-}  // namespace
 
 Head::Head(const ModelSection& m, const ParameterStore& store, const std::string& norm)
     : norm_{.epsilon = m.rms_norm_eps},
       norm_weight_(store.slot(norm)),
-      head_(store.padded_slot(head_name(m))),
+      head_(store.padded_slot(output_matrix_name(m))),
       vocab_size_(m.vocab_size),
       multi_token_(norm != "model.norm.weight") {
   V_ = head_.shape[0];
   D_ = head_.shape[1];
-  first_ = store.table().find(head_name(m)).first_row;
+  first_ = store.table().find(output_matrix_name(m)).first_row;
 }
 
 std::int64_t Head::partial_rows(const BatchSizes& batch) {

@@ -10,6 +10,11 @@
 
 namespace fourmi {
 
+/// [rows, n] in the memory of a larger tensor.
+Tensor first_rows_of(const Tensor& memory, std::int64_t rows, std::int64_t n);
+/// The parameter whose rows are the output matrix's.
+const char* output_matrix_name(const ModelSection& model);
+
 class Head {
  public:
   /// `norm` is the name of the norm before the head ("model.norm.weight", or the MTP layer's shared_head.norm.weight).

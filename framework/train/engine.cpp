@@ -5,7 +5,7 @@
 
 #include "framework/train/engine_parts.h"
 #include "framework/train/schedule.h"
-#include "framework/train/teacher/teacher.h"
+#include "framework/train/teacher/guidance.h"
 #include "kernels/ops/reduce.h"
 #include "kernels/runtime/on_host.h"
 
@@ -80,8 +80,8 @@ class Engine::Step : public MicroBatches {
     // Every rank of the tensor axis finds the losses of all its rows; balance losses are of a rank's own sequences.
     const bool counted = engine_.groups_->tensor().rank() == 0;
     if (counted && losses.loss_M) sums.add(stream, losses.loss_M, sums.loss);
-    if (const DistillHead* head = engine_.distill_head(); counted && losses.loss_M && head)
-      sums.add(stream, head->divergence_M(), sums.divergence);
+    if (const Guidance* guidance = engine_.guidance(); counted && losses.loss_M && guidance)
+      sums.add(stream, *guidance->divergence_M(), sums.divergence);
     if (counted && losses.loss_mtp_M) sums.add(stream, losses.loss_mtp_M, sums.loss_mtp);
     if (balance_)
       for (const Tensor& b : losses.balance_S) sums.add(stream, b, sums.balance);
@@ -109,18 +109,14 @@ Context Engine::context(std::int32_t* refused) const {
   if (probe_) c.after_layer = &probe_;
   if (operand_probe_) c.after_operand = &operand_probe_;
   c.promoted = promoted_;
-  if (teacher_) c.objective = teacher_->objective();
+  if (guidance_) c.objective = guidance_->objective();
   return c;
 }
 
-const DistillHead* Engine::distill_head() const {
-  return teacher_ ? teacher_->head() : nullptr;
-}
-
 /// Of all micro-batches of the step, before the first of them: no call of the student's.
-double Engine::prepare_teacher(const Loader& loader, const StepPlan& plan, double tokens_before) {
+double Engine::prepare_guidance(const Loader& loader, const StepPlan& plan, double tokens_before) {
   const double share = recipe_->distill.weight.at(tokens_before);
-  if (teacher_) teacher_->prepare(loader, plan, share, *stream_);
+  if (guidance_) guidance_->prepare(loader, plan, share, *stream_);
   return share;
 }
 
@@ -176,7 +172,7 @@ StepResult Engine::agree(const Sums& sums, const StepPlan& plan, double share) c
   exact[3] = has_norm ? p.optimizer.gradient_squares(*stream_, exponent) : 0;
   if (stream_->device() && p.counts_LE.bytes() > 0)
     stream_->device()->read(p.counts_LE.data, p.tables.counts_LE.data, p.counts_LE.bytes());
-  if (teacher_) exact[4] = sums.divergence;
+  if (guidance_) exact[4] = sums.divergence;
   const auto counts = exact.subspan(p.num_sums);
   std::copy_n(p.counts_LE.as<std::int64_t>(), p.counts_LE.num_elements(), counts.begin());
   groups_->world().all_sum(exact);
@@ -187,7 +183,7 @@ StepResult Engine::agree(const Sums& sums, const StepPlan& plan, double share) c
   result.tokens = plan.num_inputs;
   const double targets = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets));
   result.loss = most[2] != 0 ? std::nan("") : from_fixed(exact[0]) / targets;
-  if (teacher_) {
+  if (guidance_) {
     result.loss_cross_entropy = result.loss;
     result.loss_divergence = from_fixed(exact[4]) / targets;
     result.loss = (1 - share) * result.loss_cross_entropy + share * result.loss_divergence;
@@ -215,7 +211,7 @@ void Engine::begin_gradients() {
 StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                         const PhaseObserver& observer, const StepJudge& judge) {
   Parts& p = *parts_;
-  const double share = prepare_teacher(loader, plan, tokens_before);
+  const double share = prepare_guidance(loader, plan, tokens_before);
   traffic_.begin_step();
   p.panels.begin({promoted_});  // what was done between the steps decides no call of this one
   if (calls_) calls_->begin_step({num_micro_batches(plan), recipe_->loss.balance_weight.at(tokens_before) != 0});

@@ -47,8 +47,7 @@ using StepJudge = std::function<bool(const StepResult&)>;
 using ActivationProbe = std::function<void(std::int64_t layer, const Tensor& output_MD)>;
 // OperandProbe sees what products read alike (Context::after_operand).
 
-class DistillHead;
-class Teacher;
+class Guidance;
 
 class Engine {
  public:
@@ -65,8 +64,9 @@ class Engine {
   void initialise();
   /// After masters, moments and router bias were loaded through boxes(): weights of all ranks follow.
   void state_loaded();
-  /// Without weights as yet; null where the recipe has none in this job.
-  Teacher* teacher() const { return teacher_.get(); }
+  /// What the student learns of a teacher (teacher/teacher.h, teacher/cached_teacher.h), not open yet; null where the
+  /// recipe has nothing of the kind.
+  Guidance* guidance() const { return guidance_.get(); }
 
   /// These layers (numbers; multi-token prediction is the one after the last) work in bf16 from here on, all others as
   /// the recipe says: between steps, on all ranks alike. Throws Error(usage) where the recipe's guard keeps no memory
@@ -138,8 +138,7 @@ class Engine {
   int num_micro_batches(const StepPlan& plan) const;
   Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                          const PhaseObserver& observer, int count, OperandCheck* check);
-  const DistillHead* distill_head() const;
-  double prepare_teacher(const Loader& loader, const StepPlan& plan, double tokens_before);
+  double prepare_guidance(const Loader& loader, const StepPlan& plan, double tokens_before);
   void begin_gradients();
   ShadowLosses run_shadow(const ShadowStep& s, OperandCheck* check);
   const PrecisionGap& gap_to_reference(const ShadowStep& s, OperandCheck* check);
@@ -158,7 +157,7 @@ class Engine {
   std::unique_ptr<ParameterTable> table_, held_;
   std::unique_ptr<Arenas> arenas_;
   std::unique_ptr<Parts> parts_;
-  std::unique_ptr<Teacher> teacher_;  // null: there is none
+  std::unique_ptr<Guidance> guidance_;  // null: there is none
   ActivationProbe probe_;
   OperandProbe operand_probe_;
   std::vector<std::uint8_t> promoted_;

@@ -8,7 +8,7 @@
 #include <optional>
 
 #include "framework/train/mesh_sizes.h"
-#include "framework/train/teacher/teacher.h"
+#include "framework/train/teacher/open_guidance.h"
 
 namespace fourmi {
 
@@ -131,7 +131,7 @@ Engine::Memory Engine::measure(const Recipe& recipe, int num_ranks) {
       const ParameterTable held(recipe.model, at.holding(recipe, stages));
       Arenas measured(recipe.memory);
       Parts(recipe, stages, held, at, {}, measured);
-      if (recipe.distill.online()) Teacher(recipe, stages, mesh, at.rank, nullptr, measured.teacher);
+      make_guidance(recipe, stages, mesh, at.rank, nullptr, measured.teacher);
       std::int64_t bytes = 0;
       for (const auto& [name, size] : measured.sizes()) bytes += size;
       if (bytes > most_bytes) most_bytes = bytes, most = measured.sizes();
@@ -170,11 +170,8 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
   held_ = std::make_unique<ParameterTable>(recipe.model, at.holding(recipe, stages_));
   Arenas measured(recipe.memory, device_);
   Parts(recipe, stages_, *held_, at, {}, measured);
-  const auto make_teacher = [&](const RankGroups* of_teacher, Arena& arena) {
-    return std::make_unique<Teacher>(recipe, stages_, groups.mesh(), at.rank, of_teacher, arena);
-  };
   FOURMI_CHECK(recipe.distill.online() == (teachers != nullptr), "a teacher and its groups come together");
-  if (teachers) make_teacher(nullptr, measured.teacher);
+  make_guidance(recipe, stages_, groups.mesh(), at.rank, nullptr, measured.teacher);
   arenas_ = allocate(measured, recipe, at.rank);
   const LayerGroups of_layers{.tensor = &groups.tensor(),
                               .context = &groups.context(),
@@ -184,7 +181,7 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
   if (parts_->guarded)
     promoted_.resize(static_cast<std::size_t>(recipe.model.num_hidden_layers + recipe.model.num_nextn_predict_layers));
   parts_->panels.connect(groups, stream);
-  if (teachers) teacher_ = make_teacher(teachers, arenas_->teacher);
+  guidance_ = make_guidance(recipe, stages_, groups.mesh(), at.rank, teachers, arenas_->teacher);
   StepOrders orders(recipe, groups.world().size());
   for (const StepSizes& step : orders.sizes()) orders.prove(step);
   if (recipe.guard.check_calls || always_checks_calls)

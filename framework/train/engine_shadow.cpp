@@ -11,7 +11,7 @@ namespace fourmi {
 
 /// Losses of shadow micro-batches, and the summed gradients in the optimizer's shards.
 Engine::ShadowLosses Engine::run_shadow(const ShadowStep& s, OperandCheck* check) {
-  prepare_teacher(s.loader, s.plan, s.tokens_before);
+  prepare_guidance(s.loader, s.plan, s.tokens_before);
   const OnHost counts(device_, parts_->tables.counts_LE, OnHost::Use::both);
   auto* const choices = counts.tensor().as<std::int64_t>();
   std::vector<std::int64_t>& kept = parts_->guarded->counts;

@@ -185,10 +185,15 @@ void LayerOrder::head(bool distills) {
     };
     for (std::int64_t numbers : {n, leaves_.vocabulary * n, n}) share(numbers);  // maximum, sums, the target's logit
     if (!distills) continue;
-    if (begin == 0) gather(distill_.teacher.section->hidden_size, *teacher_activation_);
-    share(n);  // the teacher's maximum
-    // Its sums, the student's at the temperature; then the divergence and its mean.
-    for (int sums = distill_.temperature != 1 ? 4 : 3; sums > 0; --sums) share(leaves_.vocabulary * n);
+    int sums = distill_.temperature != 1 ? 1 : 0;  // the student's at the temperature
+    if (teacher_activation_) {
+      if (begin == 0) gather(distill_.teacher.section->hidden_size, *teacher_activation_);
+      share(n);   // the teacher's maximum
+      sums += 3;  // its sums; then the divergence and its mean
+    } else {
+      sums += distill_.samples ? 1 : 2;  // of what is known, and of the rest
+    }
+    for (; sums > 0; --sums) share(leaves_.vocabulary * n);
   }
   sum(m_.hidden_size);
 }
@@ -208,7 +213,7 @@ void LayerOrder::forward(const Stage& s) {
 }
 
 void LayerOrder::forward_ends(const Stage& s) {
-  if (s.last) head(teacher_activation_.has_value());
+  if (s.last) head(distill_.learns_logits());
   if (!has_mtp(s)) return;
   panels_.need(mtp());
   embedding_forward();

@@ -58,7 +58,7 @@ class LayerOrder {
   void block_recompute(std::int64_t layer);
   void block_backward_input(std::int64_t layer);
   void block_backward(std::int64_t layer, bool halves_apart, const std::function<void()>& gathering);
-  /// With `distills` the teacher's rows and sums too (teacher/distill_head.h).
+  /// With `distills` what is learned of a teacher too (teacher/distill_head.h, teacher/cached_teacher.h).
   void head(bool distills = false);
   void embedding_forward() { sum(m_.hidden_size); }
   void embedding_backward(const std::function<void()>& gathering = [] {});

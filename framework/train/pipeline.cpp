@@ -5,15 +5,12 @@
 
 #include "framework/model/pair.h"
 #include "framework/train/pair_rule.h"
+#include "framework/train/tensor_bytes.h"
 #include "parallel/schedule/verb_names.h"
 
 namespace fourmi {
 
 namespace {
-
-std::span<std::byte> bytes_of(const Tensor& t) {
-  return {static_cast<std::byte*>(t.data), static_cast<std::size_t>(t.bytes())};
-}
 
 std::int64_t now() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch())

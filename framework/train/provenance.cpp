@@ -118,6 +118,7 @@ void Provenance::begin(const Beginning& b, const std::optional<Checkpoint>& chec
   if (b.rollback) lineage_->say(RollbackFact::type, to_payload(*b.rollback));
   lineage_->declare(sources_);
   if (teacher_) lineage_->say(TeacherFact::type, to_payload(*teacher_));
+  if (capture_) lineage_->say(CaptureFact::type, to_payload(*capture_));
   launch_ = launch_fact_of(record, kinds[static_cast<int>(b.decision.kind)], b.decision.changes);
   lineage_->say(LaunchFact::type, to_payload(launch_));
   begun_ = lineage_->head();

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "framework/checkpoint/load.h"
+#include "framework/ledger/capture_fact.h"
 #include "framework/ledger/dataset.h"
 #include "framework/ledger/lineage.h"
 #include "framework/ledger/teacher_fact.h"
@@ -33,7 +34,9 @@ class Provenance {
   void describe();
 
   /// Before begin(): whom the launch learns from.
-  void teach(TeacherFact teacher) { teacher_ = std::move(teacher); }
+  void teach(TeacherFact teacher, std::optional<CaptureFact> capture) {
+    teacher_ = std::move(teacher), capture_ = std::move(capture);
+  }
 
   /// Enters the launch after the head of the checkpoint that the state came from; a new run begins with its own root,
   /// or after the lineage of the model whose weights it took. Throws Error(input) if that lineage is not whole (with
@@ -62,6 +65,7 @@ class Provenance {
   Narrator& narrator_;
   std::vector<DatasetFact> sources_;
   std::optional<TeacherFact> teacher_;
+  std::optional<CaptureFact> capture_;  // of that teacher
   std::unique_ptr<LedgerWriter> writer_;
   std::unique_ptr<RunLineage> lineage_;
   LaunchFact launch_;

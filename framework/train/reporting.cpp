@@ -71,7 +71,7 @@ void Reporting::step(const Progress& p, const StepResult& r, const std::vector<G
   m.launch = p.launch;
   if (recipe.model.num_nextn_predict_layers > 0) m.loss_mtp = r.loss_mtp;
   if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
-  if (recipe.distill.online()) {
+  if (recipe.distill.learns_logits()) {
     m.more.emplace_back("loss_cross_entropy", r.loss_cross_entropy);
     m.more.emplace_back("loss_divergence", r.loss_divergence);
   }

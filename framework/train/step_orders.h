@@ -20,7 +20,7 @@ struct StepSizes {
 
 /// Losses and the norm's squares that ranks add up of a step, exactly.
 inline std::size_t num_step_sums(const Recipe& recipe) {
-  return recipe.distill.online() ? 5 : 4;
+  return recipe.distill.learns_logits() ? 5 : 4;
 }
 
 class StepOrders {

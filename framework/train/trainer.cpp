@@ -18,8 +18,7 @@
 #include "framework/train/rollbacks.h"
 #include "framework/train/saving.h"
 #include "framework/train/stopping.h"
-#include "framework/train/teacher/open_teacher.h"
-#include "framework/train/teacher/teacher.h"
+#include "framework/train/teacher/open_guidance.h"
 #include "framework/train/teacher/teacher_recipe.h"
 #include "framework/train/telemetry.h"
 
@@ -177,10 +176,9 @@ void Trainer::Impl::load_inputs() {
     if (options.engine_ready) options.engine_ready(*engine);
   });
   agree_inputs_equal(*loader, *validation, group);
-  if (Teacher* teacher = engine->teacher()) {
-    const Checkpoint checkpoint = open_teacher(group, recipe, beginning.messages);
-    teacher->load(group, checkpoint, stream);
-    agreed(group, [&] { provenance.teach(teacher_fact_of(recipe, checkpoint)); });
+  if (auto lessons = open_guidance(engine->guidance(), recipe, *loader, group, stream, beginning.messages)) {
+    if (!lessons->note.empty()) narrator.say(lessons->note);
+    provenance.teach(std::move(lessons->teacher), std::move(lessons->capture));
   }
   for (const auto* notes : {&loader->notes(), &validation->notes()})
     for (const std::string& note : *notes) narrator.say(note);

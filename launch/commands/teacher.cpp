@@ -11,6 +11,7 @@
 #include "framework/recipe/read.h"
 #include "framework/run/signals.h"
 #include "launch/commands.h"
+#include "launch/commands/teacher_capture.h"
 
 namespace fourmi {
 namespace {
@@ -102,6 +103,7 @@ void add_teacher(CLI::App& app, ExitStatus& status) {
   c->add_option("overrides", a->overrides, "section.key=value ...");
   c->add_flag("--json", a->json, "one JSON object says what was harvested");
   c->callback([a, &status] { status = run(*a); });
+  add_teacher_capture(*teacher, status);
 }
 
 }  // namespace fourmi

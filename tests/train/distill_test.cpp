@@ -136,7 +136,7 @@ TEST(DistillItself, LossAndGradientAreZero) {
   recipe.distill.teacher.section = recipe.model;
   const RunResult run = train_on(recipe, 1, 1, 1, [&](Engine& e) {
     ThreadPool pool(1);
-    e.teacher()->initialise(recipe.run.seed, Stream(pool));
+    dynamic_cast<Teacher&>(*e.guidance()).forward().initialise(recipe.run.seed, Stream(pool));
   });
   EXPECT_NEAR(run.steps[0].loss, 0, 1e-13);
   EXPECT_NEAR(run.steps[0].grad_norm, 0, 1e-13);

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "framework/train/engine.h"
+#include "framework/train/teacher/cached_teacher.h"
 #include "framework/train/teacher/teacher.h"
 #include "framework/train/teacher/teacher_recipe.h"
 #include "kernels/runtime/on_host.h"
@@ -80,7 +81,9 @@ inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int
     const std::unique_ptr<RankGroups> teachers = make_teacher_groups(recipe, group);
     Engine engine(recipe, ranks, stream, teachers.get());
     engine.initialise();
-    if (engine.teacher()) engine.teacher()->initialise(teacher_seed, stream);
+    if (auto* teacher = dynamic_cast<Teacher*>(engine.guidance())) teacher->forward().initialise(teacher_seed, stream);
+    if (auto* cached = dynamic_cast<CachedTeacher*>(engine.guidance()))
+      cached->open(std::make_shared<const CacheReader>(recipe.distill.cache), header_of(recipe, loader));
     if (prepare) prepare(engine);
     Position position = loader.start();
     double tokens = 0;

@@ -3,17 +3,10 @@
 #include "framework/model/cut_linear.h"
 #include "framework/model/head.h"
 #include "kernels/ops/cross_entropy.h"
-#include "kernels/ops/max_parts.h"
-#include "kernels/ops/tree_sum.h"
 
 namespace fourmi {
 
 namespace {
-
-/// [rows, n] in the memory of a larger tensor.
-Tensor first_rows_of(const Tensor& memory, std::int64_t rows, std::int64_t n) {
-  return memory.view({memory.num_elements()}).rows(0, rows * n).view({rows, n});
-}
 
 Divergence divergence_of(const DistillSection& d) {
   Divergence divergence{.beta = d.beta, .temperature = d.temperature};
@@ -37,40 +30,15 @@ DistillHead::DistillHead(const Recipe& student, const BatchSizes& batch, const T
     : divergence_(divergence_of(student.distill)), head_(head) {
   const std::int64_t P = batch.tensor,
                      V = vocabulary_share(student.model.vocab_size, {0, static_cast<int>(P)}).padded_rows,
-                     chunk = Head::chunk_rows(batch, V), L = vocabulary_leaves;
+                     chunk = Head::chunk_rows(batch, V);
   const DType acc = head.store().types().accumulate;
   const auto take = [&](Shape shape, const char* what) { return arena.allocate(shape, acc, what); };
   logits_CV_ = take({chunk, V}, "the teacher's logits");
   for (Tensor* row : {&max_C_, &teacher_sum_C_, &student_sum_C_, &loss_C_, &mean_C_}) *row = take({chunk}, "of a row");
-  first_LC_ = take({L / P, chunk}, "leaf sums"), second_LC_ = take({L / P, chunk}, "leaf sums");
+  sums_ = HeadSums(P, chunk, acc, arena);
   divergence_M_ = take({batch.rows}, "divergence");
   if (P == 1) return;
   all_rows_MD_ = arena.allocate({batch.rows, head.hidden_size()}, head.activation(), "the teacher's rows of all ranks");
-  max_PC_ = take({P, chunk}, "every max");
-  all_first_LC_ = take({L, chunk}, "every sum"), all_second_LC_ = take({L, chunk}, "every sum");
-}
-
-void DistillHead::share_max(const Context& c, const Tensor& max_C) const {
-  if (!max_PC_) return;
-  const Tensor every = first_rows_of(max_PC_, max_PC_.dim(0), max_C.dim(0));
-  max_of_parts(*c.stream, gathered(c, max_C, every), max_C);
-}
-
-/// Two sums over the whole vocabulary from their leaves on every rank; `other` may be absent.
-void DistillHead::share_sums(const Context& c, const Tensor& one_LC, const Tensor& one_C, const Tensor& other_LC,
-                             const Tensor& other_C) const {
-  const auto every = [&](const Tensor& memory, const Tensor& sums) {
-    return max_PC_ ? first_rows_of(memory, max_PC_.dim(0) * c.leaves.vocabulary, sums.dim(1)) : sums;
-  };
-  const Tensor one = every(all_first_LC_, one_LC), other = other_C ? every(all_second_LC_, other_LC) : Tensor{};
-  if (max_PC_) {
-    RowExchange::Moves moves = c.moves();
-    moves.gather(one_LC, one);
-    if (other) moves.gather(other_LC, other);
-    moves.finish();
-  }
-  tree_sum(*c.stream, one, one_C);
-  if (other) tree_sum(*c.stream, other, other_C);
 }
 
 void DistillHead::operator()(const Context& c, const HeadChunk& k) const {
@@ -86,19 +54,19 @@ void DistillHead::operator()(const Context& c, const HeadChunk& k) const {
   const Tensor logits = logits_CV_.rows(0, n), max = of_chunk(max_C_), teacher_sum = of_chunk(teacher_sum_C_);
   head_.logits(stream, rows.rows(k.first_row, k.first_row + n), logits);
   softmax_max(stream, logits, max);
-  share_max(c, max);
+  sums_.share_max(c, max);
   const double temperature = divergence_.temperature;
-  const Tensor one_LC = first_rows_of(first_LC_, leaves, n), other_LC = first_rows_of(second_LC_, leaves, n);
+  const Tensor one_LC = sums_.first(leaves, n), other_LC = sums_.second(leaves, n);
   tempered_sum(stream, temperature, logits, max, one_LC, leaves);
   // At temperature 1 the student's is the head's own.
   const bool tempered = temperature != 1;
   const Tensor student_sum = tempered ? of_chunk(student_sum_C_) : k.sum_C;
   if (tempered) tempered_sum(stream, temperature, k.logits_CV, k.max_C, other_LC, leaves);
-  share_sums(c, one_LC, teacher_sum, other_LC, tempered ? student_sum : Tensor{});
+  sums_.share(c, one_LC, teacher_sum, other_LC, tempered ? student_sum : Tensor{});
   const TemperedRows student{k.logits_CV, k.max_C, student_sum}, teacher{logits, max, teacher_sum};
   const Tensor loss = of_chunk(loss_C_), mean = of_chunk(mean_C_);
   divergence_sums(stream, divergence_, student, teacher, one_LC, other_LC, leaves);
-  share_sums(c, one_LC, loss, other_LC, mean);
+  sums_.share(c, one_LC, loss, other_LC, mean);
   cross_entropy_finish(stream, k.weight, k.logits_CV, k.max_C, k.sum_C, k.target_logit_C, k.targets_C, k.first_token,
                        k.loss_C);
   divergence_finish(stream, divergence_, k.weight, share_, student, teacher, {loss, mean, k.sum_C, k.targets_C},

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "framework/model/objective.h"
+#include "framework/train/teacher/head_sums.h"
 #include "framework/train/teacher/teacher_head.h"
 #include "kernels/ops/divergence.h"
 
@@ -26,10 +27,6 @@ class DistillHead {
   const Divergence& divergence() const { return divergence_; }
 
  private:
-  void share_max(const Context& c, const Tensor& max_C) const;
-  void share_sums(const Context& c, const Tensor& one_LC, const Tensor& one_C, const Tensor& other_LC,
-                  const Tensor& other_C) const;
-
   Divergence divergence_;
   double share_ = 1;
   const TeacherHead& head_;
@@ -37,8 +34,7 @@ class DistillHead {
   Tensor logits_CV_, max_C_;              // the teacher's
   Tensor teacher_sum_C_, student_sum_C_;  // at the temperature
   Tensor loss_C_, mean_C_;
-  Tensor first_LC_, second_LC_;                   // leaves held here
-  Tensor max_PC_, all_first_LC_, all_second_LC_;  // every rank's
+  HeadSums sums_;
   Tensor divergence_M_;
 };
 

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "framework/checkpoint/agree.h"
+#include "framework/checkpoint/inspect.h"
 #include "framework/digest/file_digest.h"
 #include "framework/interop/import.h"
 #include "framework/interop/origin.h"
@@ -83,20 +84,21 @@ const char* name_of(DistillObjective objective) {
     case DistillObjective::reverse_kl:
       return "reverse-kl";
     case DistillObjective::jensen_shannon:
-      return "jensen-shannon";
+      return "jsd";
   }
   return "";
 }
 
 }  // namespace
 
-void pin_teacher(Recipe& recipe) {
-  if (!recipe.distill.online()) return;
+void pin_teacher(Recipe& recipe, bool captures) {
+  if (!recipe.distill.online() && !captures) return;
   TeacherSection& t = recipe.distill.teacher;
   check_teacher_terms(t.terms);
   ModelSection section = section_of(t.from);
   compare_tokens(recipe, t.from);
-  if (section.vocab_size != recipe.model.vocab_size)
+  // What is captured is of the tokens that both have: beyond the tokenizer's there is padding alone.
+  if (section.vocab_size != recipe.model.vocab_size && !captures)
     refuse(fmt::format("found a teacher of {} rows in its vocabulary", section.vocab_size),
            fmt::format("expected the student's {}", recipe.model.vocab_size),
            "Give the student as many (model.vocab_size); those beyond the tokenizer's are padding");
@@ -107,10 +109,9 @@ void pin_teacher(Recipe& recipe) {
   t.section = std::move(section);
 }
 
-Checkpoint open_teacher(Group& group, const Recipe& recipe, std::vector<std::string>& messages) {
+Checkpoint open_teacher(Group& group, const Recipe& recipe, const fs::path& to, std::vector<std::string>& messages) {
   fs::path from = recipe.distill.teacher.from;
   if (interop::foreign_kind(from)) {
-    const fs::path to = fs::path(recipe.run.directory) / "teacher";
     const interop::ImportReport report = interop::import_model(group, from, to);
     messages.push_back(
         fmt::format("{}: {} is {}, imported to {}", key, from.string(), interop::name_of(report.kind), to.string()));
@@ -120,6 +121,15 @@ Checkpoint open_teacher(Group& group, const Recipe& recipe, std::vector<std::str
   Choice choice = open_model(group, from);
   messages.insert(messages.end(), choice.messages.begin(), choice.messages.end());
   return std::move(*choice.checkpoint);
+}
+
+std::string teacher_root(const std::string& from) {
+  if (from.empty() || interop::foreign_kind(from)) return {};
+  std::error_code ignored;
+  if (!fs::exists(from, ignored)) return {};
+  for (const CheckpointReport& report : inspect(from, Proof::listing))
+    if (report.manifest) return report.manifest->root;
+  return {};
 }
 
 TeacherFact teacher_fact_of(const Recipe& recipe, const Checkpoint& checkpoint) {

@@ -2,6 +2,7 @@
 // begins.
 #pragma once
 
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -11,14 +12,18 @@
 
 namespace fourmi {
 
-/// Nothing unless distill.mode is online. Fills distill.teacher.section from the small files of the model, and holds
-/// its tokens against the student's, whose tokenizer is pinned. Throws Error(input) or Error(usage) naming the first
-/// token that differs, or what is missing.
-void pin_teacher(Recipe& recipe);
+/// Nothing unless distill.mode is online, or `captures`. Fills distill.teacher.section from the small files of the
+/// model, and holds its tokens against the student's, whose tokenizer is pinned. Throws Error(input) or Error(usage)
+/// naming the first token that differs, or what is missing.
+void pin_teacher(Recipe& recipe, bool captures = false);
 
-/// Collective. The newest proven checkpoint of the teacher; another program's model is imported to
-/// <run.directory>/teacher first.
-Checkpoint open_teacher(Group& group, const Recipe& recipe, std::vector<std::string>& messages);
+/// Collective. The newest proven checkpoint of the teacher; another program's model is imported to `folder` first.
+Checkpoint open_teacher(Group& group, const Recipe& recipe, const std::filesystem::path& folder,
+                        std::vector<std::string>& messages);
+
+/// The root digest of a run's newest checkpoint, or of a checkpoint, as its manifest says; empty where there is none at
+/// that place.
+std::string teacher_root(const std::string& from);
 
 /// What the ledger is told of it.
 TeacherFact teacher_fact_of(const Recipe& recipe, const Checkpoint& checkpoint);

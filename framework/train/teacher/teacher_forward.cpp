@@ -1,4 +1,4 @@
-#include "framework/train/teacher/teacher.h"
+#include "framework/train/teacher/teacher_forward.h"
 
 #include <algorithm>
 
@@ -6,6 +6,7 @@
 #include "framework/train/mesh_sizes.h"
 #include "framework/train/teacher/teacher_recipe.h"
 #include "framework/train/teacher/teacher_weights.h"
+#include "framework/train/tensor_bytes.h"
 #include "kernels/ops/copy.h"
 
 namespace fourmi {
@@ -20,23 +21,15 @@ LayerGroups layer_groups(const RankGroups* groups) {
           .expert_tensor = &groups->expert_tensor()};
 }
 
-std::span<std::byte> bytes_of(const Tensor& t) {
-  return {static_cast<std::byte*>(t.data), static_cast<std::size_t>(t.bytes())};
-}
-
 }  // namespace
 
-Teacher::Teacher(const Recipe& student, const StageMap& student_stages, const Mesh& student_mesh, int rank,
-                 const RankGroups* groups, Arena& arena)
+TeacherForward::TeacherForward(const Recipe& student, const StageMap& student_stages, const Mesh& student_mesh,
+                               int rank, const RankGroups* groups, Arena& arena)
     : recipe_(teacher_recipe(student)),
       mesh_(mesh_sizes(recipe_, student_mesh.ranks())),
       stages_(teacher_stages(recipe_)),
       at_(recipe_, stages_, mesh_, rank),
       groups_(groups) {
-  if (arena.device() != Device::cpu)
-    throw Error(ExitStatus::environment, "distill.mode",
-                "found online on a GPU, for which the divergences have no kernels yet, expected the CPU",
-                "Set run.device: cpu");
   const Layout mine{recipe_, mesh_, stages_}, theirs{student, student_mesh, student_stages};
   std::int64_t most_samples = 0, most_received = 0;
   for (const auto& [tokens, sequences] : student.data.global_batch_size.over_tokens.steps) {
@@ -58,11 +51,9 @@ Teacher::Teacher(const Recipe& student, const StageMap& student_stages, const Me
       most_samples / student_mesh.size(Axis::data) / student.data.micro_batch_size * batch.shard_rows();
   const Share tensor{student_mesh.coordinate(rank, Axis::tensor), student_mesh.size(Axis::tensor)};
   head_.emplace(recipe_, tensor, rows, most_received, arena);
-  distill_.emplace(student, batch, *head_, arena);
-  objective_ = [this](const Context& c, const HeadChunk& chunk) { (*distill_)(c, chunk); };
 }
 
-void Teacher::load(Group& world, const Checkpoint& checkpoint, const Stream& stream) {
+void TeacherForward::load(Group& world, const Checkpoint& checkpoint, const Stream& stream) {
   load_weights(world, checkpoint, layers_->store(), recipe_.model.num_hidden_layers, stream);
   // Ranks without the student's head ask for nothing.
   if (head_)
@@ -72,16 +63,16 @@ void Teacher::load(Group& world, const Checkpoint& checkpoint, const Stream& str
   prepared_.clear();
 }
 
-void Teacher::initialise(std::uint64_t seed, const Stream& stream) {
+void TeacherForward::initialise(std::uint64_t seed, const Stream& stream) {
   initialise_weights(layers_->store(), seed, recipe_.model.initializer_range, stream);
   if (head_) initialise_weights(head_->store(), seed, recipe_.model.initializer_range, stream);
   prepared_.clear();
 }
 
 /// The teacher's micro-batches of a step on this rank.
-class Teacher::Step : public MicroBatches {
+class TeacherForward::Step : public MicroBatches {
  public:
-  Step(const Teacher& teacher, const Loader& loader, const StepPlan& plan)
+  Step(const TeacherForward& teacher, const Loader& loader, const StepPlan& plan)
       : teacher_(teacher), loader_(loader), plan_(plan) {}
   void fill(int index, Batch& batch) override {
     const Member& data = teacher_.at_.data;
@@ -90,13 +81,12 @@ class Teacher::Step : public MicroBatches {
   void take(const BatchLosses&, const BatchTensors&) override {}
 
  private:
-  const Teacher& teacher_;
+  const TeacherForward& teacher_;
   const Loader& loader_;
   const StepPlan& plan_;
 };
 
-void Teacher::prepare(const Loader& loader, const StepPlan& plan, double share, const Stream& stream) {
-  if (distill_) distill_->set_share(share);
+void TeacherForward::prepare(const Loader& loader, const StepPlan& plan, const Stream& stream) {
   if (plan.samples == prepared_) return;
   const OwningSpan span(stream.timeline(), Work::other, "teacher");
   const RowMoves& moves = this->moves(std::ssize(plan.samples));
@@ -110,7 +100,7 @@ void Teacher::prepare(const Loader& loader, const StepPlan& plan, double share, 
 }
 
 /// Collective among all ranks.
-void Teacher::exchange(const RowMoves::Round& round, const Tensor& hidden_mD, const Stream& stream) const {
+void TeacherForward::exchange(const RowMoves::Round& round, const Tensor& hidden_mD, const Stream& stream) const {
   const OwningSpan span(stream.timeline(), Work::gather, "teacher_rows");
   const auto row_bytes =
       static_cast<std::size_t>(fourmi::bytes_of(layers_->store().types().activation, {recipe_.model.hidden_size}));

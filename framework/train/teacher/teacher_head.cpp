@@ -1,5 +1,6 @@
 #include "framework/train/teacher/teacher_head.h"
 
+#include "framework/model/head.h"
 #include "kernels/ops/cross_entropy.h"
 #include "kernels/ops/rms_norm.h"
 
@@ -13,10 +14,6 @@ Holding head_alone(Share tensor) {
   return held;
 }
 
-const char* head_name(const ModelSection& m) {
-  return m.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight";
-}
-
 }  // namespace
 
 TeacherHead::TeacherHead(const Recipe& teacher, Share tensor, std::int64_t rows, std::int64_t most_at_once,
@@ -24,10 +21,10 @@ TeacherHead::TeacherHead(const Recipe& teacher, Share tensor, std::int64_t rows,
     : table_(teacher.model, head_alone(tensor)),
       store_(table_, model_types(teacher.precision, teacher.run.reproducibility), arena, nullptr),
       norm_weight_(store_.slot("model.norm.weight")),
-      head_(store_.padded_slot(head_name(teacher.model))),
+      head_(store_.padded_slot(output_matrix_name(teacher.model))),
       norm_{.epsilon = teacher.model.rms_norm_eps},
       vocab_size_(teacher.model.vocab_size),
-      first_(table_.find(head_name(teacher.model)).first_row) {
+      first_(table_.find(output_matrix_name(teacher.model)).first_row) {
   const ModelTypes& types = store_.types();
   hidden_nD_ = arena.allocate({rows, teacher.model.hidden_size}, types.activation, "the teacher's hidden rows");
   rstd_n_ = arena.allocate({most_at_once}, types.accumulate, "rstd");

@@ -15,6 +15,9 @@ class TeacherHead {
   TeacherHead(const Recipe& teacher, Share tensor, std::int64_t rows, std::int64_t most_at_once, Arena& arena);
 
   const ParameterStore& store() const { return store_; }
+  std::int64_t num_columns() const {
+    return store_.weight(head_).dim(0);
+  }  ///< of the vocabulary held here, with padding
   std::int64_t hidden_size() const { return hidden_nD_.dim(1); }
   DType activation() const { return hidden_nD_.dtype; }
   /// Hidden rows as the last layer gave them become rows [row, row + n) of the step.

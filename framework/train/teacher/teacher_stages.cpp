@@ -1,14 +1,11 @@
 #include "framework/train/teacher/teacher_stages.h"
 
 #include "framework/train/stages.h"
+#include "framework/train/tensor_bytes.h"
 
 namespace fourmi {
 
 namespace {
-
-std::span<std::byte> bytes_of(const Tensor& t) {
-  return {static_cast<std::byte*>(t.data), static_cast<std::size_t>(t.bytes())};
-}
 
 /// Without the head.
 Holding holding(const Recipe& teacher, const StageMap& map, const Coordinates& at) {
