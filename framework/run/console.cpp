@@ -37,6 +37,7 @@ std::string short_time(double seconds) {
 std::string console_line(const ConsoleStep& s) {
   std::string line = fmt::format("step {}/{}  loss {:.2f}", s.step, s.last_step, s.loss);
   if (s.byte_tokens) line += fmt::format(" ({:.2f} bits/byte)", s.loss / std::numbers::ln2);
+  if (s.distill) line += fmt::format("  distill {:.3f}", *s.distill);
   line += fmt::format("  grad {:.2g}  {} tok/s", s.grad_norm, short_count(s.tokens_per_second));
   if (s.of_machine > 0) line += fmt::format("  {:.0f}% of this machine", 100 * s.of_machine);
   if (s.load > 0) line += fmt::format("  load {:.1f}x", s.load);

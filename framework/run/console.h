@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -13,8 +14,9 @@ namespace fourmi {
 
 struct ConsoleStep {
   std::int64_t step = 0, last_step = 0;
-  double loss = 0;           ///< nats a token
-  bool byte_tokens = false;  ///< a token is a byte, so the loss can be said in bits a byte
+  double loss = 0;                     ///< nats a token
+  bool byte_tokens = false;            ///< a token is a byte, so the loss can be said in bits a byte
+  std::optional<double> distill = {};  ///< divergence from a teacher, nats a token
   double grad_norm = 0, tokens_per_second = 0;
   double of_machine = 0;          ///< mfu: share of what this machine's cores could do; 0: not known
   double load = 0;                ///< busiest expert over the mean; 0: there are no experts

@@ -114,10 +114,8 @@ Context Engine::context(std::int32_t* refused) const {
 }
 
 /// Of all micro-batches of the step, before the first of them: no call of the student's.
-double Engine::prepare_guidance(const Loader& loader, const StepPlan& plan, double tokens_before) {
-  const double share = recipe_->distill.weight.at(tokens_before);
-  if (guidance_) guidance_->prepare(loader, plan, share, *stream_);
-  return share;
+void Engine::prepare_guidance(const Loader& loader, const StepPlan& plan, double tokens_before) {
+  if (guidance_) guidance_->prepare(loader, plan, recipe_->distill.weight.at(tokens_before), *stream_);
 }
 
 Engine::Sums Engine::run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step,
@@ -155,7 +153,7 @@ EvaluationResult Engine::evaluate(const Validation& validation, std::int64_t num
 }
 
 /// Losses, gradient norm and experts' counts of all ranks, in two calls: each takes its latency, whatever it carries.
-StepResult Engine::agree(const Sums& sums, const StepPlan& plan, double share) const {
+StepResult Engine::agree(const Sums& sums, const StepPlan& plan) const {
   Parts& p = *parts_;
   double most[3] = {p.optimizer.largest_gradient(*stream_), p.refused ? 1.0 : 0.0, sums.finite ? 0.0 : 1.0};
   p.pipeline.check_exchange();  // before the others hear of gradients that lack something
@@ -183,11 +181,7 @@ StepResult Engine::agree(const Sums& sums, const StepPlan& plan, double share) c
   result.tokens = plan.num_inputs;
   const double targets = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets));
   result.loss = most[2] != 0 ? std::nan("") : from_fixed(exact[0]) / targets;
-  if (guidance_) {
-    result.loss_cross_entropy = result.loss;
-    result.loss_divergence = from_fixed(exact[4]) / targets;
-    result.loss = (1 - share) * result.loss_cross_entropy + share * result.loss_divergence;
-  }
+  if (guidance_) result.loss_distill = from_fixed(exact[4]) / targets;
   result.loss_mtp = from_fixed(exact[1]) / static_cast<double>(std::max<std::int64_t>(1, plan.num_mtp_targets));
   result.loss_balance = from_fixed(exact[2]) / targets;
   result.partial_sum_refused = most[1] != 0;
@@ -211,7 +205,7 @@ void Engine::begin_gradients() {
 StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                         const PhaseObserver& observer, const StepJudge& judge) {
   Parts& p = *parts_;
-  const double share = prepare_guidance(loader, plan, tokens_before);
+  prepare_guidance(loader, plan, tokens_before);
   traffic_.begin_step();
   p.panels.begin({promoted_});  // what was done between the steps decides no call of this one
   if (calls_) calls_->begin_step({num_micro_batches(plan), recipe_->loss.balance_weight.at(tokens_before) != 0});
@@ -220,7 +214,7 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
 
   observer(Phase::optimizer, step);
   p.optimizer.reduce(*stream_, *groups_);
-  StepResult result = agree(sums, plan, share);
+  StepResult result = agree(sums, plan);
   const OptimizerSection& o = recipe_->optimizer;
   const double tokens_after = tokens_before + static_cast<double>(plan.num_inputs);
   result.learning_rate = learning_rate(o, recipe_->schedule, step, tokens_after);

@@ -26,8 +26,8 @@ struct StepResult {
   std::int64_t targets = 0;  ///< unmasked targets of the global batch
   std::int64_t tokens = 0;   ///< its input positions, without padding
   double loss = 0, loss_mtp = 0, loss_balance = 0;
-  /// Of what `loss` mixes where a teacher is learned from; 0 without one.
-  double loss_cross_entropy = 0, loss_divergence = 0;
+  /// The divergence from a teacher; what is learned is the mixture of it and `loss`. 0 without one.
+  double loss_distill = 0;
   double grad_norm = 0;  ///< before clipping
   double learning_rate = 0;
   double expert_load_max_over_mean = 1;  ///< of the worst layer
@@ -138,11 +138,11 @@ class Engine {
   int num_micro_batches(const StepPlan& plan) const;
   Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                          const PhaseObserver& observer, int count, OperandCheck* check);
-  double prepare_guidance(const Loader& loader, const StepPlan& plan, double tokens_before);
+  void prepare_guidance(const Loader& loader, const StepPlan& plan, double tokens_before);
   void begin_gradients();
   ShadowLosses run_shadow(const ShadowStep& s, OperandCheck* check);
   const PrecisionGap& gap_to_reference(const ShadowStep& s, OperandCheck* check);
-  StepResult agree(const Sums& sums, const StepPlan& plan, double share) const;
+  StepResult agree(const Sums& sums, const StepPlan& plan) const;
   double update_router_bias(double rate);
   void find_non_finite(const Loader& loader, const StepPlan& plan, StepResult& result);
   NonFinite find_in_weights();

@@ -71,10 +71,7 @@ void Reporting::step(const Progress& p, const StepResult& r, const std::vector<G
   m.launch = p.launch;
   if (recipe.model.num_nextn_predict_layers > 0) m.loss_mtp = r.loss_mtp;
   if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
-  if (recipe.distill.learns_logits()) {
-    m.more.emplace_back("loss_cross_entropy", r.loss_cross_entropy);
-    m.more.emplace_back("loss_divergence", r.loss_divergence);
-  }
+  if (recipe.distill.learns_logits()) m.more.emplace_back("loss_distill", r.loss_distill);
   if (const Timeline* timeline = context_.stream.timeline()) {
     const auto figures = time_figures(timeline->nanoseconds());
     m.more.insert(m.more.end(), figures.begin(), figures.end());
@@ -105,6 +102,7 @@ void Reporting::step(const Progress& p, const StepResult& r, const std::vector<G
                          .last_step = p.last_step,
                          .loss = r.loss,
                          .byte_tokens = recipe.data.tokenizer == "bytes",
+                         .distill = recipe.distill.learns_logits() ? std::optional(r.loss_distill) : std::nullopt,
                          .grad_norm = r.grad_norm,
                          .tokens_per_second = tokens_per_second_,
                          .of_machine = meter_.mfu(tokens_per_second_),

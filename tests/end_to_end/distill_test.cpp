@@ -34,9 +34,8 @@ TEST_F(Distill, OnlineInTwoLayoutsIsThatOfOneRankOverAKill) {
   std::string line;
   while (std::getline(lines, line)) {
     const nlohmann::json step = nlohmann::json::parse(line);
-    EXPECT_GT(step.at("loss_divergence").get<double>(), 0);
-    EXPECT_DOUBLE_EQ(step.at("loss"), step.at("loss_divergence"));  // distill.weight is 1
-    EXPECT_GT(step.at("loss_cross_entropy").get<double>(), 1);
+    EXPECT_GT(step.at("loss_distill").get<double>(), 0);
+    EXPECT_GT(step.at("loss").get<double>(), 1);
   }
   // The ledger knows whom it learned from, the dry run what that takes.
   const Result ledger = run(fourmi({"ledger", "show", run_directory("cut")}));
@@ -48,6 +47,68 @@ TEST_F(Distill, OnlineInTwoLayoutsIsThatOfOneRankOverAKill) {
   const Result dry = run(train("dry", 0, with(cut, {"--dry-run", "--json", "--ranks=4"})));
   expect_ok(dry);
   EXPECT_GT(nlohmann::json::parse(dry.output).at("memory_bytes_per_rank").at("teacher").get<double>(), 0);
+}
+
+/// Capture under mpirun over a request to stop and a kill, then students in two layouts over a kill.
+TEST_F(Distill, OfflineIsTheSameInAnyLayoutOverKills) {
+  expect_ok(
+      run(train("teacher", 0, with(exact, {"run.steps=3", "model.hidden_size=64", "model.num_hidden_layers=4"}))));
+  const std::string cache = (run_directory("teacher").parent_path() / "cache").string();
+  const Words offline =
+      with(exact, {"run.steps=8", "checkpoint.every=2", "distill.mode=offline", "distill.top_k=16",
+                   "distill.cache=" + cache, "distill.teacher.name=small",
+                   "distill.teacher.from=" + run_directory("teacher").string(), "distill.teacher.license=CC0-1.0"});
+  const auto capture = [&](int ranks, const Words& more) {
+    Words words = train("capture", ranks, with(offline, more));
+    const auto command = std::find(words.begin(), words.end(), "train");
+    *command = "teacher";
+    words.insert(command + 1, "capture");
+    return words;
+  };
+  // Nothing to learn from yet.
+  const Result early = run(train("whole", 0, offline));
+  EXPECT_EQ(early.status, 4);
+  EXPECT_NE(early.errors.find("fourmi teacher capture"), std::string::npos) << early.errors;
+  for (int tries = 0; tries < 3; ++tries) {
+    Process job(capture(2, {"distill.teacher.parallel.tensor=2"}));
+    std::this_thread::sleep_for(std::chrono::milliseconds(150 * tries));
+    job.kill_all();
+    job.wait();
+  }
+  const Result made = run(capture(2, {"distill.teacher.parallel.tensor=2", "--json"}));
+  expect_ok(made);
+  const nlohmann::json summary = nlohmann::json::parse(made.output);
+  EXPECT_EQ(summary.at("rows"), 8 * 8 * 32);
+  EXPECT_EQ(summary.at("complete"), true);
+  const Result again = run(capture(0, {"--json"}));
+  expect_ok(again);
+  EXPECT_EQ(nlohmann::json::parse(again.output).at("rows_now"), 0);
+  EXPECT_EQ(nlohmann::json::parse(again.output).at("root"), summary.at("root"));
+
+  expect_ok(run(train("whole", 0, offline)));
+  const Words cut = with(offline, {"parallel.pipeline=2", "parallel.tensor=2"});
+  kill_in({"wait", 3, "backward", 5}, "cut", 4, cut);
+  expect_ok(run(train("cut", 4, cut)));
+  expect_each_step_once(run_directory("cut"), 8);
+  expect_same_run(run_directory("cut"), run_directory("whole"));
+  const Result ledger = run(fourmi({"ledger", "show", run_directory("cut")}));
+  expect_ok(ledger);
+  EXPECT_NE(ledger.output.find(fmt::format("learns from the cache {}: 2048 positions, top-k (16 tokens each), root {}",
+                                           cache, summary.at("root").get<std::string>().substr(0, 12))),
+            std::string::npos)
+      << ledger.output;
+
+  const auto refused = [&](const Words& words, const std::string& why) {
+    const Result r = run(train("refused", 0, with(offline, words)));
+    EXPECT_EQ(r.status, 4) << r.errors;
+    EXPECT_NE(r.errors.find(why), std::string::npos) << r.errors;
+  };
+  refused({"distill.temperature=2"}, "found a cache made with distill.temperature 1, expected 2");
+  refused({"distill.top_k=8"}, "16 (top-k), expected 8 (top-k)");
+  refused({"data.sequence_length=16"}, "data.sequence_length 32, expected 16");
+  refused({"run.steps=9"}, "without 8 of the 72 windows of the source `made`");
+  expect_ok(run(train("other", 0, with(exact, {"run.steps=1", "model.hidden_size=64"}))));
+  refused({"distill.teacher.from=" + run_directory("other").string()}, "distill.teacher.from");
 }
 
 TEST_F(Distill, WhatCannotBeLearnedFromIsRefusedBeforeTheFirstStep) {

@@ -63,8 +63,8 @@ TEST_P(TeacherBeside, LearnsAsOnOneRank) {
   const Recipe many = both_of(b, exact, teacher, true);
   const RunResult one = train_on(both_of(b, exact, teacher, false), 1, 1), cut = train_on(many, b.student.ranks, 1);
   expect_agreement(one, cut, "fp64");
-  EXPECT_NEAR(cut.steps[0].loss_divergence, one.steps[0].loss_divergence, 1e-12);
-  EXPECT_GT(one.steps[0].loss_divergence, 1e-3);
+  EXPECT_NEAR(cut.steps[0].loss_distill, one.steps[0].loss_distill, 1e-12);
+  EXPECT_GT(one.steps[0].loss_distill, 1e-3);
   EXPECT_EQ(most_bytes(cut), measured_bytes(many, b.student.ranks));
   if (b.student.ring) return;
   for (const Compute compute : {Compute::fp32, Compute::bf16}) {
@@ -90,7 +90,7 @@ TEST(TeacherPrecision, IsItsOwn) {
     expect_equal_bits(one, two, "eight bits");
     // Not the same numbers as without them.
     r.distill.teacher.compute.reset();
-    EXPECT_NE(train_on(r, 1, 1).steps[0].loss_divergence, one.steps[0].loss_divergence);
+    EXPECT_NE(train_on(r, 1, 1).steps[0].loss_distill, one.steps[0].loss_distill);
   }
 }
 

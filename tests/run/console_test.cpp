@@ -36,6 +36,10 @@ TEST(Console, TheLineOfTheHandbook) {
   step.byte_tokens = false;
   step.load = 0;
   EXPECT_EQ(console_line(step), "step 40/160  loss 2.31  grad 1.2  8.1K tok/s  25% of this machine  eta 1:12");
+  step.distill = 0.1234;
+  EXPECT_EQ(console_line(step),
+            "step 40/160  loss 2.31  distill 0.123  grad 1.2  8.1K tok/s  25% of this machine  eta 1:12");
+  step.distill.reset();
   step.loss = step.grad_norm = step.tokens_per_second = step.seconds_left = NAN;
   EXPECT_EQ(console_line(step), "step 40/160  loss nan  grad nan  ? tok/s  25% of this machine  eta ?");
 }
