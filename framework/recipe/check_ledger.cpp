@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "framework/recipe/license.h"
+#include "framework/recipe/obligation.h"
 #include "framework/recipe/policy.h"
 #include "framework/recipe/reading.h"
 #include "framework/recipe/scalar.h"
@@ -17,6 +18,7 @@ class LedgerChecks {
     terms("data.train", r_.data.train);
     terms("data.validation", r_.data.validation);
     policy();
+    teacher();
     budget();
     origin();
   }
@@ -68,6 +70,43 @@ class LedgerChecks {
       if (const auto broken = breach(r_.ledger, known, may_have_side_file(s)))
         refuse(element, broken->found, broken->expected, broken->remedy);
     }
+  }
+
+  /// A mode that takes what was asked for earlier may leave the teacher to what was recorded then.
+  void teacher() {
+    const TeacherSection& t = r_.distill.teacher;
+    if (r_.distill.mode.empty() || t == TeacherSection{}) return;
+    for (const char* key : {"distill", "distill.mode", "distill.teacher", "distill.teacher.license",
+                            "distill.teacher.terms", "ledger.policy.deny", "ledger.policy.require"})
+      if (!good(key)) return;
+    obligations(t.terms.obligations);
+    const TeacherRecord record = record_of(t);
+    for (const auto& broken : {forbidden(record), lacking(r_.ledger, record), denied(r_.ledger, record)})
+      if (broken) return refuse(broken->key, broken->found, broken->expected, broken->remedy);
+  }
+
+  /// Those that bind are held against the run's own export here, and against every other one when it is made.
+  void obligations(const std::vector<std::string>& all) {
+    const std::string key = "distill.teacher.terms.obligations";
+    std::vector<std::string> prefixes;
+    for (const std::string& words : all) {
+      const ObligationProblem problem = check_obligation(words);
+      if (!problem.found.empty()) return refuse(key, problem.found, problem.expected, problem.remedy);
+      const Obligation obligation = parse_obligation(words);
+      if (obligation.kind == Obligation::Kind::name_prefix) prefixes.push_back(obligation.text);
+    }
+    const std::string name = export_name(r_.export_.path);
+    if (name.empty() || r_.export_.when == ExportWhen::never || !good("export.path") || !good("export.when")) return;
+    for (const std::string& prefix : prefixes)
+      if (!name.starts_with(prefix)) {
+        const std::string other = name_with(prefixes, name);
+        return refuse("export.path",
+                      fmt::format("found an export called `{}`, learned from the teacher `{}`", shown(name),
+                                  shown(name_of(r_.distill.teacher))),
+                      fmt::format("expected a name that begins with `{}`, as the obligation `name-prefix:{}` says",
+                                  shown(prefix), shown(prefix)),
+                      other.empty() ? "" : fmt::format("`{}` would do", shown(other)));
+      }
   }
 
   void budget() {

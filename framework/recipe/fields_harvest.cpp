@@ -46,7 +46,9 @@ void add_teacher(std::vector<Field>& table) {
   };
   words("allows", "What the terms allow, in your words; where this is given without `distill`, a harvest is refused.",
         FOURMI_AT(distill.teacher.terms.allows));
-  words("obligations", "What the terms ask of what is made from the texts, in your words.",
+  words("obligations",
+        "What the terms ask of what is made from what the teacher said. `name-prefix:NAME` and `notice:TEXT` bind "
+        "every export (its folder's name, its model card); other words are recorded, and written into the card.",
         FOURMI_AT(distill.teacher.terms.obligations));
 }
 

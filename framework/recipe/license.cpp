@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "framework/recipe/field.h"
+#include "framework/recipe/policy.h"
 #include "framework/recipe/scalar.h"
 
 namespace fourmi {
@@ -185,15 +186,16 @@ LicenseProblem check_license(std::string_view expression) {
 }
 
 LicenseProblem check_denied_word(std::string_view word) {
-  if (is_custom(word) || find_id(word)) return {};
+  if (is_custom(word) || find_id(word) || word == no_distill) return {};
   std::vector<std::string_view> known = id_names();
+  known.push_back(no_distill);
   for (const LicenseTagName& t : license_tags()) {
     if (t.name == word) return {};
     known.push_back(t.name);
   }
   return {fmt::format("found `{}`", recipe::shown(word)),
           "expected an SPDX licence identifier, LicenseRef-..., or one of `non-commercial`, `no-derivatives`, "
-          "`share-alike`, `custom`",
+          "`share-alike`, `custom`, `no-distill`",
           did_you_mean(word, known)};
 }
 

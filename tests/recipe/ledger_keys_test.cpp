@@ -65,6 +65,56 @@ TEST(LedgerKeys, WhatASideFileMaySayIsNotRefusedEarly) {
   EXPECT_TRUE(breach(policy, {"made", "CC-BY-NC-4.0", "", false, true}, false));  // but what is given counts
 }
 
+const std::string teacher_keys = R"(distill:
+  mode: text
+  teacher: {name: Oracle, license: MIT, terms: {file: t.txt, url: https://x.example/t, allows: [distill]}}
+)";
+
+TEST(LedgerKeys, PolicyIsHeldAgainstTheTeacher) {
+  const std::string text =
+      with(web, "- {name: web, path: /data/web.txt, license: MIT, sha256: " + std::string(64, 'a') + "}") +
+      teacher_keys;
+  const std::string policy = "ledger.policy.require=[license, digest, terms]", deny = "ledger.policy.deny=[no-distill]";
+  EXPECT_TRUE(issues_of(text, {policy, deny}).empty()) << testing::all_of(issues_of(text, {policy, deny}));
+  const auto refused = [&](std::vector<std::string> overrides, const std::string& key, const std::string& part) {
+    overrides.insert(overrides.end(), {policy, deny});
+    const std::string said = only(issues_of(text, overrides));
+    EXPECT_TRUE(holds(said, part)) << said;
+    EXPECT_TRUE(holds(said, key)) << said;
+  };
+  refused({"distill.teacher.terms.allows=[]"}, "distill.teacher.terms.allows", "(no-distill)");
+  refused({"distill.teacher.terms.allows=[chat]"}, "chat", "distill was expected among them");
+  refused({"distill.teacher.license=CC-BY-ND-4.0"}, "`Oracle`", "forbids what is made of it");
+  const auto lacks = [&](const std::string& words, const std::string& part) {
+    std::string without = text;
+    const std::size_t at = text.find(words, text.find("Oracle"));
+    without.erase(at, words.size());
+    const std::string said = only(issues_of(without, {policy, deny}));
+    EXPECT_TRUE(holds(said, part)) << said;
+  };
+  lacks("license: MIT, ", "found no license of the teacher `Oracle`");
+  lacks("file: t.txt, ", "found no saved copy of the terms of the teacher `Oracle`");
+  lacks("url: https://x.example/t, ", "found no address of the terms of the teacher `Oracle`");
+  // Without a policy, only what the terms forbid.
+  EXPECT_TRUE(issues_of(text, {"distill.teacher.terms.allows=[]"}).empty());
+  EXPECT_TRUE(holds(only(issues_of(text, {"distill.teacher.terms.allows=[chat]"})), "distill was expected"));
+  EXPECT_EQ(issues_of(text, {"ledger.policy.deny=[MIT]"}).size(), 2u);  // the source, and the teacher
+  EXPECT_TRUE(holds(only(issues_of(text, {"ledger.policy.deny=[no-destill]"})), "Did you mean `no-distill`?"));
+}
+
+TEST(LedgerKeys, ObligationsBindTheRunsOwnExport) {
+  const std::string text = small_recipe() + teacher_keys,
+                    asks =
+                        "distill.teacher.terms.obligations=['name-prefix:Llama', 'notice:Built with Llama', be kind]";
+  EXPECT_TRUE(issues_of(text, {asks}).empty());
+  EXPECT_TRUE(issues_of(text, {asks, "export.path=out/Llama-mine/"}).empty());
+  const std::string wrong = only(issues_of(text, {asks, "export.path=out/mine"}));
+  EXPECT_TRUE(holds(wrong, "`mine`") && holds(wrong, "`Oracle`") && holds(wrong, "`Llama-mine` would do")) << wrong;
+  EXPECT_TRUE(issues_of(text, {asks, "export.path=out/mine", "export.when=never"}).empty());
+  EXPECT_TRUE(holds(only(issues_of(text, {"distill.teacher.terms.obligations=['name_prefix:Llama']"})),
+                    "Did you mean `name-prefix:`?"));
+}
+
 TEST(LedgerKeys, BudgetNeedsAPriceAndACurrency) {
   EXPECT_TRUE(issues_of(small_recipe(), {"budget.gpu_hours=4"}).empty());
   EXPECT_TRUE(
