@@ -5,6 +5,7 @@
 
 #include "framework/digest/sha256.h"
 #include "framework/ledger/capture_fact.h"
+#include "framework/ledger/export_fact.h"
 #include "framework/ledger/import_fact.h"
 #include "framework/ledger/teacher_fact.h"
 #include "kernels/runtime/error.h"
@@ -59,6 +60,9 @@ class Members {
     }
     return out;
   }
+  std::vector<std::string> texts_or(const char* key) const {
+    return json_.contains(key) ? texts(key) : std::vector<std::string>{};
+  }
   std::vector<Members> parts(const char* key) const {
     std::vector<Members> out;
     for (const json& part : list(key)) out.emplace_back(entry_, place_, part);
@@ -74,6 +78,13 @@ class Members {
   const std::string& place_;
   json json_;
 };
+
+std::vector<DataFile> files_of(const Members& m) {
+  std::vector<DataFile> files;
+  for (const Members& file : m.parts("files"))
+    files.push_back({file.text("path"), file.count("bytes"), file.text("sha256")});
+  return files;
+}
 
 json to_json(const std::vector<DataFile>& files) {
   json list = json::array();
@@ -163,17 +174,29 @@ std::string to_payload(const ImportFact& f) {
   return text_of(members);
 }
 
-std::string to_payload(const TeacherFact& f) {
+std::string to_payload(const ExportFact& f) {
   return text_of({{"name", f.name},
-                  {"license", f.license},
-                  {"path", f.path},
+                  {"dtype", f.dtype},
                   {"root", f.root},
-                  {"ledger_head", f.ledger_head},
-                  {"objective", f.objective},
-                  {"terms_url", f.terms_url},
-                  {"terms_sha256", f.terms_sha256},
-                  {"allows", f.allows},
-                  {"obligations", f.obligations}});
+                  {"run", f.run},
+                  {"step", f.step},
+                  {"tokens", f.tokens},
+                  {"files", to_json(f.files)}});
+}
+
+std::string to_payload(const TeacherFact& f) {
+  json members{{"name", f.name},
+               {"license", f.license},
+               {"path", f.path},
+               {"root", f.root},
+               {"ledger_head", f.ledger_head},
+               {"objective", f.objective},
+               {"terms_url", f.terms_url},
+               {"terms_sha256", f.terms_sha256},
+               {"allows", f.allows},
+               {"obligations", f.obligations}};
+  if (!f.warnings.empty()) members["warnings"] = f.warnings;
+  return text_of(members);
 }
 
 std::string to_payload(const CaptureFact& f) {
@@ -203,8 +226,7 @@ DatasetFact dataset_fact(const LedgerEntry& entry, const std::string& place) {
   f.source = m.text("source");
   f.sha256 = m.text("sha256");
   f.digest_from = m.text("digest_from");
-  for (const Members& file : m.parts("files"))
-    f.files.push_back({file.text("path"), file.count("bytes"), file.text("sha256")});
+  f.files = files_of(m);
   if (m.text("id") != f.id() || f.sha256 != digest_of(f.files))
     throw Error(
         ExitStatus::input, place,
@@ -250,10 +272,33 @@ ImportFact import_fact(const LedgerEntry& entry, const std::string& place) {
   return {m.text("path"), m.text("license"), m.text("dtype"), m.count("bytes"), m.text_or("name"), m.text_or("sha256")};
 }
 
+ExportFact export_fact(const LedgerEntry& entry, const std::string& place) {
+  const Members m(entry, place);
+  return {m.text("name"),  m.text("dtype"),   m.text("root"), m.text("run"),
+          m.count("step"), m.count("tokens"), files_of(m)};
+}
+
 TeacherFact teacher_fact(const LedgerEntry& entry, const std::string& place) {
   const Members m(entry, place);
-  return {m.text("name"),      m.text("license"),   m.text("path"),         m.text("root"),    m.text("ledger_head"),
-          m.text("objective"), m.text("terms_url"), m.text("terms_sha256"), m.texts("allows"), m.texts("obligations")};
+  return {.name = m.text("name"),
+          .license = m.text("license"),
+          .path = m.text("path"),
+          .root = m.text("root"),
+          .ledger_head = m.text("ledger_head"),
+          .objective = m.text("objective"),
+          .terms_url = m.text("terms_url"),
+          .terms_sha256 = m.text("terms_sha256"),
+          .allows = m.texts("allows"),
+          .obligations = m.texts("obligations"),
+          .warnings = m.texts_or("warnings")};
+}
+
+TeacherRecord record_of(const TeacherFact& f) {
+  return {name_of(f), f.license, f.allows, !f.terms_sha256.empty(), !f.terms_url.empty()};
+}
+
+std::string name_of(const TeacherFact& f) {
+  return f.name.empty() ? f.path : f.name;
 }
 
 CaptureFact capture_fact(const LedgerEntry& entry, const std::string& place) {
@@ -264,68 +309,6 @@ CaptureFact capture_fact(const LedgerEntry& entry, const std::string& place) {
 UnrecordedFact unrecorded_fact(const LedgerEntry& entry, const std::string& place) {
   const Members m(entry, place);
   return {m.count("step"), m.count("tokens"), m.text("cause")};
-}
-
-std::string describe(const LedgerEntry& e, const std::string& place) {
-  if (e.type == RunFact::type) {
-    const RunFact f = run_fact(e, place);
-    return fmt::format("run {} ({}), recipe {}", f.name, f.model_type, short_digest(f.recipe_sha256));
-  }
-  if (e.type == DatasetFact::type) {
-    const DatasetFact f = dataset_fact(e, place);
-    return fmt::format("source {} ({}), licence {}, from {}, {} bytes, SHA-256 {}", f.name, f.format,
-                       f.license.empty() ? "not given" : f.license, f.source.empty() ? "not given" : f.source,
-                       f.bytes(), f.sha256.empty() ? "none" : short_digest(f.sha256));
-  }
-  if (e.type == LaunchFact::type) {
-    const LaunchFact f = launch_fact(e, place);
-    return fmt::format("launch {} after step {} ({}) on {} rank(s), commit {}", f.launch, f.step, f.started_as, f.ranks,
-                       f.commit);
-  }
-  if (e.type == TokensFact::type) {
-    const TokensFact f = tokens_fact(e, place);
-    return fmt::format("steps {} to {}: {} tokens of {} source(s)", f.from_step + 1, f.to_step, f.total(),
-                       f.sources.size());
-  }
-  if (e.type == CheckpointFact::type) {
-    const CheckpointFact f = checkpoint_fact(e, place);
-    return fmt::format("checkpoint of step {}, {} tokens, root {}", f.step, f.tokens, short_digest(f.root));
-  }
-  if (e.type == RollbackFact::type) {
-    const RollbackFact f = rollback_fact(e, place);
-    return fmt::format("rollback from step {} to {}: {}", f.from_step, f.to_step, f.cause);
-  }
-  if (e.type == PromotionFact::type) {
-    const PromotionFact f = promotion_fact(e, place);
-    return fmt::format("layer {} works in bf16, by what was found at step {}", f.layer, f.step);
-  }
-  if (e.type == branch_type || e.type == model_from_type) {
-    const OriginFact f = origin_fact(e, place);
-    return fmt::format("{} {} at step {}, root {}", e.type == branch_type ? "branch from" : "weights of", f.path,
-                       f.step, short_digest(f.root));
-  }
-  if (e.type == ImportFact::type) {
-    const ImportFact f = import_fact(e, place);
-    return fmt::format("import of {}{}, licence {}, {}, {} bytes{}", f.path,
-                       f.name.empty() ? "" : fmt::format(" ({})", f.name), f.license.empty() ? "not given" : f.license,
-                       f.dtype, f.bytes, f.sha256.empty() ? "" : ", SHA-256 " + short_digest(f.sha256));
-  }
-  if (e.type == TeacherFact::type) {
-    const TeacherFact f = teacher_fact(e, place);
-    return fmt::format("learns from {}{} by {}, licence {}, root {}", f.path,
-                       f.name.empty() ? "" : fmt::format(" ({})", f.name), f.objective,
-                       f.license.empty() ? "not given" : f.license, short_digest(f.root));
-  }
-  if (e.type == CaptureFact::type) {
-    const CaptureFact f = capture_fact(e, place);
-    return fmt::format("learns from the cache {}: {} positions, {} ({} tokens each), root {}", f.path, f.rows, f.kind,
-                       f.entries, short_digest(f.root));
-  }
-  if (e.type == UnrecordedFact::type) {
-    const UnrecordedFact f = unrecorded_fact(e, place);
-    return fmt::format("{} tokens up to step {} without a record: {}", f.tokens, f.step, f.cause);
-  }
-  return "of a type that this fourmi does not know";
 }
 
 }  // namespace fourmi

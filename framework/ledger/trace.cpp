@@ -26,6 +26,9 @@ class Walk {
     if (e.type == CheckpointFact::type) return checkpoint(checkpoint_fact(e, place_));
     if (e.type == RollbackFact::type) return expect_step(rollback_fact(e, place_).to_step);
     if (e.type == PromotionFact::type) return t_.promotions.push_back(promotion_fact(e, place_));
+    if (e.type == TeacherFact::type) return teacher(teacher_fact(e, place_));
+    if (e.type == ImportFact::type) return t_.imports.push_back(import_fact(e, place_));
+    if (e.type == ExportFact::type) return exported(export_fact(e, place_));
     if (e.type == branch_type || e.type == model_from_type) return origin(e);
     // A type of a later version: it counts nothing.
   }
@@ -46,13 +49,15 @@ class Walk {
   void begin_run(TracedRun run) {
     t_.step = t_.run_tokens = 0;
     t_.promotions.clear();
+    t_.teacher.reset();
+    t_.launch.reset();
     for (TracedSource& s : t_.sources) s.run_tokens = 0;
     t_.runs.push_back(std::move(run));
   }
   void run(const RunFact& f) {
     if (entry_->index > 0 && !after_origin_) fail("model.from before a further run");
     after_origin_ = false;
-    begin_run({f.name, f.recipe_sha256, 0, 0, 0});
+    begin_run({f.name, f.recipe_sha256, 0, 0, 0, f.model_type});
   }
   void unrecorded(const UnrecordedFact& f) {
     if (t_.runs.empty()) begin_run({std::string(unrecorded_name), "", 0, 0, 0});
@@ -67,9 +72,20 @@ class Walk {
       source(id, f);
     }
   }
-  void launch(const LaunchFact& f) {
+  void launch(LaunchFact f) {
     expect_step(f.step);
     ++t_.runs.back().launches;
+    t_.launch = std::move(f);
+  }
+  void teacher(TeacherFact f) {
+    t_.teacher = f;
+    if (std::find(t_.teachers.begin(), t_.teachers.end(), f) == t_.teachers.end()) t_.teachers.push_back(std::move(f));
+  }
+  void exported(ExportFact f) {
+    expect_step(f.step);
+    expect_tokens(f.tokens);
+    if (f.root != t_.checkpoint.root) fail(fmt::format("an export of root {}", short_digest(t_.checkpoint.root)));
+    t_.exports.push_back(std::move(f));
   }
   void tokens(const TokensFact& f) {
     expect_step(f.from_step);
@@ -95,7 +111,9 @@ class Walk {
 
   std::size_t source(const std::string& id, const DatasetFact& f) {
     const auto [at, fresh] = by_id_.try_emplace(id, t_.sources.size());
-    if (fresh) t_.sources.push_back({f.name.empty() ? id : f.name, f.format, f.license, f.source, f.sha256, 0, 0});
+    if (fresh)
+      t_.sources.push_back({f.name.empty() ? id : f.name, f.format, f.license, f.source, f.sha256, 0, 0,
+                            f.name.empty() ? std::string() : id});
     return at->second;
   }
   void count(std::size_t source, std::int64_t tokens) {
@@ -117,7 +135,12 @@ class Walk {
 Trace trace(const LedgerFile& ledger, std::string_view head, const std::string& place) {
   Trace result;
   Walk walk(place, result);
-  for (const LedgerEntry* entry : ledger.lineage(head, place)) walk.visit(*entry);
+  for (const LedgerEntry* entry : ledger.lineage(head, place)) {
+    walk.visit(*entry);
+    if (entry->type == CheckpointFact::type) result.saved = entry->time;
+    result.ended = entry->time;
+  }
+  result.head = head;
   return result;
 }
 

@@ -3,12 +3,16 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "framework/ledger/export_fact.h"
 #include "framework/ledger/facts.h"
 #include "framework/ledger/file.h"
+#include "framework/ledger/import_fact.h"
+#include "framework/ledger/teacher_fact.h"
 
 namespace fourmi {
 
@@ -16,11 +20,13 @@ struct TracedSource {
   std::string name, format, license, source, sha256;
   std::int64_t tokens = 0;      ///< input positions over the whole lineage, parents of model.from included
   std::int64_t run_tokens = 0;  ///< of these, in the last run
+  std::string dataset{};        ///< DatasetFact::id; empty: nothing is recorded of it
 };
 
 struct TracedRun {
   std::string name, recipe_sha256;
   std::int64_t steps = 0, tokens = 0, launches = 0;
+  std::string model_type{};
 };
 
 struct Trace {
@@ -30,8 +36,15 @@ struct Trace {
   std::vector<TracedRun> runs;            ///< the last one is the model's; those before it gave their weights
   std::vector<TracedSource> sources;      ///< in the order of their first appearance; name "(unrecorded)": not known
   std::vector<DatasetFact> datasets;      ///< every one that was declared
+  std::vector<TeacherFact> teachers;      ///< of all runs, each once, in the order of their first appearance
+  std::optional<TeacherFact> teacher;     ///< the last one of the last run
+  std::vector<ImportFact> imports;        ///< weights that other programs made
+  std::vector<ExportFact> exports;        ///< folders on the way, and at its end that which the ledger lies in
+  std::optional<LaunchFact> launch;       ///< the last one of the last run
   std::vector<PromotionFact> promotions;  ///< of the last run
   CheckpointFact checkpoint;              ///< the newest on the way; step 0 and no root if there is none
+  std::string head;                       ///< its name
+  std::string saved, ended;               ///< when the newest checkpoint and the head were entered, UTC
 };
 
 /// Walks from the root to `head`. Throws Error(input) at `place` naming the first entry that is missing, damaged, or
