@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "framework/ledger/file.h"
+#include "kernels/runtime/error.h"
 
 namespace fourmi::interop {
 
@@ -35,32 +35,12 @@ std::optional<double> number(const json& line, const char* key) {
   return line[key].get<double>();
 }
 
-void add_lineage(CardFacts& facts, const Checkpoint& checkpoint, const fs::path& run) {
-  const std::string& head = checkpoint.manifest.state.ledger_head;
-  if (head.empty() || run.empty()) {
-    facts.problem = "the checkpoint has no ledger";
-    return;
-  }
-  const std::string place = "ledger.jsonl";
-  try {
-    const LedgerFile ledger = read_ledger(run / place);
-    facts.trace = trace(ledger, head, place);
-    for (const LedgerEntry* e : ledger.lineage(head, place)) {
-      if (e->type == ImportFact::type) facts.imports.push_back(import_fact(*e, place));
-      if (e->type == RunFact::type) facts.launch.reset();
-      if (e->type == LaunchFact::type) facts.launch = launch_fact(*e, place);
-    }
-  } catch (const Error&) {
-    facts.trace = {}, facts.imports = {}, facts.launch = {};
-    facts.problem = "the ledger could not be read";
-  }
-}
-
 }  // namespace
 
-CardFacts card_facts(const Checkpoint& checkpoint, const fs::path& run) {
+CardFacts card_facts(const Checkpoint& checkpoint, const KnownLineage& lineage, const fs::path& run) {
   CardFacts facts;
-  add_lineage(facts, checkpoint, run);
+  facts.trace = lineage.trace;
+  facts.problem = lineage.problem;
   if (run.empty()) return facts;
   const std::int64_t step = checkpoint.manifest.state.step;
   facts.loss = number(line_of_step(run / "metrics.jsonl", step), "loss");
@@ -68,16 +48,6 @@ CardFacts card_facts(const Checkpoint& checkpoint, const fs::path& run) {
   facts.held_out_loss = number(held_out, "loss");
   facts.bits_per_byte = number(held_out, "bits_per_byte");
   return facts;
-}
-
-std::optional<std::vector<std::string>> licenses_of(const CardFacts& facts) {
-  if (!facts.problem.empty()) return std::nullopt;
-  std::set<std::string> all;
-  for (const TracedSource& s : facts.trace.sources)
-    if (s.tokens > 0) all.insert(s.license);
-  for (const ImportFact& i : facts.imports) all.insert(i.license);
-  if (all.contains("")) return std::nullopt;
-  return std::vector<std::string>(all.begin(), all.end());
 }
 
 std::string card_license(const std::string& spdx) {

@@ -9,9 +9,12 @@
 #include "framework/interop/companions.h"
 #include "framework/interop/config_json.h"
 #include "framework/interop/export_files.h"
+#include "framework/interop/export_ledger.h"
 #include "framework/interop/export_mark.h"
 #include "framework/interop/import_plan.h"
 #include "framework/interop/model_card.h"
+#include "framework/ledger/policy.h"
+#include "framework/recipe/obligation.h"
 #include "framework/recipe/read.h"
 #include "framework/run/start.h"
 #include "framework/tokenizer/bytes.h"
@@ -45,26 +48,46 @@ class Export {
     agreed(group_, [&] {
       if (group_.rank() == 0) prepare();
     });
+    std::vector<DataFile> mine;
     agreed(group_, [&] {
       for (auto i = static_cast<std::size_t>(group_.rank()); i < files_.size();
            i += static_cast<std::size_t>(group_.size())) {
         report_.bytes_read += write_export_file(disk_, checkpoint_, files_[i], aside_);
+        const FileDigest digest = digest_file(aside_ / files_[i].name);  // of what the disk has
+        mine.push_back({files_[i].name, digest.bytes, digest.sha256});
         if (group_.rank() == 0) options_.say(fmt::format("{} of {} files", i + 1, files_.size()));
       }
     });
+    const std::vector<DataFile> weights = gather(mine);
     agreed(group_, [&] {
-      if (group_.rank() == 0) finish();
+      if (group_.rank() == 0) finish(weights);
     });
     group_.all_sum(std::span(&report_.bytes_read, 1));
     return std::move(report_);
   }
 
  private:
+  /// Those of all ranks, at rank 0.
+  std::vector<DataFile> gather(const std::vector<DataFile>& mine) {
+    json list = json::array();
+    for (const DataFile& f : mine) list.push_back({f.path, f.bytes, f.sha256});
+    std::vector<DataFile> all;
+    for (const std::string& text : gather_texts(group_, list.dump()))
+      for (const json& f : json::parse(text)) all.push_back({f[0], f[1], f[2]});
+    return all;
+  }
+
   static fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
 
   void refuse_what_is_there() const { refuse_others(to_, mark_, options_.replace_own); }
 
   void plan() {
+    lineage_ = lineage_of(checkpoint_, run_of(checkpoint_.folder));
+    check_export_name(lineage_.trace.teachers, options_.name.empty() ? export_name(to_) : options_.name, to_.string());
+    if (!lineage_.problem.empty() && checkpoint_.manifest.state.step > 0)
+      report_.warnings.push_back(
+          fmt::format("where its tokens came from is not recorded, nor what teachers' terms ask of the export: {}",
+                      lineage_.problem));
     recipe_ = parse_recipe(checkpoint_.manifest.state.recipe, (checkpoint_.folder / "manifest.json").string());
     table_ = std::make_unique<ParameterTable>(recipe_.model);
     for (const Parameter& p : table_->all()) {
@@ -124,10 +147,10 @@ class Export {
     return {};
   }
 
-  void finish() {
+  void finish(const std::vector<DataFile>& weights) {
     const fs::path from = companions(), run = run_of(checkpoint_.folder);
     if (!from.empty()) copy_companions(from, aside_);
-    for (const char* ours : {"config.json", "README.md"}) fs::remove(aside_ / ours);
+    for (const char* ours : {"config.json", "README.md", export_ledger_name, mark_name}) fs::remove(aside_ / ours);
     SpecialTokens tokens;
     take_tokenizer(run, tokens);
     write("config.json", config_json(recipe_, type_, from.empty() ? from : from / "config.json", tokens));
@@ -135,10 +158,18 @@ class Export {
     if (!fs::exists(aside_ / "generation_config.json")) write("generation_config.json", generation_config_json(tokens));
     if (files_.size() > 1) write(std::string(index_name), index_text(files_));
     write("recipe.yaml", checkpoint_.manifest.state.recipe);
-    write("README.md", model_card(checkpoint_, recipe_, card_facts(checkpoint_, run), report_.dtype));
+    write("README.md", model_card(checkpoint_, recipe_, card_facts(checkpoint_, lineage_, run), report_.dtype));
     const CheckpointState& state = checkpoint_.manifest.state;
     mark_.root = checkpoint_.manifest.root, mark_.dtype = report_.dtype;
     mark_.step = state.step, mark_.tokens = state.tokens;
+    ExportFact fact{.name = to_.filename().string(),
+                    .dtype = mark_.dtype,
+                    .root = mark_.root,
+                    .run = mark_.run,
+                    .step = mark_.step,
+                    .tokens = mark_.tokens,
+                    .files = files_in(aside_, weights)};
+    write(export_ledger_name, export_ledger_text(lineage_, fact, mark_.ledger_head));
     write(mark_name, to_json(mark_));
     sync_directory(disk_, aside_);
     put_in_place();
@@ -204,6 +235,7 @@ class Export {
   std::unique_ptr<ParameterTable> table_;
   ExportType type_ = ExportType::bf16;
   std::vector<ExportedFile> files_;
+  KnownLineage lineage_;
   ExportMark mark_;
   ExportReport report_;
 };

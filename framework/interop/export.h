@@ -19,6 +19,7 @@ struct ExportOptions {
   std::optional<ExportType> type{};  ///< none: as it was imported, else bf16
   std::int64_t file_bytes = most_file_bytes;
   Disk* disk = &real_disk();
+  std::string name{};        ///< that obligations of teachers are held against; empty: HF_DIR's
   bool replace_own = false;  ///< an earlier export of the same run makes room
   std::function<void(const std::string&)> say = [](const std::string&) {};  ///< called on rank 0
 };
@@ -32,7 +33,8 @@ struct ExportReport {
 };
 
 /// Collective; each rank writes every n-th file. Throws Error(input) for a MODEL that is absent or damaged,
-/// Error(usage) if HF_DIR is there already, unless it is to be replaced and an export of the same run (export_mark.h).
+/// Error(usage) if HF_DIR is there already, unless it is to be replaced and an export of the same run (export_mark.h),
+/// or if it may not be called so (framework/ledger/policy.h).
 ExportReport export_model(Group& group, const std::filesystem::path& model, const std::filesystem::path& to,
                           const ExportOptions& options = {});
 

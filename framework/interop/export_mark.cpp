@@ -21,6 +21,7 @@ std::string to_json(const ExportMark& mark) {
   j["tokens"] = mark.tokens;
   j["root"] = mark.root;
   j["dtype"] = mark.dtype;
+  j["ledger_head"] = mark.ledger_head;
   return j.dump(2) + "\n";
 }
 

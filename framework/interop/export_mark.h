@@ -13,6 +13,7 @@ struct ExportMark {
   std::string root;  ///< root digest of the checkpoint
   std::string dtype;
   std::int64_t step = 0, tokens = 0;
+  std::string ledger_head{};  ///< the entry `export` of the folder's own ledger (export_ledger.h)
 };
 
 /// A run directory's name that says nothing of where it lies: SHA-256 of its absolute path.

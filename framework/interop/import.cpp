@@ -9,6 +9,7 @@
 #include "framework/digest/file_digest.h"
 #include "framework/digest/sha256.h"
 #include "framework/interop/companions.h"
+#include "framework/interop/export_ledger.h"
 #include "framework/interop/import_files.h"
 #include "framework/interop/model_recipe.h"
 #include "framework/ledger/import_fact.h"
@@ -77,6 +78,39 @@ class Import {
     report_.checkpoint = checkpoints_ / step_name(0);
     unfinished_ = report_.checkpoint.string() + ".tmp-" + nonce;
     look_for_earlier();
+    if (!report_.was_there) take_lineage();
+  }
+
+  /// Of a folder that fourmi exported, if its weights are what it was exported with.
+  void take_lineage() {
+    if (model_->kind() != ForeignKind::hugging_face || !has_export_ledger(model_->path())) return;
+    exported_ = read_export_ledger(model_->path());
+    std::vector<DataFile> weights, others;
+    for (const DataFile& f : exported_->fact.files) (f.path.ends_with(".safetensors") ? weights : others).push_back(f);
+    const std::string place = (model_->path() / export_ledger_name).string();
+    const std::string remedy = "Bring the weights back; or remove " + place +
+                               ": they are then another program's, of which nothing is recorded";
+    for (const fs::path& part : model_->weights().parts()) {
+      const auto is_it = [&](const DataFile& f) { return f.path == part.filename().string(); };
+      if (part.extension() == ".safetensors" && std::none_of(weights.begin(), weights.end(), is_it))
+        throw Error(ExitStatus::input, part.string(),
+                    "found weights that were not exported, expected those of " + place, remedy);
+    }
+    try {
+      for (auto i = static_cast<std::size_t>(group_.rank()); i < weights.size();
+           i += static_cast<std::size_t>(group_.size()))
+        prove_files(model_->path(), {weights[i]});
+    } catch (const Error& e) {
+      throw Error(e.status(), e.place(), e.cause(), remedy);
+    }
+    if (group_.rank() != 0) return;
+    for (const DataFile& f : others) {
+      try {
+        prove_files(model_->path(), {f});
+      } catch (const Error& e) {
+        report_.warnings.push_back(fmt::format("{} was changed since the export: {}", f.path, e.cause()));
+      }
+    }
   }
 
   void look_for_earlier() {
@@ -133,9 +167,19 @@ class Import {
 
   std::string enter_ledger(const Manifest& manifest) {
     LedgerWriter writer(to_ / "ledger.jsonl");
+    const std::string run =
+        to_payload(RunFact{recipe_.run.name, sha256(manifest.state.recipe), recipe_.model.model_type});
+    if (exported_) {
+      writer.append({exported_->ledger.entries().begin(), exported_->ledger.entries().end()});
+      RunLineage lineage(writer, exported_->head);
+      lineage.say(model_from_type, to_payload(OriginFact{model_->path().string(), exported_->fact.root,
+                                                         exported_->fact.step, exported_->fact.tokens}));
+      lineage.say(RunFact::type, run);
+      lineage.snapshot();
+      return lineage.seal(manifest.root, 0);
+    }
     RunLineage lineage(writer, "");
-    lineage.say(RunFact::type,
-                to_payload(RunFact{recipe_.run.name, sha256(manifest.state.recipe), recipe_.model.model_type}));
+    lineage.say(RunFact::type, run);
     ImportFact fact{model_->path().string(), model_->license(), report_.dtype, report_.stored_bytes, {}, {}};
     if (model_->kind() == ForeignKind::gguf) {
       fact.name = model_->name();
@@ -153,6 +197,7 @@ class Import {
   Recipe recipe_;
   std::optional<ForeignModel> model_;
   std::optional<ImportPlan> plan_;
+  std::optional<ExportedLedger> exported_;  // what it was imported from
   ImportReport report_;
 };
 

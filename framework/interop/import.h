@@ -37,6 +37,7 @@ struct ImportReport {
   std::vector<std::string> warnings;
 };
 
+/// A folder that fourmi exported keeps its lineage, if its weights are those that were exported; else Error(input).
 /// Collective; each rank writes every n-th file, and reads what belongs in it. Rank 0's report is whole. Throws
 /// Error(input) naming file and tensors, RecipeErrors for keys of config.json that are not built, Error(usage) if OUT
 /// holds something else.

@@ -1,20 +1,11 @@
 #include "framework/interop/model_card.h"
 
+#include "framework/ledger/card.h"
 #include "framework/model/counts.h"
 
 namespace fourmi::interop {
 
 namespace {
-
-/// A cell of a table: one line, no mark-up.
-std::string cell(const std::string& text) {
-  std::string result;
-  for (const char c : text.substr(0, 200)) {
-    if (c == '|' || c == '<' || c == '`' || c == '[' || c == ']') result += '\\';
-    result += static_cast<unsigned char>(c) < ' ' ? ' ' : c;
-  }
-  return result.empty() ? "not given" : result;
-}
 
 /// As YAML takes it, whatever it is.
 std::string yaml_text(const std::string& text) {
@@ -26,11 +17,6 @@ std::string yaml_text(const std::string& text) {
   return result + "\"";
 }
 
-std::string name_of(const ImportFact& import) {
-  const std::filesystem::path path(import.path);
-  return (path.has_filename() ? path : path.parent_path()).filename().string();
-}
-
 class Card {
  public:
   Card(const Checkpoint& checkpoint, const Recipe& recipe, const CardFacts& facts, const std::string& dtype)
@@ -39,7 +25,7 @@ class Card {
         recipe_(recipe),
         facts_(facts),
         dtype_(dtype),
-        licenses_(licenses_of(facts)) {}
+        licenses_(facts.problem.empty() ? licenses_of(facts.trace) : std::nullopt) {}
 
   std::string text() {
     front_matter();
@@ -49,15 +35,19 @@ class Card {
       text_ += fmt::format("What it was trained on is not recorded: {}.\n", facts_.problem);
       return text_;
     }
-    others_weights();
-    runs();
-    data();
-    terms();
+    text_ += card_section(facts_.trace);
     return text_;
   }
 
  private:
   void row(const std::string& fact, const std::string& value) { text_ += fmt::format("| {} | {} |\n", fact, value); }
+
+  /// The folder or file that its weights came from, of fourmi's making or another program's; empty: none did.
+  std::string base() const {
+    const Trace& t = facts_.trace;
+    if (!t.exports.empty()) return t.exports.back().name;
+    return t.imports.empty() ? std::string() : name_of(t.imports.back());
+  }
 
   void front_matter() {
     text_ = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags: [fourmi]\n";
@@ -71,19 +61,19 @@ class Card {
         text_ += "license: " + yaml_text(one) + "\n";
       }
     }
-    if (!facts_.imports.empty()) text_ += "base_model: " + yaml_text(name_of(facts_.imports.back())) + "\n";
+    if (!base().empty()) text_ += "base_model: " + yaml_text(base()) + "\n";
     text_ += "---\n\n";
   }
 
   void heading() {
-    text_ += fmt::format("# {}\n\n", cell(recipe_.run.name));
-    if (state_.step == 0 && !facts_.imports.empty())
-      text_ +=
-          fmt::format("The weights of {}, brought in and out by fourmi.\n\n", cell(name_of(facts_.imports.back())));
+    text_ += fmt::format("# {}\n\n", card_cell(recipe_.run.name));
+    if (state_.step == 0 && !base().empty())
+      text_ += fmt::format("The weights of {}, brought in and out by fourmi.\n\n", card_cell(base()));
     else
       text_ += fmt::format("{} by fourmi: the checkpoint of step {} of the run {}, after {} input tokens.\n\n",
-                           facts_.imports.empty() ? "Trained" : "Trained on from another model's weights", state_.step,
-                           cell(recipe_.run.name), state_.tokens);
+                           base().empty() ? "Trained" : "Trained on from another model's weights", state_.step,
+                           card_cell(recipe_.run.name), state_.tokens);
+    text_ += card_notices(facts_.trace);
   }
 
   void what_it_is() {
@@ -99,62 +89,18 @@ class Card {
       if (facts_.bits_per_byte) row("held-out loss, bits a byte", value(facts_.bits_per_byte));
       row("tokens a sequence", std::to_string(recipe_.data.sequence_length));
     }
-    if (facts_.launch) {
-      row("fourmi", fmt::format("{}, commit {}", cell(facts_.launch->version), cell(facts_.launch->commit)));
-      row("ranks of the last launch", std::to_string(facts_.launch->ranks));
+    if (facts_.trace.launch) {
+      row("fourmi", fmt::format("{}, commit {}", card_cell(facts_.trace.launch->version),
+                                card_cell(facts_.trace.launch->commit)));
+      row("ranks of the last launch", std::to_string(facts_.trace.launch->ranks));
     }
     row("recipe", "recipe.yaml beside this page");
     row("root digest of the checkpoint", root_);
-    row("ledger's head", cell(state_.ledger_head));
+    row("ledger's head", card_cell(state_.ledger_head));
     text_ += "\n";
   }
 
   static std::string value(const std::optional<double>& x) { return x ? fmt::format("{:.4f}", *x) : "not recorded"; }
-
-  void others_weights() {
-    if (facts_.imports.empty()) return;
-    text_ +=
-        "## Weights that another program made\n\nWhat they were trained on is not recorded here.\n\n"
-        "| base model | licence, as its card says | stored as | SHA-256 of its one file |\n|---|---|---|---|\n";
-    for (const ImportFact& i : facts_.imports)
-      text_ += fmt::format("| {} | {} | {} | {} |\n", cell(name_of(i)), cell(i.license), cell(i.dtype),
-                           i.sha256.empty() ? "not recorded" : cell(i.sha256));
-    text_ += "\n";
-  }
-
-  void runs() {
-    if (facts_.trace.runs.size() < 2) return;
-    text_ += "## Runs that led to it\n\n| run | steps | tokens | launches |\n|---|---|---|---|\n";
-    for (const TracedRun& r : facts_.trace.runs)
-      text_ += fmt::format("| {} | {} | {} | {} |\n", cell(r.name), r.steps, r.tokens, r.launches);
-    text_ += "\n";
-  }
-
-  void data() {
-    text_ += "## What it was trained on\n\n";
-    if (facts_.trace.sources.empty()) {
-      text_ += facts_.imports.empty() ? "Nothing.\n\n" : "Nothing since.\n\n";
-      return;
-    }
-    text_ += "| source | tokens | licence | from | SHA-256 |\n|---|---|---|---|---|\n";
-    for (const TracedSource& s : facts_.trace.sources)
-      text_ += fmt::format("| {} | {} | {} | {} | {} |\n", cell(s.name), s.tokens, cell(s.license), cell(s.source),
-                           s.sha256.empty() ? "none" : s.sha256);
-    text_ += fmt::format("\nTogether {} tokens.\n\n", facts_.trace.tokens);
-  }
-
-  void terms() {
-    text_ += "## Licence\n\n";
-    if (!licenses_) {
-      text_ += "Of a part of what it was made from no licence is recorded.\n";
-    } else if (licenses_->empty()) {
-      text_ += "It was made from nothing that has one.\n";
-    } else {
-      text_ += "What it was made from stands under: ";
-      for (std::size_t i = 0; i < licenses_->size(); ++i) text_ += (i ? ", " : "") + cell((*licenses_)[i]);
-      text_ += ". Which terms follow for the weights is for you to judge.\n";
-    }
-  }
 
   const CheckpointState& state_;
   const std::string& root_;

@@ -10,6 +10,7 @@
 #include "framework/checkpoint/prove.h"
 #include "framework/interop/export.h"
 #include "framework/interop/export_mark.h"
+#include "framework/recipe/obligation.h"
 #include "framework/run/console.h"
 
 namespace fourmi {
@@ -140,7 +141,7 @@ void Exporting::make(const fs::path& checkpoint, const fs::path& to) {
   });
   context_.group.broadcast(std::as_writable_bytes(std::span(&missing, 1)), 0);
   if (!missing) return;
-  interop::ExportOptions options{.type = section.dtype, .replace_own = true};
+  interop::ExportOptions options{.type = section.dtype, .name = export_name(section.path), .replace_own = true};
   options.say = [&](const std::string& line) { narrator_.note("export: " + line); };
   const interop::ExportReport report = interop::export_model(context_.group, checkpoint, to, options);
   for (const std::string& w : report.warnings) narrator_.warn(w);

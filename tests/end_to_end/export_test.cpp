@@ -70,8 +70,8 @@ TEST_F(RunExport, OfAFineTunedModelNamesItsBaseAndKeepsItsTokenizer) {
   expect_ok(run(train("tuned", 0, kept)));
   const std::string card = text_of(tuned / "README.md");
   for (const char* part :
-       {"base_model: \"out\"", "license_name: \"Apache-2.0 AND cc0-1.0\"", "| out | cc0-1.0 | fp32 |",
-        "| made | 1024 | Apache-2.0 |", "Trained on from another model's weights"})
+       {"base_model: \"out\"", "license_name: \"Apache-2.0 AND CC0-1.0\"", "| made | 1024 | CC0-1.0 |",
+        "| made | 1024 | Apache-2.0 |", "Together 2048 tokens", "Trained on from another model's weights"})
     EXPECT_NE(card.find(part), std::string::npos) << part << " in " << card;
   for (const char* file : {"tokenizer.json", "chat_template.jinja", "LICENSE", "generation_config.json"})
     EXPECT_EQ(text_of(tuned / file), text_of(out() / file)) << file;
