@@ -10,6 +10,7 @@
 
 #include "framework/data/validation.h"
 #include "framework/interop/origin.h"
+#include "framework/ledger/policy.h"
 #include "framework/recipe/read.h"
 #include "framework/recipe/write.h"
 #include "framework/run/console.h"
@@ -21,10 +22,12 @@
 #include "framework/train/horizon.h"
 #include "framework/train/mesh_sizes.h"
 #include "framework/train/meter.h"
+#include "framework/train/model_ledger.h"
 #include "framework/train/provenance.h"
 #include "framework/train/spending.h"
 #include "framework/train/teacher/open_teacher.h"
 #include "framework/train/teacher/teacher_recipe.h"
+#include "framework/train/teacher_terms.h"
 #include "framework/train/traffic.h"
 
 namespace fourmi {
@@ -64,6 +67,22 @@ void add_memory_and_traffic(DryRun& run, const Recipe& r, const ParameterTable& 
                                        short_count(static_cast<double>(run.memory_total)), short_count(here)));
 }
 
+/// As a launch does it, but for what only the teacher's checkpoint tells.
+void check_terms(DryRun& run, const Recipe& r) {
+  std::vector<TeacherFact> teachers;
+  if (const std::optional<Trace> before = lineage_before(r)) {
+    check_lineage(*before, r.ledger);
+    teachers = before->teachers;
+  }
+  if (!r.distill.mode.empty() && r.distill.teacher != TeacherSection{}) {
+    TeacherFact teacher = teacher_of_recipe(r);
+    judge_teacher(teacher, r.ledger);
+    run.warnings.insert(run.warnings.end(), teacher.warnings.begin(), teacher.warnings.end());
+    teachers.push_back(teacher);
+  }
+  check_own_export(r, teachers);
+}
+
 void open_inputs(DryRun& run, const Recipe& as_read) {
   Recipe r = as_read;
   if (!r.model.from.empty() && !std::filesystem::exists(r.model.from))
@@ -71,6 +90,7 @@ void open_inputs(DryRun& run, const Recipe& as_read) {
         "model.from: found no {}, expected a run directory, a checkpoint or another program's model", r.model.from));
   try {
     check_policy(r);
+    check_terms(run, r);
     const interop::VocabularyFiles files(r.data, r.run.directory);
     pin_tokenizer(r.data, r.run.directory);
     const std::vector<LoadedSource> sources = load_sources(r.data.train, "data.train");

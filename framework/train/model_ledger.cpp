@@ -1,7 +1,9 @@
 #include "framework/train/model_ledger.h"
 
+#include "framework/checkpoint/folder.h"
 #include "framework/checkpoint/inspect.h"
 #include "framework/digest/file_digest.h"
+#include "framework/interop/foreign_model.h"
 #include "framework/run/start.h"
 #include "framework/train/provenance.h"
 
@@ -11,8 +13,28 @@ namespace fs = std::filesystem;
 
 ModelLedger open_ledger(const fs::path& model) {
   ModelLedger m;
+  if (interop::has_export_ledger(model)) {
+    m.exported = interop::read_export_ledger(model);
+    m.path = model / interop::export_ledger_name;
+    m.checkpoint = model;
+    m.head = m.exported->head;
+    m.root = m.exported->fact.root;
+    m.state.step = m.exported->fact.step;
+    m.state.tokens = m.exported->fact.tokens;
+    m.ledger = m.exported->ledger;
+    return m;
+  }
+  if (interop::foreign_kind(model))
+    throw Error(ExitStatus::input, model.string(),
+                fmt::format("found a model without {}, expected a run directory, a checkpoint or a folder that fourmi "
+                            "exported",
+                            interop::export_ledger_name),
+                "Nothing is recorded of what another program made");
   for (const CheckpointReport& report : inspect(model, Proof::listing)) {
-    if (!report.manifest) continue;
+    if (!report.manifest) {
+      if (report.problem) m.damaged.push_back(*report.problem);
+      continue;
+    }
     m.checkpoint = report.folder;
     m.state = report.manifest->state;
     m.root = report.manifest->root;
@@ -49,6 +71,7 @@ Trace verify_ledger(const ModelLedger& m) {
     const LedgerFile::Damage& d = m.ledger.damage().front();
     throw Error(ExitStatus::input, fmt::format("{}:{}", place, d.line), d.what, remedy);
   }
+  if (m.exported) return t;  // its head was proven when it was read
   const auto lineage = m.ledger.lineage(m.head, place);
   const bool fits = lineage.back()->type == CheckpointFact::type && t.checkpoint.root == m.root &&
                     t.step == m.state.step && t.run_tokens == m.state.tokens;
@@ -63,6 +86,11 @@ Trace verify_ledger(const ModelLedger& m) {
   return t;
 }
 
+void verify_files(const ModelLedger& m) {
+  if (!m.damaged.empty()) throw m.damaged.front();
+  if (m.exported) interop::prove_files(m.exported->folder, m.exported->fact.files);
+}
+
 void verify_data(const Trace& t) {
   for (const DatasetFact& d : t.datasets)
     for (const DataFile& f : d.files) {
@@ -73,6 +101,21 @@ void verify_data(const Trace& t) {
                                 now.sha256, f.bytes, f.sha256, d.name),
                     "Bring the file back as it was");
     }
+}
+
+std::optional<Trace> lineage_before(const Recipe& recipe) {
+  const std::string& resume = recipe.checkpoint.resume;
+  fs::path from = recipe.model.from;
+  std::error_code ignored;
+  if (fs::is_directory(fs::path(recipe.run.directory) / "checkpoints", ignored))
+    from = recipe.run.directory;
+  else if (resume != "auto" && resume != "never")
+    from = resume;
+  if (from.empty() || !fs::exists(from, ignored)) return std::nullopt;
+  if (interop::foreign_kind(from) && !interop::has_export_ledger(from)) return std::nullopt;
+  if (from == recipe.run.directory && list_steps(from / "checkpoints").empty()) return std::nullopt;
+  const ModelLedger m = open_ledger(from);
+  return trace(m.ledger, m.head, m.path.string());
 }
 
 }  // namespace fourmi

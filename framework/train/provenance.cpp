@@ -4,10 +4,11 @@
 
 #include "framework/data/text.h"
 #include "framework/digest/sha256.h"
-#include "framework/ledger/trace.h"
+#include "framework/ledger/policy.h"
 #include "framework/recipe/license.h"
 #include "framework/recipe/write.h"
 #include "framework/run/files.h"
+#include "framework/train/teacher_terms.h"
 
 namespace fourmi {
 
@@ -69,10 +70,23 @@ void check_policy(const Recipe& recipe) {
       throw Error(ExitStatus::usage, "data.train." + source.name, broken->found + ", " + broken->expected,
                   broken->remedy);
   }
+  // That the copy is named is what the recipe tells; whether it is there, only a look.
+  const TeacherTerms& terms = recipe.distill.teacher.terms;
+  std::error_code ignored;
+  const std::vector<std::string>& rules = recipe.ledger.require;
+  if (std::find(rules.begin(), rules.end(), "terms") != rules.end() && !terms.file.empty() &&
+      !fs::is_regular_file(terms.file, ignored))
+    throw Error(ExitStatus::usage, "distill.teacher.terms.file",
+                fmt::format("found no file {}, expected the saved copy of the terms of the teacher `{}`, as "
+                            "`ledger.policy.require` says (terms)",
+                            terms.file, name_of(recipe.distill.teacher)),
+                "Save the terms there");
 }
 
 void Provenance::describe() {
   if (!context_.first()) return;
+  const DistillSection& distill = context_.recipe.distill;
+  if (distill.mode == "text" && distill.teacher != TeacherSection{}) teacher_ = teacher_of_recipe(context_.recipe);
   const fs::path side = context_.directory / cache_name;
   DigestCache cache(files::read(side).value_or(std::string()));
   for (const DataSource& source : context_.recipe.data.train)
@@ -113,14 +127,15 @@ void Provenance::begin(const Beginning& b, const std::optional<Checkpoint>& chec
   using Kind = StartDecision::Kind;
   const char* kinds[] = {"fresh", "go on", "branch"};
   static_assert(static_cast<int>(Kind::branch) == 2);
-  check_lineage();
+  // A branch may well have another teacher than its parent.
+  const bool own = checkpoint && same_folder(run_of(checkpoint->folder), context_.directory);
+  check_terms(accept_changes || !own);
   // Said by the launch that went back, after the same checkpoint: now it is on a side branch.
   if (b.rollback) lineage_->say(RollbackFact::type, to_payload(*b.rollback));
   lineage_->declare(sources_);
-  if (teacher_) lineage_->say(TeacherFact::type, to_payload(*teacher_));
-  if (capture_) lineage_->say(CaptureFact::type, to_payload(*capture_));
   launch_ = launch_fact_of(record, kinds[static_cast<int>(b.decision.kind)], b.decision.changes);
-  lineage_->say(LaunchFact::type, to_payload(launch_));
+  launch_.changes.insert(launch_.changes.end(), taken_over_.begin(), taken_over_.end());
+  enter_launch();
   begun_ = lineage_->head();
 }
 
@@ -175,19 +190,31 @@ void Provenance::go_on_after(const Parent& parent, bool accept_changes) {
   lineage_->say(UnrecordedFact::type, to_payload(UnrecordedFact{state.step, state.tokens, cause}));
 }
 
+Trace Provenance::traced() const {
+  return lineage_->head().empty() ? Trace{} : trace(writer_->file(), lineage_->head(), writer_->path().string());
+}
+
 /// What the model already learned from counts too.
-void Provenance::check_lineage() const {
-  if (lineage_->head().empty() || context_.recipe.ledger.deny.empty()) return;
-  for (const TracedSource& s : trace(writer_->file(), lineage_->head(), writer_->path().string()).sources) {
-    if (s.tokens == 0 || s.license.empty() || !check_license(s.license).found.empty()) continue;
-    if (const std::string denied = denied_by(s.license, context_.recipe.ledger.deny); !denied.empty())
-      throw Error(
-          ExitStatus::usage, "ledger.policy.deny",
-          fmt::format(
-              "found {} tokens of the source `{}` under {} in what the model was trained on, expected none ({})",
-              s.tokens, s.name, s.license, denied),
-          "Begin from a model without that source, or change the policy");
+void Provenance::check_terms(bool accept_changes) {
+  Trace before = traced();
+  check_lineage(before, context_.recipe.ledger);
+  if (teacher_) {
+    judge_teacher(*teacher_, context_.recipe.ledger);
+    for (const std::string& warning : teacher_->warnings) narrator_.warn(warning);
+    if (const std::string change = changed_teacher(before, *teacher_, accept_changes); !change.empty()) {
+      narrator_.say("changed: " + change);
+      taken_over_.push_back(change);
+    }
+    before.teachers.push_back(*teacher_);
   }
+  check_own_export(context_.recipe, before.teachers);
+}
+
+/// Also after a rollback to what an earlier launch left: then those entries are on a side branch.
+void Provenance::enter_launch() {
+  if (teacher_) lineage_->say(TeacherFact::type, to_payload(*teacher_));
+  if (capture_) lineage_->say(CaptureFact::type, to_payload(*capture_));
+  lineage_->say(LaunchFact::type, to_payload(launch_));
 }
 
 void Provenance::consumed(std::int64_t step, std::span<const std::int64_t> tokens_by_source) {
@@ -221,7 +248,7 @@ void Provenance::roll_back(const std::string& head, std::int64_t from_step, std:
   lineage_->roll_back(target, {from_step, to_step, cause});
   if (of_this_launch) return;
   launch_.step = to_step;
-  lineage_->say(LaunchFact::type, to_payload(launch_));
+  enter_launch();
 }
 
 }  // namespace fourmi

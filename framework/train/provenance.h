@@ -11,7 +11,7 @@
 #include "framework/ledger/capture_fact.h"
 #include "framework/ledger/dataset.h"
 #include "framework/ledger/lineage.h"
-#include "framework/ledger/teacher_fact.h"
+#include "framework/ledger/trace.h"
 #include "framework/run/launches.h"
 #include "framework/train/beginning.h"
 #include "framework/train/narrator.h"
@@ -22,8 +22,8 @@ namespace fourmi {
 /// "<run>/ledger.jsonl".
 std::filesystem::path ledger_path(const std::filesystem::path& run_directory);
 
-/// Terms of every source of data.train against ledger.policy; reads no more than side files. Throws Error(usage) naming
-/// source, rule and remedy. Also for the dry run.
+/// Terms of every source of data.train against ledger.policy, and whether the saved copy of the teacher's is there;
+/// reads no more than side files. Throws Error(usage) naming source, rule and remedy. Also for the dry run.
 void check_policy(const Recipe& recipe);
 
 class Provenance {
@@ -33,7 +33,7 @@ class Provenance {
   /// Digests of the sources: of files that are not known yet, by reading them. Throws Error(input).
   void describe();
 
-  /// Before begin(): whom the launch learns from.
+  /// Before begin(): whom the launch learns from, unless that is an endpoint (distill.mode text), and from which cache.
   void teach(TeacherFact teacher, std::optional<CaptureFact> capture) {
     teacher_ = std::move(teacher), capture_ = std::move(capture);
   }
@@ -41,7 +41,8 @@ class Provenance {
   /// Enters the launch after the head of the checkpoint that the state came from; a new run begins with its own root,
   /// or after the lineage of the model whose weights it took. Throws Error(input) if that lineage is not whole (with
   /// `accept_changes` a new one begins, and the tokens before are said to be unrecorded), Error(usage) if the policy
-  /// denies a part of it.
+  /// denies a part of it or the teacher, if the teacher is not the one of the last launch (with `accept_changes` it is
+  /// taken, and recorded), or if the run's own export may not have its name.
   void begin(const Beginning& beginning, const std::optional<Checkpoint>& checkpoint, const LaunchRecord& record,
              bool accept_changes);
 
@@ -59,7 +60,9 @@ class Provenance {
   struct Parent;
   void go_on(const Checkpoint& checkpoint, const Beginning& beginning, bool accept_changes);
   void go_on_after(const Parent& parent, bool accept_changes);
-  void check_lineage() const;
+  Trace traced() const;
+  void check_terms(bool accept_changes);
+  void enter_launch();
 
   const RunContext& context_;
   Narrator& narrator_;
@@ -69,7 +72,8 @@ class Provenance {
   std::unique_ptr<LedgerWriter> writer_;
   std::unique_ptr<RunLineage> lineage_;
   LaunchFact launch_;
-  std::string begun_;  ///< the head after this launch's entry
+  std::vector<std::string> taken_over_;  ///< changes that were accepted and no key of the recipe tells
+  std::string begun_;                    ///< the head after this launch's entry
 };
 
 }  // namespace fourmi
