@@ -1,8 +1,10 @@
-// fourmi ledger show|verify|trace MODEL: where every token of a model came from, and the proof.
+// fourmi ledger show|verify|trace|report MODEL: where every token of a model came from, and the proof.
 #include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "framework/ledger/card.h"
+#include "framework/ledger/spdx.h"
 #include "framework/ledger/trace.h"
 #include "framework/train/model_ledger.h"
 #include "launch/commands.h"
@@ -14,7 +16,7 @@ namespace {
 using nlohmann::ordered_json;
 
 struct Arguments {
-  std::string model;
+  std::string model, format = "card";
   bool json = false, data = false, all = false;
 };
 
@@ -58,6 +60,11 @@ void show(const Arguments& a) {
 void verify(const Arguments& a) {
   const ModelLedger m = open_ledger(a.model);
   const Trace t = verify_ledger(m);
+  verify_files(m);
+  if (m.exported)
+    for (const std::string& other : interop::others_in(*m.exported))
+      std::cerr << fmt::format("fourmi: warning: {} was not exported with the others\n",
+                               (m.checkpoint / other).string());
   if (a.data) verify_data(t);
   const std::size_t length = m.ledger.lineage(m.head, m.path.string()).size();
   if (a.json)
@@ -67,12 +74,33 @@ void verify(const Arguments& a) {
                        {"head", m.head},
                        {"entries", length},
                        {"tokens", t.tokens},
+                       {"files_verified", m.exported ? m.exported->fact.files.size() : 0},
                        {"data_verified", a.data}});
   else
     std::cout << fmt::format(
-        "{}: {} entries up to {} are whole and fit {} (step {}, {} tokens){}\n", m.path.string(), length,
+        "{}: {} entries up to {} are whole and fit {} (step {}, {} tokens){}{}\n", m.path.string(), length,
         short_digest(m.head), m.checkpoint.string(), t.step, t.run_tokens,
+        m.exported ? fmt::format("; its {} files are those that were exported", m.exported->fact.files.size()) : "",
         a.data ? fmt::format("; the files of {} source(s) are those that were read", t.datasets.size()) : "");
+}
+
+std::string listed(const std::vector<std::string>& words) {
+  std::string list;
+  for (const std::string& word : words) list += (list.empty() ? "" : "; ") + word;
+  return list;
+}
+
+ordered_json teachers_of(const Trace& t) {
+  ordered_json teachers = ordered_json::array();
+  for (const TeacherFact& f : t.teachers)
+    teachers.push_back({{"name", name_of(f)},
+                        {"license", f.license},
+                        {"path", f.path},
+                        {"root", f.root},
+                        {"objective", f.objective},
+                        {"allows", f.allows},
+                        {"obligations", f.obligations}});
+  return teachers;
 }
 
 void trace_model(const Arguments& a) {
@@ -101,6 +129,7 @@ void trace_model(const Arguments& a) {
                        {"tokens", t.tokens},
                        {"run_tokens", t.run_tokens},
                        {"sources", sources},
+                       {"teachers", teachers_of(t)},
                        {"runs", runs}});
     return;
   }
@@ -110,9 +139,19 @@ void trace_model(const Arguments& a) {
                              t.tokens > 0 ? 100.0 * static_cast<double>(s.tokens) / static_cast<double>(t.tokens) : 0.0,
                              s.name, mark(s.license), mark(s.source),
                              s.sha256.empty() ? "none" : short_digest(s.sha256));
+  for (const TeacherFact& f : t.teachers)
+    std::cout << fmt::format("{:>23}  {} by {}  licence {}{}\n", "teacher", name_of(f), f.objective, mark(f.license),
+                             f.obligations.empty() ? "" : "  which asks " + listed(f.obligations));
   for (const TracedRun& r : t.runs)
     if (t.runs.size() > 1)
       std::cout << fmt::format("{:>16} tokens  in {} steps of run {}\n", r.tokens, r.steps, r.name);
+}
+
+void report(const Arguments& a) {
+  const ModelLedger m = open_ledger(a.model);
+  const Trace t = verify_ledger(m);
+  std::cout << (a.format == "spdx" ? spdx_json(t, m.exported ? &m.exported->fact : nullptr)
+                                   : card_notices(t) + card_section(t));
 }
 
 }  // namespace
@@ -124,19 +163,26 @@ void add_ledger(CLI::App& app, ExitStatus& status) {
   c->require_subcommand(1);
   const auto subcommand = [&](const char* name, const char* meaning, void (*work)(const Arguments&)) {
     CLI::App* s = c->add_subcommand(name, meaning);
-    s->add_option("MODEL", a->model, "a run directory or a checkpoint")->required();
-    s->add_flag("--json", a->json, "one JSON object");
+    s->add_option("MODEL", a->model, "a run directory, a checkpoint, or a folder that fourmi exported")->required();
     s->callback([&status, a, work] {
       work(*a);
       status = ExitStatus::ok;
     });
     return s;
   };
-  subcommand("show", "the entries that led to the model", show)
+  const auto json = [&](CLI::App* s) {
+    s->add_flag("--json", a->json, "one JSON object");
+    return s;
+  };
+  json(subcommand("show", "the entries that led to the model", show))
       ->add_flag("--all", a->all, "also those of side branches: kills, rollbacks, failed saves");
-  subcommand("verify", "prove every entry, and that the checkpoint is what they tell of", verify)
-      ->add_flag("--data", a->data, "also read all data files and prove their digests");
-  subcommand("trace", "tokens by source, with their terms", trace_model);
+  CLI::App* v = json(subcommand(
+      "verify", "prove every entry, and that the checkpoint, or each exported file, is what they tell of", verify));
+  v->add_flag("--data", a->data, "also read all data files and prove their digests");
+  json(subcommand("trace", "tokens by source, with their terms", trace_model));
+  subcommand("report", "sources, teachers, terms and what they ask, for others to read", report)
+      ->add_option("--format", a->format, "card: Markdown; spdx: SPDX 3.0.1 as JSON-LD")
+      ->check(CLI::IsMember({"card", "spdx"}));
 }
 
 }  // namespace fourmi
