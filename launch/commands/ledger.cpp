@@ -1,11 +1,13 @@
-// fourmi ledger show|verify|trace|report MODEL: where every token of a model came from, and the proof.
+// fourmi ledger show|verify|trace|report|sign MODEL: where every token of a model came from, and the proof.
 #include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "framework/ledger/card.h"
+#include "framework/ledger/signature.h"
 #include "framework/ledger/spdx.h"
 #include "framework/ledger/trace.h"
+#include "framework/run/files.h"
 #include "framework/train/model_ledger.h"
 #include "launch/commands.h"
 
@@ -16,7 +18,7 @@ namespace {
 using nlohmann::ordered_json;
 
 struct Arguments {
-  std::string model, format = "card";
+  std::string model, format = "card", key, public_key;
   bool json = false, data = false, all = false;
 };
 
@@ -57,6 +59,30 @@ void show(const Arguments& a) {
                              short_digest(m.head), m.checkpoint.string());
 }
 
+/// The signature's file, if it was asked for and proves.
+std::string verified_signature(const Arguments& a, const ModelLedger& m) {
+  if (a.public_key.empty()) return {};
+  const std::filesystem::path path = signature_path(m.path, m.head);
+  const std::optional<std::string> text = files::read(path);
+  if (!text)
+    throw Error(ExitStatus::input, path.string(),
+                fmt::format("found no file, expected the signature of the head {}", short_digest(m.head)),
+                "Make it: fourmi ledger sign MODEL --key FILE");
+  verify_signature(m.head, *text, a.public_key, path.string());
+  return path.string();
+}
+
+/// Only what proves is signed.
+void sign(const Arguments& a) {
+  const ModelLedger m = open_ledger(a.model);
+  verify_ledger(m);
+  verify_files(m);
+  const std::filesystem::path path = signature_path(m.path, m.head);
+  files::replace(path, sign_head(m.head, a.key));
+  std::cout << fmt::format("{}: signed the head {} of {}\n", path.string(), short_digest(m.head),
+                           m.checkpoint.string());
+}
+
 void verify(const Arguments& a) {
   const ModelLedger m = open_ledger(a.model);
   const Trace t = verify_ledger(m);
@@ -65,6 +91,7 @@ void verify(const Arguments& a) {
     for (const std::string& other : interop::others_in(*m.exported))
       std::cerr << fmt::format("fourmi: warning: {} was not exported with the others\n",
                                (m.checkpoint / other).string());
+  const std::string signature = verified_signature(a, m);
   if (a.data) verify_data(t);
   const std::size_t length = m.ledger.lineage(m.head, m.path.string()).size();
   if (a.json)
@@ -75,12 +102,14 @@ void verify(const Arguments& a) {
                        {"entries", length},
                        {"tokens", t.tokens},
                        {"files_verified", m.exported ? m.exported->fact.files.size() : 0},
+                       {"signature_verified", !signature.empty()},
                        {"data_verified", a.data}});
   else
     std::cout << fmt::format(
-        "{}: {} entries up to {} are whole and fit {} (step {}, {} tokens){}{}\n", m.path.string(), length,
+        "{}: {} entries up to {} are whole and fit {} (step {}, {} tokens){}{}{}\n", m.path.string(), length,
         short_digest(m.head), m.checkpoint.string(), t.step, t.run_tokens,
         m.exported ? fmt::format("; its {} files are those that were exported", m.exported->fact.files.size()) : "",
+        signature.empty() ? "" : fmt::format("; {} is the key's", signature),
         a.data ? fmt::format("; the files of {} source(s) are those that were read", t.datasets.size()) : "");
 }
 
@@ -178,8 +207,12 @@ void add_ledger(CLI::App& app, ExitStatus& status) {
       ->add_flag("--all", a->all, "also those of side branches: kills, rollbacks, failed saves");
   CLI::App* v = json(subcommand(
       "verify", "prove every entry, and that the checkpoint, or each exported file, is what they tell of", verify));
+  v->add_option("--public-key", a->public_key, "PEM: the head must be signed by this Ed25519 key");
   v->add_flag("--data", a->data, "also read all data files and prove their digests");
   json(subcommand("trace", "tokens by source, with their terms", trace_model));
+  subcommand("sign", "an Ed25519 signature of the head, beside the ledger", sign)
+      ->add_option("--key", a->key, "the private key: PEM, without a pass phrase")
+      ->required();
   subcommand("report", "sources, teachers, terms and what they ask, for others to read", report)
       ->add_option("--format", a->format, "card: Markdown; spdx: SPDX 3.0.1 as JSON-LD")
       ->check(CLI::IsMember({"card", "spdx"}));

@@ -162,6 +162,20 @@ TEST_F(Terms, AnExportedFolderTellsOfItsRunWithoutIt) {
   EXPECT_EQ(tuned["tokens"].get<std::int64_t>(), mine["tokens"].get<std::int64_t>() + tuned["run_tokens"].get<int>());
   EXPECT_EQ(tuned["sources"].size(), 3u);
 
+  // Signed, by whoever has the key.
+  const fs::path key = folder() / "key.pem", open = folder() / "public.pem";
+  std::ofstream(key)
+      << "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n"
+         "-----END PRIVATE KEY-----\n";  // the example of RFC 8410
+  std::ofstream(open) << "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n"
+                         "-----END PUBLIC KEY-----\n";
+  const Words signed_by{"ledger", "verify", moved, "--public-key", open};
+  expect_refused(run(fourmi(signed_by)), 4, {"fourmi_ledger.", ".sig", "found no file"});
+  expect_ok(run(fourmi({"ledger", "sign", moved, "--key", key})));
+  const Result proven = run(fourmi(signed_by));
+  expect_ok(proven);
+  EXPECT_EQ(proven.errors, "");  // the signature is no stranger in the folder
+
   // One changed byte of a weight, and one of a data file.
   std::fstream(folder() / "prose", std::ios::in | std::ios::out).put('#');
   expect_refused(run(fourmi({"ledger", "verify", moved, "--data"})), 4, {(folder() / "prose").string(), "SHA-256"});
