@@ -68,10 +68,10 @@ std::int32_t AddedTokenFinder::longest(std::string_view text, std::size_t at) co
   return best;
 }
 
-bool AddedTokenFinder::stands_alone(std::string_view text, Span match) const {
+bool AddedTokenFinder::stands_alone(std::string_view text, TextSpan match) const {
   static const Regex word(R"(\p{L}|\p{M}|\p{N}|\p{Pc}|\x{200c}|\x{200d})", "single_word");
   Matcher matcher;
-  Span found;
+  TextSpan found;
   const std::string_view before = character_before(text, match.begin);
   const std::string_view after = text.substr(match.end, utf8::character(text.substr(match.end)));
   return !(!before.empty() && matcher.find(word, before, 0, found)) &&
@@ -91,7 +91,7 @@ void AddedTokenFinder::cut(std::string_view text, std::vector<Part>& parts) cons
       continue;
     }
     const AddedToken& token = tokens_[static_cast<std::size_t>(index)];
-    Span match{at, at + token.content.size()};
+    TextSpan match{at, at + token.content.size()};
     at = match.end;
     if (token.single_word && !stands_alone(text, match)) continue;
     if (token.lstrip) match.begin = std::max(done, match.begin - spaces_before(text, match.begin));

@@ -42,7 +42,7 @@ class AddedTokenFinder {
   };
   /// The longest token that text[at, end) begins with; -1: none.
   std::int32_t longest(std::string_view text, std::size_t at) const;
-  bool stands_alone(std::string_view text, Span match) const;
+  bool stands_alone(std::string_view text, TextSpan match) const;
 
   std::vector<AddedToken> tokens_;
   std::vector<Node> nodes_;

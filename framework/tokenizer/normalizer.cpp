@@ -65,7 +65,7 @@ bool TextNormalizer::step(const NormalizerStep& s, std::string_view text, bool b
       break;
   }
   std::size_t at = 0;
-  for (Span match; at < text.size(); at = match.end) {
+  for (TextSpan match; at < text.size(); at = match.end) {
     if (s.regex) {
       if (!matcher_.find(*s.regex, text, at, match)) break;
     } else {

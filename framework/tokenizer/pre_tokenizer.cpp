@@ -24,14 +24,14 @@ std::string_view WordCutter::write_spaces(std::string_view piece, const PreToken
   return text;
 }
 
-void WordCutter::collect(std::string_view piece, const PreTokenizerStep& s, std::vector<Span>& spans) {
+void WordCutter::collect(std::string_view piece, const PreTokenizerStep& s, std::vector<TextSpan>& spans) {
   struct Part {
-    Span span;
+    TextSpan span;
     bool match;
   };
   std::vector<Part> parts;
   std::size_t at = 0;
-  for (Span match; at < piece.size() && matcher_.find(*s.regex, piece, at, match); at = match.end) {
+  for (TextSpan match; at < piece.size() && matcher_.find(*s.regex, piece, at, match); at = match.end) {
     if (match.begin > at) parts.push_back({{at, match.begin}, false});
     parts.push_back({match, true});
   }

@@ -50,7 +50,7 @@ class WordCutter {
  private:
   struct Buffers {
     std::string text;
-    std::vector<Span> spans;
+    std::vector<TextSpan> spans;
   };
 
   template <class Word>
@@ -73,20 +73,20 @@ class WordCutter {
       for (std::size_t next = at; s.cuts && next != std::string_view::npos; next = piece.find(s.replacement, next + 1))
         pass_on(next);
     } else if (s.behavior == SplitBehavior::isolated) {
-      for (Span match; at < piece.size() && matcher_.find(*s.regex, piece, at, match);) {
+      for (TextSpan match; at < piece.size() && matcher_.find(*s.regex, piece, at, match);) {
         pass_on(match.begin);
         pass_on(match.end);
       }
     } else {
       collect(piece, s, buffers_[i].spans);
-      for (const Span& span : buffers_[i].spans) pass_on(span.end);
+      for (const TextSpan& span : buffers_[i].spans) pass_on(span.end);
     }
     pass_on(piece.size());
   }
 
   static std::string_view write_spaces(std::string_view piece, const PreTokenizerStep& s, bool begins,
                                        std::string& text);
-  void collect(std::string_view piece, const PreTokenizerStep& s, std::vector<Span>& spans);
+  void collect(std::string_view piece, const PreTokenizerStep& s, std::vector<TextSpan>& spans);
 
   const PreTokenizer& steps_;
   std::vector<Buffers> buffers_;  ///< of each step, since steps nest

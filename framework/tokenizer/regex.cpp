@@ -75,7 +75,7 @@ Matcher::Matcher() : state_(std::make_unique<State>()) {}
 Matcher::~Matcher() = default;
 Matcher::Matcher(Matcher&&) noexcept = default;
 
-bool Matcher::find(const Regex& regex, std::string_view text, std::size_t from, Span& match) {
+bool Matcher::find(const Regex& regex, std::string_view text, std::size_t from, TextSpan& match) {
   const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
   int result = PCRE2_ERROR_JIT_STACKLIMIT;
   if (regex.code_->jit)

@@ -11,9 +11,9 @@
 namespace fourmi {
 
 /// Half-open range of bytes.
-struct Span {
+struct TextSpan {
   std::size_t begin = 0, end = 0;
-  bool operator==(const Span&) const = default;
+  bool operator==(const TextSpan&) const = default;
 };
 
 /// Immutable: any number of threads may match with one, each with a matcher of its own.
@@ -38,7 +38,7 @@ class Matcher {
   ~Matcher();
   Matcher(Matcher&&) noexcept;
   /// The first match in text[from, end); text is well-formed UTF-8 and `from` a character's beginning. False: none.
-  bool find(const Regex& regex, std::string_view text, std::size_t from, Span& match);
+  bool find(const Regex& regex, std::string_view text, std::size_t from, TextSpan& match);
 
  private:
   struct State;
