@@ -6,6 +6,7 @@
 #include "framework/recipe/check_expert.h"
 #include "framework/recipe/check_pipeline.h"
 #include "framework/recipe/check_precision.h"
+#include "framework/recipe/check_schedule.h"
 #include "framework/recipe/check_tensor.h"
 #include "framework/recipe/read.h"
 #include "framework/recipe/reading.h"
@@ -61,7 +62,7 @@ class TrainingChecks {
     evaluation();
     exports();
     router();
-    schedule();
+    schedule_issues(reading_, issues_);
     pipeline();
     precision();
     tensor();
@@ -242,52 +243,6 @@ class TrainingChecks {
     expert_issues(r_, [&](const std::string& key, std::string found, std::string expected) {
       refuse(key, std::move(found), std::move(expected));
     });
-  }
-
-  void schedule() {
-    const ScheduleSection& s = r_.schedule;
-    if (!good("schedule.name")) return;
-    const std::string in_steps[] = {"schedule.warmup_steps", "schedule.decay_start_step", "schedule.decay_end_step"};
-    const std::string in_tokens[] = {"schedule.warmup_tokens", "schedule.decay_start_tokens",
-                                     "schedule.decay_end_tokens"};
-    const std::string* steps_key = nullptr;
-    const std::string* tokens_key = nullptr;
-    for (int i = 0; i < 3; ++i) {
-      if (!good(in_steps[i]) || !good(in_tokens[i])) return;
-      if (reading_.given(in_steps[i])) steps_key = &in_steps[i];
-      if (reading_.given(in_tokens[i])) tokens_key = &in_tokens[i];
-    }
-    if (steps_key && tokens_key) {
-      return refuse(*tokens_key, fmt::format("found `{}` beside `{}`", *tokens_key, *steps_key),
-                    "expected a schedule that counts either steps or tokens");
-    }
-    const std::string* keys = tokens_key ? in_tokens : in_steps;
-    if (s.name == "constant") {
-      for (int i = 1; i < 3; ++i) {
-        if (reading_.given(keys[i])) {
-          refuse(keys[i], fmt::format("found `{}` with the schedule `constant`", keys[i]), "expected none",
-                 fmt::format("Take it out, or write `{}=null` as an override", keys[i]));
-        }
-      }
-      return;
-    }
-    const int first_needed = s.name == "warmup-stable-decay" ? 1 : 2;
-    bool complete = true;
-    for (int i = first_needed; i < 3; ++i) {
-      if (reading_.given(keys[i])) continue;
-      complete = false;
-      refuse(keys[i], fmt::format("found no `{}` with the schedule `{}`", keys[i], s.name),
-             "expected where the decay " + std::string(i == 1 ? "begins" : "ends"));
-    }
-    if (!complete) return;
-    if (s.decay_start_step < s.warmup_steps) {
-      refuse(keys[1], fmt::format("found a decay from {:.0f}", s.decay_start_step),
-             fmt::format("expected it to begin after the warm-up, which ends at {:.0f}", s.warmup_steps));
-    }
-    if (s.decay_end_step <= s.decay_start_step) {
-      refuse(keys[2], fmt::format("found a decay from {:.0f} to {:.0f}", s.decay_start_step, s.decay_end_step),
-             "expected its end after its start");
-    }
   }
 
   const Reading& reading_;

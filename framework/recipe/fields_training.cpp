@@ -113,11 +113,17 @@ void add_horizon(std::vector<Field>& table, const std::string& stem, bool tokens
               .foreign = std::move(foreign),
               .instead_of = stem};
   if (stem == "decay_start") field.default_text = "the end of the warm-up (required with warmup-stable-decay)";
-  if (stem == "decay_end") field.default_text = "none (required unless constant)";
+  if (stem == "decay_end")
+    field.default_text = tokens ? "none (required unless constant)"
+                                : "the end of `run.epochs` (required without these, unless constant)";
   const bool decay = stem != "warmup";
   field.get = [tokens, member, decay](const Recipe& r, std::size_t) -> Value {
-    if (r.schedule.in_tokens != tokens || (decay && r.schedule.name == "constant")) return {};
-    return static_cast<std::int64_t>(r.schedule.*member);
+    const ScheduleSection& s = r.schedule;
+    if (s.in_tokens != tokens || (decay && s.name == "constant")) return {};
+    // What is counted by the horizon has no number of its own.
+    if (s.warmup_fraction && (!decay || (s.decay_start_step == 0 && s.name != "warmup-stable-decay"))) return {};
+    if (member == &ScheduleSection::decay_end_step && s.decay_end_step == 0) return {};
+    return static_cast<std::int64_t>(s.*member);
   };
   field.set = [tokens, member](Recipe& r, std::size_t, const Value& value) {
     if (std::holds_alternative<std::monostate>(value)) return;
@@ -151,6 +157,30 @@ void add_schedule(std::vector<Field>& table) {
                 tokens ? std::vector<std::string>{}
                        : std::vector<std::string>{"lr_decay_iters", "num_decay_steps", "lr_wsd_decay_iters"});
   }
+  table.push_back(bind(
+      {.path = "schedule.warmup_fraction",
+       .type = Type::number,
+       .meaning = "In place of `warmup_steps`: the share of the horizon over which the learning rate rises, rounded "
+                  "up to steps. Needs `run.epochs`, or `horizon_steps`.",
+       .unit = "share",
+       .nullable = true,
+       .least = 0,
+       .most = 1,
+       .default_text = "none",
+       .foreign = {"warmup_ratio", "lr_warmup_fraction"},
+       .instead_of = "warmup"},
+      FOURMI_AT(schedule.warmup_fraction)));
+  table.push_back(bind(
+      {.path = "schedule.horizon_steps",
+       .type = Type::whole,
+       .meaning = "Steps that `warmup_fraction` is a share of, and where a decay without an end of its own ends. The "
+                  "first launch finds it and the run keeps it, so more epochs do not stretch the schedule.",
+       .unit = "steps",
+       .nullable = true,
+       .least = 1,
+       .most = kMostHorizon,
+       .default_text = "the steps of `run.epochs` at the first launch"},
+      FOURMI_AT(schedule.horizon_steps)));
   table.push_back(bind({.path = "schedule.final_ratio",
                         .type = Type::number,
                         .meaning = "The final learning rate as a share of the highest.",

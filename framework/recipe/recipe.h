@@ -187,10 +187,16 @@ struct OptimizerSection {
   bool operator==(const OptimizerSection&) const = default;
 };
 struct ScheduleSection {
-  std::string name = "constant";  ///< constant cosine linear warmup-stable-decay
-  double warmup_steps = 0, decay_start_step = 0, decay_end_step = 0;
+  std::string name = "constant";                                      ///< constant cosine linear warmup-stable-decay
+  double warmup_steps = 0, decay_start_step = 0, decay_end_step = 0;  ///< decay_end_step 0: horizon_steps
   bool in_tokens = false;  ///< the three above count tokens (keys warmup_tokens, decay_start_tokens, decay_end_tokens)
   double final_ratio = 0;
+  std::optional<double> warmup_fraction;      ///< of horizon_steps, in place of warmup_steps
+  std::optional<std::int64_t> horizon_steps;  ///< absent: the steps of run.epochs, once a first launch knows them
+  /// Is something counted by the horizon?
+  bool has_horizon() const {
+    return warmup_fraction || (!in_tokens && decay_end_step == 0 && (name == "linear" || name == "cosine"));
+  }
   bool operator==(const ScheduleSection&) const = default;
 };
 

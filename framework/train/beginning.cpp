@@ -9,10 +9,11 @@
 #include "framework/run/failures.h"
 #include "framework/run/status.h"
 #include "framework/train/origin.h"
+#include "framework/train/schedule.h"
 
 namespace fourmi {
 
-StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease,
+StartDecision agree_start(Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease,
                           std::int64_t& launch, const std::function<void()>& launch_known) {
   StartDecision decision;
   agreed(group, [&] {
@@ -20,7 +21,9 @@ StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_change
     // First what is refused without touching anything, then the lease, then once more under it.
     const StartWish wish{recipe.run.directory, recipe.checkpoint.resume, accept_changes};
     const auto compare_with = [&](const std::filesystem::path& recorded) {
-      return compare(load_recipe(recorded), recipe);
+      const Recipe before = load_recipe(recorded);
+      keep_horizon(before.schedule, recipe.schedule);
+      return compare(before, recipe);
     };
     lease = Lease::acquire(recipe.run.directory);
     decision = decide_start(wish, compare_with);
@@ -29,10 +32,11 @@ StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_change
     launch_known();
     clean_leftovers(real_disk(), std::filesystem::path(recipe.run.directory) / "checkpoints");
   });
-  std::int64_t facts[2] = {static_cast<std::int64_t>(decision.kind), launch};
+  std::int64_t facts[3] = {static_cast<std::int64_t>(decision.kind), launch, recipe.schedule.horizon_steps.value_or(0)};
   group.broadcast(std::as_writable_bytes(std::span(facts)), 0);
   decision.kind = static_cast<StartDecision::Kind>(facts[0]);
   launch = facts[1];
+  if (facts[2] > 0) recipe.schedule.horizon_steps = facts[2];
   std::string from = decision.branch_from.string();
   broadcast_text(group, from, 0);
   decision.branch_from = from;

@@ -31,8 +31,9 @@ struct Beginning {
 };
 
 /// Collective. Takes the lease (rank 0) and decides; throws the contract's errors on all ranks alike. `launch_known` is
-/// called on rank 0 as soon as the launch has its number, before the other ranks are heard of.
-StartDecision agree_start(const Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease,
+/// called on rank 0 as soon as the launch has its number, before the other ranks are heard of. The recipe takes the
+/// schedule's horizon of the run that it goes on with.
+StartDecision agree_start(Recipe& recipe, Group& group, bool accept_changes, std::unique_ptr<Lease>& lease,
                           std::int64_t& launch, const std::function<void()>& launch_known);
 
 /// Collective. The checkpoint that the decision leads to, proven; nothing for a new run.

@@ -24,6 +24,7 @@
 #include "framework/train/meter.h"
 #include "framework/train/model_ledger.h"
 #include "framework/train/provenance.h"
+#include "framework/train/schedule.h"
 #include "framework/train/spending.h"
 #include "framework/train/teacher/open_teacher.h"
 #include "framework/train/teacher/teacher_recipe.h"
@@ -99,6 +100,11 @@ void open_inputs(DryRun& run, const Recipe& as_read) {
     const Position start = loader.start();
     const Horizon horizon(r, loader);
     run.steps = horizon.last_step(0, start);
+    if (holds_run(r.run.directory)) {
+      const std::filesystem::path recorded = std::filesystem::path(r.run.directory) / "recipe.yaml";
+      keep_horizon(load_recipe(recorded).schedule, run.schedule);
+    }
+    find_horizon(run.schedule, *run.steps);
     run.tokens = horizon.tokens_left(0, start);
     for (std::int64_t i = 0; i < loader.num_sources(); ++i)
       run.sources.push_back({start.sources[static_cast<std::size_t>(i)].name, loader.tokens_per_epoch(i),
@@ -164,6 +170,7 @@ DryRun dry_run(const Recipe& as_read, int ranks) {
   run.data_ranks = data_ranks(r.parallel, run.ranks);
   if (r.parallel.pipeline > 1) run.pipeline = draw_pipeline(r, run.data_ranks);
   run.pairs = pair_rule(r);
+  run.schedule = r.schedule;
   const ParameterTable table(r.model);
   run.counts = count_model(r.model, table, r.data.sequence_length);
   run.tokens_per_step = r.data.global_batch_size.at(0) * r.data.sequence_length;
@@ -236,6 +243,7 @@ std::string to_text(const DryRun& d, const Recipe& r) {
                      ramp.size() > 1 ? " at first" : "", d.tokens);
     for (std::size_t i = 1; i < ramp.size(); ++i)
       s += fmt::format("               {:.0f} sequences a step from {:.4g} tokens on\n", ramp[i].second, ramp[i].first);
+    s += fmt::format("learning rate  {}\n", to_text(d.schedule));
     s += fmt::format("time           at least {} on {}, {:.3g} device hours\n", short_time(d.least_seconds), d.least_on,
                      d.device_hours);
     s += d.cost ? fmt::format("cost           at least {:.3g} {}\n", *d.cost, r.budget.currency)
@@ -273,6 +281,7 @@ std::string to_json(const DryRun& d) {
   j["checkpoint_bytes"] = d.checkpoint_bytes;
   if (d.export_bytes > 0) j["export_bytes"] = static_cast<std::int64_t>(d.export_bytes);
   if (d.steps) j["steps"] = *d.steps;
+  if (d.schedule.horizon_steps) j["horizon_steps"] = *d.schedule.horizon_steps;
   j["tokens_per_step"] = d.tokens_per_step;
   j["tokens"] = d.tokens;
   j["sources"] = nlohmann::ordered_json::array();

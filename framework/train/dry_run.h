@@ -32,6 +32,7 @@ struct DryRun {
   std::optional<std::int64_t> steps;  ///< unknown where it depends on data that is absent
   std::int64_t tokens_per_step = 0;   ///< of the first step; a ramp changes it
   double tokens = 0;                  ///< of all steps
+  ScheduleSection schedule;           ///< with the horizon that it has, where the data tell that
   struct Source {
     std::string name;
     std::int64_t tokens_per_epoch = 0, samples_per_epoch = 0;

@@ -17,6 +17,7 @@
 #include "framework/train/reporting.h"
 #include "framework/train/rollbacks.h"
 #include "framework/train/saving.h"
+#include "framework/train/schedule.h"
 #include "framework/train/stopping.h"
 #include "framework/train/teacher/open_guidance.h"
 #include "framework/train/teacher/teacher_recipe.h"
@@ -26,15 +27,15 @@ namespace fourmi {
 
 struct Trainer::Impl {
   Impl(const Recipe& r, Group& g, const Stream& s, TrainOptions o)
-      : recipe(r),
+      : resolved(r),
         group(g),
         timeline(trace_records(r)),
         stream(s.with(timeline)),
         options(std::move(o)),
-        context{r, g, stream, r.run.directory},
+        context{recipe, g, stream, r.run.directory},
         narrator(g.rank() == 0),
-        guard(r.guard, narrator),
-        precision_guard(r, narrator, [this](const PrecisionFigures& figures, const Engine& compared) {
+        guard(recipe.guard, narrator),
+        precision_guard(recipe, narrator, [this](const PrecisionFigures& figures, const Engine& compared) {
           reporting->precision(figures, progress.launch, compared);
         }) {
     if (stream.device()) timeline.follow(*stream.device());
@@ -60,7 +61,8 @@ struct Trainer::Impl {
     if (options.observer) options.observer(phase, at);
   }
 
-  const Recipe& recipe;
+  Recipe resolved;  // the one given, with the horizon that its schedule is found to have
+  const Recipe& recipe = resolved;
   Group& group;
   Timeline timeline;
   const Stream stream;  // the one given, with the timeline
@@ -119,7 +121,7 @@ void Trainer::Impl::begin() {
     if (context.first()) status->tick();
     if (options.status_ready) options.status_ready(status.get());
   };
-  beginning.decision = agree_start(recipe, group, options.accept_changes, lease, beginning.launch, launch_known);
+  beginning.decision = agree_start(resolved, group, options.accept_changes, lease, beginning.launch, launch_known);
   if (!context.first()) launch_known();
   narrator.open(context.directory, group.rank());
 
@@ -169,6 +171,7 @@ void Trainer::Impl::load_inputs() {
   agreed(group, [&] {
     const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
     loader = std::make_unique<Loader>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
+    find_horizon(resolved.schedule, horizon().last_step(0, loader->start()));
     validation =
         std::make_unique<Validation>(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size, &stream.pool());
     engine = std::make_unique<Engine>(recipe, *groups, stream, teacher_groups.get());
@@ -182,6 +185,7 @@ void Trainer::Impl::load_inputs() {
   }
   for (const auto* notes : {&loader->notes(), &validation->notes()})
     for (const std::string& note : *notes) narrator.say(note);
+  if (recipe.schedule.has_horizon()) narrator.say("learning rate: " + to_text(recipe.schedule));
   if (const PairRule pairs = pair_rule(recipe); !pairs.why.empty()) narrator.say(to_text(pairs));
   if (recipe.run.reproducibility == Reproducibility::layout)
     narrator.say(

@@ -91,6 +91,8 @@ TEST(Write, ReadsBackToTheSame) {
            {"schedule={name: constant, decay_end_step: null}", "optimizer.learning_rate=1e-320"},
            {"schedule={name: warmup-stable-decay, warmup_tokens: 1e9, decay_start_tokens: 2e9, decay_end_tokens: 3e9}",
             "schedule.warmup_steps=null", "schedule.decay_end_step=null", "run.tokens=1e10"},
+           {"schedule={name: linear, warmup_fraction: 0.03, decay_end_step: null, horizon_steps: 100}"},
+           {"schedule={name: constant, warmup_fraction: 1, decay_end_step: null, horizon_steps: 100}"},
            {"loss.mtp_weight=[[0, 0.3], [1e13, 0.1]]", "precision.compute=fp32", "precision.moments=bf16"},
            {"model.rope_scaling={type: yarn, factor: 3.3, original_max_position_embeddings: 16, beta_slow: 0.25}"},
            {"data.validation=[{name: \"a: b\", path: \"x\\\"y\\\\z é #\"}]", "evaluation.at_end=false"},
