@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 #include <httplib.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
 #include <pwd.h>
 #include <time.h>
 #include <unistd.h>
@@ -49,6 +51,7 @@ struct Endpoint::Client {
     http.set_connection_timeout(std::min<std::chrono::milliseconds>(options.timeout, std::chrono::seconds(20)));
     http.set_write_timeout(options.timeout);
     http.set_tcp_nodelay(true);
+    if (!options.ca_file.empty()) http.set_ca_cert_path(options.ca_file);
   }
 };
 
@@ -126,6 +129,18 @@ std::string read_key(const std::string& file) {
   if (!std::all_of(key.begin(), key.end(), [](unsigned char c) { return c > 0x20 && c < 0x7F; }))
     throw Error(ExitStatus::input, path, "a key with a blank or a control character was found, one word was expected");
   return key;
+}
+
+void check_certificates(const std::string& file) {
+  if (file.empty()) return;
+  const std::unique_ptr<BIO, int (*)(BIO*)> in(BIO_new_file(file.c_str(), "r"), BIO_free);
+  const std::unique_ptr<X509, void (*)(X509*)> first(
+      in ? PEM_read_bio_X509(in.get(), nullptr, nullptr, nullptr) : nullptr, X509_free);
+  ERR_clear_error();
+  if (!first)
+    throw Error(ExitStatus::input, "distill.teacher.ca_file",
+                fmt::format("found no certificate in {}, expected at least one (PEM)", file),
+                "Name the file of the authority that signed the endpoint's certificate");
 }
 
 std::optional<std::chrono::seconds> parse_retry_after(const std::string& text) {

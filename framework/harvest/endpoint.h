@@ -10,7 +10,8 @@ namespace fourmi::harvest {
 
 struct EndpointOptions {
   std::string url;  ///< https://HOST/v1
-  std::string key;  ///< empty: none
+  std::string key;      ///< empty: none
+  std::string ca_file;  ///< certificates that the endpoint's must come from; empty: the system's
   std::chrono::milliseconds timeout{600'000};
 };
 
@@ -46,6 +47,9 @@ std::string host_of(const std::string& url);
 
 /// The key on the first line of a file; `~/` is the user's home. Throws Error(input) naming the file, never its bytes.
 std::string read_key(const std::string& file);
+
+/// Throws Error(input) for a file without a certificate (PEM) in it, where one is named.
+void check_certificates(const std::string& file);
 
 /// Retry-After: seconds, or a date; nullopt: neither.
 std::optional<std::chrono::seconds> parse_retry_after(const std::string& text);

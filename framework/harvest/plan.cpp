@@ -57,7 +57,8 @@ Plan make_plan(const Recipe& recipe) {
   Plan plan;
   plan.teacher = t;
   plan.harvest = h;
-  plan.endpoint = {t.endpoint, read_key(t.api_key_file),
+  check_certificates(t.ca_file);
+  plan.endpoint = {t.endpoint, read_key(t.api_key_file), t.ca_file,
                    std::chrono::milliseconds(static_cast<std::int64_t>(std::min(h.timeout_seconds, 1e6) * 1000))};
   plan.prompts = read_prompts(h.prompts);
   plan.prices = {price_of_token(h.price_input.value_or(0)), price_of_token(h.price_output.value_or(0))};

@@ -50,7 +50,10 @@ class HarvestChecks {
                     "A key belongs into the file of `api_key_file`");
     const bool plain = std::all_of(url.begin(), url.end(), [](unsigned char c) { return c > 0x20 && c < 0x7F; });
     if (scheme == 0 || url.size() == scheme || url[scheme] == '/' || url[scheme] == ':' || !plain)
-      refuse(key, fmt::format("found `{}`", shown(url)), "expected https://HOST/v1 or http://HOST:PORT/v1");
+      return refuse(key, fmt::format("found `{}`", shown(url)), "expected https://HOST/v1 or http://HOST:PORT/v1");
+    if (scheme == 7 && !r_.distill.teacher.ca_file.empty() && good("distill.teacher.ca_file"))
+      refuse("distill.teacher.ca_file", "found certificates for an endpoint that is asked without TLS",
+             "expected https:// in `distill.teacher.endpoint`");
   }
 
   void complete() {

@@ -28,6 +28,9 @@ void add_teacher(std::vector<Field>& table) {
   text("api_key_file",
        "A file whose first line is the endpoint's key; `~/` is the user's home. The key itself is never written.",
        FOURMI_AT(distill.teacher.api_key_file));
+  text("ca_file",
+       "A file of certificates (PEM); the endpoint's must be signed by one of them. Without it by one of the system's.",
+       FOURMI_AT(distill.teacher.ca_file));
   text("license",
        "The terms of the teacher's texts: an SPDX licence expression, or LicenseRef-NAME for terms that SPDX does not "
        "list.",

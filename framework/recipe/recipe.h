@@ -231,6 +231,7 @@ struct TeacherTerms {
 };
 struct TeacherSection {
   std::string name, endpoint, model, api_key_file, license;
+  std::string ca_file;  ///< certificates that the endpoint's must come from; empty: the system's
   TeacherTerms terms;
   // Of one whose logits are learned from: a MODEL, and how it works beside the student.
   std::string from;

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <functional>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -36,21 +37,16 @@ class FakeEndpoint {
   int delay_ms = 0, slow_ms = 400;
   std::string finish_reason = "stop", reasoning;
 
-  FakeEndpoint() {
-    server_.new_task_queue = [] { return new httplib::ThreadPool(24); };
-    server_.set_keep_alive_timeout(1);
-    server_.set_tcp_nodelay(true);
-    server_.Post("/v1/chat/completions", [this](const httplib::Request& q, httplib::Response& r) { handle(q, r); });
-    port_ = server_.bind_to_any_port("127.0.0.1");
-    thread_ = std::thread([this] { server_.listen_after_bind(); });
-    while (!server_.is_running()) std::this_thread::yield();
-  }
+  FakeEndpoint() : FakeEndpoint("http", std::make_unique<httplib::Server>()) {}
+  /// Over TLS, with a certificate and its key in PEM files.
+  FakeEndpoint(const std::string& certificate, const std::string& key)
+      : FakeEndpoint("https", std::make_unique<httplib::SSLServer>(certificate.c_str(), key.c_str())) {}
   ~FakeEndpoint() {
-    server_.stop();
+    server_->stop();
     thread_.join();
   }
 
-  std::string url() const { return "http://127.0.0.1:" + std::to_string(port_) + "/v1"; }
+  std::string url() const { return scheme_ + "://127.0.0.1:" + std::to_string(port_) + "/v1"; }
   int requests() const { return requests_; }
   int answered() const { return answered_; }  ///< with a whole answer
   int most_at_once() const { return most_; }
@@ -60,6 +56,16 @@ class FakeEndpoint {
   }
 
  private:
+  FakeEndpoint(std::string scheme, std::unique_ptr<httplib::Server> server)
+      : scheme_(std::move(scheme)), server_(std::move(server)) {
+    server_->new_task_queue = [] { return new httplib::ThreadPool(24); };
+    server_->set_keep_alive_timeout(1);
+    server_->set_tcp_nodelay(true);
+    server_->Post("/v1/chat/completions", [this](const httplib::Request& q, httplib::Response& r) { handle(q, r); });
+    port_ = server_->bind_to_any_port("127.0.0.1");
+    thread_ = std::thread([this] { server_->listen_after_bind(); });
+    while (!server_->is_running()) std::this_thread::yield();
+  }
   void handle(const httplib::Request& q, httplib::Response& r) {
     const int now = ++at_once_;
     for (int seen = most_; seen < now && !most_.compare_exchange_weak(seen, now);) {
@@ -112,7 +118,8 @@ class FakeEndpoint {
     r.set_content(text, "application/json");
   }
 
-  httplib::Server server_;
+  std::string scheme_;
+  std::unique_ptr<httplib::Server> server_;
   int port_ = 0;
   std::thread thread_;
   std::atomic<int> requests_{0}, answered_{0}, at_once_{0}, most_{0};

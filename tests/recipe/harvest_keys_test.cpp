@@ -64,6 +64,7 @@ TEST(HarvestKeys, WhatDoesNotGoTogetherIsRefused) {
     EXPECT_NE(all_of(issues).find(words), std::string::npos) << all_of(issues);
   };
   refused("    output: /data/out\n", "", "a harvest without `distill.harvest.output`");
+  refused("    license: MIT\n", "    license: MIT\n    ca_file: ca.pem\n", "an endpoint that is asked without TLS");
   refused("    model: oracle\n", "", "a harvest without `distill.teacher.model`");
   refused("http://127.0.0.1:8000/v1", "127.0.0.1:8000", "expected https://HOST/v1");
   refused(", max_tokens: 100", "", "so that nothing can be reserved");
