@@ -31,7 +31,7 @@ void check_same(const Plan& plan, const std::string& header) {
 }
 
 /// All that ask, until they have ended.
-void ask_all(const Plan& plan, Work& work, const Watch& watch) {
+void ask_all(const Plan& plan, Work& work, const Log& log, const Watch& watch) {
   std::random_device device;
   std::atomic<std::int64_t> running{plan.harvest.concurrency};
   std::vector<std::jthread> threads;
@@ -52,6 +52,7 @@ void ask_all(const Plan& plan, Work& work, const Watch& watch) {
     const auto now = std::chrono::steady_clock::now();
     if (now - said < watch.every) continue;
     said = now;
+    write_state(plan, log, work.progress(), nullptr);
     watch.progress(work.progress());
   }
 }
@@ -79,8 +80,8 @@ Summary run_harvest(const Plan& plan, const Watch& watch) {
                           records.open().size()));
   Work work(plan, log, records);
   if (!work.done()) {
-    mark_incomplete(plan);
-    ask_all(plan, work, watch);
+    write_state(plan, log, work.progress(), nullptr);
+    ask_all(plan, work, log, watch);
   }
   log.sync();
   work.rethrow_failure();
@@ -88,8 +89,8 @@ Summary run_harvest(const Plan& plan, const Watch& watch) {
   Summary summary;
   summary.end = work.done() ? End::complete : work.out_of_budget() ? End::budget : End::stopped;
   const Written written = write_messages(plan, log, records);
-  write_state(plan, log, records, written, summary.end == End::complete);
   summary.progress = work.progress();
+  write_state(plan, log, summary.progress, &written);
   summary.duplicate_prompts = plan.prompts.duplicates;
   summary.duplicate_answers = written.duplicates;
   summary.lines = written.lines;

@@ -9,7 +9,6 @@
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
-#include "framework/digest/file_digest.h"
 #include "framework/digest/sha256.h"
 #include "framework/run/files.h"
 #include "kernels/runtime/error.h"
@@ -74,6 +73,13 @@ std::string line_of(const Plan& plan, const Prompt& prompt, std::int64_t sample,
   return Json{{"messages", messages}, {"provenance", provenance}}.dump() + "\n";
 }
 
+/// Of all prompts, in their order.
+std::string digest_of(const Prompts& prompts) {
+  std::string lines;
+  for (const Prompt& prompt : prompts.all) lines += prompt.key + '\n';
+  return sha256(lines);
+}
+
 }  // namespace
 
 fs::path messages_file(const fs::path& output) {
@@ -114,34 +120,34 @@ Written write_messages(const Plan& plan, const Log& log, const Records& records)
   return written;
 }
 
-void mark_incomplete(const Plan& plan) {
-  files::replace(state_file(plan.harvest.output), Json{{"complete", false}}.dump(2) + "\n");
-}
-
-void write_state(const Plan& plan, const Log& log, const Records& records, const Written& written, bool complete) {
-  Json state{{"complete", complete}};
-  state["prompts"] = plan.prompts.all.size();
-  state["answers"] = records.answers();
-  state["messages"] = {{"lines", written.lines}, {"sha256", written.sha256}};
+void write_state(const Plan& plan, const Log& log, const Progress& progress, const Written* written) {
+  const fs::path path = state_file(plan.harvest.output);
+  Json state{{"complete", written != nullptr && progress.prompts_done == progress.prompts}};
+  state["prompts"] = progress.prompts;
+  state["prompts_done"] = progress.prompts_done;
+  state["prompts_sha256"] = digest_of(plan.prompts);
+  state["answers"] = progress.answers;
+  if (written != nullptr) {
+    state["messages"] = {{"lines", written->lines}, {"sha256", written->sha256}};
+  } else {  // those of a launch before, if there was one
+    const auto before = files::read(path);
+    const Json old = before ? Json::parse(*before, nullptr, false) : Json();
+    const bool known = old.is_object() && old.contains("messages");
+    state["messages"] = known ? old["messages"] : Json{{"lines", 0}, {"sha256", ""}};
+  }
   state["log"] = {{"bytes", log.size()}, {"digest", log.digest()}};
   if (plan.prices.input_token > 0 || plan.prices.output_token > 0)
-    state["spent"] = {{"cost", in_currency(records.spent())}, {"currency", plan.harvest.currency}};
+    state["spent"] = {{"cost", in_currency(progress.spent)}, {"currency", plan.harvest.currency}};
+  state["sampling"] = Json::parse(plan.sampling);
   state["teacher"] = {{"name", plan.teacher.name},
                       {"model", plan.teacher.model},
+                      {"endpoint", host_of(plan.teacher.endpoint)},
                       {"license", plan.teacher.license},
                       {"terms_sha256", plan.terms_sha256},
                       {"terms_url", plan.teacher.terms.url},
                       {"allows", plan.teacher.terms.allows},
                       {"obligations", plan.teacher.terms.obligations}};
-  files::replace(state_file(plan.harvest.output), state.dump(2) + "\n");
-}
-
-bool is_complete(const fs::path& output) {
-  const auto text = files::read(state_file(output));
-  const Json state = text ? Json::parse(*text, nullptr, false) : Json();
-  if (!state.is_object() || state.value("complete", false) != true || !fs::exists(messages_file(output))) return false;
-  return state.contains("messages") && state["messages"].is_object() &&
-         state["messages"].value("sha256", "") == digest_file(messages_file(output)).sha256;
+  files::replace(path, state.dump(2) + "\n");
 }
 
 }  // namespace fourmi::harvest

@@ -9,6 +9,7 @@
 #include "framework/harvest/log.h"
 #include "framework/harvest/plan.h"
 #include "framework/harvest/records.h"
+#include "framework/harvest/work.h"
 
 namespace fourmi::harvest {
 
@@ -24,11 +25,8 @@ struct Written {
 /// Writes all kept answers in the order of prompts and samples, equal ones of a prompt once; aside, then renamed.
 Written write_messages(const Plan& plan, const Log& log, const Records& records);
 
-/// Not complete from here on, whatever messages.jsonl holds.
-void mark_incomplete(const Plan& plan);
-void write_state(const Plan& plan, const Log& log, const Records& records, const Written& written, bool complete);
-
-/// Whether the folder holds a harvest that came to its end, with the messages that were written then.
-bool is_complete(const std::filesystem::path& output);
+/// What the harvest says of itself. `written`: at its end; nullptr: while it goes on, so it is not complete, whatever
+/// messages.jsonl holds of a launch before.
+void write_state(const Plan& plan, const Log& log, const Progress& progress, const Written* written);
 
 }  // namespace fourmi::harvest

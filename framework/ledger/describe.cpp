@@ -3,6 +3,7 @@
 #include "framework/ledger/capture_fact.h"
 #include "framework/ledger/export_fact.h"
 #include "framework/ledger/facts.h"
+#include "framework/ledger/harvest_fact.h"
 #include "framework/ledger/import_fact.h"
 #include "framework/ledger/teacher_fact.h"
 
@@ -68,6 +69,7 @@ std::string describe(const LedgerEntry& e, const std::string& place) {
     return fmt::format("learns from the cache {}: {} positions, {} ({} tokens each), root {}", f.path, f.rows, f.kind,
                        f.entries, short_digest(f.root));
   }
+  if (e.type == HarvestFact::type) return describe(harvest_fact(e, place));
   if (e.type == UnrecordedFact::type) {
     const UnrecordedFact f = unrecorded_fact(e, place);
     return fmt::format("{} tokens up to step {} without a record: {}", f.tokens, f.step, f.cause);

@@ -6,6 +6,7 @@
 #include "framework/digest/sha256.h"
 #include "framework/ledger/capture_fact.h"
 #include "framework/ledger/export_fact.h"
+#include "framework/ledger/harvest_fact.h"
 #include "framework/ledger/import_fact.h"
 #include "framework/ledger/teacher_fact.h"
 #include "kernels/runtime/error.h"

@@ -5,8 +5,10 @@
 
 #include <set>
 
+#include "framework/digest/file_digest.h"
 #include "framework/harvest/harvest.h"
 #include "framework/harvest/output.h"
+#include "framework/ledger/harvest_fact.h"
 #include "kernels/runtime/error.h"
 #include "tests/harvest/fake_endpoint.h"
 #include "tests/run/temp_folder.h"
@@ -63,6 +65,12 @@ class SmallHarvest : public ::testing::Test {
     }
     ADD_FAILURE() << "the harvest came to an end";
     return Error(ExitStatus::ok, "", "");
+  }
+  /// What the harvest says of itself, as a run that learns from it reads that.
+  HarvestFact state() const { return read_harvest(recipe.distill.harvest.output); }
+  bool is_complete() const {
+    const std::filesystem::path file = harvest::messages_file(recipe.distill.harvest.output);
+    return state().complete && state().messages_sha256 == digest_file(file).sha256;
   }
   std::vector<nlohmann::json> messages() const {
     std::vector<nlohmann::json> all;
