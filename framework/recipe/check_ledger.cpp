@@ -66,7 +66,8 @@ class LedgerChecks {
     for (std::size_t i = 0; i < r_.data.train.size(); ++i) {
       const std::string element = fmt::format("data.train[{}]", i);
       const DataSource& s = r_.data.train[i];
-      const SourceTerms known{s.name, s.license, s.source, !s.sha256.empty(), s.format == "synthetic"};
+      const SourceTerms known{s.name, s.license, s.source, !s.sha256.empty() || may_be_harvested(s),
+                              s.format == "synthetic"};
       if (const auto broken = breach(r_.ledger, known, may_have_side_file(s)))
         refuse(element, broken->found, broken->expected, broken->remedy);
     }

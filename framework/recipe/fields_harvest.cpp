@@ -239,6 +239,12 @@ void add_harvest_fields(std::vector<Field>& table) {
   add_prompts(table);
   add_asking(table);
   add_verify_and_budget(table);
+  table.push_back(
+      bind({.path = "distill.allow_incomplete",
+            .type = Type::boolean,
+            .meaning = "Whether `train` takes what a harvest has left that has not come to its end; it says so, "
+                       "and without this it refuses."},
+           FOURMI_AT(distill.allow_incomplete)));
 }
 
 }  // namespace fourmi::recipe

@@ -16,7 +16,7 @@ void add_ledger_fields(std::vector<Field>& table) {
       {.path = "ledger.policy.require",
        .type = Type::words,
        .meaning = "What every source of `data.train` must bring: its licence, a digest that was fixed before "
-                  "(`sha256`, or by `fourmi tokenize`), where it comes from. Made-up data need none. A teacher must "
+                  "(`sha256`, or by `fourmi tokenize` or `fourmi teacher harvest`), where it comes from. Made-up data need none. A teacher must "
                   "bring its licence, and for `terms` a saved copy of its terms with its address.",
        .key_class = KeyClass::free,
        .choices = {"license", "digest", "source", "terms"},

@@ -14,6 +14,10 @@ bool may_have_side_file(const DataSource& source) {
   return source.format == "bin";
 }
 
+bool may_be_harvested(const DataSource& source) {
+  return source.format == "messages";
+}
+
 std::optional<PolicyBreach> breach(const LedgerSection& policy, const SourceTerms& s, bool more_to_come) {
   const std::string name = recipe::shown(s.name);
   for (const std::string& rule : policy.require) {

@@ -57,5 +57,7 @@ std::string doubt_about(const TeacherRecord& teacher);
 
 /// May a file beside the data (made by `fourmi tokenize`) give terms and digest that the recipe does not?
 bool may_have_side_file(const DataSource& source);
+/// May a harvest have written the data (`fourmi teacher harvest`), which says their digest?
+bool may_be_harvested(const DataSource& source);
 
 }  // namespace fourmi

@@ -276,6 +276,7 @@ struct DistillSection {
   bool offline() const { return mode == "offline"; }
   bool learns_logits() const { return online() || offline(); }
   HarvestSection harvest;
+  bool allow_incomplete = false;  ///< train on a harvest that has not come to its end
   bool operator==(const DistillSection&) const = default;
 };
 /// What the sources of data.train must bring, and under which terms they may not stand.

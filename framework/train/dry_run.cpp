@@ -19,6 +19,7 @@
 #include "framework/train/beginning.h"
 #include "framework/train/engine.h"
 #include "framework/train/exporting.h"
+#include "framework/train/harvested.h"
 #include "framework/train/horizon.h"
 #include "framework/train/mesh_sizes.h"
 #include "framework/train/meter.h"
@@ -90,6 +91,7 @@ void open_inputs(DryRun& run, const Recipe& as_read) {
     run.warnings.push_back(fmt::format(
         "model.from: found no {}, expected a run directory, a checkpoint or another program's model", r.model.from));
   try {
+    for (const Error& e : unfinished_harvests(r)) run.warnings.push_back(e.what());
     check_policy(r);
     check_terms(run, r);
     const interop::VocabularyFiles files(r.data, r.run.directory);

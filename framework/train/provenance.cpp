@@ -8,6 +8,7 @@
 #include "framework/recipe/license.h"
 #include "framework/recipe/write.h"
 #include "framework/run/files.h"
+#include "framework/train/harvested.h"
 #include "framework/train/teacher_terms.h"
 
 namespace fourmi {
@@ -59,8 +60,9 @@ fs::path ledger_path(const fs::path& run_directory) {
 void check_policy(const Recipe& recipe) {
   for (const DataSource& source : recipe.data.train) {
     SourceFiles files{source, {}};
-    if (may_have_side_file(source)) files = source_files(source);
-    const SourceTerms terms = terms_of(files);
+    if (may_have_side_file(source) || (may_be_harvested(source) && !recipe.ledger.require.empty())) files = source_files(source);
+    SourceTerms terms = terms_of(files);
+    terms.has_digest = terms.has_digest || has_harvest_digest(files.files);
     if (const LicenseProblem problem = check_license(terms.license); !terms.license.empty() && !problem.found.empty())
       throw Error(
           ExitStatus::input, "data.train." + source.name,
@@ -83,14 +85,22 @@ void check_policy(const Recipe& recipe) {
                 "Save the terms there");
 }
 
+void Provenance::check() {
+  if (!context_.first()) return;
+  check_harvests(context_.recipe, [this](const std::string& text) { narrator_.warn(text); });
+  check_policy(context_.recipe);
+}
+
 void Provenance::describe() {
   if (!context_.first()) return;
   const DistillSection& distill = context_.recipe.distill;
   if (distill.mode == "text" && distill.teacher != TeacherSection{}) teacher_ = teacher_of_recipe(context_.recipe);
   const fs::path side = context_.directory / cache_name;
   DigestCache cache(files::read(side).value_or(std::string()));
-  for (const DataSource& source : context_.recipe.data.train)
+  for (const DataSource& source : context_.recipe.data.train) {
     sources_.push_back(describe_source(source_files(source), cache));
+    for (HarvestFact& harvest : harvests_of(sources_.back())) harvests_.push_back(std::move(harvest));
+  }
   if (cache.changed()) files::replace(side, cache.text());
 }
 
@@ -133,6 +143,7 @@ void Provenance::begin(const Beginning& b, const std::optional<Checkpoint>& chec
   // Said by the launch that went back, after the same checkpoint: now it is on a side branch.
   if (b.rollback) lineage_->say(RollbackFact::type, to_payload(*b.rollback));
   lineage_->declare(sources_);
+  for (const HarvestFact& harvest : harvests_) lineage_->say(HarvestFact::type, to_payload(harvest));
   launch_ = launch_fact_of(record, kinds[static_cast<int>(b.decision.kind)], b.decision.changes);
   launch_.changes.insert(launch_.changes.end(), taken_over_.begin(), taken_over_.end());
   enter_launch();

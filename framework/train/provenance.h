@@ -10,6 +10,7 @@
 #include "framework/checkpoint/load.h"
 #include "framework/ledger/capture_fact.h"
 #include "framework/ledger/dataset.h"
+#include "framework/ledger/harvest_fact.h"
 #include "framework/ledger/lineage.h"
 #include "framework/ledger/trace.h"
 #include "framework/run/launches.h"
@@ -29,6 +30,9 @@ void check_policy(const Recipe& recipe);
 class Provenance {
  public:
   Provenance(const RunContext& context, Narrator& narrator) : context_(context), narrator_(narrator) {}
+
+  /// Before anything is read: check_policy, and that harvests came to their end (framework/train/harvested.h).
+  void check();
 
   /// Digests of the sources: of files that are not known yet, by reading them. Throws Error(input).
   void describe();
@@ -67,6 +71,7 @@ class Provenance {
   const RunContext& context_;
   Narrator& narrator_;
   std::vector<DatasetFact> sources_;
+  std::vector<HarvestFact> harvests_;
   std::optional<TeacherFact> teacher_;
   std::optional<CaptureFact> capture_;  // of that teacher
   std::unique_ptr<LedgerWriter> writer_;

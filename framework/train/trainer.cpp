@@ -126,9 +126,7 @@ void Trainer::Impl::begin() {
   narrator.open(context.directory, group.rank());
 
   enter(Phase::load, 0);
-  agreed(group, [&] {
-    if (context.first()) check_policy(recipe);
-  });
+  agreed(group, [&] { provenance.check(); });
   exporting.begin();
   load_inputs();
   reporting = std::make_unique<Reporting>(context, narrator, engine->table());

@@ -104,6 +104,7 @@ TEST_F(FromModel, TheDryRunOfARecipeOfReasoning) {
                     "model.from=" + hf.string(),
                     "data.train.r1-math.path=" + data.string(),
                     "run.directory=" + (folder() / "run").string(),
+                    "ledger.policy.require=[license]",
                     "export.path=" + (folder() / "out").string()};
   const Result dry = run(fourmi(words));
   expect_ok(dry);
