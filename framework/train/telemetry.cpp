@@ -20,11 +20,11 @@ std::vector<std::int64_t> moe_layers(const ModelSection& m) {
 }
 
 /// A rank's actions as text for rank 0.
-struct Head {
+struct TraceHead {
   int place, replica;
 };
 std::string packed(const RankActions& actions) {
-  const Head head{actions.place, actions.replica};
+  const TraceHead head{actions.place, actions.replica};
   const std::span<const Pipeline::Done> done(actions.done);
   std::string text(sizeof head + done.size_bytes(), '\0');
   std::memcpy(text.data(), &head, sizeof head);
@@ -33,7 +33,7 @@ std::string packed(const RankActions& actions) {
 }
 
 RankActions unpacked(const std::string& text) {
-  Head head{};
+  TraceHead head{};
   std::memcpy(&head, text.data(), sizeof head);
   std::vector<Pipeline::Done> done((text.size() - sizeof head) / sizeof(Pipeline::Done));
   std::memcpy(done.data(), text.data() + sizeof head, done.size() * sizeof(Pipeline::Done));

@@ -14,6 +14,7 @@
 #include "framework/train/teacher/guidance.h"
 #include "framework/train/teacher/open_teacher.h"
 #include "framework/train/teacher/teacher_recipe.h"
+#include "framework/train/teacher_terms.h"
 
 namespace fourmi {
 
@@ -138,7 +139,11 @@ void Capture::open_model() {
     std::vector<std::string> messages;
     const Checkpoint checkpoint = open_teacher(group_, recipe_, folder_ / "teacher", messages);
     teacher_->load(group_, checkpoint, stream_);
-    agreed(group_, [&] { fact = teacher_fact_of(recipe_, checkpoint); });
+    agreed(group_, [&] {
+      fact = teacher_fact_of(recipe_, checkpoint);
+      judge_teacher(fact, recipe_.ledger);
+    });
+    messages.insert(messages.end(), fact.warnings.begin(), fact.warnings.end());
     if (writes())
       for (const std::string& m : messages) options_.say(m);
   }
