@@ -112,7 +112,9 @@ std::optional<Trace> lineage_before(const Recipe& recipe) {
   else if (resume != "auto" && resume != "never")
     from = resume;
   if (from.empty() || !fs::exists(from, ignored)) return std::nullopt;
-  if (interop::foreign_kind(from) && !interop::has_export_ledger(from)) return std::nullopt;
+  // Another program's model, or as little of one as a dry run needs.
+  const bool is_own = fs::is_directory(from / "checkpoints", ignored) || fs::exists(from / "manifest.json", ignored);
+  if (!is_own && !interop::has_export_ledger(from)) return std::nullopt;
   if (from == recipe.run.directory && list_steps(from / "checkpoints").empty()) return std::nullopt;
   const ModelLedger m = open_ledger(from);
   return trace(m.ledger, m.head, m.path.string());
