@@ -18,10 +18,15 @@ bool is_own(const std::string& name) {
          (name.starts_with("fourmi_ledger.") && name.ends_with(".sig"));
 }
 
+/// Exports have no folders in them; one that somebody put there is a name too.
 std::vector<std::string> names_in(const fs::path& folder) {
   std::vector<std::string> names;
-  for (const auto& entry : fs::recursive_directory_iterator(folder))
-    if (entry.is_regular_file()) names.push_back(entry.path().lexically_relative(folder).generic_string());
+  std::error_code failure;
+  for (fs::directory_iterator at(folder, failure), end; !failure && at != end; at.increment(failure))
+    names.push_back(at->path().filename().string());
+  if (failure)
+    throw Error(ExitStatus::input, folder.string(),
+                fmt::format("reading the folder failed: {}, expected its files", failure.message()));
   std::erase_if(names, is_own);
   std::sort(names.begin(), names.end());
   return names;
