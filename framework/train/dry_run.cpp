@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
@@ -27,6 +28,7 @@
 #include "framework/train/provenance.h"
 #include "framework/train/schedule.h"
 #include "framework/train/spending.h"
+#include "framework/train/teacher/open_guidance.h"
 #include "framework/train/teacher/open_teacher.h"
 #include "framework/train/teacher/teacher_recipe.h"
 #include "framework/train/teacher_terms.h"
@@ -85,15 +87,27 @@ void check_terms(DryRun& run, const Recipe& r) {
   check_own_export(r, teachers);
 }
 
+/// What is absent is a warning. False where that is so.
+bool or_warn(DryRun& run, const std::function<void()>& look) {
+  try {
+    look();
+    return true;
+  } catch (const Error& e) {
+    if (e.status() != ExitStatus::input) throw;
+    run.warnings.push_back(e.what());
+    return false;
+  }
+}
+
 void open_inputs(DryRun& run, const Recipe& as_read) {
   Recipe r = as_read;
   if (!r.model.from.empty() && !std::filesystem::exists(r.model.from))
     run.warnings.push_back(fmt::format(
         "model.from: found no {}, expected a run directory, a checkpoint or another program's model", r.model.from));
-  try {
-    for (const Error& e : unfinished_harvests(r)) run.warnings.push_back(e.what());
-    check_policy(r);
-    check_terms(run, r);
+  for (const Error& e : unfinished_harvests(r)) run.warnings.push_back(e.what());
+  or_warn(run, [&] { check_policy(r); });
+  or_warn(run, [&] { check_terms(run, r); });
+  const bool whole = or_warn(run, [&] {
     const interop::VocabularyFiles files(r.data, r.run.directory);
     pin_tokenizer(r.data, r.run.directory);
     const std::vector<LoadedSource> sources = load_sources(r.data.train, "data.train");
@@ -114,11 +128,9 @@ void open_inputs(DryRun& run, const Recipe& as_read) {
                              loader.share(i) * run.tokens / static_cast<double>(loader.tokens_per_epoch(i))});
     run.warnings.insert(run.warnings.end(), loader.notes().begin(), loader.notes().end());
     horizon.check_repeat(0, start);
-  } catch (const Error& e) {
-    if (e.status() != ExitStatus::input) throw;
-    run.warnings.push_back(e.what());
-    if (!run.steps && r.run.steps) run.steps = *r.run.steps;
-  }
+    if (r.distill.offline()) or_warn(run, [&] { open_cache(r, loader); });
+  });
+  if (!whole && !run.steps && r.run.steps) run.steps = *r.run.steps;
   if (run.steps && run.tokens == 0) run.tokens = static_cast<double>(*run.steps * run.tokens_per_step);
 }
 

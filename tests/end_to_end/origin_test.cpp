@@ -96,6 +96,8 @@ TEST_F(FromModel, TheDryRunOfARecipeOfReasoning) {
     std::ofstream(data, std::ios::app)
         << fmt::format(R"({{"messages": [{{"role": "user", "content": "{} and {}"}}, )", i, i)
         << fmt::format(R"({{"role": "assistant", "reasoning_content": "count", "content": "{}"}}]}})", 2 * i) << "\n";
+  const fs::path terms = folder() / "terms.txt";
+  std::ofstream(terms) << "Learn.";
   const Words words{"train",
                     tests / "end_to_end/reasoning.yaml",
                     "--dry-run",
@@ -105,6 +107,7 @@ TEST_F(FromModel, TheDryRunOfARecipeOfReasoning) {
                     "data.train.r1-math.path=" + data.string(),
                     "run.directory=" + (folder() / "run").string(),
                     "ledger.policy.require=[license]",
+                    "distill.teacher.terms.file=" + terms.string(),
                     "export.path=" + (folder() / "out").string()};
   const Result dry = run(fourmi(words));
   expect_ok(dry);

@@ -13,14 +13,11 @@ namespace {
 
 constexpr const char* cache_key = "distill.cache";
 
-Lessons open_cache(CachedTeacher& teacher, const Recipe& recipe, const Loader& loader, Group& group) {
+Lessons learn_from_cache(CachedTeacher& teacher, const Recipe& recipe, const Loader& loader, Group& group) {
   Lessons lessons;
   agreed(group, [&] {
-    auto cache = std::make_shared<const CacheReader>(recipe.distill.cache);
+    auto cache = open_cache(recipe, loader);
     const CacheManifest& manifest = cache->manifest();
-    const CaptureHeader wanted = header_of(recipe, loader);
-    refuse_other(manifest.header, wanted, teacher_root(recipe.distill.teacher.from), cache_key);
-    check_covered(*cache, recipe, loader, wanted, cache_key);
     const TeacherFact& fact = manifest.header.teacher;
     check_teacher_terms({.file = {}, .url = {}, .allows = fact.allows, .obligations = {}});
     lessons.teacher = fact;
@@ -31,7 +28,7 @@ Lessons open_cache(CachedTeacher& teacher, const Recipe& recipe, const Loader& l
                                   manifest.header.format.entries,
                                   manifest.rows(),
                                   manifest.bytes()};
-    teacher.open(std::move(cache), wanted);
+    teacher.open(std::move(cache), header_of(recipe, loader));
   });
   lessons.note = fmt::format("{}: {} positions of {} ({}, {} tokens each), root {}", cache_key, lessons.capture->rows,
                              lessons.teacher.name.empty() ? lessons.teacher.path : lessons.teacher.name,
@@ -40,6 +37,14 @@ Lessons open_cache(CachedTeacher& teacher, const Recipe& recipe, const Loader& l
 }
 
 }  // namespace
+
+std::shared_ptr<const CacheReader> open_cache(const Recipe& recipe, const Loader& loader) {
+  auto cache = std::make_shared<const CacheReader>(recipe.distill.cache);
+  const CaptureHeader wanted = header_of(recipe, loader);
+  refuse_other(cache->manifest().header, wanted, teacher_root(recipe.distill.teacher.from), cache_key);
+  check_covered(*cache, recipe, loader, wanted, cache_key);
+  return cache;
+}
 
 std::unique_ptr<Guidance> make_guidance(const Recipe& recipe, const StageMap& stages, const Mesh& mesh, int rank,
                                         const RankGroups* teachers, Arena& arena) {
@@ -51,7 +56,7 @@ std::unique_ptr<Guidance> make_guidance(const Recipe& recipe, const StageMap& st
 std::optional<Lessons> open_guidance(Guidance* guidance, const Recipe& recipe, const Loader& loader, Group& group,
                                      const Stream& stream, std::vector<std::string>& messages) {
   if (!guidance) return std::nullopt;
-  if (auto* cached = dynamic_cast<CachedTeacher*>(guidance)) return open_cache(*cached, recipe, loader, group);
+  if (auto* cached = dynamic_cast<CachedTeacher*>(guidance)) return learn_from_cache(*cached, recipe, loader, group);
   const Checkpoint checkpoint =
       open_teacher(group, recipe, std::filesystem::path(recipe.run.directory) / "teacher", messages);
   dynamic_cast<Teacher&>(*guidance).forward().load(group, checkpoint, stream);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "framework/capture/cache.h"
 #include "framework/ledger/capture_fact.h"
 #include "framework/ledger/teacher_fact.h"
 #include "framework/train/stages.h"
@@ -17,6 +18,10 @@ namespace fourmi {
 /// measuring, then `teachers` is null. Throws Error(environment) where the mode has no kernels for the arena's device.
 std::unique_ptr<Guidance> make_guidance(const Recipe& recipe, const StageMap& stages, const Mesh& mesh, int rank,
                                         const RankGroups* teachers, Arena& arena);
+
+/// The cache that distill.cache names, held against the recipe and what its run reads. Throws Error(input) naming what
+/// does not fit.
+std::shared_ptr<const CacheReader> open_cache(const Recipe& recipe, const Loader& loader);
 
 /// What the ledger is told.
 struct Lessons {
