@@ -173,19 +173,21 @@ void divergence_finish(const Stream& stream, const Divergence& d, double weight,
     const T *loss = rows.loss_C.as<T>(), *mean = rows.mean_C.as<T>(), *plain_sum = rows.plain_sum_C.as<T>();
     T* divergence = divergence_C.as<T>();
     const T square = static_cast<T>(d.temperature * d.temperature);
-    for (std::int64_t i = 0; i < logits_CV.dim(0); ++i) divergence[i] = targets[i] < 0 ? T{0} : square * loss[i];
+    const auto counts = [=](std::int64_t i) { return targets[i] >= 0 || targets[i] == divergence_alone; };
+    for (std::int64_t i = 0; i < logits_CV.dim(0); ++i) divergence[i] = counts(i) ? square * loss[i] : T{0};
     if (!dlogits_CV) return;
     const Shares<T> shares{static_cast<T>(weight * (1 - share)), static_cast<T>(weight * share * d.temperature)};
+    const Shares<T> alone{T{0}, shares.of_teacher};
     const auto form = [&]<class D>(auto kind, D* to) {
-      stream.pool().parallel_for(logits_CV.dim(0), row_grain(pair.num_columns),
-                                 [&](std::int64_t begin, std::int64_t end) {
-                                   for (std::int64_t i = begin; i < end; ++i)
-                                     if (targets[i] < 0)
-                                       std::fill_n(to + i * pair.num_columns, pair.num_columns, D{});
-                                     else
-                                       gradient_row<kind.value>(pair, i, mean[i], plain_sum[i], targets[i] - first,
-                                                                shares, to + i * pair.num_columns);
-                                 });
+      const std::int64_t n = pair.num_columns;
+      stream.pool().parallel_for(logits_CV.dim(0), row_grain(n), [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i)
+          if (counts(i))
+            gradient_row<kind.value>(pair, i, mean[i], plain_sum[i], targets[i] - first,
+                                     targets[i] < 0 ? alone : shares, to + i * n);
+          else
+            std::fill_n(to + i * n, n, D{});
+      });
     };
     visit_float(dlogits_CV.dtype, "divergence", [&]<class D>(std::type_identity<D>) {
       visit_kind(d.kind, [&](auto kind) { form(kind, dlogits_CV.as<D>()); });

@@ -45,10 +45,14 @@ void tempered_sum(const Stream&, double temperature, const Tensor& logits_CV, co
 void divergence_sums(const Stream&, const Divergence&, const TemperedRows& student, const TemperedRows& teacher,
                      const Tensor& loss_LC, const Tensor& mean_LC, std::int64_t leaves = 1);
 
-/// Given the sums over the whole vocabulary: divergence_C = t^2 loss, 0 where targets_C is negative. dlogits_CV (where
-/// given) = weight ((1 - share) (softmax - onehot) + share d divergence), zero rows without a target; softmax is the
-/// student's at temperature 1, of which plain_sum_C is the sum. `first`: the global id of the first column. dlogits may
-/// be the memory of the student's logits if the dtype is the same.
+/// In place of a target: the row has a divergence, but no next token to be held against.
+inline constexpr std::int32_t divergence_alone = -2;
+
+/// Given the sums over the whole vocabulary: divergence_C = t^2 loss, 0 in rows without a target (-1). dlogits_CV
+/// (where given) = weight ((1 - share) (softmax - onehot) + share d divergence), zero rows without a target, and
+/// without the first term where the target is divergence_alone; softmax is the student's at temperature 1, of which
+/// plain_sum_C is the sum. `first`: the global id of the first column. dlogits may be the memory of the student's
+/// logits if the dtype is the same.
 struct DivergenceRows {
   Tensor loss_C, mean_C, plain_sum_C, targets_C;
 };

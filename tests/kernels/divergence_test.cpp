@@ -99,10 +99,11 @@ struct Dense {
     for (std::size_t v = 0; v < q.size(); ++v) mean += q[v] * slope[v];
     for (std::size_t v = 0; v < q.size(); ++v) {
       const long double distilled = t * t / t * q[v] * (slope[v] - mean);
-      const long double entropy = plain[v] - (static_cast<std::int64_t>(v) == p.targets.id(row) ? 1 : 0);
+      const bool alone = p.targets.id(row) == divergence_alone;
+      const long double entropy = alone ? 0 : plain[v] - (static_cast<std::int64_t>(v) == p.targets.id(row) ? 1 : 0);
       gradient.push_back(p.weight * ((1 - p.share) * entropy + p.share * distilled));
     }
-    if (p.targets.id(row) >= 0) return;
+    if (p.targets.id(row) != -1) return;
     divergence = 0;
     std::fill(gradient.begin(), gradient.end(), 0);
   }
@@ -112,7 +113,9 @@ struct Dense {
 Problem problem(DType dtype, std::int64_t C, std::int64_t V, std::int64_t vocabulary) {
   Problem p{test::noisy(dtype, {C, V}, 1, 3), test::noisy(dtype, {C, V}, 2, 3), Buffer(DType::i32, {C}), 0.7, 0.4};
   for (std::int64_t i = 0; i < C; ++i)
-    p.targets.set(i, i % 4 == 3 ? -1 : double((i * 37 + vocabulary - 1) % vocabulary));
+    p.targets.set(i, i % 4 == 3   ? -1
+                     : i % 4 == 1 ? double(divergence_alone)
+                                  : double((i * 37 + vocabulary - 1) % vocabulary));
   return p;
 }
 
