@@ -10,7 +10,7 @@ namespace fourmi {
 struct Batch {
   std::int64_t num_sequences = 0, sequence_length = 0;
   std::vector<std::int32_t> tokens;     ///< [M] input ids
-  std::vector<std::int32_t> targets;    ///< [M] the next token, -1: not counted
+  std::vector<std::int32_t> targets;    ///< [M] the next token, -1: not counted, divergence_alone: of a teacher alone
   std::vector<std::int32_t> positions;  ///< [M] rotary position: from 0 in each sequence (in each document when
                                         ///< documents may not see each other)
   std::vector<std::int32_t>

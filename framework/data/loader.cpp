@@ -58,6 +58,7 @@ Loader::Supply Loader::make_supply(const DataSection& data, const LoadedSource& 
     ChatDocuments documents = chat_documents_of(source, Side::train, data.holdout, data, tokenizer, place, pool);
     notes_.push_back(documents.note);
     supply.checksum = documents.checksum;
+    supply.learns_a_part = true;
     if (std::string note = fit_conversations(data.overlong, data.sequence_length, place, documents); !note.empty())
       notes_.push_back(std::move(note));
     supply.windows = std::make_unique<ChatWindows>(std::move(documents), shape_);
@@ -191,7 +192,8 @@ void Loader::plan(const Position& position, std::int64_t num_samples, StepPlan& 
   FOURMI_CHECK(position.sources.size() == sources_.size(), "a position of {} sources for {}", position.sources.size(),
                sources_.size());
   step.samples.clear();
-  step.num_inputs = step.num_targets = step.num_mtp_targets = 0;
+  step.num_inputs = step.num_targets = step.num_mtp_targets = step.num_rewritten = 0;
+  step.rewritten = nullptr;
   step.source_inputs.assign(sources_.size(), 0);
   step.next = position;
   for (std::int64_t n = 0; n < num_samples; ++n) {
@@ -262,6 +264,7 @@ void Loader::batch(const StepPlan& step, std::int64_t first_sample, std::int64_t
     const Sample& sample = step.samples.at(static_cast<std::size_t>(first_sample + s));
     if (sample.source < 0) continue;
     sources_[static_cast<std::size_t>(sample.source)].windows->write(sample.window, s, batch);
+    if (step.rewritten) step.rewritten->write(first_sample + s, s, batch);
   }
 }
 

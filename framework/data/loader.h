@@ -15,6 +15,7 @@
 
 #include "framework/data/batch.h"
 #include "framework/data/position.h"
+#include "framework/data/rewritten.h"
 #include "framework/data/sources.h"
 #include "framework/data/token_source.h"
 #include "framework/data/window_source.h"
@@ -37,6 +38,10 @@ struct StepPlan {
   std::int64_t num_mtp_targets = 0;         ///< unmasked targets of multi-token prediction
   std::vector<std::int64_t> source_inputs;  ///< num_inputs, by source
   Position next;
+  /// Texts that stand in place of some samples' (framework/train/on_policy); null: all are the data's. num_targets
+  /// counts theirs too, num_rewritten those alone; inputs and positions are counted as the data has them.
+  const Rewritten* rewritten = nullptr;
+  std::int64_t num_rewritten = 0;
 };
 
 class Loader {
@@ -74,6 +79,11 @@ class Loader {
                     std::int64_t num_sequences) const;
   Batch batch(const StepPlan& step, std::int64_t first_sample, std::int64_t num_sequences) const;
 
+  const WindowShape& shape() const { return shape_; }
+  /// Is a part of it learned, as of a conversation what the assistant writes? Not of padding.
+  bool learns_a_part(const Sample& sample) const {
+    return sources_.at(static_cast<std::size_t>(sample.source)).learns_a_part;
+  }
   std::int64_t num_sources() const { return static_cast<std::int64_t>(sources_.size()); }
   std::int64_t tokens_per_epoch(std::int64_t source) const;   ///< input tokens
   std::int64_t samples_per_epoch(std::int64_t source) const;  ///< windows
@@ -93,6 +103,7 @@ class Loader {
   struct Supply {
     std::string name;
     std::unique_ptr<WindowSource> windows;
+    bool learns_a_part = false;
     std::int64_t num_bytes = 0;
     std::uint32_t checksum = 0;
     std::int64_t num_windows = 0, num_tokens = 0, share = 0;  ///< windows and their input tokens; share of 2^32
