@@ -13,6 +13,7 @@ class DistillChecks {
 
   void run() {
     if (!reading_.given("distill") || !good("distill") || !good("distill.mode") || !good("distill.teacher")) return;
+    check_on_policy(reading_, issues_);
     // What a run recorded names every key, so only another value than the default says something.
     const DistillSection defaults;
     const TeacherSection& t = d_.teacher;
@@ -30,16 +31,16 @@ class DistillChecks {
       for (const auto& [key, is_meant] : meant)
         if (is_meant && good(key))
           refuse(key, fmt::format("found `{}` without a teacher in this job", key),
-                 "expected `distill.mode: online` (or offline) beside it");
+                 "expected `distill.mode: online` (or on-policy, offline) beside it");
       return;
     }
     if (d_.online() && d_.teacher.from.empty() && good("distill.teacher.from"))
-      refuse("distill.mode", "found `online` without a teacher",
+      refuse("distill.mode", fmt::format("found `{}` without a teacher", d_.mode),
              "expected `distill.teacher.from`: a run, a checkpoint, a "
              "Hugging Face folder or a GGUF file");
     if (d_.harvest != HarvestSection{})
-      refuse("distill.harvest", "found a harvest in mode " + d_.mode, "expected `distill.mode: text` for it",
-             "Harvest by a recipe of its own");
+      refuse("distill.harvest", fmt::format("found a harvest in mode {}", d_.mode),
+             "expected `distill.mode: text` for it", "Harvest by a recipe of its own");
     if (d_.beta != defaults.beta && d_.objective != DistillObjective::jensen_shannon)
       refuse("distill.beta", "found `distill.beta` with another objective", "expected `distill.objective: jsd`");
     if (good("distill.beta") && d_.beta >= 1)

@@ -119,6 +119,7 @@ void add_ledger_fields(std::vector<Field>& table);
 void add_guard_fields(std::vector<Field>& table);
 void add_distill_fields(std::vector<Field>& table);
 void add_teacher_layout_fields(std::vector<Field>& table);
+void add_on_policy_fields(std::vector<Field>& table);  ///< of distill
 void add_harvest_fields(std::vector<Field>& table);
 
 }  // namespace fourmi::recipe

@@ -10,9 +10,10 @@ void add_objective(std::vector<Field>& table) {
   table.push_back(
       bind({.path = "distill.mode",
             .type = Type::choice,
-            .meaning = "online: from the logits of a teacher in the same job; offline: from a cache of them (`fourmi "
-                       "teacher capture`); text: from texts that a teacher wrote (`fourmi teacher harvest`).",
-            .choices = {"online", "offline", "text"},
+            .meaning = "online: from the logits of a teacher in the same job; on-policy: so too, and on texts that the "
+                       "student itself writes; offline: from a cache of them (`fourmi teacher capture`); text: from "
+                       "texts that a teacher wrote (`fourmi teacher harvest`).",
+            .choices = {"online", "on-policy", "offline", "text"},
             .default_text = "none"},
            FOURMI_AT(distill.mode)));
   table.push_back(
@@ -114,6 +115,7 @@ void add_distill_fields(std::vector<Field>& table) {
   table.back().get = [](const Recipe& r, std::size_t) { return r.distill != DistillSection{} ? Value(true) : Value{}; };
   add_objective(table);
   add_cache(table);
+  add_on_policy_fields(table);
 }
 
 void add_teacher_layout_fields(std::vector<Field>& table) {

@@ -62,6 +62,7 @@ void check_training(const Reading& reading, Issues& issues);
 void check_ledger(const Reading& reading, Issues& issues);
 void check_harvest(const Reading& reading, Issues& issues);
 void check_distill(const Reading& reading, Issues& issues);
+void check_on_policy(const Reading& reading, Issues& issues);
 void check_ranks(const Reading& reading, int ranks, Issues& issues);
 
 }  // namespace fourmi::recipe

@@ -260,10 +260,19 @@ struct HarvestSection {
 };
 /// How far the student's distribution is from the teacher's (kernels/ops/divergence.h).
 enum class DistillObjective { forward_kl, reverse_kl, jensen_shannon };
+/// Texts that the student writes itself and learns on (framework/train/on_policy).
+struct OnPolicySection {
+  double rate = 0.5;  ///< share of the samples
+  double temperature = 1, top_p = 1;
+  std::optional<std::int64_t> prompt_tokens;   ///< of a sample without a mask; absent: half a sequence
+  std::optional<std::int64_t> max_new_tokens;  ///< absent: to the end of the sequence
+  std::int64_t texts = 8;                      ///< that a rank writes at once
+  bool operator==(const OnPolicySection&) const = default;
+};
 /// Tokens of a position that a cache may keep, and how many it does where the recipe does not say.
 inline constexpr std::int64_t most_cache_entries = 4096, default_top_k = 64;
 struct DistillSection {
-  std::string mode;  ///< text, online, offline; empty: no distillation
+  std::string mode;  ///< text, online, on-policy, offline; empty: no distillation
   DistillObjective objective = DistillObjective::forward_kl;
   double beta = 0.5, temperature = 1;
   Stepped weight{{{0, 1.0}}};  ///< the divergence's share of the loss, beside cross-entropy
@@ -272,7 +281,10 @@ struct DistillSection {
   // sample of so many. Neither: the default_top_k likeliest.
   std::string cache;
   std::optional<std::int64_t> top_k, samples;
-  bool online() const { return mode == "online"; }
+  /// Is there a teacher in the job?
+  bool online() const { return mode == "online" || student_writes(); }
+  OnPolicySection on_policy;
+  bool student_writes() const { return mode == "on-policy"; }
   bool offline() const { return mode == "offline"; }
   bool learns_logits() const { return online() || offline(); }
   HarvestSection harvest;

@@ -11,9 +11,9 @@
 namespace fourmi {
 
 struct Arenas {
-  static constexpr std::size_t count = 7;
+  static constexpr std::size_t count = 8;
   static constexpr std::array<const char*, count> names{"weights",       "gradients", "optimizer", "activations",
-                                                        "communication", "staging",   "teacher"};
+                                                        "communication", "staging",   "teacher",   "writer"};
 
   /// Measuring. `device`: whose memory it is to be; null: the CPU's.
   explicit Arenas(const MemorySection& memory, DeviceRuntime* device = nullptr)
@@ -38,6 +38,7 @@ struct Arenas {
   Arena weights, gradients, optimizer, activations, communication;
   Arena staging;  ///< panels of optimizer state on the device; empty unless the state lies on the host
   Arena teacher;  ///< all of the teacher's; empty without one in this job
+  Arena writer;   ///< the copy of the student that writes; empty where none does
 
  private:
   using Bytes = std::array<std::int64_t, count>;
@@ -48,12 +49,13 @@ struct Arenas {
         activations(options(3, mode, device), bytes[3]),
         communication(options(4, mode, device), bytes[4]),
         staging(options(5, mode, device), bytes[5]),
-        teacher(options(6, mode, device), bytes[6]) {}
+        teacher(options(6, mode, device), bytes[6]),
+        writer(options(7, mode, device), bytes[7]) {}
   static Arena::Options options(std::size_t i, Arena::Mode mode, DeviceRuntime* device, Place place = Place::device) {
     return {.name = names[i], .mode = mode, .poison = false, .place = place, .device = device};
   }
   std::array<const Arena*, count> all() const {
-    return {&weights, &gradients, &optimizer, &activations, &communication, &staging, &teacher};
+    return {&weights, &gradients, &optimizer, &activations, &communication, &staging, &teacher, &writer};
   }
   Bytes bytes() const {
     Bytes b{};

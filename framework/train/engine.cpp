@@ -4,6 +4,7 @@
 #include <string>
 
 #include "framework/train/engine_parts.h"
+#include "framework/train/on_policy/on_policy.h"
 #include "framework/train/schedule.h"
 #include "framework/train/teacher/guidance.h"
 #include "kernels/ops/reduce.h"
@@ -47,6 +48,7 @@ void Engine::begin_together() {
 }
 
 void Engine::gather_weights() {
+  if (on_policy_) on_policy_->forget();
   const WeightForms forms{promoted_};
   parts_->optimizer.gather_weights(*stream_, *groups_, forms);
   parts_->panels.begin(forms);
@@ -111,6 +113,14 @@ Context Engine::context(std::int32_t* refused) const {
   c.promoted = promoted_;
   if (guidance_) c.objective = guidance_->objective();
   return c;
+}
+
+/// The step with the student's own texts, which are written once, before the step's calls and the teacher's.
+const StepPlan& Engine::with_own_texts(const Loader& loader, const StepPlan& plan) {
+  if (!on_policy_) return plan;
+  if (on_policy_->knows(plan)) return on_policy_->step();
+  if (guidance_) guidance_->forget();
+  return on_policy_->write(loader, plan, parts_->optimizer, parts_->store, groups_->world(), *stream_);
 }
 
 /// Of all micro-batches of the step, before the first of them: no call of the student's.
@@ -181,7 +191,13 @@ StepResult Engine::agree(const Sums& sums, const StepPlan& plan) const {
   result.tokens = plan.num_inputs;
   const double targets = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets));
   result.loss = most[2] != 0 ? std::nan("") : from_fixed(exact[0]) / targets;
-  if (guidance_) result.loss_distill = from_fixed(exact[4]) / targets;
+  if (guidance_) {
+    // Of rows that the teacher alone teaches there is no cross-entropy.
+    const double given = static_cast<double>(std::max<std::int64_t>(1, plan.num_targets - plan.num_rewritten));
+    result.loss *= targets / given;
+    result.loss_distill = from_fixed(exact[4]) / targets;
+    result.tokens_written = plan.num_rewritten;
+  }
   result.loss_mtp = from_fixed(exact[1]) / static_cast<double>(std::max<std::int64_t>(1, plan.num_mtp_targets));
   result.loss_balance = from_fixed(exact[2]) / targets;
   result.partial_sum_refused = most[1] != 0;
@@ -202,9 +218,10 @@ void Engine::begin_gradients() {
   p.refused = 0;
 }
 
-StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
+StepResult Engine::step(const Loader& loader, const StepPlan& of_data, std::int64_t step, double tokens_before,
                         const PhaseObserver& observer, const StepJudge& judge) {
   Parts& p = *parts_;
+  const StepPlan& plan = with_own_texts(loader, of_data);
   prepare_guidance(loader, plan, tokens_before);
   traffic_.begin_step();
   p.panels.begin({promoted_});  // what was done between the steps decides no call of this one
@@ -240,8 +257,10 @@ StepResult Engine::step(const Loader& loader, const StepPlan& plan, std::int64_t
                       .step = step,
                       .grad_scale = clip / targets};
     p.optimizer.update_and_gather(*stream_, *groups_, adamw, {promoted_});
+    if (on_policy_) on_policy_->forget();
     p.panels.begin({promoted_});
   }
+  if (on_policy_) result.writing_seconds = on_policy_->seconds();
   result.expert_load_max_over_mean =
       update_router_bias(result.updated ? recipe_->loss.router_bias_rate.at(tokens_before) : 0);
   if (calls_) calls_->check().end_step();

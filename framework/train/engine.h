@@ -26,9 +26,12 @@ struct StepResult {
   std::int64_t targets = 0;  ///< unmasked targets of the global batch
   std::int64_t tokens = 0;   ///< its input positions, without padding
   double loss = 0, loss_mtp = 0, loss_balance = 0;
-  /// The divergence from a teacher; what is learned is the mixture of it and `loss`. 0 without one.
+  /// The divergence from a teacher; what is learned is the mixture of it and `loss`, which is then over the targets that
+  /// the data gave. 0 without one.
   double loss_distill = 0;
-  double grad_norm = 0;  ///< before clipping
+  std::int64_t tokens_written = 0;  ///< of the targets those of texts that the student wrote
+  double writing_seconds = 0;       ///< that this took, before the micro-batches
+  double grad_norm = 0;             ///< before clipping
   double learning_rate = 0;
   double expert_load_max_over_mean = 1;  ///< of the worst layer
   std::string non_finite;                ///< what is not finite, and where; empty: all is
@@ -48,6 +51,7 @@ using ActivationProbe = std::function<void(std::int64_t layer, const Tensor& out
 // OperandProbe sees what products read alike (Context::after_operand).
 
 class Guidance;
+class OnPolicy;
 
 class Engine {
  public:
@@ -67,6 +71,8 @@ class Engine {
   /// What the student learns of a teacher (teacher/teacher.h, teacher/cached_teacher.h), not open yet; null where the
   /// recipe has nothing of the kind.
   Guidance* guidance() const { return guidance_.get(); }
+  /// Null where the student writes nothing.
+  const OnPolicy* on_policy() const { return on_policy_.get(); }
 
   /// These layers (numbers; multi-token prediction is the one after the last) work in bf16 from here on, all others as
   /// the recipe says: between steps, on all ranks alike. Throws Error(usage) where the recipe's guard keeps no memory
@@ -138,6 +144,7 @@ class Engine {
   int num_micro_batches(const StepPlan& plan) const;
   Sums run_micro_batches(const Loader& loader, const StepPlan& plan, std::int64_t step, double tokens_before,
                          const PhaseObserver& observer, int count, OperandCheck* check);
+  const StepPlan& with_own_texts(const Loader& loader, const StepPlan& plan);
   void prepare_guidance(const Loader& loader, const StepPlan& plan, double tokens_before);
   void begin_gradients();
   ShadowLosses run_shadow(const ShadowStep& s, OperandCheck* check);
@@ -157,7 +164,8 @@ class Engine {
   std::unique_ptr<ParameterTable> table_, held_;
   std::unique_ptr<Arenas> arenas_;
   std::unique_ptr<Parts> parts_;
-  std::unique_ptr<Guidance> guidance_;  // null: there is none
+  std::unique_ptr<Guidance> guidance_;   // null: there is none
+  std::unique_ptr<OnPolicy> on_policy_;  // null: the student writes nothing
   ActivationProbe probe_;
   OperandProbe operand_probe_;
   std::vector<std::uint8_t> promoted_;

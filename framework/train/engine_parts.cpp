@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "framework/train/mesh_sizes.h"
+#include "framework/train/on_policy/on_policy.h"
 #include "framework/train/teacher/open_guidance.h"
 
 namespace fourmi {
@@ -136,6 +137,11 @@ Engine::Memory Engine::measure(const Recipe& recipe, int num_ranks) {
       for (const auto& [name, size] : measured.sizes()) bytes += size;
       if (bytes > most_bytes) most_bytes = bytes, most = measured.sizes();
     }
+  if (!recipe.distill.student_writes()) return most;
+  Arenas measured(recipe.memory);  // what writes is equal on all ranks
+  OnPolicy(recipe, stages, mesh, measured.writer);
+  std::transform(most.begin(), most.end(), measured.sizes().begin(), most.begin(),
+                 [](const auto& a, const auto& b) { return std::pair(a.first, a.second + b.second); });
   return most;
 }
 
@@ -172,6 +178,8 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
   Parts(recipe, stages_, *held_, at, {}, measured);
   FOURMI_CHECK(recipe.distill.online() == (teachers != nullptr), "a teacher and its groups come together");
   make_guidance(recipe, stages_, groups.mesh(), at.rank, nullptr, measured.teacher);
+  const bool writes = recipe.distill.student_writes();
+  if (writes) OnPolicy(recipe, stages_, groups.mesh(), measured.writer);
   arenas_ = allocate(measured, recipe, at.rank);
   const LayerGroups of_layers{.tensor = &groups.tensor(),
                               .context = &groups.context(),
@@ -182,6 +190,7 @@ Engine::Engine(const Recipe& recipe, const RankGroups& groups, const Stream& str
     promoted_.resize(static_cast<std::size_t>(recipe.model.num_hidden_layers + recipe.model.num_nextn_predict_layers));
   parts_->panels.connect(groups, stream);
   guidance_ = make_guidance(recipe, stages_, groups.mesh(), at.rank, teachers, arenas_->teacher);
+  if (writes) on_policy_ = std::make_unique<OnPolicy>(recipe, stages_, groups.mesh(), arenas_->writer);
   StepOrders orders(recipe, groups.world().size());
   for (const StepSizes& step : orders.sizes()) orders.prove(step);
   if (recipe.guard.check_calls || always_checks_calls)

@@ -11,15 +11,16 @@ namespace fourmi {
 
 /// Losses of shadow micro-batches, and the summed gradients in the optimizer's shards.
 Engine::ShadowLosses Engine::run_shadow(const ShadowStep& s, OperandCheck* check) {
-  prepare_guidance(s.loader, s.plan, s.tokens_before);
+  const StepPlan& plan = with_own_texts(s.loader, s.plan);
+  prepare_guidance(s.loader, plan, s.tokens_before);
   const OnHost counts(device_, parts_->tables.counts_LE, OnHost::Use::both);
   auto* const choices = counts.tensor().as<std::int64_t>();
   std::vector<std::int64_t>& kept = parts_->guarded->counts;
   kept.assign(choices, choices + counts.tensor().num_elements());
   begin_gradients();
   parts_->panels.begin({promoted_, check != nullptr});  // what looks at operands compares weights too
-  const int count = shadow_micro_batches(*recipe_, num_micro_batches(s.plan));
-  const Sums sums = run_micro_batches(s.loader, s.plan, s.step, s.tokens_before, s.observer, count, check);
+  const int count = shadow_micro_batches(*recipe_, num_micro_batches(plan));
+  const Sums sums = run_micro_batches(s.loader, plan, s.step, s.tokens_before, s.observer, count, check);
   parts_->optimizer.reduce(*stream_, *groups_);
   std::copy(kept.begin(), kept.end(), choices);
   counts.back();

@@ -72,6 +72,10 @@ void Reporting::step(const Progress& p, const StepResult& r, const std::vector<G
   if (recipe.model.num_nextn_predict_layers > 0) m.loss_mtp = r.loss_mtp;
   if (recipe.model.n_routed_experts > 0) m.loss_balance = r.loss_balance;
   if (recipe.distill.learns_logits()) m.more.emplace_back("loss_distill", r.loss_distill);
+  if (recipe.distill.student_writes()) {
+    m.more.emplace_back("tokens_written", static_cast<double>(r.tokens_written));
+    m.more.emplace_back("writing_seconds", r.writing_seconds);
+  }
   if (const Timeline* timeline = context_.stream.timeline()) {
     const auto figures = time_figures(timeline->nanoseconds());
     m.more.insert(m.more.end(), figures.begin(), figures.end());

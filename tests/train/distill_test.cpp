@@ -2,10 +2,9 @@
 // gradient against finite differences of the loss.
 #include <array>
 
-#include "framework/train/teacher/teacher_weights.h"
-#include "kernels/ops/reduce.h"
 #include "tests/train/distill_recipe.h"
 #include "tests/train/runs.h"
+#include "tests/train/whole_logits.h"
 
 namespace fourmi {
 namespace {
@@ -35,41 +34,6 @@ std::string name_of_case(const testing::TestParamInfo<Case>& of) {
                      10 * of.param.temperature, 10 * of.param.weight);
 }
 INSTANTIATE_TEST_SUITE_P(Objectives, Distill, testing::ValuesIn(cases), name_of_case);
-
-/// A model of its own that gives the logits of all rows of a batch, without their padding.
-std::vector<std::vector<double>> logits_of(const Recipe& r, std::uint64_t seed, const Batch& batch) {
-  ThreadPool pool(1);
-  const Stream stream(pool);
-  const ParameterTable table(r.model);
-  Arena weights({"weights"}, 1 << 24), activations({"activations"}, 1 << 24);
-  const ParameterStore store(table, model_types(Compute::fp64, Reproducibility::run), weights, nullptr);
-  Model model(r.model, store, r.data.sequence_length, weights);
-  initialise_weights(store, seed, r.model.initializer_range, stream);
-  model.allocate({batch.num_sequences * r.data.sequence_length, r.data.sequence_length}, Model::Use::evaluation,
-                 activations);
-  std::vector<std::vector<double>> rows;
-  const Objective keep = [&](const Context& c, const HeadChunk& k) {
-    for (std::int64_t i = 0; i < k.logits_CV.dim(0); ++i) {
-      const auto* row = k.logits_CV.as<double>() + i * k.logits_CV.dim(1);
-      rows.emplace_back(row, row + r.model.vocab_size);
-    }
-    fill_zero(*c.stream, k.loss_C);
-  };
-  Context context;
-  context.attention_block = r.data.sequence_length;
-  context.objective = &keep;
-  BatchRows on_host(batch);
-  model.evaluate(stream, on_host.tensors(), context);
-  return rows;
-}
-
-std::vector<double> log_softmax(std::vector<double> z, double temperature) {
-  const double most = *std::max_element(z.begin(), z.end());
-  double sum = 0;
-  for (double& x : z) x = (x - most) / temperature, sum += std::exp(x);
-  for (double& x : z) x -= std::log(sum);
-  return z;
-}
 
 double divergence(const Case& c, const std::vector<double>& student, const std::vector<double>& teacher) {
   const std::vector<double> q = log_softmax(student, c.temperature), p = log_softmax(teacher, c.temperature);

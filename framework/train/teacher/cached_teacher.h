@@ -25,6 +25,7 @@ class CachedTeacher final : public Guidance {
   void open(std::shared_ptr<const CacheReader> cache, const CaptureHeader& wanted);
 
   void prepare(const Loader& loader, const StepPlan& plan, double share, const Stream& stream) override;
+  void forget() override { prepared_.clear(); }
   const Objective* objective() const override { return has_head_ ? &objective_ : nullptr; }
   const Tensor* divergence_M() const override { return has_head_ ? &divergence_M_ : nullptr; }
 

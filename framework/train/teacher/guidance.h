@@ -15,6 +15,8 @@ class Guidance {
   /// Collective among all ranks, before a step's micro-batches: the ranks with the student's head then have what is
   /// said of the step's rows. `share`: the divergence's in the loss. Nothing is done where they have it already.
   virtual void prepare(const Loader& loader, const StepPlan& plan, double share, const Stream& stream) = 0;
+  /// The next step's samples may say the same and have other texts.
+  virtual void forget() = 0;
   /// Of a rank without the student's head: null.
   virtual const Objective* objective() const = 0;
   /// Of the micro-batch that the head worked on last: each row's divergence in nats, 0 where the target is -1; null of

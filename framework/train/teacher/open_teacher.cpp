@@ -89,6 +89,11 @@ const char* name_of(DistillObjective objective) {
   return "";
 }
 
+std::string objective_of(const DistillSection& d) {
+  if (!d.student_writes()) return name_of(d.objective);
+  return fmt::format("{} on texts of which the student writes a share of {}", name_of(d.objective), d.on_policy.rate);
+}
+
 }  // namespace
 
 void pin_teacher(Recipe& recipe, bool captures) {
@@ -139,7 +144,7 @@ TeacherFact teacher_fact_of(const Recipe& recipe, const Checkpoint& checkpoint) 
           .path = fs::absolute(checkpoint.folder).string(),
           .root = checkpoint.manifest.root,
           .ledger_head = checkpoint.manifest.state.ledger_head,
-          .objective = name_of(recipe.distill.objective),
+          .objective = objective_of(recipe.distill),
           .terms_url = t.terms.url,
           .terms_sha256 = t.terms.file.empty() ? "" : digest_file(t.terms.file).sha256,
           .allows = t.terms.allows,

@@ -5,7 +5,7 @@ namespace fourmi {
 Teacher::Teacher(const Recipe& student, const StageMap& student_stages, const Mesh& student_mesh, int rank,
                  const RankGroups* groups, Arena& arena)
     : forward_(student, student_stages, student_mesh, rank, groups, arena) {
-  refuse_device(arena, "online");
+  refuse_device(arena, student.distill.mode.c_str());
   if (!forward_.head()) return;
   head_.emplace(student, batch_sizes(student), *forward_.head(), arena);
   objective_ = [this](const Context& c, const HeadChunk& chunk) { (*head_)(c, chunk); };

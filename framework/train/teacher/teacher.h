@@ -21,6 +21,7 @@ class Teacher final : public Guidance {
   TeacherForward& forward() { return forward_; }
 
   void prepare(const Loader& loader, const StepPlan& plan, double share, const Stream& stream) override;
+  void forget() override { forward_.forget(); }
   const Objective* objective() const override { return head_ ? &objective_ : nullptr; }
   const Tensor* divergence_M() const override { return head_ ? &head_->divergence_M() : nullptr; }
 

@@ -28,6 +28,8 @@ class TeacherForward {
   /// Collective among all ranks. Afterwards the ranks with the student's head have the rows of all of the step's
   /// micro-batches; nothing is done where they have them already.
   void prepare(const Loader& loader, const StepPlan& plan, const Stream& stream);
+  /// The next step's samples may say the same and have other texts.
+  void forget() { prepared_.clear(); }
   /// Of a rank without the student's head: null.
   const TeacherHead* head() const { return head_ ? &*head_ : nullptr; }
 
