@@ -176,7 +176,8 @@ TEST_F(Reasoning, FromQuestionsToAnExportedModel) {
 TEST_F(Reasoning, WhatIsNotWhatTheHarvestWroteIsRefused) {
   const Words poor{"distill.harvest.budget.cost=500.0e-6", "distill.harvest.concurrency=1"};
   ASSERT_EQ(harvest(poor).status, 8);
-  const Result allowed = learn(0, {"distill.allow_incomplete=true", "run.directory=" + run_directory("part").string()});
+  const Result allowed = learn(0, {"distill.allow_incomplete=true", "run.directory=" + run_directory("part").string(),
+                                   "export.path=" + (folder() / "part-out").string()});
   expect_ok(allowed);
   EXPECT_EQ(allowed.lines("fourmi: warning: ").empty(), false) << to_string(allowed);
   EXPECT_NE(allowed.errors.find("distill.allow_incomplete trains on it"), std::string::npos) << to_string(allowed);
