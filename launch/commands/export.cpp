@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "framework/checkpoint/folder.h"
 #include "framework/interop/config_json.h"
 #include "framework/interop/export_foreign.h"
 #include "framework/interop/foreign_model.h"
@@ -82,6 +83,18 @@ void print(const Arguments& a, const interop::ExportReport& r) {
                            r.checkpoint.string(), r.tensors, r.bytes, r.files, r.dtype);
 }
 
+/// Of what is no other program's: a run directory or a checkpoint.
+void check_is_model(const std::string& model) {
+  try {
+    find_model(model);
+  } catch (const Error& e) {
+    throw Error(
+        e.status(), model,
+        "found no model there, expected a run directory, a checkpoint, a Hugging Face folder (config.json beside "
+        "safetensors) or a GGUF file");
+  }
+}
+
 void export_folder(const Arguments& a) {
   World world;
   try {
@@ -89,6 +102,7 @@ void export_folder(const Arguments& a) {
     options.type = a.type();
     options.say = [](const std::string& line) { std::cerr << "fourmi: " << line << "\n"; };
     const auto kind = interop::foreign_kind(a.model);
+    if (!kind) check_is_model(a.model);
     if (kind && world.rank() == 0) options.say(a.model + " is " + std::string(interop::name_of(*kind)));
     const interop::ExportReport report = kind ? interop::export_foreign(world.group(), a.model, a.to, options)
                                               : interop::export_model(world.group(), a.model, a.to, options);

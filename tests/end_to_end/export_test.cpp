@@ -139,5 +139,15 @@ TEST_F(RunExport, TheDryRunSaysWhatItTakes) {
       << text.output;
 }
 
+TEST_F(RunExport, OfNothingNamesAllThatCouldBeThere) {
+  fs::create_directories(folder() / "empty");
+  for (const char* name : {"empty", "nowhere"}) {
+    const Result result = run(fourmi({"export", folder() / name, out()}));
+    EXPECT_EQ(result.status, 4);
+    for (const char* kind : {"a run directory", "a checkpoint", "a Hugging Face folder", "a GGUF file"})
+      EXPECT_NE(result.errors.find(kind), std::string::npos) << to_string(result);
+  }
+}
+
 }  // namespace
 }  // namespace fourmi::testing
