@@ -9,7 +9,7 @@
 namespace fourmi::harvest {
 
 struct EndpointOptions {
-  std::string url;  ///< https://HOST/v1
+  std::string url;      ///< https://HOST/v1
   std::string key;      ///< empty: none
   std::string ca_file;  ///< certificates that the endpoint's must come from; empty: the system's
   std::chrono::milliseconds timeout{600'000};

@@ -60,7 +60,8 @@ fs::path ledger_path(const fs::path& run_directory) {
 void check_policy(const Recipe& recipe) {
   for (const DataSource& source : recipe.data.train) {
     SourceFiles files{source, {}};
-    if (may_have_side_file(source) || (may_be_harvested(source) && !recipe.ledger.require.empty())) files = source_files(source);
+    if (may_have_side_file(source) || (may_be_harvested(source) && !recipe.ledger.require.empty()))
+      files = source_files(source);
     SourceTerms terms = terms_of(files);
     terms.has_digest = terms.has_digest || has_harvest_digest(files.files);
     if (const LicenseProblem problem = check_license(terms.license); !terms.license.empty() && !problem.found.empty())
