@@ -14,19 +14,61 @@ namespace {
 
 using nlohmann::json;
 
+/// What a released model's folder says, as far as a recipe needs it to be read.
+const recipe::Origins& a_released_model() {
+  static const recipe::Origins origins{[](const std::string& from) {
+                                         const std::string config =
+                                             testing::contents(std::filesystem::path(from) / "config.json");
+                                         json changed = json::parse(config);
+                                         if (changed["max_position_embeddings"] < 131072)
+                                           changed["max_position_embeddings"] = 131072;
+                                         return recipe::OriginModel{changed.dump(), from + "/config.json", false};
+                                       },
+                                       [](const std::string&) {
+                                         return recipe::OriginTokenizer{"tokenizer.json", "", "", ""};
+                                       }};
+  return origins;
+}
+
 TEST(Shipped, EveryRecipeValidatesAndReadsBack) {
   std::set<std::string> names;
   for (const auto& entry : std::filesystem::directory_iterator(testing::root() / "recipes")) {
     if (entry.path().extension() != ".yaml") continue;
     SCOPED_TRACE(entry.path().string());
     names.insert(entry.path().stem().string());
-    const Recipe r = load_recipe(entry.path());
+    // Those that begin from a model which you bring read that model's architecture.
+    const bool llama = entry.path().stem().string().find("llama") != std::string::npos;
+    const bool brought = testing::contents(entry.path()).find("from: /models/") != std::string::npos;
+    const std::string model = (testing::root() / "tests/golden" / (llama ? "llama" : "qwen2")).string();
+    const Recipe r =
+        brought ? load_recipe(entry.path(), {"model.from=" + model}, 8, a_released_model()) : load_recipe(entry.path());
     EXPECT_EQ(r.run.name, entry.path().stem().string());
     EXPECT_TRUE(parse_recipe(to_yaml(r)) == r);
   }
   for (const char* name :
        {"tiny", "tiny-dense", "deepseek-v3", "deepseek-v2-lite", "moonlight-16b-a3b", "qwen3-30b-a3b", "kimi-k2"}) {
     EXPECT_TRUE(names.contains(name)) << name;
+  }
+}
+
+// DeepSeek-R1's report, appendix B.4.
+TEST(Shipped, ReasoningIsTaughtWithThePublishedNumbers) {
+  const std::pair<const char*, double> published[] = {{"r1-qwen2.5-math-1.5b", 1e-4}, {"r1-qwen2.5-math-7b", 8e-5},
+                                                      {"r1-qwen2.5-14b", 7e-5},       {"r1-qwen2.5-32b", 6e-5},
+                                                      {"r1-llama-3.1-8b", 5e-5},      {"r1-llama-3.3-70b", 2e-5}};
+  for (const auto& [name, learning_rate] : published) {
+    SCOPED_TRACE(name);
+    const std::string model = (testing::root() / "tests/golden/qwen2").string();
+    const Recipe r = load_recipe(testing::root() / "recipes" / (std::string(name) + ".yaml"), {"model.from=" + model},
+                                 0, a_released_model());
+    EXPECT_EQ(r.optimizer.learning_rate, learning_rate);
+    EXPECT_EQ(r.data.global_batch_size, BatchSize(64));
+    EXPECT_EQ(r.data.sequence_length, 32768);
+    EXPECT_EQ(r.schedule.name, "cosine");
+    EXPECT_EQ(r.schedule.final_ratio, 0.1);
+    EXPECT_TRUE(r.schedule.has_horizon());
+    EXPECT_GE(r.run.epochs, 2);
+    EXPECT_LE(r.run.epochs, 3);
   }
 }
 
