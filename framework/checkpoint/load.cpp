@@ -40,8 +40,8 @@ Checkpoint prove_checkpoint(Group& group, const fs::path& folder, Disk& disk) {
   return c;
 }
 
-Choice choose_newest(Group& group, const fs::path& checkpoints, bool owner, Disk& disk) {
-  Choice choice;
+CheckpointChoice choose_newest(Group& group, const fs::path& checkpoints, bool owner, Disk& disk) {
+  CheckpointChoice choice;
   std::string text;  // rank 0's list, so that all ranks try the same ones
   agreed(group, [&] {
     if (group.rank() != 0) return;
@@ -77,7 +77,7 @@ Choice choose_newest(Group& group, const fs::path& checkpoints, bool owner, Disk
   return choice;
 }
 
-Choice open_model(Group& group, const fs::path& model, Disk& disk) {
+CheckpointChoice open_model(Group& group, const fs::path& model, Disk& disk) {
   std::string folder, single;
   agreed(group, [&] {
     if (group.rank() != 0) return;

@@ -23,7 +23,7 @@ struct Checkpoint {
   Manifest manifest;
 };
 
-struct Choice {
+struct CheckpointChoice {
   std::optional<Checkpoint> checkpoint;  ///< nothing: there is none
   std::vector<std::string> messages;     ///< to be said loudly: newer ones that are damaged, leftovers that stay
 };
@@ -35,11 +35,12 @@ Checkpoint prove_checkpoint(Group& group, const std::filesystem::path& folder, D
 /// Collective (`checkpoint.resume: auto`). The newest checkpoint of the folder <run.directory>/checkpoints that is
 /// proven. Damaged newer ones are renamed to *.damaged if this launch owns the run (`owner`, the same on all ranks),
 /// else left. If none of several is good: Error(input), nothing renamed.
-Choice choose_newest(Group& group, const std::filesystem::path& checkpoints, bool owner, Disk& disk = real_disk());
+CheckpointChoice choose_newest(Group& group, const std::filesystem::path& checkpoints, bool owner,
+                               Disk& disk = real_disk());
 
 /// Collective. MODEL of the command line: a checkpoint's folder, or a run directory (or its folder `checkpoints`), of
 /// which the newest proven one is taken. Throws Error(input) if there is none.
-Choice open_model(Group& group, const std::filesystem::path& model, Disk& disk = real_disk());
+CheckpointChoice open_model(Group& group, const std::filesystem::path& model, Disk& disk = real_disk());
 
 /// Collective. Fills the boxes of this rank from whatever boxes of whatever files hold their elements. A missing
 /// tensor, or one of another shape or dtype, throws Error(input) naming it on all ranks.

@@ -8,7 +8,7 @@ namespace fourmi {
 
 CheckpointReader::CheckpointReader(const std::filesystem::path& model, Disk& disk) : disk_(disk) {
   const auto alone = make_self_group("reader");
-  Choice choice = open_model(*alone, model, disk);
+  CheckpointChoice choice = open_model(*alone, model, disk);
   checkpoint_ = std::move(*choice.checkpoint);
   messages_ = std::move(choice.messages);
 }

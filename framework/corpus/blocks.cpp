@@ -45,7 +45,7 @@ BlockReader::BlockReader(const std::filesystem::path& path, bool json_lines, std
                 "Remove what lies beside the output and start again.");
 }
 
-bool BlockReader::next(Block& block) {
+bool BlockReader::next(TextBlock& block) {
   block.lines_before = lines_;
   block.lines = 0;
   // Of a text all of it. A line longer than a block is looked through once, not at each piece anew.

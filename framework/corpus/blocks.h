@@ -9,7 +9,7 @@
 
 namespace fourmi {
 
-struct Block {
+struct TextBlock {
   std::string bytes;
   std::int64_t lines_before = 0, lines = 0;  ///< of the input
 };
@@ -20,7 +20,7 @@ class BlockReader {
   BlockReader(const std::filesystem::path& path, bool json_lines, std::int64_t block_bytes, std::int64_t decoded,
               std::int64_t lines);
   /// False: the input has ended.
-  bool next(Block& block);
+  bool next(TextBlock& block);
   InputStream& stream() { return stream_; }
 
  private:

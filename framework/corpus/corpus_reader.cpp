@@ -29,14 +29,14 @@ CorpusReader::CorpusReader(std::span<const std::filesystem::path> inputs, std::s
   }
 }
 
-Batch CorpusReader::next(std::int64_t bytes) {
-  Batch batch;
+CorpusBatch CorpusReader::next(std::int64_t bytes) {
+  CorpusBatch batch;
   for (std::int64_t sum = 0; sum < bytes && at_.input < inputs_.size();) {
     const std::filesystem::path& input = inputs_[at_.input];
     if (!reader_)
       reader_ = std::make_unique<BlockReader>(input, corpus_format(input, format_) == "jsonl", block_bytes_,
                                               at_.decoded, at_.lines);
-    Piece& piece = batch.pieces.emplace_back();
+    CorpusPiece& piece = batch.pieces.emplace_back();
     piece.input = at_.input;
     if (reader_->next(piece.block)) {
       sum += std::ssize(piece.block.bytes);
@@ -52,10 +52,10 @@ Batch CorpusReader::next(std::int64_t bytes) {
   return batch;
 }
 
-void CorpusReader::for_batches(std::int64_t bytes, const std::function<void(Batch&)>& work) {
+void CorpusReader::for_batches(std::int64_t bytes, const std::function<void(CorpusBatch&)>& work) {
   const auto ahead = [&] { return std::async(std::launch::async, [this, bytes] { return next(bytes); }); };
-  for (std::future<Batch> coming = ahead();;) {
-    Batch batch = coming.get();
+  for (std::future<CorpusBatch> coming = ahead();;) {
+    CorpusBatch batch = coming.get();
     if (batch.pieces.empty()) return;
     coming = ahead();
     work(batch);

@@ -16,14 +16,14 @@
 namespace fourmi {
 
 /// A block of an input; or, with an empty block, the word that an input has ended.
-struct Piece {
+struct CorpusPiece {
   std::size_t input = 0;
-  Block block;
+  TextBlock block;
   std::optional<FileDigest> ended = {};  ///< of the whole input, as it lies on the disk
 };
 
-struct Batch {
-  std::vector<Piece> pieces;
+struct CorpusBatch {
+  std::vector<CorpusPiece> pieces;
   std::int64_t bytes_read = 0;  ///< of all inputs so far, as they lie on the disk
 };
 
@@ -42,10 +42,10 @@ class CorpusReader {
 
   /// Calls work(batch) with batches of about `bytes` (a document at least) until the corpus ends; the next one is read
   /// meanwhile on a thread of its own. Throws what reading and work throw.
-  void for_batches(std::int64_t bytes, const std::function<void(Batch&)>& work);
+  void for_batches(std::int64_t bytes, const std::function<void(CorpusBatch&)>& work);
 
  private:
-  Batch next(std::int64_t bytes);
+  CorpusBatch next(std::int64_t bytes);
 
   std::span<const std::filesystem::path> inputs_;
   std::string format_;

@@ -28,7 +28,8 @@ void append_as(const std::vector<std::int32_t>& ids, std::vector<std::byte>& out
 
 }  // namespace
 
-EncodedBlock encode_block(Block&& block, const EncodeOptions& options, std::int32_t end_of_document, Encoder& encoder) {
+EncodedBlock encode_block(TextBlock&& block, const EncodeOptions& options, std::int32_t end_of_document,
+                          Encoder& encoder) {
   EncodedBlock result;
   Text text;
   if (options.json_lines) {

@@ -28,6 +28,7 @@ struct EncodedBlock {
 };
 
 /// Throws Error(input) naming file, line and column for what is no JSON object with the field.
-EncodedBlock encode_block(Block&& block, const EncodeOptions& options, std::int32_t end_of_document, Encoder& encoder);
+EncodedBlock encode_block(TextBlock&& block, const EncodeOptions& options, std::int32_t end_of_document,
+                          Encoder& encoder);
 
 }  // namespace fourmi

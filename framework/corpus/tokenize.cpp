@@ -118,7 +118,7 @@ class Job {
     if (!result_.resumed) sync_folder_of(options_.prefix);
     CorpusReader reader(options_.inputs, options_.format, options_.block_bytes,
                         {progress_.input, progress_.decoded, progress_.lines});
-    reader.for_batches(2 * options_.block_bytes * pool_.num_threads(), [&](Batch& batch) {
+    reader.for_batches(2 * options_.block_bytes * pool_.num_threads(), [&](CorpusBatch& batch) {
       encode_and_append(batch.pieces);
       if (options_.progress) options_.progress(batch.bytes_read, all_bytes_);
       if (since_commit_ >= options_.commit_bytes) commit(journal);
@@ -136,7 +136,7 @@ class Job {
   }
 
   /// Blocks are encoded at once and appended in their order.
-  void encode_and_append(std::span<Piece> pieces) {
+  void encode_and_append(std::span<CorpusPiece> pieces) {
     std::vector<EncodedBlock> encoded(pieces.size());
     std::vector<std::int64_t> sizes(pieces.size());
     for (std::size_t i = 0; i < pieces.size(); ++i) sizes[i] = std::ssize(pieces[i].block.bytes);

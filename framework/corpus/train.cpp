@@ -28,7 +28,7 @@ class Counting {
     std::int64_t all = 0;
     for (const auto& input : options_.inputs) all += InputFile(input).size();
     CorpusReader reader(options_.inputs, options_.format, options_.block_bytes, {});
-    reader.for_batches(2 * options_.block_bytes * pool_.num_threads(), [&](Batch& batch) {
+    reader.for_batches(2 * options_.block_bytes * pool_.num_threads(), [&](CorpusBatch& batch) {
       pool_.parallel_for(std::ssize(batch.pieces), 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) add(batch.pieces[static_cast<std::size_t>(i)]);
       });
@@ -46,7 +46,7 @@ class Counting {
   std::int64_t text_bytes() const { return text_bytes_; }
 
  private:
-  void add(Piece& piece) {
+  void add(CorpusPiece& piece) {
     const std::filesystem::path& input = options_.inputs[piece.input];
     Text text;
     if (corpus_format(input, options_.format) == "jsonl") {

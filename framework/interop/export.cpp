@@ -38,7 +38,7 @@ class Export {
         disk_(*options.disk) {
     mark_.run = run_of(model).empty() ? "" : run_identity(run_of(model));
     agreed(group_, [&] { refuse_what_is_there(); });
-    Choice choice = open_model(group_, model, disk_);
+    CheckpointChoice choice = open_model(group_, model, disk_);
     report_.warnings = choice.messages;
     checkpoint_ = std::move(*choice.checkpoint);
   }

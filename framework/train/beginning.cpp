@@ -46,12 +46,12 @@ StartDecision agree_start(Recipe& recipe, Group& group, bool accept_changes, std
 std::optional<Checkpoint> choose_checkpoint(const Recipe& recipe, Group& group, const StartDecision& decision,
                                             std::vector<std::string>& messages) {
   if (decision.kind == StartDecision::Kind::go_on) {
-    Choice own = choose_newest(group, std::filesystem::path(recipe.run.directory) / "checkpoints", true);
+    CheckpointChoice own = choose_newest(group, std::filesystem::path(recipe.run.directory) / "checkpoints", true);
     messages.insert(messages.end(), own.messages.begin(), own.messages.end());
     if (own.checkpoint || decision.branch_from.empty()) return own.checkpoint;
   }
   if (decision.branch_from.empty()) return std::nullopt;
-  Choice other = open_model(group, decision.branch_from);
+  CheckpointChoice other = open_model(group, decision.branch_from);
   messages.insert(messages.end(), other.messages.begin(), other.messages.end());
   return other.checkpoint;
 }

@@ -81,7 +81,7 @@ void InferenceModel::take_foreign_weights(const interop::ImportPlan& plan, const
 }
 
 void InferenceModel::open_checkpoint(Group& group, const std::filesystem::path& model, const Stream& stream) {
-  Choice choice = open_model(group, model);
+  CheckpointChoice choice = open_model(group, model);
   FOURMI_CHECK(choice.checkpoint.has_value());
   messages_ = choice.messages;
   checkpoint_ = choice.checkpoint->folder;

@@ -92,7 +92,7 @@ Checkpoint open_origin(Group& group, const Recipe& recipe, const ParameterTable&
                               recipe.model.from),
                   "Name a folder <run.directory> or <run.directory>/checkpoints/step-..., or another program's model");
   });
-  Choice choice = open_model(group, as_run(group, recipe, messages));
+  CheckpointChoice choice = open_model(group, as_run(group, recipe, messages));
   messages.insert(messages.end(), choice.messages.begin(), choice.messages.end());
   const Checkpoint& origin = *choice.checkpoint;
   agreed(group, [&] {

@@ -63,7 +63,7 @@ void set_columns(ScaledProblem& p, const ScaledInputs& in) {
   p.group = dy.group_rows;
   auto* first = WorkingMemory::mine().get<std::int64_t>(WorkingUse::experts, p.call.num_groups());
   std::int64_t num_groups = 0, expert = 0;
-  RowGroups{p.call.offsets, p.call.num_rows, p.call.cuts, p.group}.for_each_run([&](const RowRun& run) {
+  RowGroups{p.call.offsets, p.call.num_rows, p.call.cuts, p.group}.for_each_run([&](const GroupRun& run) {
     while (expert <= run.expert) first[expert++] = run.first_group;
     num_groups = run.first_group + run.num_groups;
   });

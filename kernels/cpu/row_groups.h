@@ -12,7 +12,7 @@
 namespace fourmi {
 
 /// Rows [begin, end) of one partial and, from first_group on, their groups.
-struct RowRun {
+struct GroupRun {
   std::int64_t expert = 0, begin = 0, end = 0;
   std::int64_t first_group = 0, num_groups = 0;
 };
@@ -48,7 +48,7 @@ struct RowGroups {
     return offsets.empty() ? num_rows : offsets[static_cast<std::size_t>(e) + 1];
   }
 
-  /// f(RowRun) for every run, in row order. An expert without rows has none.
+  /// f(GroupRun) for every run, in row order. An expert without rows has none.
   template <class F>
   void for_each_run(const F& f) const {
     std::int64_t group = 0;
@@ -57,7 +57,7 @@ struct RowGroups {
       for (std::int64_t begin = expert_begin(e); begin < expert_rows_end;) {
         const std::int64_t end = row_run_end(cuts, begin, expert_rows_end);
         const std::int64_t n = (end - begin + group_rows - 1) / group_rows;
-        f(RowRun{e, begin, end, group, n});
+        f(GroupRun{e, begin, end, group, n});
         begin = end;
         group += n;
       }
@@ -66,7 +66,7 @@ struct RowGroups {
   /// f(RowGroup) for every group, in row order.
   template <class F>
   void for_each_group(const F& f) const {
-    for_each_run([&](const RowRun& run) {
+    for_each_run([&](const GroupRun& run) {
       for (std::int64_t g = 0; g < run.num_groups; ++g) {
         const std::int64_t begin = run.begin + g * group_rows;
         f(RowGroup{run.expert, run.first_group + g, begin, std::min(begin + group_rows, run.end), run.begin, run.end});
@@ -75,7 +75,7 @@ struct RowGroups {
   }
   std::int64_t num_groups() const {
     std::int64_t n = 0;
-    for_each_run([&n](const RowRun& run) { n += run.num_groups; });
+    for_each_run([&n](const GroupRun& run) { n += run.num_groups; });
     return n;
   }
 };

@@ -59,7 +59,7 @@ inline GroupTable group_table(const CudaStream& stream, std::span<const std::int
   const RowGroups groups{offsets, num_rows, cuts, group_rows};
   std::vector<std::int32_t> first(static_cast<std::size_t>(groups.num_experts()) + 1);
   std::int64_t expert = 0, count = 0;
-  groups.for_each_run([&](const RowRun& run) {
+  groups.for_each_run([&](const GroupRun& run) {
     while (expert <= run.expert) first[static_cast<std::size_t>(expert++)] = static_cast<std::int32_t>(run.first_group);
     count = run.first_group + run.num_groups;
   });

@@ -24,7 +24,7 @@ struct Arguments {
 /// MODEL proven; what is worth saying of it goes to standard error.
 Checkpoint open_proven(const std::string& model) {
   const auto alone = make_self_group("checkpoint");
-  Choice choice = open_model(*alone, model);
+  CheckpointChoice choice = open_model(*alone, model);
   for (const std::string& m : choice.messages) std::cerr << "fourmi: warning: " << m << "\n";
   return std::move(*choice.checkpoint);
 }

@@ -210,7 +210,7 @@ TEST_F(Damage, ResumeTakesTheNewestGoodOneAndSetsTheDamagedAside) {
   fs::create_directory(run_.path() / "step-00000030.damaged");
   for (int size : {4, 1}) {
     on_ranks(size, [&](Group& group) {
-      const Choice c = choose_newest(group, run_.path(), true);
+      const CheckpointChoice c = choose_newest(group, run_.path(), true);
       ASSERT_TRUE(c.checkpoint);
       EXPECT_EQ(c.checkpoint->manifest.state.step, 10);
       EXPECT_EQ(c.messages.size(), size == 4 ? 2u : 0u);

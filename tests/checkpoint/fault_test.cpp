@@ -43,7 +43,7 @@ int variant_of(const Manifest& m, const std::string& new_root) {
 /// What a new process finds: something whole, at least as new as what was committed.
 void expect_recovers(const fs::path& checkpoints, std::int64_t at_least, const std::string& new_root) {
   const auto group = make_self_group("next launch");
-  const Choice choice = choose_newest(*group, checkpoints, true);
+  const CheckpointChoice choice = choose_newest(*group, checkpoints, true);
   ASSERT_TRUE(choice.checkpoint);
   EXPECT_TRUE(choice.messages.empty()) << choice.messages[0];
   EXPECT_GE(choice.checkpoint->manifest.state.step, at_least);

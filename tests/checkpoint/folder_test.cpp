@@ -69,7 +69,7 @@ TEST(Folder, ALeftoverThatCannotBeRemovedIsSaidAndHindersNoSave) {
     EXPECT_NE(o.warnings[0].find("step-00000020.tmp-1"), std::string::npos) << o.warnings[0];
   }
   on_ranks(2, [&](Group& group) {
-    const Choice c = choose_newest(group, run.path(), true);
+    const CheckpointChoice c = choose_newest(group, run.path(), true);
     ASSERT_TRUE(c.checkpoint);
     EXPECT_EQ(c.messages.size(), 1u);
   });

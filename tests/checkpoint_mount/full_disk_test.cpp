@@ -24,7 +24,7 @@ SaveOutcome save(const fs::path& checkpoints, std::int64_t step, std::vector<Sav
 
 void loads(const fs::path& checkpoints, std::int64_t step) {
   const auto group = make_self_group("test");
-  const Choice c = choose_newest(*group, checkpoints, true);
+  const CheckpointChoice c = choose_newest(*group, checkpoints, true);
   ASSERT_TRUE(c.checkpoint);
   EXPECT_EQ(c.checkpoint->manifest.state.step, step);
   std::vector<float> rows(4096 * 32);

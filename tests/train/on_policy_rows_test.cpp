@@ -43,7 +43,7 @@ TEST(OnPolicyPrompt, IsTheBeginningOrWhatStandsBeforeTheFirstLearnedToken) {
   shape.packing = false;
   EXPECT_EQ(prompt(rows_of(shape, {1, 2, 3, 4, 5}, {2, 3, 4, 5, 6}), false).most, 6);
   // A conversation: its first answer, whose last token may be one that ends answers.
-  const Prompt answer = prompt(rows_of(shape, tokens, {-1, -1, -1, 5, 251, -1, 8, 9}), true);
+  const OwnPrompt answer = prompt(rows_of(shape, tokens, {-1, -1, -1, 5, 251, -1, 8, 9}), true);
   EXPECT_EQ(answer.tokens, 4);
   EXPECT_EQ(answer.most, 5);
   EXPECT_EQ(answer.end, 251);

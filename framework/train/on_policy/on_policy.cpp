@@ -36,8 +36,8 @@ void OnPolicy::choose(const Loader& loader, const StepPlan& plan, int rank) {
     const auto number = static_cast<std::uint64_t>(first + i);
     if (random_uniform(chosen, number) >= o.rate) continue;
     loader.batch(plan, i, 1, sample_);
-    const Prompt prompt = prompt_of(sample_, loader.shape(),
-                                    loader.learns_a_part(plan.samples[static_cast<std::size_t>(i)]), o, is_special);
+    const OwnPrompt prompt = prompt_of(sample_, loader.shape(),
+                                       loader.learns_a_part(plan.samples[static_cast<std::size_t>(i)]), o, is_special);
     if (prompt.most == 0) continue;
     if (texts_.is_for(rank, texts_.texts().size()))
       drafts_.push_back({.tokens = {sample_.tokens.begin(), sample_.tokens.begin() + prompt.tokens},

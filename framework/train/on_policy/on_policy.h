@@ -38,7 +38,7 @@ class OnPolicy {
   void choose(const Loader& loader, const StepPlan& plan, int rank);
 
   const Recipe* recipe_;
-  Writer writer_;
+  StudentWriter writer_;
   WholeWeights weights_;
   WrittenTexts texts_;
   std::unique_ptr<Tokenizer> tokenizer_;

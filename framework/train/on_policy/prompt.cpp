@@ -4,12 +4,12 @@
 
 namespace fourmi {
 
-Prompt prompt_of(const Batch& sample, const WindowShape& shape, bool learns_a_part, const OnPolicySection& recipe,
-                 const std::function<bool(std::int32_t)>& is_special) {
+OwnPrompt prompt_of(const Batch& sample, const WindowShape& shape, bool learns_a_part, const OnPolicySection& recipe,
+                    const std::function<bool(std::int32_t)>& is_special) {
   const std::int64_t T = sample.sequence_length;
   const std::vector<std::int32_t>& targets = sample.targets;
   const auto counted = [](std::int32_t target) { return target >= 0; };
-  Prompt p;
+  OwnPrompt p;
   p.targets = std::count_if(targets.begin(), targets.end(), counted);
   p.mtp_targets = std::count_if(sample.mtp_targets.begin(), sample.mtp_targets.end(), counted);
   if (p.targets == 0) return p;

@@ -14,7 +14,7 @@
 
 namespace fourmi {
 
-struct Prompt {
+struct OwnPrompt {
   std::int64_t tokens = 0;                    ///< the sample's first so many
   std::int64_t most = 0;                      ///< tokens to be written; 0: the sample stays the data's
   std::int32_t end = -1;                      ///< ends the text besides the end of document; -1: none
@@ -22,8 +22,8 @@ struct Prompt {
 };
 
 /// `sample`: alone in its batch. `learns_a_part`: Loader's. `is_special`: a token of the tokenizer that no text holds.
-Prompt prompt_of(const Batch& sample, const WindowShape& shape, bool learns_a_part, const OnPolicySection& recipe,
-                 const std::function<bool(std::int32_t)>& is_special);
+OwnPrompt prompt_of(const Batch& sample, const WindowShape& shape, bool learns_a_part, const OnPolicySection& recipe,
+                    const std::function<bool(std::int32_t)>& is_special);
 
 /// What the student's token is as an input: behind the last token of a document stands the one that opens the next.
 inline std::int32_t as_input(const WindowShape& shape, std::int32_t token) {

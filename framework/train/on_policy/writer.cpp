@@ -28,7 +28,7 @@ DecoderSizes decoder_sizes(const Recipe& r) {
 
 }  // namespace
 
-Writer::Writer(const Recipe& r, Arena& arena)
+StudentWriter::StudentWriter(const Recipe& r, Arena& arena)
     : recipe_(r.distill.on_policy),
       model_section_(without_multi_token(r.model)),
       table_(model_section_),
@@ -38,7 +38,7 @@ Writer::Writer(const Recipe& r, Arena& arena)
       slots_(static_cast<std::size_t>(r.distill.on_policy.texts)) {}
 
 /// Rows of a prompt see none before the document that they are in.
-void Writer::open(std::size_t slot, Draft& draft, const WindowShape& shape) {
+void StudentWriter::open(std::size_t slot, Draft& draft, const WindowShape& shape) {
   Slot& s = slots_[slot];
   s = {&draft, 0};
   for (std::size_t i = 0; i < draft.tokens.size(); ++i)
@@ -46,7 +46,7 @@ void Writer::open(std::size_t slot, Draft& draft, const WindowShape& shape) {
   decoder_.clear(static_cast<std::int64_t>(slot));
 }
 
-bool Writer::take(std::size_t slot, std::int32_t token, const WindowShape& shape) {
+bool StudentWriter::take(std::size_t slot, std::int32_t token, const WindowShape& shape) {
   Slot& s = slots_[slot];
   Draft& draft = *s.draft;
   draft.written.push_back(token);
@@ -59,7 +59,8 @@ bool Writer::take(std::size_t slot, std::int32_t token, const WindowShape& shape
   return true;
 }
 
-void Writer::write(const Stream& stream, const WindowShape& shape, std::int64_t vocab_size, std::span<Draft> drafts) {
+void StudentWriter::write(const Stream& stream, const WindowShape& shape, std::int64_t vocab_size,
+                          std::span<Draft> drafts) {
   const Sampling sampling{.temperature = recipe_.temperature, .top_p = recipe_.top_p};
   std::fill(slots_.begin(), slots_.end(), Slot{});
   std::size_t next = 0;

@@ -22,10 +22,10 @@ struct Draft {
   std::uint64_t seed = 0;
 };
 
-class Writer {
+class StudentWriter {
  public:
   /// Memory for the copy and for distill.on_policy.texts texts from `arena`, which may be measuring.
-  Writer(const Recipe& student, Arena& arena);
+  StudentWriter(const Recipe& student, Arena& arena);
   const ParameterStore& store() const { return store_; }
 
   /// Writes all of them. `vocab_size`: ids from there on stand for nothing and are never written.

@@ -16,7 +16,7 @@ class WrittenTexts final : public Rewritten {
  public:
   struct Text {
     std::int64_t sample = 0;  ///< of the step
-    Prompt prompt;
+    OwnPrompt prompt;
   };
   /// For at most so many texts, shared by `num_ranks`, in sequences of `sequence_length`. Memory from `arena`.
   WrittenTexts(std::int64_t most_texts, std::int64_t sequence_length, int num_ranks, Arena& arena);

@@ -123,7 +123,7 @@ Checkpoint open_teacher(Group& group, const Recipe& recipe, const fs::path& to, 
     messages.insert(messages.end(), report.warnings.begin(), report.warnings.end());
     from = to;
   }
-  Choice choice = open_model(group, from);
+  CheckpointChoice choice = open_model(group, from);
   messages.insert(messages.end(), choice.messages.begin(), choice.messages.end());
   return std::move(*choice.checkpoint);
 }
