@@ -294,6 +294,11 @@ TeacherFact teacher_fact(const LedgerEntry& entry, const std::string& place) {
           .warnings = m.texts_or("warnings")};
 }
 
+bool is_same(const TeacherFact& a, TeacherFact b) {
+  b.warnings = a.warnings;
+  return a == b;
+}
+
 TeacherRecord record_of(const TeacherFact& f) {
   return {name_of(f), f.license, f.allows, !f.terms_sha256.empty(), !f.terms_url.empty()};
 }

@@ -79,6 +79,19 @@ std::string describe(const HarvestFact& f) {
                      f.prompts, f.complete ? "" : " (not complete)", f.license.empty() ? "not given" : f.license);
 }
 
+TeacherFact teacher_of(const HarvestFact& f) {
+  return {.name = f.teacher.empty() ? f.model : f.teacher,
+          .license = f.license,
+          .path = f.endpoint,
+          .root = {},
+          .ledger_head = {},
+          .objective = "texts",
+          .terms_url = f.terms_url,
+          .terms_sha256 = f.terms_sha256,
+          .allows = f.allows,
+          .obligations = f.obligations};
+}
+
 bool holds_harvest(const std::filesystem::path& folder) {
   std::error_code ignored;
   return std::filesystem::is_regular_file(folder / ".harvest" / "log", ignored);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "framework/ledger/entry.h"
+#include "framework/ledger/teacher_fact.h"
 
 namespace fourmi {
 
@@ -32,6 +33,8 @@ std::string to_payload(const HarvestFact& fact);
 HarvestFact harvest_fact(const LedgerEntry& entry, const std::string& place);
 /// One line that says what the fact says.
 std::string describe(const HarvestFact& fact);
+/// Whoever learns the texts learns from him who wrote them.
+TeacherFact teacher_of(const HarvestFact& fact);
 
 /// Does the folder belong to a harvest?
 bool holds_harvest(const std::filesystem::path& folder);

@@ -28,6 +28,8 @@ std::string to_payload(const TeacherFact& fact);
 /// Throws Error(input) at `place` naming the entry if a member is missing or of another kind.
 TeacherFact teacher_fact(const LedgerEntry& entry, const std::string& place);
 
+/// The same teacher, taught in the same way under the same terms? What was not sure of them does not count.
+bool is_same(const TeacherFact& a, TeacherFact b);
 /// What a policy asks of it (framework/recipe/policy.h).
 TeacherRecord record_of(const TeacherFact& fact);
 /// As messages call it: its name, else where it is.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <unordered_map>
 
+#include "framework/ledger/harvest_fact.h"
 #include "kernels/runtime/error.h"
 
 namespace fourmi {
@@ -27,6 +28,7 @@ class Walk {
     if (e.type == RollbackFact::type) return expect_step(rollback_fact(e, place_).to_step);
     if (e.type == PromotionFact::type) return t_.promotions.push_back(promotion_fact(e, place_));
     if (e.type == TeacherFact::type) return teacher(teacher_fact(e, place_));
+    if (e.type == HarvestFact::type) return learned_from(teacher_of(harvest_fact(e, place_)));
     if (e.type == ImportFact::type) return t_.imports.push_back(import_fact(e, place_));
     if (e.type == ExportFact::type) return exported(export_fact(e, place_));
     if (e.type == branch_type || e.type == model_from_type) return origin(e);
@@ -79,7 +81,12 @@ class Walk {
   }
   void teacher(TeacherFact f) {
     t_.teacher = f;
-    if (std::find(t_.teachers.begin(), t_.teachers.end(), f) == t_.teachers.end()) t_.teachers.push_back(std::move(f));
+    learned_from(std::move(f));
+  }
+  void learned_from(TeacherFact f) {
+    const bool known =
+        std::any_of(t_.teachers.begin(), t_.teachers.end(), [&](const TeacherFact& t) { return is_same(t, f); });
+    if (!known) t_.teachers.push_back(std::move(f));
   }
   void exported(ExportFact f) {
     expect_step(f.step);

@@ -36,7 +36,7 @@ struct Trace {
   std::vector<TracedRun> runs;            ///< the last one is the model's; those before it gave their weights
   std::vector<TracedSource> sources;      ///< in the order of their first appearance; name "(unrecorded)": not known
   std::vector<DatasetFact> datasets;      ///< every one that was declared
-  std::vector<TeacherFact> teachers;      ///< of all runs, each once, in the order of their first appearance
+  std::vector<TeacherFact> teachers;      ///< of all runs, writers of harvested texts too, each once, in order
   std::optional<TeacherFact> teacher;     ///< the last one of the last run
   std::vector<ImportFact> imports;        ///< weights that other programs made
   std::vector<ExportFact> exports;        ///< folders on the way, and at its end that which the ledger lies in

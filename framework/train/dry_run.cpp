@@ -78,11 +78,16 @@ void check_terms(DryRun& run, const Recipe& r) {
     check_lineage(*before, r.ledger);
     teachers = before->teachers;
   }
+  std::vector<TeacherFact> now = teachers_of_harvests(r);
   if (!r.distill.mode.empty() && r.distill.teacher != TeacherSection{}) {
-    TeacherFact teacher = teacher_of_recipe(r);
+    const TeacherFact told = teacher_of_recipe(r);
+    std::erase_if(now, [&](const TeacherFact& t) { return is_same(t, told); });
+    now.push_back(told);
+  }
+  for (TeacherFact& teacher : now) {
     judge_teacher(teacher, r.ledger);
     run.warnings.insert(run.warnings.end(), teacher.warnings.begin(), teacher.warnings.end());
-    teachers.push_back(teacher);
+    teachers.push_back(std::move(teacher));
   }
   check_own_export(r, teachers);
 }

@@ -71,6 +71,17 @@ void check_harvests(const Recipe& recipe, const std::function<void(const std::st
   }
 }
 
+std::vector<TeacherFact> teachers_of_harvests(const Recipe& recipe) {
+  std::vector<TeacherFact> teachers;
+  for (const DataSource& source : recipe.data.train) {
+    std::error_code absent;
+    if (source.format != "messages" || !fs::exists(source.path, absent)) continue;
+    for (const fs::path& folder : harvest_folders(source))
+      if (TeacherFact t = teacher_of(read_harvest(folder)); !t.name.empty()) teachers.push_back(std::move(t));
+  }
+  return teachers;
+}
+
 bool has_harvest_digest(std::span<const fs::path> files) {
   return !files.empty() && std::all_of(files.begin(), files.end(), [](const fs::path& file) {
     return is_harvested(file) && !read_harvest(file.parent_path()).messages_sha256.empty();

@@ -22,6 +22,9 @@ std::vector<Error> unfinished_harvests(const Recipe& recipe);
 /// Throws the first of them, or gives them to `warn` with distill.allow_incomplete.
 void check_harvests(const Recipe& recipe, const std::function<void(const std::string&)>& warn);
 
+/// Who wrote the texts of the recipe's sources, as their harvests say. Throws Error(input) for one that cannot be read.
+std::vector<TeacherFact> teachers_of_harvests(const Recipe& recipe);
+
 /// Did harvests write all of these files, and say their digests?
 bool has_harvest_digest(std::span<const std::filesystem::path> files);
 

@@ -219,6 +219,12 @@ void Provenance::check_terms(bool accept_changes) {
     }
     before.teachers.push_back(*teacher_);
   }
+  for (TeacherFact& t : teachers_of_harvests(context_.recipe)) {
+    if (teacher_ && is_same(t, *teacher_)) continue;
+    judge_teacher(t, context_.recipe.ledger);
+    for (const std::string& warning : t.warnings) narrator_.warn(warning);
+    before.teachers.push_back(std::move(t));
+  }
   check_own_export(context_.recipe, before.teachers);
 }
 

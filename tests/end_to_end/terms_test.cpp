@@ -134,6 +134,52 @@ TEST_F(Terms, WhatATeacherAsksBindsExports) {
                             {"`x`", "name-prefix:Llama"}, false);
 }
 
+TEST_F(Terms, WhoeverWroteAHarvestIsATeacherWhateverTheRecipeSays) {
+  const fs::path answers = folder() / "answers", chat = folder() / "chat.jinja";
+  fs::create_directories(answers / ".harvest");
+  std::ofstream(answers / ".harvest/log") << "what was asked\n";
+  std::ofstream messages(answers / "messages.jsonl");
+  for (int i = 0; i < 400; ++i)
+    messages
+        << fmt::format(
+               R"({{"messages": [{{"role": "user", "content": "{}"}}, {{"role": "assistant", "content": "so {}"}}]}})",
+               i, i * 7)
+        << "\n";
+  messages.close();
+  std::ofstream(chat) << "{% for m in messages %}{% if m.role == 'assistant' %}{% generation %}{{ m.content }}"
+                         "{% endgeneration %}{% else %}{{ m.content }}{% endif %}{% endfor %}";
+  const json state{{"complete", true},
+                   {"prompts", 400},
+                   {"prompts_done", 400},
+                   {"prompts_sha256", ""},
+                   {"answers", 400},
+                   {"messages", {{"lines", 400}, {"sha256", ""}}},
+                   {"log", {{"digest", ""}}},
+                   {"sampling", json::object()},
+                   {"teacher",
+                    {{"name", "Oracle"},
+                     {"model", "oracle-1"},
+                     {"endpoint", "https://oracle.example/v1"},
+                     {"license", "MIT"},
+                     {"terms_url", ""},
+                     {"terms_sha256", ""},
+                     {"allows", json::array()},
+                     {"obligations", {"name-prefix:Oracle"}}}}};
+  std::ofstream(answers / ".harvest/state.json") << state;
+  const Words words{"run.steps=1",
+                    "data.train=[{name: said, path: " + answers.string() + ", format: messages, license: MIT}]",
+                    "data.chat_template=" + chat.string()};
+  expect_refused_everywhere(joined(words, {"ledger.policy.deny=[no-distill]"}), {"`Oracle`", "(no-distill)"}, false);
+  expect_refused_everywhere(joined(words, {"export.path=" + (folder() / "mine").string()}),
+                            {"`Oracle`", "`Oracle-mine` would do"}, false);
+  const Result learned = run(train("run", 0, words));
+  expect_ok(learned);
+  EXPECT_NE(learned.errors.find("nothing says that the terms of the teacher `Oracle`"), std::string::npos);
+  EXPECT_EQ(verified_trace(run_directory("run")).at("teachers").at(0).at("objective"), "texts");
+  expect_refused(run(fourmi({"export", run_directory("run"), (folder() / "mine").string()})), 2,
+                 {"name-prefix:Oracle"});
+}
+
 TEST_F(Terms, AnExportedFolderTellsOfItsRunWithoutIt) {
   make_teacher();
   const Words words = joined(two_sources(folder()), online({"distill.teacher.terms.allows=[distill]"}));

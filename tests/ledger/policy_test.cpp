@@ -1,6 +1,7 @@
 // Which teachers may not be learned from, what a lineage is held to, and what teachers' terms ask of exports.
 #include "framework/ledger/policy.h"
 
+#include "framework/ledger/harvest_fact.h"
 #include "framework/recipe/obligation.h"
 #include "tests/ledger/support.h"
 
@@ -92,6 +93,25 @@ TEST(TeacherPolicy, IsHeldAgainstALineage) {
   const std::string words = refusal([&] { check_lineage(t, {{}, {"no-distill"}}); });
   EXPECT_TRUE(holds(words, "ledger.policy.deny") && holds(words, "`silent`") && holds(words, "(no-distill)")) << words;
   EXPECT_TRUE(holds(refusal([&] { check_lineage(t, {{}, {"MIT"}}); }), "under MIT"));
+}
+
+TEST(TeacherPolicy, WhoeverWroteHarvestedTextsIsATeacher) {
+  const testing::Folder folder;
+  LedgerWriter writer(folder / "ledger.jsonl");
+  RunLineage lineage(writer, "");
+  lineage.say(RunFact::type, to_payload(RunFact{"r", "", ""}));
+  HarvestFact harvest{};
+  harvest.teacher = "Oracle", harvest.model = "oracle-1", harvest.endpoint = "https://oracle.example/v1";
+  harvest.license = "MIT", harvest.obligations = {"name-prefix:Oracle"}, harvest.sampling = "{}";
+  lineage.say(HarvestFact::type, to_payload(harvest));
+  TeacherFact told = teacher_of(harvest);  // by the recipe too
+  told.warnings = {"nothing says that it may"};
+  lineage.say(TeacherFact::type, to_payload(told));
+  const Trace t = trace(writer.file(), lineage.head(), "ledger");
+  ASSERT_EQ(t.teachers.size(), 1u);
+  EXPECT_EQ(t.teachers[0].objective, "texts");
+  EXPECT_TRUE(holds(refusal([&] { check_lineage(t, {{}, {"no-distill"}}); }), "`Oracle`"));
+  EXPECT_TRUE(holds(refusal([&] { check_export_name(t.teachers, "mine", "out"); }), "`Oracle-mine` would do"));
 }
 
 TEST(Obligation, TwoFormsBindAndOtherWordsAreForPeople) {
