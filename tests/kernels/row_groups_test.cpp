@@ -68,7 +68,7 @@ TEST(RowGroups, AgainstAWalkOverRows) {
     const auto expected = by_rows(s, grouped, cuts, size);
     std::size_t i = 0;
     std::int64_t runs = 0;
-    groups.for_each_run([&](const RowRun&) { ++runs; });
+    groups.for_each_run([&](const GroupRun&) { ++runs; });
     groups.for_each_group([&](const RowGroup& g) {
       ASSERT_LT(i, expected.size());
       const RowGroup& want = expected[i++];
