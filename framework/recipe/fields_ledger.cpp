@@ -12,16 +12,17 @@ void add_ledger_fields(std::vector<Field>& table) {
   const auto has_policy = [](const Recipe& r) { return !r.ledger.require.empty() || !r.ledger.deny.empty(); };
   section("ledger", "What the run's ledger asks of its data and its teacher.", has_policy);
   section("ledger.policy", "Sources and teachers that break it are refused before the first step.", has_policy);
-  table.push_back(bind(
-      {.path = "ledger.policy.require",
-       .type = Type::words,
-       .meaning = "What every source of `data.train` must bring: its licence, a digest that was fixed before "
-                  "(`sha256`, or by `fourmi tokenize` or `fourmi teacher harvest`), where it comes from. Made-up data need none. A teacher must "
-                  "bring its licence, and for `terms` a saved copy of its terms with its address.",
-       .key_class = KeyClass::free,
-       .choices = {"license", "digest", "source", "terms"},
-       .default_text = "[]"},
-      FOURMI_AT(ledger.require)));
+  table.push_back(
+      bind({.path = "ledger.policy.require",
+            .type = Type::words,
+            .meaning = "What every source of `data.train` must bring: its licence, a digest that was fixed before "
+                       "(`sha256`, or by `fourmi tokenize` or `fourmi teacher harvest`), where it comes from. Made-up "
+                       "data need none. A teacher must "
+                       "bring its licence, and for `terms` a saved copy of its terms with its address.",
+            .key_class = KeyClass::free,
+            .choices = {"license", "digest", "source", "terms"},
+            .default_text = "[]"},
+           FOURMI_AT(ledger.require)));
   table.push_back(bind(
       {.path = "ledger.policy.deny",
        .type = Type::words,
