@@ -26,8 +26,8 @@ struct StepResult {
   std::int64_t targets = 0;  ///< unmasked targets of the global batch
   std::int64_t tokens = 0;   ///< its input positions, without padding
   double loss = 0, loss_mtp = 0, loss_balance = 0;
-  /// The divergence from a teacher; what is learned is the mixture of it and `loss`, which is then over the targets that
-  /// the data gave. 0 without one.
+  /// The divergence from a teacher; what is learned is the mixture of it and `loss`, which is then over the targets
+  /// that the data gave. 0 without one.
   double loss_distill = 0;
   std::int64_t tokens_written = 0;  ///< of the targets those of texts that the student wrote
   double writing_seconds = 0;       ///< that this took, before the micro-batches
