@@ -44,6 +44,9 @@ struct CacheManifest {
 std::filesystem::path cache_manifest_path(const std::filesystem::path& folder);
 /// Throws Error(input) naming the file: absent, damaged.
 CacheManifest read_cache_manifest(const std::filesystem::path& folder);
+/// Reads all of it. Throws Error(input) naming the file that is absent or damaged, or both roots where it is another
+/// one than `root`.
+void prove_cache(const std::filesystem::path& folder, const std::string& root);
 void write_cache_manifest(const std::filesystem::path& folder, const CacheManifest& manifest);
 std::string to_json(const CachePart& part);
 CachePart cache_part_from_json(const std::string& text, const std::string& place);

@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "framework/capture/cache.h"
+#include "framework/digest/file_digest.h"
 #include "framework/digest/sha256.h"
 #include "framework/run/files.h"
 #include "kernels/runtime/error.h"
@@ -100,6 +101,22 @@ CacheManifest read_cache_manifest(const std::filesystem::path& folder) {
     damaged(path, e.what());
   }
   return m;
+}
+
+void prove_cache(const std::filesystem::path& folder, const std::string& root) {
+  const CacheManifest m = read_cache_manifest(folder);
+  if (m.root() != root)
+    throw Error(ExitStatus::input, folder.string(),
+                fmt::format("found a cache with root {}, expected {}, which was learned from", m.root(), root),
+                "Bring that one back; one that was added to since has another root");
+  for (const CachePart& part : m.parts) {
+    const FileDigest now = digest_file(folder / part.file);
+    if (now.sha256 != part.sha256 || now.bytes != part.bytes)
+      throw Error(ExitStatus::input, (folder / part.file).string(),
+                  fmt::format("found {} bytes with SHA-256 {}, expected {} with {}", now.bytes, now.sha256, part.bytes,
+                              part.sha256),
+                  again);
+  }
 }
 
 void write_cache_manifest(const std::filesystem::path& folder, const CacheManifest& manifest) {

@@ -28,6 +28,7 @@ class Walk {
     if (e.type == RollbackFact::type) return expect_step(rollback_fact(e, place_).to_step);
     if (e.type == PromotionFact::type) return t_.promotions.push_back(promotion_fact(e, place_));
     if (e.type == TeacherFact::type) return teacher(teacher_fact(e, place_));
+    if (e.type == CaptureFact::type) return capture(capture_fact(e, place_));
     if (e.type == HarvestFact::type) return learned_from(teacher_of(harvest_fact(e, place_)));
     if (e.type == ImportFact::type) return t_.imports.push_back(import_fact(e, place_));
     if (e.type == ExportFact::type) return exported(export_fact(e, place_));
@@ -79,6 +80,12 @@ class Walk {
     ++t_.runs.back().launches;
     t_.launch = std::move(f);
   }
+  /// The last word on each cache.
+  void capture(CaptureFact f) {
+    std::erase_if(t_.captures, [&](const CaptureFact& c) { return c.path == f.path; });
+    t_.captures.push_back(std::move(f));
+  }
+
   void teacher(TeacherFact f) {
     t_.teacher = f;
     learned_from(std::move(f));

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "framework/ledger/capture_fact.h"
 #include "framework/ledger/export_fact.h"
 #include "framework/ledger/facts.h"
 #include "framework/ledger/file.h"
@@ -38,6 +39,7 @@ struct Trace {
   std::vector<DatasetFact> datasets;      ///< every one that was declared
   std::vector<TeacherFact> teachers;      ///< of all runs, writers of harvested texts too, each once, in order
   std::optional<TeacherFact> teacher;     ///< the last one of the last run
+  std::vector<CaptureFact> captures;      ///< caches that were learned from, each as it was last
   std::vector<ImportFact> imports;        ///< weights that other programs made
   std::vector<ExportFact> exports;        ///< folders on the way, and at its end that which the ledger lies in
   std::optional<LaunchFact> launch;       ///< the last one of the last run

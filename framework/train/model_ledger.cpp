@@ -1,5 +1,6 @@
 #include "framework/train/model_ledger.h"
 
+#include "framework/capture/cache.h"
 #include "framework/checkpoint/folder.h"
 #include "framework/checkpoint/inspect.h"
 #include "framework/digest/file_digest.h"
@@ -101,6 +102,7 @@ void verify_data(const Trace& t) {
                                 now.sha256, f.bytes, f.sha256, d.name),
                     "Bring the file back as it was");
     }
+  for (const CaptureFact& c : t.captures) prove_cache(c.path, c.root);
 }
 
 std::optional<Trace> lineage_before(const Recipe& recipe) {

@@ -38,8 +38,8 @@ Trace verify_ledger(const ModelLedger& model);
 /// is not as it was exported.
 void verify_files(const ModelLedger& model);
 
-/// Reads all files of all sources of the lineage again. Throws Error(input) naming the first whose size or digest
-/// differs.
+/// Reads all files of all sources of the lineage again, and all caches that were learned from. Throws Error(input)
+/// naming the first whose size or digest differs.
 void verify_data(const Trace& trace);
 
 /// The lineage that a launch of the recipe would go on from: the run's own, the branch point's, that of model.from.

@@ -126,6 +126,19 @@ TEST_F(Cache, EveryChangedByteIsFound) {
   }
 }
 
+/// Bytes that no student reads too.
+TEST_F(Cache, IsProvenWhole) {
+  prove_cache(folder_, manifest_.root());
+  EXPECT_NE(refusal([&] { prove_cache(folder_, std::string(64, '0')); }).find(manifest_.root()), std::string::npos);
+  const std::string& file = manifest_.parts[1].file;
+  for (std::int64_t at = 0; at < manifest_.parts[1].bytes; at += 97) {
+    flip(folder_ / file, at);
+    EXPECT_NE(refusal([&] { prove_cache(folder_, manifest_.root()); }).find(file), std::string::npos) << at;
+    flip(folder_ / file, at);
+  }
+  prove_cache(folder_, manifest_.root());
+}
+
 TEST_F(Cache, HeaderIsHeldAgainstTheRecipes) {
   const CaptureHeader& made = manifest_.header;
   const auto refused = [&](const std::function<void(CaptureHeader&)>& change, const std::string& root = {}) {
