@@ -118,5 +118,35 @@ TEST(DistillWeight, FollowsItsSchedule) {
   EXPECT_NE(without.steps[1].grad_norm, run.steps[1].grad_norm);
 }
 
+/// A vocabulary with other padding: the teacher's distribution over the tokens that both have.
+TEST(DistillPadding, IsNoToken) {
+  for (const std::int64_t of_teacher : {304, 384}) {
+    Recipe recipe = recipe_of(cases[1]);
+    recipe.distill.teacher.section->vocab_size = of_teacher;
+    recipe.data.train[0].name = "made";
+    const Recipe teacher = teacher_recipe(recipe);
+    // Tokens of the smaller of both.
+    const std::int64_t both = std::min(of_teacher, recipe.model.vocab_size);
+    const Loader loader(recipe.data, load_sources(recipe.data.train, "data.train"), recipe.run.seed, both);
+    const StepPlan plan = loader.plan_step(loader.start());
+    const Batch batch = loader.batch(plan, 0, std::ssize(plan.samples));
+    const auto student_rows = logits_of(recipe, recipe.run.seed, batch);
+    auto rows = logits_of(teacher, teacher_seed, batch);
+    double divergences = 0, targets = 0;
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (batch.targets[i] < 0) continue;
+      ++targets;
+      rows[i].resize(static_cast<std::size_t>(both));
+      rows[i].resize(static_cast<std::size_t>(recipe.model.vocab_size), -std::numeric_limits<double>::infinity());
+      const std::vector<double> q = log_softmax(student_rows[i], 2), p = log_softmax(rows[i], 2);
+      for (std::size_t v = 0; v < static_cast<std::size_t>(both); ++v)
+        divergences += 4 * std::exp(p[v]) * (p[v] - q[v]);
+    }
+    EXPECT_NEAR(train_on(recipe, 1, 1, 1, nullptr, nullptr, nullptr, both).steps[0].loss_distill, divergences / targets,
+                1e-11)
+        << of_teacher;
+  }
+}
+
 }  // namespace
 }  // namespace fourmi

@@ -57,10 +57,12 @@ inline void place(const Stream& stream, const Parameter& p, std::int64_t first_r
 }
 
 /// Every call is held against its order. `prepare` is called on each rank before the first step, `finish` after the
-/// last, on one rank at a time. On the CPU, or all on `device`. Throws what the first rank threw.
+/// last, on one rank at a time. On the CPU, or all on `device`. `made_up_ids`: synthetic sources draw from so many ids,
+/// not from all. Throws what the first rank threw.
 inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int threads_per_rank = 1,
                           const std::function<void(Engine&)>& prepare = nullptr,
-                          const std::function<void(Engine&)>& finish = nullptr, DeviceRuntime* device = nullptr) {
+                          const std::function<void(Engine&)>& finish = nullptr, DeviceRuntime* device = nullptr,
+                          std::optional<std::int64_t> made_up_ids = {}) {
   Recipe recipe = given;
   recipe.guard.check_calls = true;
   auto groups = make_thread_groups("data", num_ranks);
@@ -76,7 +78,7 @@ inline RunResult train_on(const Recipe& given, int num_ranks, int num_steps, int
     const Stream stream = device ? Stream(*of_device, pool) : Stream(pool);
     if (device) group.use_device(*of_device);
     const std::vector<LoadedSource> sources = load_sources(recipe.data.train, "data.train");
-    const Loader loader(recipe.data, sources, recipe.run.seed, recipe.model.vocab_size);
+    const Loader loader(recipe.data, sources, recipe.run.seed, made_up_ids.value_or(recipe.model.vocab_size));
     const RankGroups ranks = make_groups(recipe, group);
     const std::unique_ptr<RankGroups> teachers = make_teacher_groups(recipe, group);
     Engine engine(recipe, ranks, stream, teachers.get());

@@ -78,7 +78,6 @@ class Capture {
   void make_part(const Piece& piece);
   void send_to_writer(std::int64_t source, std::span<const Sample> samples, CachedWindows& part);
   CaptureSummary finish(bool complete);
-  std::uint64_t seed() const { return options_.seed.value_or(recipe_.run.seed); }
   bool writes() const { return group_.rank() == 0; }
   std::int64_t rows_of(const Piece& piece) const;
 
@@ -148,7 +147,7 @@ void Capture::open_model() {
       for (const std::string& m : messages) options_.say(m);
   }
   agreed(group_, [&] { manifest_.header = header_of(recipe_, *loader_); });
-  manifest_.header.seed = seed();
+  manifest_.header.seed = options_.seed.value_or(recipe_.run.seed);
   manifest_.header.teacher = std::move(fact);
 }
 
@@ -168,13 +167,12 @@ std::vector<Piece> Capture::missing() {
       files::replace(unfinished_header(folder_), to_json(wanted));
     }
     refuse_other(manifest_.header, wanted, wanted.teacher.root, cache_folder_key);
-    if (manifest_.header.format != wanted.format || manifest_.header.sources != wanted.sources ||
-        manifest_.header.seed != wanted.seed)
+    if (manifest_.header.format != wanted.format || manifest_.header.sources != wanted.sources)
       throw Error(ExitStatus::input, cache_folder_key,
-                  fmt::format("found a cache of {} tokens of the vocabulary, {} sources and seed {}, expected {}, {} "
-                              "(the same ones) and {}",
+                  fmt::format("found a cache of {} tokens of the vocabulary and {} sources, expected {} and {} (the "
+                              "same ones)",
                               manifest_.header.format.vocab_size, manifest_.header.sources.size(),
-                              manifest_.header.seed, wanted.format.vocab_size, wanted.sources.size(), wanted.seed),
+                              wanted.format.vocab_size, wanted.sources.size()),
                   "Capture what differs into a folder of its own");
     // Parts that are whole but not in the manifest yet.
     std::set<fs::path> side_files;
@@ -197,6 +195,9 @@ std::vector<Piece> Capture::missing() {
         if (!cache.has(static_cast<std::int64_t>(s), loader_->first_token({static_cast<std::int32_t>(s), 0, w})))
           windows[s].push_back(w);
   });
+  // What has been drawn is of the seed of its first capture, and so is what is added.
+  manifest_.header.seed =
+      static_cast<std::uint64_t>(shared_from_0(group_, {static_cast<std::int64_t>(manifest_.header.seed)}).front());
   std::vector<Piece> pieces;
   for (std::size_t s = 0; s < windows.size(); ++s) {
     const auto source = static_cast<std::int64_t>(s);
@@ -249,8 +250,8 @@ void Capture::send_to_writer(std::int64_t source, std::span<const Sample> sample
     if (rank != group_.rank() || rows == 0) continue;
     const std::size_t at = mine.size();
     mine.resize(at + static_cast<std::size_t>(rows * (K + 1)));
-    rows_->take(stream_, i - rank * of_rank, rows, seed(), name, loader_->first_token(sample), mine.data() + at,
-                reinterpret_cast<float*>(mine.data() + at + rows * K));
+    rows_->take(stream_, i - rank * of_rank, rows, manifest_.header.seed, name, loader_->first_token(sample),
+                mine.data() + at, reinterpret_cast<float*>(mine.data() + at + rows * K));
   }
   to[0] = from[static_cast<std::size_t>(group_.rank())];
   std::vector<std::uint32_t> all;

@@ -50,14 +50,14 @@ TeacherForward::TeacherForward(const Recipe& student, const StageMap& student_st
   const std::int64_t rows =
       most_samples / student_mesh.size(Axis::data) / student.data.micro_batch_size * batch.shard_rows();
   const Share tensor{student_mesh.coordinate(rank, Axis::tensor), student_mesh.size(Axis::tensor)};
-  head_.emplace(recipe_, tensor, rows, most_received, arena);
+  head_.emplace(recipe_, student.model.vocab_size, tensor, rows, most_received, arena);
 }
 
 void TeacherForward::load(Group& world, const Checkpoint& checkpoint, const Stream& stream) {
   load_weights(world, checkpoint, layers_->store(), recipe_.model.num_hidden_layers, stream);
   // Ranks without the student's head ask for nothing.
   if (head_)
-    load_weights(world, checkpoint, head_->store(), 0, stream);
+    load_weights(world, checkpoint, head_->store(), 0, stream, head_->stored_rows());
   else
     load_boxes(world, checkpoint, {});
   prepared_.clear();

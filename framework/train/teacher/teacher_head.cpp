@@ -1,5 +1,7 @@
 #include "framework/train/teacher/teacher_head.h"
 
+#include <algorithm>
+
 #include "framework/model/head.h"
 #include "kernels/ops/cross_entropy.h"
 #include "kernels/ops/rms_norm.h"
@@ -14,16 +16,22 @@ Holding head_alone(Share tensor) {
   return held;
 }
 
+ModelSection with_vocabulary(ModelSection model, std::int64_t vocab_size) {
+  model.vocab_size = vocab_size;
+  return model;
+}
+
 }  // namespace
 
-TeacherHead::TeacherHead(const Recipe& teacher, Share tensor, std::int64_t rows, std::int64_t most_at_once,
-                         Arena& arena)
-    : table_(teacher.model, head_alone(tensor)),
+TeacherHead::TeacherHead(const Recipe& teacher, std::int64_t vocab_size, Share tensor, std::int64_t rows,
+                         std::int64_t most_at_once, Arena& arena)
+    : table_(with_vocabulary(teacher.model, vocab_size), head_alone(tensor)),
       store_(table_, model_types(teacher.precision, teacher.run.reproducibility), arena, nullptr),
       norm_weight_(store_.slot("model.norm.weight")),
       head_(store_.padded_slot(output_matrix_name(teacher.model))),
       norm_{.epsilon = teacher.model.rms_norm_eps},
-      vocab_size_(teacher.model.vocab_size),
+      stored_rows_{output_matrix_name(teacher.model), teacher.model.vocab_size},
+      vocab_size_(std::min(vocab_size, teacher.model.vocab_size)),
       first_(table_.find(output_matrix_name(teacher.model)).first_row) {
   const ModelTypes& types = store_.types();
   hidden_nD_ = arena.allocate({rows, teacher.model.hidden_size}, types.activation, "the teacher's hidden rows");

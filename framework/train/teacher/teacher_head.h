@@ -4,6 +4,7 @@
 #pragma once
 
 #include "framework/model/context.h"
+#include "framework/train/teacher/teacher_weights.h"
 #include "kernels/ops/rms_norm.h"
 
 namespace fourmi {
@@ -11,8 +12,13 @@ namespace fourmi {
 class TeacherHead {
  public:
   /// `rows`: this rank's of a whole step, its micro-batches one after another. `most_at_once`: what add() may be given.
-  /// `tensor`: this rank's place on the student's tensor axis.
-  TeacherHead(const Recipe& teacher, Share tensor, std::int64_t rows, std::int64_t most_at_once, Arena& arena);
+  /// `tensor`: this rank's place on the student's tensor axis. `vocab_size`: the student's, whose columns these are;
+  /// what the teacher has beyond them, or they beyond the teacher, is padding.
+  TeacherHead(const Recipe& teacher, std::int64_t vocab_size, Share tensor, std::int64_t rows,
+              std::int64_t most_at_once, Arena& arena);
+
+  /// Of the teacher's output matrix, for load_weights.
+  const StoredRows& stored_rows() const { return stored_rows_; }
 
   const ParameterStore& store() const { return store_; }
   std::int64_t num_columns() const {
@@ -34,6 +40,7 @@ class TeacherHead {
   ParameterStore store_;
   Slot norm_weight_, head_;
   RmsNorm norm_;
+  StoredRows stored_rows_;
   std::int64_t vocab_size_, first_;
   Tensor hidden_nD_, rstd_n_;
 };

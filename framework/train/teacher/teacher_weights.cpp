@@ -1,5 +1,6 @@
 #include "framework/train/teacher/teacher_weights.h"
 
+#include <algorithm>
 #include <cstring>
 #include <optional>
 
@@ -69,14 +70,23 @@ void derive(const ParameterStore& store, const Stream& stream) {
 }  // namespace
 
 void load_weights(Group& group, const Checkpoint& checkpoint, const ParameterStore& store, std::int64_t num_layers,
-                  const Stream& stream) {
+                  const Stream& stream, const StoredRows& other) {
   DeviceRuntime* const device = stream.device() ? &stream.device()->runtime() : nullptr;
   for (std::int64_t layer = -1; layer < num_layers; ++layer) {
     const Masters masters(store, layer, stream);
     std::vector<Box> wanted;
     masters.each([&](const Parameter& p, const Tensor& data) {
       const char* folder = p.set == ParameterSet::router_bias ? "/model/" : "/optimizer/master/";
-      wanted.push_back({folder + p.name, "", p.shape, p.first_row, data, p.first_column, device});
+      Shape stored = p.shape;
+      Tensor rows = data;
+      if (p.name == other.name && other.rows != p.shape[0]) {
+        stored.dims[0] = other.rows;
+        fill_zero(stream, data);
+        const std::int64_t both = std::clamp<std::int64_t>(other.rows - p.first_row, 0, data.dim(0));
+        if (both == 0) return;
+        rows = data.rows(0, both);
+      }
+      wanted.push_back({folder + p.name, "", stored, p.first_row, rows, p.first_column, device});
     });
     load_boxes(group, checkpoint, wanted);
     masters.round();
