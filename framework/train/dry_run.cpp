@@ -109,7 +109,9 @@ void open_inputs(DryRun& run, const Recipe& as_read) {
   if (!r.model.from.empty() && !std::filesystem::exists(r.model.from))
     run.warnings.push_back(fmt::format(
         "model.from: found no {}, expected a run directory, a checkpoint or another program's model", r.model.from));
-  for (const Error& e : unfinished_harvests(r)) run.warnings.push_back(e.what());
+  or_warn(run, [&] {
+    for (const Error& e : unfinished_harvests(r)) run.warnings.push_back(e.what());
+  });
   or_warn(run, [&] { check_policy(r); });
   or_warn(run, [&] { check_terms(run, r); });
   const bool whole = or_warn(run, [&] {
@@ -147,14 +149,19 @@ void check_disk(DryRun& run, const Recipe& r) {
     run.warnings.push_back(std::move(lack));
 }
 
-/// A teacher's memory depends on its architecture.
-Recipe with_teacher(Recipe r) {
-  if (!r.distill.online()) return r;
-  const interop::VocabularyFiles files(r.data, r.run.directory);
-  DataSection read = r.data;
-  pin_tokenizer(r.data, r.run.directory);
-  pin_teacher(r);
-  r.data = read;
+/// A teacher's memory depends on its architecture. Of one that is not there nothing is counted.
+Recipe with_teacher(DryRun& run, const Recipe& as_read) {
+  if (!as_read.distill.online()) return as_read;
+  Recipe r = as_read;
+  const bool is_there = or_warn(run, [&] {
+    const interop::VocabularyFiles files(r.data, r.run.directory);
+    pin_tokenizer(r.data, r.run.directory);
+    pin_teacher(r);
+  });
+  r.data = as_read.data;
+  if (is_there) return r;
+  run.warnings.push_back("the teacher is counted nowhere below: neither its memory nor what it asks of the ranks");
+  r.distill = {};
   return r;
 }
 
@@ -180,8 +187,8 @@ Yardstick yardstick_of(const Recipe& r, int ranks) {
 }  // namespace
 
 DryRun dry_run(const Recipe& as_read, int ranks) {
-  const Recipe r = with_teacher(as_read);
   DryRun run;
+  const Recipe r = with_teacher(run, as_read);
   run.ranks_chosen = ranks == 0;
   run.ranks = ranks > 0 ? ranks : least_ranks_of(r);
   check_ranks(r, run.ranks);

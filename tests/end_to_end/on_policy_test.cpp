@@ -44,7 +44,7 @@ TEST_F(OnPolicy, InALayoutIsThatOfOneRankOverAKill) {
   for (std::size_t i = 0; i < steps.size(); ++i) {
     EXPECT_EQ(steps[i].at("tokens_written"), whole[i].at("tokens_written"));
     EXPECT_EQ(steps[i].at("tokens"), whole[i].at("tokens"));
-    EXPECT_GT(steps[i].at("loss_divergence").get<double>(), 0);
+    EXPECT_GT(steps[i].at("loss_distill").get<double>(), 0);
     EXPECT_GT(steps[i].at("writing_seconds").get<double>(), 0);
     written += steps[i].at("tokens_written").get<std::int64_t>();
   }

@@ -147,7 +147,7 @@ TEST(OnPolicyRows, ConversationsAreAnswered) {
   EXPECT_EQ(run.steps[0].targets, run.steps[0].tokens_written);
   EXPECT_EQ(run.steps[0].targets, std::count(step.targets.begin(), step.targets.end(), divergence_alone));
   EXPECT_EQ(std::count_if(step.targets.begin(), step.targets.end(), [](std::int32_t t) { return t >= 0; }), 0);
-  EXPECT_GT(run.steps[0].loss, 0);
+  EXPECT_GT(run.steps[0].loss_distill, 0);
   EXPECT_EQ(run.steps[0].loss, 0);
 }
 
