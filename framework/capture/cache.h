@@ -69,7 +69,6 @@ class CacheReader {
   /// Throws Error(input) naming the file that is absent, of another size or damaged.
   explicit CacheReader(const std::filesystem::path& folder);
   CacheReader(const std::filesystem::path& folder, CacheManifest manifest);
-  ~CacheReader();
 
   const CacheManifest& manifest() const { return manifest_; }
   bool has(std::int64_t source, std::int64_t first_token) const;
@@ -87,12 +86,12 @@ class CacheReader {
     std::uint32_t checksum;
   };
   struct File;
+  File open(const CachePart& part) const;
   void read_tables(std::size_t part);
   const Window* find(std::int64_t source, std::int64_t first_token) const;
 
   std::filesystem::path folder_;
   CacheManifest manifest_;
-  std::vector<std::unique_ptr<File>> files_;
   std::vector<std::vector<Window>> windows_;  // by source, ascending
 };
 

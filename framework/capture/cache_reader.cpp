@@ -19,15 +19,16 @@ std::span<std::byte> bytes_in(std::vector<T>& values) {
 
 struct CacheReader::File {
   std::string path;
-  FileReader reader;
+  std::unique_ptr<FileReader> reader;
 
-  explicit File(const std::filesystem::path& p) : path(p.string()), reader(real_disk(), p) {}
+  explicit File(const std::filesystem::path& p)
+      : path(p.string()), reader(std::make_unique<FileReader>(real_disk(), p)) {}
   [[noreturn]] void refuse(const std::string& found, const std::string& expected) const {
     throw Error(ExitStatus::input, path, "found " + found + ", expected " + expected, bring_back);
   }
   void read(std::span<std::byte> bytes, std::int64_t offset) const {
     try {
-      reader.read(bytes, offset);
+      reader->read(bytes, offset);
     } catch (const DamageError& e) {
       refuse(e.what(), "a whole part");
     }
@@ -38,29 +39,30 @@ CacheReader::CacheReader(const std::filesystem::path& folder) : CacheReader(fold
 
 CacheReader::CacheReader(const std::filesystem::path& folder, CacheManifest manifest)
     : folder_(folder), manifest_(std::move(manifest)), windows_(manifest_.header.sources.size()) {
-  for (std::size_t p = 0; p < manifest_.parts.size(); ++p) {
-    const CachePart& part = manifest_.parts[p];
-    try {
-      files_.push_back(std::make_unique<File>(folder_ / part.file));
-    } catch (const DamageError& e) {
-      throw Error(ExitStatus::input, (folder_ / part.file).string(),
-                  fmt::format("found a part that cannot be read ({}), expected {} bytes", e.what(), part.bytes),
-                  bring_back);
-    }
-    if (files_.back()->reader.size() != part.bytes)
-      files_.back()->refuse(fmt::format("{} bytes", files_.back()->reader.size()), fmt::format("{}", part.bytes));
-    read_tables(p);
-  }
+  for (std::size_t p = 0; p < manifest_.parts.size(); ++p) read_tables(p);
   for (auto& of_source : windows_)
     std::sort(of_source.begin(), of_source.end(),
               [](const Window& a, const Window& b) { return a.first_token < b.first_token; });
 }
 
-CacheReader::~CacheReader() = default;
+/// Each time anew: a large cache has more parts than a process may have files.
+CacheReader::File CacheReader::open(const CachePart& part) const {
+  const std::filesystem::path path = folder_ / part.file;
+  try {
+    File file(path);
+    if (file.reader->size() != part.bytes)
+      file.refuse(fmt::format("{} bytes", file.reader->size()), fmt::format("{}", part.bytes));
+    return file;
+  } catch (const DamageError& e) {
+    throw Error(ExitStatus::input, path.string(),
+                fmt::format("found a part that cannot be read ({}), expected {} bytes", e.what(), part.bytes),
+                bring_back);
+  }
+}
 
 void CacheReader::read_tables(std::size_t p) {
   const CachePart& part = manifest_.parts[p];
-  const File& file = *files_[p];
+  const File file = open(part);
   const auto n = static_cast<std::size_t>(part.windows);
   if (part.bytes / 16 < part.windows) file.refuse(fmt::format("{} windows", part.windows), "no more than it has bytes");
   std::vector<std::int64_t> first_tokens(n);
@@ -108,7 +110,7 @@ void CacheReader::read(std::int64_t source, std::int64_t first_token, std::span<
                     first_token, name),
         "Capture more (fourmi teacher capture RECIPE adds what this recipe reads)");
   const CachePart& part = manifest_.parts[static_cast<std::size_t>(w->part)];
-  const File& file = *files_[static_cast<std::size_t>(w->part)];
+  const File file = open(part);
   const std::int64_t n = manifest_.header.format.entries;
   if (std::ssize(rest) != w->rows)
     file.refuse(fmt::format("{} rows at token {} of `{}`", w->rows, first_token, name), fmt::format("{}", rest.size()));

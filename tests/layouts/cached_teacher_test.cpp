@@ -148,7 +148,7 @@ TEST_F(CachedTeacherTest, GoesOnToTheSameBytesAndAddsWhatALongerRunReads) {
   EXPECT_EQ(train_on(r, 1, 5).steps.size(), 5u);
   // Another order of the data adds what it reads.
   r.run.seed += 1;
-  EXPECT_THROW(train_on(r, 1, 5), Error);
+  EXPECT_THROW(train_on(r, 1, 5), std::runtime_error);
   EXPECT_GT(capture_on(r, teacher, 1).made.rows, 0);
   EXPECT_EQ(train_on(r, 1, 5).steps.size(), 5u);
   // Of another kind.

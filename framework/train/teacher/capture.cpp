@@ -119,6 +119,12 @@ void Capture::open_model() {
   const StageMap stages = stage_map(placed_);
   const Mesh mesh(mesh_sizes(placed_, n));
   groups_ = make_teacher_groups(placed_, group_);
+  const ParallelSection& p = recipe_.distill.teacher.parallel;
+  if (writes())
+    options_.say(
+        fmt::format("the teacher on {} rank(s): tensor {}, pipeline {}, context {}, expert {} "
+                    "(distill.teacher.parallel), {} data rank(s)",
+                    n, p.tensor, p.pipeline, p.context, p.expert, groups_->data().size()));
   const CacheFormat format = header_of(recipe_, *loader_).format;
   const auto make = [&](const RankGroups* groups, Arena& arena) {
     teacher_.emplace(placed_, stages, mesh, group_.rank(), groups, arena);
